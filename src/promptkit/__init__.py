@@ -1,0 +1,1 @@
+"""promptkit: prompt skeletons kept in git, turned into finished text."""

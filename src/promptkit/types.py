@@ -1,0 +1,484 @@
+"""The words: frozen values that cross from one room to another.
+
+Units stand in the names (`timeout_s`, `input_mtok`, `ceiling_pico`). Money is an integer
+of pico-USD (1e-12 USD); what is not known is None, never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Final, TypeAlias
+
+PICO_PER_USD: Final = 10**12
+
+Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
+"""What JSON can say."""
+
+Value: TypeAlias = "str | int | float | bool | list[Value]"
+"""What a template variable can hold once it is coerced. Never None: absent is absent."""
+
+
+# ---------------------------------------------------------------------------- prompts
+
+
+class Role(StrEnum):
+    """Who speaks in a message."""
+
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a prompt; `content` is the rendered text, as sent."""
+
+    role: Role
+    content: str
+
+
+class Reasoning(StrEnum):
+    """How hard a model should think; each provider file maps the level to its own word."""
+
+    OFF = "off"
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+@dataclass(frozen=True, slots=True)
+class Params:
+    """What a skeleton asks of a model besides the text. None leaves it to the model.
+
+    `max_output_tokens` counts reasoning tokens too; it is always sent, since a budget's
+    ceiling stands on it (where a skeleton is silent, the route's default serves).
+    """
+
+    max_output_tokens: int | None = None
+    reasoning: Reasoning | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    frequency_penalty: float | None = None
+    presence_penalty: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+
+
+class Kind(StrEnum):
+    """The type of a template variable."""
+
+    STRING = "string"
+    INTEGER = "integer"
+    NUMBER = "number"
+    BOOLEAN = "boolean"
+    LIST = "list"
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A declared variable. It is required when `default` is None.
+
+    `min_length` and `max_length` count characters of a string or items of a list;
+    `minimum` and `maximum` bound numbers; `choices`, where given, lists all values allowed
+    (of each item, for a list).
+    """
+
+    name: str
+    kind: Kind = Kind.STRING
+    description: str = ""
+    default: Value | None = None
+    choices: tuple[Value, ...] = ()
+    min_length: int | None = None
+    max_length: int | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+
+    @property
+    def required(self) -> bool:
+        """Whether a caller must supply it."""
+        return self.default is None
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateRef:
+    """A name and which of its versions: `ugc/script`, `@2`, `@staging`, `@draft`, `@sha256:ab12`.
+
+    `at` is what stands behind the `@`, or None: the production label, else the newest
+    published version, else (where the caller allows it) the draft.
+    """
+
+    name: str
+    at: str | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.at is None else f"{self.name}@{self.at}"
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateSpec:
+    """The front matter of a skeleton."""
+
+    description: str = ""
+    variables: Mapping[str, Variable] = field(default_factory=dict[str, Variable])
+    params: Params = Params()
+    output: Mapping[str, Json] | None = None
+    """JSON Schema of a structured reply; None for plain text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A rendered skeleton: what would be sent, and from which source.
+
+    `digest` is the prompt digest (`sha256:...` over roles and text as sent);
+    `template_digest` is the seal of the source that made it (`epoch:sha256:...`).
+    `ref` names the version that was resolved, e.g. `ugc/script@2`.
+    """
+
+    messages: tuple[Message, ...]
+    digest: str
+    ref: TemplateRef
+    template_digest: str
+
+
+# --------------------------------------------------------------------------- providers
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a provider allows; None where it names no limit."""
+
+    requests_per_minute: int | None = None
+    requests_per_day: int | None = None
+    input_tokens_per_minute: int | None = None
+    output_tokens_per_minute: int | None = None
+    concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PriceOverride:
+    """A price from a provider file, USD per million tokens; it wins over genai-prices.
+
+    A cache rate left None means: cached tokens cost the input rate.
+    """
+
+    input_mtok: Decimal
+    output_mtok: Decimal
+    cache_read_mtok: Decimal | None = None
+    cache_write_mtok: Decimal | None = None
+
+
+class OnReject(StrEnum):
+    """What to do with a parameter that the model rejects."""
+
+    DROP = "drop"
+    """Leave it out and say so once."""
+    REFUSE = "refuse"
+    """Refuse the call before anything is sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """A model of a provider. Sizes are in tokens; None is unknown.
+
+    `rejects` names fields of `Params` that the model does not take. `reasoning` maps a level
+    to what the wire format wants: a word (effort, level) or an integer (a token budget);
+    None: the model does not reason, and a level is dropped silently only when it is `off`.
+    `price_ref` is the name under which genai-prices knows it, where that differs from `id`.
+    """
+
+    id: str
+    context_window: int | None = None
+    max_output_tokens: int | None = None
+    rejects: frozenset[str] = frozenset()
+    on_reject: OnReject = OnReject.DROP
+    reasoning: Mapping[Reasoning, str | int] | None = None
+    price: PriceOverride | None = None
+    price_ref: str | None = None
+
+
+class Checked(StrEnum):
+    """How far a provider file was tried."""
+
+    LIVE = "live"
+    SIMULATOR = "simulator"
+    DOCS = "docs only"
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """Address, key and limits of a provider, and its models by id.
+
+    `adapter` is the wire format's family (`openai`, `anthropic`, `gemini`, `local`), `api` the
+    format within it (`responses`, `chat`, `messages`, `generate`), `sdk` the package that
+    carries it (`openai`, `anthropic`, `google-genai`, `google-generativeai`, `xllamacpp`).
+    `open_models` accepts a model id that the file doesn't list (its price is then unknown
+    unless genai-prices knows it). `key_allowed` is False where the address comes from a place
+    that may not send a key from the environment (see `catalog`); `key_why` then says why.
+    """
+
+    name: str
+    adapter: str
+    api: str
+    sdk: str
+    base_url: str | None = None
+    api_version: str | None = None
+    api_key_env: str | None = None
+    checked: Checked = Checked.DOCS
+    checked_on: date | None = None
+    limits: Limits = Limits()
+    models: Mapping[str, Model] = field(default_factory=dict[str, Model])
+    open_models: bool = False
+    price_provider: str | None = None
+    """genai-prices' provider id; None where it knows no such provider."""
+    max_tokens_field: str = "max_completion_tokens"
+    """What Chat Completions calls the output limit here (`max_tokens` on older hosts)."""
+    connect_timeout_s: float = 10.0
+    timeout_s: float = 300.0
+    key_allowed: bool = True
+    key_why: str = ""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Target:
+    """A provider and one of its models. As text, `provider/model`: it splits at the first `/`."""
+
+    provider: str
+    model: str
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.model}"
+
+
+class OnContent(StrEnum):
+    """What a route does when a provider refuses the content."""
+
+    STOP = "stop"
+    NEXT = "next"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a call may go, in what order, how often and for how long.
+
+    `attempts` is one budget over all targets; `patience_s` is what the call may spend waiting.
+    """
+
+    name: str
+    targets: tuple[Target, ...]
+    strategy: str = "ordered"
+    attempts: int = 6
+    patience_s: float = 120.0
+    last_resort: Target | None = None
+    on_content: OnContent = OnContent.STOP
+    max_output_tokens: int = 1024
+    """The output limit where a skeleton names none."""
+
+
+# ------------------------------------------------------------------------------- calls
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What is asked of a model, whichever it will be."""
+
+    prompt: Prompt
+    params: Params
+    schema: Mapping[str, Json] | None = None
+    tier: str | None = None
+    """Service tier (`flex`, `batch`); None is the provider's standard."""
+    stream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class WireRequest:
+    """An encoded call: a path below the provider's `base_url`, and the JSON body as bytes.
+
+    `warnings` says what was left out because the model rejects it.
+    """
+
+    path: str
+    body: bytes
+    stream: bool = False
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WireReply:
+    """An answer that arrived whole: any status is a value. Header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WireBreak:
+    """An exchange that broke. `sent` is whether the request may have reached the provider."""
+
+    sent: bool
+    detail: str
+
+
+class Fault(StrEnum):
+    """Why an attempt gave no answer: one row of the table in `routing.faults`."""
+
+    TRANSIENT = "transient"
+    UNKNOWN_OUTCOME = "unknown_outcome"
+    RATE_LIMIT = "rate_limit"
+    QUOTA = "quota"
+    NO_CAPACITY = "no_capacity"
+    AUTH = "auth"
+    MODEL_GONE = "model_gone"
+    CONTEXT_LENGTH = "context_length"
+    INVALID_REQUEST = "invalid_request"
+    CONTENT = "content"
+    BROKEN_REPLY = "broken_reply"
+    """Cut on the wire, malformed, or without its terminal event: retried as transient."""
+    BUDGET = "budget"
+    """promptkit's own cap said no: never retried, never failed over."""
+    UNPRICED = "unpriced"
+    """No price for the target while a budget is in force."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one attempt, normalised over the providers.
+
+    `input_tokens` includes cache reads and all cache writes; `cache_write_tokens` includes
+    `cache_write_1h_tokens`; `output_tokens` includes `reasoning_tokens`.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+class Finish(StrEnum):
+    """How a reply ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    """It hit the output limit or the context window: priced and kept, as `truncated`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """A reply that arrived. `served_model` and `tier` are what the provider says served it."""
+
+    text: str
+    finish: Finish
+    usage: Usage | None
+    served_model: str | None = None
+    tier: str | None = None
+    request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An attempt without an answer, as a value. `retry_after_s` is the hint of this very attempt.
+
+    A failure may have been billed (a refusal, a reply cut on the wire): then `usage` says for
+    what, or is None where the provider did not say. `text` is what had arrived.
+    """
+
+    fault: Fault
+    detail: str
+    retry_after_s: float | None = None
+    status: int | None = None
+    usage: Usage | None = None
+    served_model: str | None = None
+    tier: str | None = None
+    request_id: str | None = None
+    text: str = ""
+    billed: bool = False
+    """The provider charged for it, or may have: the answer was refused, cut or unreadable."""
+
+
+Outcome: TypeAlias = Completion | Failure
+
+
+# ------------------------------------------------------------------------------- money
+
+
+class Basis(StrEnum):
+    """By which model's price an attempt was costed."""
+
+    SERVED = "served"
+    ASKED = "asked"
+    """The served model is unknown to the price list: priced as the one asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What an attempt cost: pico-USD, rounded once, and where the rates come from.
+
+    `source` is like `genai-prices 0.2.3` or `providers/openai.toml`.
+    """
+
+    pico: int
+    source: str
+    basis: Basis = Basis.SERVED
+
+    @property
+    def usd(self) -> Decimal:
+        """The same, in USD."""
+        return usd(self.pico)
+
+
+def usd(pico: int) -> Decimal:
+    """Turn pico-USD into USD, exactly."""
+    return Decimal(pico).scaleb(-12)
+
+
+# ------------------------------------------------------------------------------ results
+
+
+class AttemptState(StrEnum):
+    """What became of one attempt."""
+
+    OPEN = "open"
+    OK = "ok"
+    TRUNCATED = "truncated"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    """Sent and never answered: charged at its ceiling."""
+
+
+class Status(StrEnum):
+    """What became of a call or a row."""
+
+    OK = "ok"
+    TRUNCATED = "truncated"
+    DEGRADED = "degraded"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One request to one target. `charged_pico` is what the caps count: cost, else the ceiling."""
+
+    id: int
+    target: Target
+    state: AttemptState
+    fault: Fault | None
+    detail: str
+    usage: Usage | None
+    cost: Cost | None
+    charged_pico: int
+    latency_s: float
+    first_byte_s: float | None = None
+    request_id: str | None = None
+    served_model: str | None = None
+
+
+JsonObject: TypeAlias = dict[str, Any]
+"""A JSON object whose members a room reads by name and checks itself."""
