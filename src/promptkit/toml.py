@@ -169,7 +169,7 @@ class Table:
         """A string."""
         return self._typed(key, default, str, "a string")
 
-    def flag(self, key: str, default: bool | _D | _Required = REQUIRED) -> bool | _D:
+    def flag(self, key: str, default: bool | _D | _Required = REQUIRED) -> bool | _D:  # noqa: FBT001 - as in dict.get
         """A boolean."""
         return self._typed(key, default, bool, "true or false")
 
