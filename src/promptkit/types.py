@@ -226,6 +226,8 @@ class Provider:
     api: str
     sdk: str
     base_url: str | None = None
+    base_url_env: str | None = None
+    """The variable by which the SDK itself lets a user move the address (`OPENAI_BASE_URL`)."""
     api_version: str | None = None
     api_key_env: str | None = None
     checked: Checked = Checked.DOCS
@@ -233,6 +235,8 @@ class Provider:
     limits: Limits = Limits()
     models: Mapping[str, Model] = field(default_factory=dict[str, Model])
     open_models: bool = False
+    open_model: Model | None = None
+    """What holds for a model that the file doesn't list (its `id` is empty)."""
     price_provider: str | None = None
     """genai-prices' provider id; None where it knows no such provider."""
     max_tokens_field: str = "max_completion_tokens"
@@ -482,3 +486,39 @@ class Attempt:
 
 JsonObject: TypeAlias = dict[str, Any]
 """A JSON object whose members a room reads by name and checks itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A finished call.
+
+    `cost_pico` sums the cost of all attempts and is None where one is unknown; `charged_pico`
+    is what the caps counted: at least the cost, with unknowns at their ceiling.
+    """
+
+    id: int
+    text: str
+    status: Status
+    target: Target
+    served_model: str | None
+    ref: TemplateRef
+    template_digest: str
+    prompt_digest: str
+    usage: Usage | None
+    cost_pico: int | None
+    charged_pico: int
+    latency_s: float
+    attempts: tuple[Attempt, ...]
+    tags: Mapping[str, str]
+    parsed: Json = None
+    """The value of a structured reply; None for plain text."""
+
+    @property
+    def cost(self) -> Decimal | None:
+        """What the call cost in USD, exactly; None where an attempt's cost is unknown."""
+        return None if self.cost_pico is None else usd(self.cost_pico)
+
+    @property
+    def charged(self) -> Decimal:
+        """What the caps counted, in USD."""
+        return usd(self.charged_pico)

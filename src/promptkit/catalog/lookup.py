@@ -1,0 +1,82 @@
+"""Targets and where they lead: the providers and models that are known."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from promptkit.errors import UsageError
+from promptkit.types import Model, Provider, Target
+
+
+def parse_target(text: str) -> Target:
+    """Split `provider/model` at its first `/` (model ids may hold more of them).
+
+    Raises:
+        UsageError: it has no `/`, or nothing on one side.
+    """
+    provider, slash, model = text.strip().partition("/")
+    if not (slash and provider and model):
+        raise UsageError(
+            f"{text!r} is no target",
+            remedy="A target is written provider/model, for example openai/gpt-6-luna.",
+        )
+    return Target(provider, model)
+
+
+def closest(given: str, known: Iterable[str]) -> str:
+    """A remedy: the closest of the known words, or all of them."""
+    words = sorted(known)
+    close = difflib.get_close_matches(given, words, n=1)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    return f"Known here: {', '.join(words)}." if words else "None is known here."
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Catalog:
+    """The providers by name."""
+
+    providers: Mapping[str, Provider] = field(default_factory=dict[str, Provider])
+
+    def __repr__(self) -> str:
+        return f"Catalog({', '.join(self.providers)})"
+
+    def provider(self, name: str) -> Provider:
+        """The provider of that name.
+
+        Raises:
+            UsageError: unknown, with the closest name.
+        """
+        try:
+            return self.providers[name]
+        except KeyError:
+            raise UsageError(f"unknown provider {name!r}", remedy=closest(name, self.providers)) from None
+
+    def model(self, target: Target) -> Model:
+        """The model that a target names.
+
+        Raises:
+            UsageError: unknown provider or model, with the closest name.
+        """
+        return self.pair(target)[1]
+
+    def pair(self, target: Target) -> tuple[Provider, Model]:
+        """The provider and the model that a target names.
+
+        Raises:
+            UsageError: unknown provider or model, with the closest name.
+        """
+        provider = self.provider(target.provider)
+        model = provider.models.get(target.model)
+        if model is not None:
+            return provider, model
+        if provider.open_models:
+            return provider, dataclasses.replace(provider.open_model or Model(""), id=target.model)
+        raise UsageError(
+            f"{provider.name} has no model {target.model!r}",
+            remedy=f"{closest(target.model, provider.models)} A new one is declared in promptkit.toml: "
+            f'[[providers.{provider.name}.models]] with id = "{target.model}".',
+        )
