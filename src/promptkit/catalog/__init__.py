@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .files import FAMILIES, REJECTABLE, read_provider
 from .lookup import Catalog, closest, parse_target
-from .trust import VARIABLE_NAME, Place, Trust, Verdict, host_of, is_loopback, may_send, url_problem
+from .trust import VARIABLE_NAME, Place, Trust, host_of, is_loopback, key_refusal, url_problem
 
 __all__ = [
     "FAMILIES",
@@ -17,11 +17,10 @@ __all__ = [
     "Catalog",
     "Place",
     "Trust",
-    "Verdict",
     "closest",
     "host_of",
     "is_loopback",
-    "may_send",
+    "key_refusal",
     "parse_target",
     "read_provider",
     "url_problem",

@@ -34,14 +34,6 @@ class Place(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether a key may be sent; `why` and `remedy` tell where it may not."""
-
-    allowed: bool
-    why: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Trust:
     """What the user's own side says about keys and hosts.
 
@@ -99,8 +91,8 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def may_send(variable: str, url: str, key_from: Place, trust: Trust) -> Verdict:
-    """Decide whether the key in `variable` may go to `url`.
+def key_refusal(variable: str, url: str, key_from: Place, trust: Trust) -> str | None:
+    """Decide whether the key in `variable` may go to `url`: None if so, else why not.
 
     Args:
         variable: the environment variable that names the key.
@@ -111,22 +103,19 @@ def may_send(variable: str, url: str, key_from: Place, trust: Trust) -> Verdict:
     host = host_of(url)
     local = is_loopback(host)
     if not local and urlsplit(url).scheme != "https":
-        return Verdict(
-            False, f"{variable} isn't sent to {host}: http would show it to the network; use https"
-        )
+        return f"{variable} isn't sent to {host}: http would show it to the network; use https"
     if key_from is Place.PROJECT or host in trust.hosts_of.get(variable, frozenset()):
-        return Verdict(True)
+        return None
     if variable not in trust.hosts_of and variable not in trust.variables:
-        return Verdict(
-            False,
-            f"{variable} isn't sent: it comes from outside this project and is no key of a provider that "
-            f'promptkit ships; to allow it, put trusted_keys = ["{variable}"] into your own config file',
+        return (
+            f"{variable} isn't sent to {host}: it comes from outside this project and is no key of a provider "
+            f'that promptkit ships; to allow it, put trusted_keys = ["{variable}"] into your own config file, '
+            "or the key into the project's env_file"
         )
     if local or host in trust.hosts:
-        return Verdict(True)
-    return Verdict(
-        False,
+        return None
+    return (
         f"{variable} isn't sent to {host}: the key comes from outside this project and the address from its "
         f'config; to allow it, put trusted_hosts = ["{host}"] into your own config file, '
-        "or the key into the project's env_file",
+        "or the key into the project's env_file"
     )
