@@ -522,3 +522,47 @@ class Reply:
     def charged(self) -> Decimal:
         """What the caps counted, in USD."""
         return usd(self.charged_pico)
+
+
+# -------------------------------------------------------------------------------- rows
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of a batch, read, bound and named.
+
+    `number` counts the file's rows from 1, `line` is the physical line where the row starts.
+    `cells` are the input's columns as read; `variables` what the skeleton gets of them, coerced,
+    before defaults. `key` names the row within its job (the row key, or the `--key` column's
+    value); `content` is the digest of `variables`: the same key with other content is a new
+    generation.
+    """
+
+    number: int
+    line: int
+    key: str
+    content: str
+    variables: Mapping[str, Value]
+    cells: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class RowResult:
+    """What became of one row. `call` is None where none was made; `cost` None where unknown.
+
+    `cells` are the input's columns, passed through to the output. `error` says why there is no
+    (whole) text; `parsed` is the value of a structured reply.
+    """
+
+    number: int
+    status: Status
+    text: str | None = None
+    parsed: Json = None
+    error: str | None = None
+    cost: Cost | None = None
+    usage: Usage | None = None
+    target: Target | None = None
+    template: TemplateRef | None = None
+    call: int | None = None
+    cells: Mapping[str, Json] = field(default_factory=dict[str, Json])
