@@ -1,0 +1,43 @@
+"""The anthropic package. Its base address has no version: paths begin with `/v1`."""
+
+from __future__ import annotations
+
+import anthropic
+import httpx2
+
+from promptkit.types import Provider
+
+from .headers import allowed, checked, rule
+from .http import HttpTransport
+from .wire import Wire
+
+_PAGE = 1000  # the most that one page of models may hold
+
+
+def open_anthropic(provider: Provider, key: str | None) -> HttpTransport:
+    """Open a client of the anthropic package; it neither retries nor follows redirects."""
+    may_send = rule(provider, key)
+    http = anthropic.DefaultAioHttpClient(
+        transport=Wire(connect_timeout_s=provider.connect_timeout_s, may_send=may_send),
+        trust_env=False,  # the wire minds the proxies
+        follow_redirects=False,
+    )
+    sdk = anthropic.AsyncAnthropic(
+        api_key=checked(key, provider), base_url=provider.base_url, http_client=http, max_retries=0
+    )
+
+    async def list_models() -> list[str]:
+        return [model.id async for model in sdk.models.list(limit=_PAGE)]
+
+    return HttpTransport(
+        http=http,
+        base_url=str(sdk.base_url),
+        headers=allowed({**sdk.default_headers, **sdk.auth_headers}, may_send),
+        list_models=list_models,
+        replied=_replied,
+        key=key,
+    )
+
+
+def _replied(error: Exception) -> httpx2.Response | None:
+    return error.response if isinstance(error, anthropic.APIStatusError) else None

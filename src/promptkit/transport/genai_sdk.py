@@ -1,0 +1,68 @@
+"""The google-genai package.
+
+It has no way for a body made beforehand, so it is asked once, at the opening and without a
+network, how it would send a request: its address and its headers then serve every request.
+Each goes through the HTTP client that the package uses for its own questions.
+"""
+
+from __future__ import annotations
+
+import httpx2
+from google import genai
+from google.genai import errors, types
+
+from promptkit.types import Provider
+
+from .headers import allowed, checked, rule
+from .http import HttpTransport
+from .wire import Wire
+
+_VERSION = "v1beta"
+
+
+def open_genai(provider: Provider, key: str | None) -> HttpTransport:
+    """Open a client of the google-genai package; it neither retries nor follows redirects."""
+    may_send = rule(provider, key)
+    wire = Wire(connect_timeout_s=provider.connect_timeout_s, may_send=may_send)
+    http = httpx2.AsyncClient(transport=wire, trust_env=False, follow_redirects=False)
+    asked: list[httpx2.Request] = []
+
+    def record(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request)
+        return httpx2.Response(200, json={"models": []})
+
+    sdk = genai.Client(
+        api_key=checked(key, provider),
+        vertexai=False,  # else GOOGLE_GENAI_USE_VERTEXAI decides
+        http_options=types.HttpOptions(
+            base_url=provider.base_url,
+            api_version=provider.api_version or _VERSION,
+            retry_options=types.HttpRetryOptions(attempts=1),
+            httpx_client=httpx2.Client(transport=httpx2.MockTransport(record)),
+            httpx_async_client=http,
+        ),
+    )
+    sdk.models.list()
+    address = str(asked[0].url.copy_with(query=None))
+
+    async def list_models() -> list[str]:
+        models = await sdk.aio.models.list(config=types.ListModelsConfig(page_size=1000))
+        return [(model.name or "").removeprefix("models/") async for model in models]
+
+    return HttpTransport(
+        http=http,
+        base_url=address.removesuffix("/models"),
+        headers=allowed(asked[0].headers, lambda name: name not in _OWN and may_send(name)),
+        list_models=list_models,
+        replied=_replied,
+        key=key,
+    )
+
+
+_OWN = frozenset(("host", "connection", "content-length", "accept-encoding", "accept"))
+"""What the wire says by itself, for each request anew."""
+
+
+def _replied(error: Exception) -> httpx2.Response | None:
+    response: object = getattr(error, "response", None) if isinstance(error, errors.APIError) else None
+    return response if isinstance(response, httpx2.Response) else None
