@@ -1,0 +1,13 @@
+"""Configuration: `promptkit.toml`, provider files, keys and the environment become `Settings`.
+
+See docs/config.md for every key and for the rules about keys and hosts.
+"""
+
+from __future__ import annotations
+
+from .keys import Keys
+from .load import load
+from .places import FILE_NAME, shipped
+from .settings import Budgets, Keep, Kept, Settings, Storage
+
+__all__ = ["FILE_NAME", "Budgets", "Keep", "Kept", "Keys", "Settings", "Storage", "load", "shipped"]

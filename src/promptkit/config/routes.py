@@ -1,0 +1,97 @@
+"""Routes: read, their targets checked against the catalog; two are built in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from promptkit.catalog import Catalog, closest, parse_target
+from promptkit.errors import UsageError
+from promptkit.toml import Table
+from promptkit.types import OnContent, Route, Target
+
+DEFAULT: Final = (
+    Target("openai", "gpt-6-luna"),
+    Target("anthropic", "claude-haiku-5-5"),
+    Target("gemini", "gemini-2.5-flash-lite"),
+)
+DEMO: Final = Route("demo", (Target("local", "smollm2-135m"),))
+
+_NOT_YET = ("cheapest", "fastest", "weighted")
+
+
+def read_routes(table: Table, catalog: Catalog) -> dict[str, Route]:
+    """Read `[routes]`. `default` stands where the file gives none; `demo` always.
+
+    Raises:
+        ConfigError: with file and line.
+    """
+    routes: dict[str, Route] = dict(_built_in(catalog))
+    for name, one in table.items_tables():
+        if name == DEMO.name:
+            raise one.fail("the route demo is built in (the embedded model)", remedy="Name yours otherwise.")
+        routes[name] = _route(name, one, catalog)
+    return routes
+
+
+def _built_in(catalog: Catalog) -> Mapping[str, Route]:
+    """`demo`, and of `default` what a user's own provider files leave of it."""
+    there = tuple(target for target in DEFAULT if _known(target, catalog))
+    return {"demo": DEMO} | ({"default": Route("default", there)} if there else {})
+
+
+def _known(target: Target, catalog: Catalog) -> bool:
+    provider = catalog.providers.get(target.provider)
+    return provider is not None and (target.model in provider.models or provider.open_models)
+
+
+def _route(name: str, table: Table, catalog: Catalog) -> Route:
+    plain = Route(name, ())
+    _check_strategy(table)
+    route = Route(
+        name=name,
+        targets=_targets(table, catalog),
+        attempts=table.integer("attempts", plain.attempts, least=1),
+        patience_s=float(table.number("patience_s", plain.patience_s, least=0)),
+        last_resort=_target(table, "last_resort", table.text("last_resort", None), catalog),
+        on_content=table.choice("on_content", OnContent, plain.on_content),
+        max_output_tokens=table.integer("max_output_tokens", plain.max_output_tokens, least=1),
+    )
+    table.finish()
+    return route
+
+
+def _check_strategy(table: Table) -> None:
+    strategy = table.text("strategy", "ordered")
+    if strategy in _NOT_YET:
+        raise table.fail(
+            f"strategy {strategy!r} is not available yet",
+            "strategy",
+            remedy='Use "ordered": the targets are tried in the order in which they stand.',
+        )
+    if strategy != "ordered":
+        raise table.fail(
+            f"unknown strategy {strategy!r}", "strategy", remedy=closest(strategy, ("ordered", *_NOT_YET))
+        )
+
+
+def _targets(table: Table, catalog: Catalog) -> tuple[Target, ...]:
+    targets = tuple(_checked(table, "targets", text, catalog) for text in table.texts("targets"))
+    if not targets:
+        raise table.fail("a route needs a target", "targets", remedy='targets = ["openai/gpt-6-luna"]')
+    if len(set(targets)) < len(targets):
+        raise table.fail("a target stands twice", "targets", remedy="Retries are what `attempts` is for.")
+    return targets
+
+
+def _target(table: Table, key: str, text: str | None, catalog: Catalog) -> Target | None:
+    return None if text is None else _checked(table, key, text, catalog)
+
+
+def _checked(table: Table, key: str, text: str, catalog: Catalog) -> Target:
+    try:
+        target = parse_target(text)
+        catalog.pair(target)
+    except UsageError as cause:
+        raise table.fail(cause.what, key, remedy=cause.remedy) from None
+    return target
