@@ -1,0 +1,275 @@
+"""The flow of one call over its targets, as a generator: it decides, the engine acts.
+
+The engine runs each step and resumes the flow with a `Moment`: what came of it, the time,
+the health of the targets as it is now, and a random draw. No step reads a clock, sleeps or
+sends, so a whole outage is tested as a script of outcomes in and a trace of steps out.
+
+The rules, in the order in which they bind:
+
+1. One budget of attempts over all targets, of which one stays reserved for every target that
+   has not been tried, so that the last one always has its turn.
+2. A target is closed while its lane is parked, and until the hint of its own last reply has passed.
+3. A stumble (`ACTIONS[fault].same_tries`) is tried again on the same target, after full-jitter
+   back-off; then the next open target has its turn, one that stumbled before comes last.
+4. When all are closed, wait for the earliest, within the call's patience.
+5. The last resort has its one attempt when nothing else is left; its answer is degraded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from tenacity import RetryCallState, wait_exponential
+
+from promptkit.types import Completion, Failure, Fault, OnContent, Outcome, Target
+
+from .faults import ACTIONS, Action
+from .health import Health
+
+_BACK_OFF: Final = wait_exponential(multiplier=0.5, max=20.0)
+"""The bound of the nth wait, in seconds: 0.5, 1, 2, ... 20; the draw picks a point below it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """A target of a plan; `window` is its model's context window in tokens, None if unknown."""
+
+    target: Target
+    window: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Where one call may go. See `routing.plan` for how it comes from a route."""
+
+    hops: tuple[Hop, ...]
+    attempts: int
+    patience_s: float
+    last_resort: Target | None = None
+    on_content: OnContent = OnContent.STOP
+    resend_unknown: bool = True
+    """Whether a request that was sent and never answered may be sent again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send the call to `target`: attempt `number` (from 1) of the call, on its hop `hop` (from 0)."""
+
+    target: Target
+    hop: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    """Wait before the next step."""
+
+    seconds: float
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What the engine resumes the flow with.
+
+    `outcome` is what came of a Send, None after a Sleep; `draw` is uniform in [0, 1).
+    """
+
+    now_s: float
+    draw: float
+    health: Health
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The end of a flow: a reply came."""
+
+    completion: Completion
+    target: Target
+    degraded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GaveUp:
+    """The end of a flow: nothing answered.
+
+    `failure` is the last one, None where not one attempt could be made; `retry_at_s` is when
+    the earliest parked target opens again (seconds since the epoch), None if none is known.
+    """
+
+    failure: Failure | None
+    why: str
+    retry_at_s: float | None = None
+
+
+Step: TypeAlias = Send | Sleep
+Verdict: TypeAlias = Answered | GaveUp
+Flow: TypeAlias = Generator[Step, Moment, Verdict]
+
+
+@dataclass(slots=True)
+class _State:
+    """What the flow remembers of the call so far."""
+
+    plan: Plan
+    left: int
+    sent: int = 0
+    waited_s: float = 0.0
+    failure: Failure | None = None
+    again: Target | None = None
+    """Stumbled, and is to be asked again before any other."""
+    tries: dict[Target, int] = field(default_factory=dict[Target, int])
+    not_before: dict[Target, float] = field(default_factory=dict[Target, float])
+    stumbled: set[Target] = field(default_factory=set[Target])
+    """Had as many tries in a row as its faults allow."""
+    out: set[Target] = field(default_factory=set[Target])
+    """Can't answer this call at all."""
+
+    def opens_s(self, target: Target, now: Moment) -> float:
+        """When the target may be sent to: now or in the past where it is open."""
+        park = now.health.park(target, now.now_s)
+        return max(park.until_s if park else 0.0, self.not_before.get(target, 0.0))
+
+    def can_wait(self, seconds: float) -> bool:
+        return self.waited_s + seconds <= self.plan.patience_s
+
+    def candidates(self, now: Moment) -> list[Target]:
+        """The targets that may still be tried, within what the budget reserves."""
+        able = [hop.target for hop in self.plan.hops if hop.target not in self.out]
+        waiting = [
+            target
+            for target in able
+            if target not in self.tries and self.can_wait(self.opens_s(target, now) - now.now_s)
+        ]
+        if self.left > len(waiting):
+            return able
+        return [target for target in able if target not in self.tries]
+
+
+def flow(plan: Plan, start: Moment) -> Flow:
+    """Decide, step by step, where the call goes.
+
+    Args:
+        plan: the targets and the bounds.
+        start: the time, health and draw at the beginning.
+
+    Returns:
+        A generator that yields steps, is sent a `Moment` for each, and returns the verdict.
+    """
+    reserve = 0 if plan.last_resort is None else 1
+    state = _State(plan, left=max(plan.attempts - reserve, 1))
+    now = start
+    while step := _next_step(state, now):
+        now = yield step
+        if isinstance(step, Sleep):
+            state.waited_s += step.seconds
+            continue
+        outcome = _outcome(now)
+        if isinstance(outcome, Completion):
+            return Answered(outcome, step.target)
+        state.failure = outcome
+        if _ends_the_call(plan, outcome):
+            return GaveUp(outcome, outcome.detail)
+        _take_in(state, step.target, outcome, now)
+    return (yield from _last_resort(state, now))
+
+
+def _last_resort(state: _State, now: Moment) -> Flow:
+    """The one attempt on the last resort, or giving up."""
+    target = state.plan.last_resort
+    if target is not None and now.health.park(target, now.now_s) is None:
+        now = yield Send(target, len(state.plan.hops), state.sent + 1)
+        outcome = _outcome(now)
+        if isinstance(outcome, Completion):
+            return Answered(outcome, target, degraded=True)
+        state.failure = outcome
+    why = "no target could be tried" if state.failure is None else state.failure.detail
+    opens = [state.opens_s(hop.target, now) for hop in state.plan.hops if hop.target not in state.out]
+    retry_at_s = min(opens, default=math.inf)
+    return GaveUp(state.failure, why, retry_at_s if now.now_s < retry_at_s < math.inf else None)
+
+
+def _next_step(state: _State, now: Moment) -> Step | None:
+    """The next send, the wait before it, or None when there is nothing left to do."""
+    target = _choose(state, now) if state.left else None
+    if target is None:
+        return None
+    wait_s = state.opens_s(target, now) - now.now_s
+    if wait_s > 0:
+        why = "asking again" if target == state.again else "every target is closed"
+        return Sleep(wait_s, why) if state.can_wait(wait_s) else None
+    state.left -= 1
+    state.sent += 1
+    state.again = None
+    state.tries[target] = state.tries.get(target, 0) + 1
+    hop = next(index for index, hop in enumerate(state.plan.hops) if hop.target == target)
+    return Send(target, hop, state.sent)
+
+
+def _choose(state: _State, now: Moment) -> Target | None:
+    """The target to go to next: again, else the first that is open, else the first to open."""
+    candidates = state.candidates(now)
+    # A queued retry looks at the lane again: it may have been parked while this call waited.
+    again = state.again
+    if again is not None and again in candidates and now.health.park(again, now.now_s) is None:
+        return again
+    opens = [target for target in candidates if state.opens_s(target, now) <= now.now_s]
+    if opens:
+        return min(opens, key=lambda target: target in state.stumbled)
+    return min(candidates, key=lambda target: state.opens_s(target, now), default=None)
+
+
+def _take_in(state: _State, target: Target, failure: Failure, now: Moment) -> None:
+    """Learn from a failure that does not end the call."""
+    action = ACTIONS[failure.fault]
+    if failure.retry_after_s is not None:
+        state.not_before[target] = now.now_s + failure.retry_after_s
+    if action.larger_window:
+        _rule_out_smaller_windows(state, target)
+    elif action.same_tries:
+        _stumble(state, target, failure, action, now)
+    elif action.park is None:
+        state.out.add(target)
+
+
+def _stumble(state: _State, target: Target, failure: Failure, action: Action, now: Moment) -> None:
+    """Ask the same target again after a pause, or let the next one have its turn."""
+    tries = state.tries[target]
+    pause_s = max(failure.retry_after_s or 0.0, now.draw * back_off_s(tries))
+    state.not_before[target] = now.now_s + pause_s
+    if tries % (action.same_tries + 1) == 0:
+        state.stumbled.add(target)
+    elif state.can_wait(pause_s):
+        state.again = target
+
+
+def back_off_s(tries: int) -> float:
+    """The longest wait after so many tries on a target, in seconds."""
+    retry = RetryCallState(None, None, (), {})  # pyright: ignore[reportArgumentType] - only attempt_number is read
+    retry.attempt_number = tries
+    return _BACK_OFF(retry)
+
+
+def _rule_out_smaller_windows(state: _State, target: Target) -> None:
+    """After a context-length error only a model with a larger window can help."""
+    window = next((hop.window for hop in state.plan.hops if hop.target == target), None) or 0
+    state.out.update(hop.target for hop in state.plan.hops if (hop.window or 0) <= window)
+
+
+def _ends_the_call(plan: Plan, failure: Failure) -> bool:
+    if failure.fault is Fault.CONTENT:
+        return plan.on_content is OnContent.STOP
+    if failure.fault is Fault.UNKNOWN_OUTCOME:
+        return not plan.resend_unknown
+    return ACTIONS[failure.fault].then == "stop"
+
+
+def _outcome(now: Moment) -> Outcome:
+    if now.outcome is None:
+        msg = "a Send is answered with an outcome"
+        raise AssertionError(msg)
+    return now.outcome
