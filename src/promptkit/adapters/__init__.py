@@ -1,0 +1,63 @@
+"""Wire formats: `encode(call)` to a request, `decode(reply)` to an outcome, and streams.
+
+Adapters are pure: no clock, no network. They normalise what the providers count differently
+(see `types.Usage`) and turn whatever a reply says into a `Completion` or a `Failure`:
+
+- text that ended by itself is a completion, and one that hit its limit is one with
+  `Finish.LENGTH`, even where reasoning left no room for a word;
+- a refusal or safety block is `Fault.CONTENT`;
+- a reply that is cut, malformed, empty, or ends in a way that nobody asked for (tools) is
+  `Fault.BROKEN_REPLY`, and was or may have been billed;
+- an error is named by `routing.faults.classify`, inside a 200 and inside a stream too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from promptkit.errors import ConfigError
+from promptkit.types import Provider
+
+from .anthropic_messages import AnthropicMessages
+from .base import Adapter, StreamDecoder
+from .failures import from_break
+from .gemini_generate import GeminiGenerate
+from .openai_chat import OpenAIChat
+from .openai_responses import OpenAIResponses
+from .params import DEFAULT_MAX_OUTPUT_TOKENS, output_limit
+
+__all__ = [
+    "ADAPTERS",
+    "DEFAULT_MAX_OUTPUT_TOKENS",
+    "Adapter",
+    "StreamDecoder",
+    "for_provider",
+    "from_break",
+    "output_limit",
+]
+
+_CHAT: Final = OpenAIChat()
+
+ADAPTERS: Final[Mapping[tuple[str, str], Adapter]] = {
+    ("openai", "responses"): OpenAIResponses(),
+    ("openai", "chat"): _CHAT,
+    ("anthropic", "messages"): AnthropicMessages(),
+    ("gemini", "generate"): GeminiGenerate(),
+    ("local", "chat"): _CHAT,
+}
+"""The adapters by `Provider.adapter` and `Provider.api`."""
+
+
+def for_provider(provider: Provider) -> Adapter:
+    """The adapter that speaks a provider's wire format.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    adapter = ADAPTERS.get((provider.adapter, provider.api))
+    if adapter is None:
+        known = ", ".join(f"{family}/{api}" for family, api in ADAPTERS)
+        what = f"provider {provider.name}: no adapter {provider.adapter!r} with api {provider.api!r}"
+        raise ConfigError(what, remedy=f"one of {known}")
+    return adapter

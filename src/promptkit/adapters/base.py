@@ -1,0 +1,169 @@
+"""The seam: what an adapter is, and the reading of streams that all share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+from promptkit.types import (
+    Call,
+    Failure,
+    Fault,
+    JsonObject,
+    Model,
+    Outcome,
+    Provider,
+    WireBreak,
+    WireReply,
+    WireRequest,
+)
+
+from .failures import from_break, from_error, from_reply, with_text
+from .sse import SseEvent, SseParser
+from .wire import Served, billed_failure, load, request_id
+
+NO_HEADERS: Final[Mapping[str, str]] = {}
+
+
+class StreamDecoder(Protocol):
+    """Reads one streamed reply."""
+
+    def feed(self, chunk: bytes) -> list[str]:
+        """Take the next bytes; return the new pieces of text."""
+        ...
+
+    def end(self, broken: WireBreak | None = None) -> Outcome:
+        """Take the end of the stream, or the break that ended it."""
+        ...
+
+
+class Adapter(Protocol):
+    """A wire format: two pure functions, and a decoder for streams."""
+
+    def encode(self, call: Call, provider: Provider, model: Model) -> WireRequest | Failure:
+        """Write a call; a failure (`invalid_request`) where the model refuses what it asks."""
+        ...
+
+    def decode(self, reply: WireReply) -> Outcome:
+        """Read a whole reply, whatever its status."""
+        ...
+
+    def stream(self, headers: Mapping[str, str] = NO_HEADERS) -> StreamDecoder:
+        """Begin to read a streamed reply of status 200. Header names are lower case."""
+        ...
+
+
+class Reader(ABC):
+    """Reads the JSON of one wire format."""
+
+    family: str
+
+    @abstractmethod
+    def read(self, body: JsonObject, headers: Mapping[str, str], heard: str = "") -> Outcome:
+        """Read a reply; `heard` is the text that a stream gave, where the body repeats none."""
+
+    def decode(self, reply: WireReply) -> Outcome:
+        """Read a whole reply, whatever its status."""
+        if not 200 <= reply.status < 300:  # noqa: PLR2004
+            return from_reply(self.family, reply)
+        body = load(reply.body)
+        if body is None:
+            served = Served(request_id=request_id(reply.headers, None))
+            return billed_failure(Fault.BROKEN_REPLY, "the reply is not a JSON object", served)
+        return self.read(body, reply.headers)
+
+
+class EventStream(ABC):
+    """A stream of events: finds text, the end, and errors in it.
+
+    The same bytes give the same outcome however they are cut. What comes after the end counts
+    no more, not even a break: the reply is whole.
+    """
+
+    def __init__(self, reader: Reader, headers: Mapping[str, str]) -> None:
+        self._reader = reader
+        self._headers = headers
+        self._parser = SseParser()
+        self._said: list[str] = []
+        self._begun = False
+        self._done = False
+        self._over: Outcome | None = None
+
+    def feed(self, chunk: bytes) -> list[str]:
+        """Take the next bytes; return the new pieces of text."""
+        return self._take(self._parser.feed(chunk))
+
+    def end(self, broken: WireBreak | None = None) -> Outcome:
+        """Take the end of the stream, or the break that ended it."""
+        self._take(self._parser.end())
+        if self._over is None:
+            self._take_stray()
+        return self._over or self.outcome() or self._unfinished(broken)
+
+    @abstractmethod
+    def take(self, event: JsonObject) -> str:
+        """Take one event; return the new text in it."""
+
+    @abstractmethod
+    def outcome(self) -> Outcome | None:
+        """The outcome at the end of the stream; None where its end has not been said."""
+
+    def served(self) -> Served:
+        """What is known of the reply before its end; no usage, which only the end says in full."""
+        return Served(request_id=request_id(self._headers, None))
+
+    @property
+    def said(self) -> str:
+        """The text so far."""
+        return "".join(self._said)
+
+    def _take(self, events: list[SseEvent]) -> list[str]:
+        fresh: list[str] = []
+        for event in events:
+            if self._over is not None:
+                break
+            piece = self._event(event)
+            if piece:
+                fresh.append(piece)
+                self._said.append(piece)
+        return fresh
+
+    def _event(self, event: SseEvent) -> str:
+        if event.data.startswith(b"[DONE]"):
+            self._done = True
+            self._over = self.outcome()
+            return ""
+        body = load(event.data)
+        if body is None:
+            detail = "an event of the stream is not a JSON object"
+            self._over = billed_failure(Fault.BROKEN_REPLY, detail, self.served(), self.said)
+        elif event.name == "error" or body.get("type") == "error" or body.get("error"):
+            self._over = self._error(body)
+        else:
+            self._begun = True
+            return self.take(body)
+        return ""
+
+    def _error(self, body: JsonObject) -> Failure:
+        failure = from_error(self._reader.family, body, self._headers, self.served())
+        return with_text(failure, self.said, begun=self._begun)
+
+    def _take_stray(self) -> None:
+        """A host that fails may write plain JSON instead of events, or after them."""
+        body = load(self._parser.stray)
+        if body is None:
+            return
+        if body.get("error"):
+            self._over = self._error(body)
+        elif not self._begun:
+            self._over = self._reader.read(body, self._headers)
+
+    def _unfinished(self, broken: WireBreak | None) -> Failure:
+        """No event said that this was all: a failure, however much of it arrived."""
+        if broken is not None and not self._begun:
+            return from_break(WireBreak(sent=True, detail=broken.detail))
+        detail = (
+            f"the stream was cut: {broken.detail}" if broken else "the stream ended before its last event"
+        )
+        return billed_failure(Fault.BROKEN_REPLY, detail, self.served(), self.said)

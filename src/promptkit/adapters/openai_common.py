@@ -1,0 +1,63 @@
+"""What OpenAI's two formats share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+from promptkit.types import Json, JsonObject, Usage
+
+from .wire import count, member
+
+FAMILY: Final = "openai"
+
+TIERS: Final = frozenset({"auto", "default", "flex", "scale", "priority", "fast"})
+
+_NAME: Final = "reply"
+"""What the schema of a structured reply is called; a constant keeps the cached prefix the same."""
+
+
+def json_schema(schema: Mapping[str, Json]) -> JsonObject:
+    """The schema as both formats take it; strict wherever OpenAI's strict mode can express it."""
+    return {"name": _NAME, "schema": dict(schema), "strict": is_strict(schema)}
+
+
+def is_strict(schema: object) -> bool:
+    """Whether every object in a schema is closed and requires all it names, as strict mode wants."""
+    if isinstance(schema, list):
+        return all(is_strict(item) for item in cast("list[object]", schema))
+    if not isinstance(schema, dict):
+        return True
+    node = cast("dict[str, Any]", schema)
+    if (node.get("type") == "object" or "properties" in node) and not _is_closed(node):
+        return False
+    return all(is_strict(value) for value in node.values())
+
+
+def _is_closed(node: Mapping[str, Any]) -> bool:
+    names: set[str] = set(node.get("properties", {}))
+    return node.get("additionalProperties") is False and names == set(node.get("required", ()))
+
+
+def read_usage(usage: JsonObject, given: str, made: str) -> Usage | None:
+    """Read usage; None where it doesn't count both ways.
+
+    Args:
+        usage: the object, empty where there is none.
+        given: what the format calls input (`input` or `prompt`).
+        made: what it calls output (`output` or `completion`).
+    """
+    input_tokens = count(usage, f"{given}_tokens")
+    output_tokens = count(usage, f"{made}_tokens")
+    if input_tokens is None or output_tokens is None:
+        return None
+    of_input = member(usage, f"{given}_tokens_details")
+    reasoning = count(member(usage, f"{made}_tokens_details"), "reasoning_tokens") or 0
+    return Usage(
+        input_tokens=input_tokens,
+        # Some hosts count reasoning beside the completion: more of it than of all tells them apart.
+        output_tokens=output_tokens if reasoning <= output_tokens else output_tokens + reasoning,
+        cache_read_tokens=count(of_input, "cached_tokens") or 0,
+        cache_write_tokens=count(of_input, "cache_write_tokens") or 0,
+        reasoning_tokens=reasoning,
+    )
