@@ -1,0 +1,35 @@
+"""Skeletons: references, front matter, digests and rendering. Pure: no disk, clock, network or chance.
+
+A source is read (`read_source`), compiled (`compile_source`), joined with what its includes
+mean (`Part.join`) and wrapped as a `Skeleton`, which binds variables and renders.
+"""
+
+from .compiler import Compiled, body_key, compile_source
+from .digests import epoch_of, normalise, prompt_digest, template_digest
+from .epoch import EPOCH
+from .reference import DRAFT, HASH, is_pinned, parse_ref, version_of
+from .skeleton import Part, Skeleton, StoredSource
+from .source import Source, read_source
+from .variables import expected
+
+__all__ = [
+    "DRAFT",
+    "EPOCH",
+    "HASH",
+    "Compiled",
+    "Part",
+    "Skeleton",
+    "Source",
+    "StoredSource",
+    "body_key",
+    "compile_source",
+    "epoch_of",
+    "expected",
+    "is_pinned",
+    "normalise",
+    "parse_ref",
+    "prompt_digest",
+    "read_source",
+    "template_digest",
+    "version_of",
+]

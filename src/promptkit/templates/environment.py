@@ -1,0 +1,140 @@
+"""The Jinja environment of a skeleton: sandboxed, strict, deterministic, with messages out of band."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Final
+
+from jinja2 import StrictUndefined, Template, nodes, pass_context
+from jinja2.compiler import CodeGenerator
+from jinja2.ext import Extension
+from jinja2.parser import Parser
+from jinja2.runtime import Context as JinjaContext
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Namespace
+
+from promptkit.errors import TemplateError
+from promptkit.types import Message, Role
+
+from . import methods, operators
+from .filters import FILTERS, GUARDS, TESTS
+from .meter import Context
+
+SETTINGS: Final[Mapping[str, Any]] = {
+    "trim_blocks": True,
+    "lstrip_blocks": True,
+    "keep_trailing_newline": False,
+    "newline_sequence": "\n",
+    "autoescape": False,
+    # Constants are folded at render time, where they are counted: folding while compiling isn't bounded.
+    "optimized": False,
+}
+"""What shapes the text; part of the rendering epoch."""
+
+GLOBALS: Final[Mapping[str, Any]] = {"range": methods.bounded_range, "namespace": Namespace}
+
+
+class MessageTag(Extension):
+    """`{% message "user" %}...{% endmessage %}`: the body goes to the meter's list, not to the output.
+
+    Roles are literal words of the source and bodies never travel through text that is read
+    again, so that no value can open, close or rename a message.
+    """
+
+    tags: ClassVar[set[str]] = {"message"}
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        """Read the tag into a call block."""
+        line = next(parser.stream).lineno
+        role = parser.parse_expression()
+        if not isinstance(role, nodes.Const) or role.value not in set(Role):
+            parser.fail(f"a message's role is one of {_roles()}{_near(role)}", line)
+        body = parser.parse_statements(("name:endmessage",), drop_needle=True)
+        call = self.call_method("collect", [nodes.ContextReference(), role])
+        return nodes.CallBlock(call, [], [], body).set_lineno(line)
+
+    def collect(self, context: Context, role: str, caller: Callable[[], str]) -> str:
+        """Keep a message; called by compiled templates."""
+        meter = context.meter
+        if meter.in_message:
+            raise TemplateError("a message inside a message", remedy="Close the first one before it.")
+        meter.in_message = True
+        content = caller().strip()
+        meter.in_message = False
+        if not content:
+            raise TemplateError(
+                f"this {role} message is empty with these values",
+                remedy="Put the condition around the whole message block.",
+            )
+        meter.messages.append(Message(Role(role), content))
+        return ""
+
+
+def _roles() -> str:
+    return ", ".join(f'"{role}"' for role in Role)
+
+
+def _near(role: nodes.Expr) -> str:
+    word = role.value if isinstance(role, nodes.Const) else role.name if isinstance(role, nodes.Name) else ""
+    close = difflib.get_close_matches(str(word), list(Role), n=1)
+    return f'; did you mean "{close[0]}"?' if close else ""
+
+
+class _Generator(CodeGenerator):
+    """Writes captured output through the meter."""
+
+    def write_commons(self) -> None:
+        super().write_commons()
+        self.writeline("concat = context.meter.concat")
+
+
+@pass_context
+def _finalize(context: Context, value: Any) -> str:
+    return value if type(value) is str else context.meter.text(value)
+
+
+class SkeletonEnvironment(ImmutableSandboxedEnvironment):
+    """One skeleton's environment: what its includes mean is its own.
+
+    `parts` holds the compiled includes by (key of the including body, include as written).
+    """
+
+    code_generator_class = _Generator
+    context_class = Context
+    intercepted_binops = frozenset(operators.BINARY)
+
+    def __init__(self) -> None:
+        super().__init__(
+            **SETTINGS, undefined=StrictUndefined, finalize=_finalize, extensions=[MessageTag], cache_size=0
+        )
+        self.filters = {**FILTERS, **GUARDS}
+        self.tests = dict(TESTS)
+        self.globals = dict(GLOBALS)
+        self.parts: dict[tuple[str, str], Template] = {}
+
+    def get_template(self, name: str | Template, parent: str | None = None, globals: Any = None) -> Template:  # noqa: A002, ARG002 - Jinja's names
+        """An include, as the skeleton resolved it."""
+        return self.parts[str(parent), str(name)]
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        """Only what is listed, and never what Jinja's own sandbox refuses."""
+        return methods.allowed(obj, attr) and super().is_safe_attribute(obj, attr, value)
+
+    def call_binop(self, context: JinjaContext, operator: str, left: Any, right: Any) -> Any:
+        """An operator that could grow."""
+        return operators.binary(_ours(context), operator, left, right)
+
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - keeps every keyword free for the callee
+        """A call, counted and bounded."""
+        inner = {key: kwargs[key] for key in kwargs if key not in _INNER} if _INNER & kwargs.keys() else kwargs
+        run = super().call
+        return methods.call(__context, __obj, lambda: run(__context, __obj, *args, **kwargs), args, inner)
+
+
+_INNER: Final = frozenset({"_loop_vars", "_block_vars"})
+
+
+def _ours(context: JinjaContext) -> Context:
+    assert isinstance(context, Context)  # noqa: S101 - context_class says so
+    return context

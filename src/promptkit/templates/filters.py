@@ -1,0 +1,321 @@
+"""The filters and tests a template may use: Jinja's own behind guards, and its growing ones anew.
+
+What isn't here doesn't exist: `random` isn't deterministic, `safe`, `escape`, `urlize` and
+`xmlattr` make HTML, `pprint` prints Python. Filters that yield lazily in Jinja give lists here,
+so that all work is counted where it is done.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import Any, Final, cast
+
+from jinja2 import defaults, pass_context
+from jinja2.filters import make_attrgetter
+from jinja2.runtime import Undefined
+
+from promptkit.errors import RenderLimit, TemplateError
+
+from .meter import CONTAINERS, Context, Meter
+from .methods import replaced
+from .operators import concatenate, cut, printf
+
+MAX_PRECISION: Final = 20
+MAX_JSON_INDENT: Final = 8
+MAX_WRAPPED: Final = 20_000
+
+Filter = Callable[..., Any]
+
+_WORD = re.compile(r"\w+")
+
+LOOP: Final = " loop"
+STEP: Final = " step"
+SLICE: Final = " slice"
+CONCAT: Final = " concat"
+KEEP: Final = " keep"
+SCAN: Final = " scan"
+"""Names of guards that the compiler writes into a template; with a space, so that nobody else can."""
+
+
+def _of_jinja(name: str, *, text: bool = False, check: Callable[..., None] | None = None) -> Filter:
+    """One of Jinja's filters, its work counted and its result kept.
+
+    Args:
+        name: Jinja's name of it.
+        text: whether it works on text; anything plain is turned into text first.
+        check: asks for room, given the meter, the value and the arguments.
+    """
+    inner: Filter = defaults.DEFAULT_FILTERS[name]
+    passes_context = getattr(inner, "jinja_pass_arg", None)
+
+    @pass_context
+    @wraps(inner)
+    def guarded(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
+        meter = context.meter
+        meter.step()
+        if text:
+            value = meter.text(value)
+        meter.scan(value)
+        if check is not None:
+            check(meter, value, *args, **kwargs)
+        lead = _lead(passes_context, context)
+        result = inner(*lead, value, *args, **kwargs)
+        return meter.keep(meter.items(result) if isinstance(result, Iterator) else result)
+
+    return guarded
+
+
+def _lead(passes: Any, context: Context) -> tuple[Any, ...]:
+    """The argument that Jinja passes to this filter first."""
+    if passes is None:
+        return ()
+    word = passes.name
+    return ({"context": context, "eval_context": context.eval_ctx, "environment": context.environment}[word],)
+
+
+def _counted(function: Callable[..., Any]) -> Filter:
+    """One of our own filters: `function(meter, value, ...)`."""
+
+    @pass_context
+    @wraps(function)
+    def guarded(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
+        context.meter.step()
+        return context.meter.keep(function(context, value, *args, **kwargs))
+
+    return guarded
+
+
+def _text(context: Context, value: Any) -> str:
+    return context.meter.text(value)
+
+
+def _length(_context: Context, value: Any) -> int:
+    return len(value)
+
+
+def _list(context: Context, value: Any) -> list[object]:
+    return context.meter.items(value)
+
+
+def _items(context: Context, value: Any) -> list[object]:
+    if not isinstance(value, dict):
+        raise TemplateError("|items wants a mapping")
+    return context.meter.items(cast("dict[object, object]", value).items())
+
+
+def _reverse(context: Context, value: Any) -> Any:
+    return value[::-1] if isinstance(value, str) else context.meter.items(value)[::-1]
+
+
+def _join(context: Context, value: Any, d: str = "", attribute: str | int | None = None) -> str:
+    meter = context.meter
+    items = meter.items(value)
+    if attribute is not None:
+        items = list(map(make_attrgetter(context.environment, attribute), items))
+    texts = [meter.text(item) for item in items]
+    glue = meter.text(d)
+    meter.room(sum(map(len, texts)) + len(glue) * max(0, len(texts) - 1))
+    return glue.join(texts)
+
+
+def _replace(context: Context, value: Any, old: Any, new: Any, count: int | None = None) -> str:
+    meter = context.meter
+    text, old, new = meter.text(value), meter.text(old), meter.text(new)
+    times = -1 if count is None else count
+    replaced(meter, text, old, new, times)
+    return text.replace(old, new, times)
+
+
+def _format(context: Context, value: Any, *args: Any, **kwargs: Any) -> str:
+    if args and kwargs:
+        raise TemplateError("|format takes values by place or by name, not both")
+    return printf(context.meter, context.meter.text(value), kwargs or args)
+
+
+def _sum(context: Context, value: Any, attribute: str | int | None = None, start: Any = 0) -> Any:
+    items = context.meter.items(value)
+    if attribute is not None:
+        items = list(map(make_attrgetter(context.environment, attribute), items))
+    if not all(isinstance(item, (int, float)) for item in (start, *items)):
+        raise TemplateError("|sum adds numbers only", remedy="Join text with |join.")
+    return sum(cast("list[float]", items), start)
+
+
+def _tojson(context: Context, value: Any, indent: int | None = None) -> str:
+    """JSON as people write it: not escaped for HTML, keys in order."""
+    if indent is not None and not 0 <= indent <= MAX_JSON_INDENT:
+        raise RenderLimit(f"|tojson indents by 0 to {MAX_JSON_INDENT}")
+    context.meter.room(_json_size(context.meter, value, indent or 0))
+    return json.dumps(value, ensure_ascii=False, indent=indent, sort_keys=True, allow_nan=False)
+
+
+def _json_size(meter: Meter, value: Any, indent: int) -> int:
+    """About how many characters it takes: shared members count each time they are written."""
+    size = 0
+    pending: list[tuple[Any, int]] = [(value, 1)]
+    while pending:
+        top, depth = pending.pop()
+        meter.step()
+        if isinstance(top, Undefined):
+            str(top)  # raises, naming what is undefined
+        size += 4 + indent * depth + (len(top) if isinstance(top, str) else 0)
+        if isinstance(top, dict):
+            members = cast("dict[Any, Any]", top)
+            size += sum(len(str(key)) + 4 for key in members)
+            pending.extend((member, depth + 1) for member in members.values())
+        elif isinstance(top, CONTAINERS):
+            pending.extend((member, depth + 1) for member in cast("list[Any]", top))
+    return size
+
+
+def _wordcount(context: Context, value: Any) -> int:
+    text = context.meter.text(value)
+    context.meter.step(len(text) >> 3)
+    return sum(1 for _ in _WORD.finditer(text))
+
+
+def _center(meter: Meter, text: str, width: int = 80) -> None:
+    meter.room(max(len(text), width))
+
+
+def _indent(meter: Meter, text: str, width: int | str = 4, *_: Any, **__: Any) -> None:
+    lines = len(text.splitlines()) if len(text) < MAX_WRAPPED else len(text)
+    meter.room(len(text) + lines * (len(width) if isinstance(width, str) else width))
+
+
+def _wordwrap(meter: Meter, text: str, width: int = 79, *args: Any, **kwargs: Any) -> None:
+    """textwrap takes time by the square of a long word's length, so only short text is wrapped."""
+    if len(text) > MAX_WRAPPED or width < 1:
+        raise RenderLimit(f"|wordwrap takes text of at most {MAX_WRAPPED:,} characters and a width above 0")
+    wrapstring = kwargs.get("wrapstring", args[1] if len(args) > 1 else None)
+    meter.step(len(text))
+    meter.room(len(text) * (1 + len(wrapstring or "\n")))
+
+
+def _title(meter: Meter, text: str) -> None:
+    meter.room_for_steps(len(text) // 2)
+
+
+def _batch(meter: Meter, _value: Any, linecount: int, fill_with: Any = None) -> None:
+    meter.room_for_steps(linecount if fill_with is not None else 0)
+
+
+def _slice(meter: Meter, _value: Any, slices: int, *_: Any, **__: Any) -> None:
+    meter.room_for_steps(slices)
+
+
+def _round(_meter: Meter, _value: Any, precision: int = 0, *_: Any, **__: Any) -> None:
+    if abs(precision) > MAX_PRECISION:
+        raise RenderLimit(f"|round takes a precision of at most {MAX_PRECISION}")
+
+
+def _int(meter: Meter, value: Any, *_: Any, **__: Any) -> None:
+    # Powers of two read any length of text into a number as long.
+    if isinstance(value, str) and len(value) > MAX_WRAPPED:
+        meter.room(len(value) * len(value))
+
+
+def _truncate(meter: Meter, text: str, _length: int = 255, _killwords: bool = False, end: str = "...", *_: Any, **__: Any) -> None:  # noqa: E501, FBT001, FBT002 - Jinja's signature
+    meter.room(len(text) + len(end))
+
+
+_PLAIN: Final = (
+    "abs default d dictsort first float groupby last map max min reject rejectattr select selectattr sort unique".split()
+)
+_TEXTUAL: Final = "capitalize lower trim upper".split()
+
+FILTERS: Final[dict[str, Filter]] = {
+    **{name: _of_jinja(name) for name in _PLAIN},
+    **{name: _of_jinja(name, text=True) for name in _TEXTUAL},
+    "batch": _of_jinja("batch", check=_batch),
+    "center": _of_jinja("center", text=True, check=_center),
+    "count": _counted(_length),
+    "format": _counted(_format),
+    "indent": _of_jinja("indent", text=True, check=_indent),
+    "int": _of_jinja("int", check=_int),
+    "items": _counted(_items),
+    "join": _counted(_join),
+    "length": _counted(_length),
+    "list": _counted(_list),
+    "replace": _counted(_replace),
+    "reverse": _counted(_reverse),
+    "round": _of_jinja("round", check=_round),
+    "slice": _of_jinja("slice", check=_slice),
+    "string": _counted(_text),
+    "sum": _counted(_sum),
+    "title": _of_jinja("title", text=True, check=_title),
+    "tojson": _counted(_tojson),
+    "truncate": _of_jinja("truncate", text=True, check=_truncate),
+    "wordcount": _counted(_wordcount),
+    "wordwrap": _of_jinja("wordwrap", text=True, check=_wordwrap),
+}
+"""The filters a template may name."""
+
+
+@pass_context
+def _loop(context: Context, iterable: Any, weight: int) -> Any:
+    """What a loop walks, all its iterations counted before the first: nothing to pay in each."""
+    meter = context.meter
+    if isinstance(iterable, Undefined):
+        iter(iterable)  # raises, naming what is undefined
+    if not isinstance(iterable, (str, range, *CONTAINERS)):
+        iterable = meter.items(iterable)
+    meter.step(len(cast("str", iterable)) * weight)
+    return iterable
+
+
+@pass_context
+def _step(context: Context, weight: int) -> None:
+    context.meter.step(weight)
+
+
+@pass_context
+def _keep(context: Context, value: Any) -> Any:
+    return context.meter.keep(value)
+
+
+@pass_context
+def _scan(context: Context, value: Any) -> Any:
+    context.meter.scan(value)
+    return value
+
+
+GUARDS: Final[dict[str, Filter]] = {
+    LOOP: _loop,
+    STEP: _step,
+    SLICE: pass_context(cut),
+    CONCAT: pass_context(concatenate),
+    KEEP: _keep,
+    SCAN: _scan,
+}
+
+_PLAIN_TESTS: Final = (
+    "boolean defined divisibleby even false float integer iterable lower mapping none number odd sequence string true"
+    " undefined upper".split()
+)
+_COMPARING: Final = (
+    "!= < <= == > >= eq equalto ge greaterthan gt in le lessthan lt ne".split()
+)
+
+
+def _comparing(name: str) -> Callable[..., bool]:
+    inner: Callable[..., bool] = defaults.DEFAULT_TESTS[name]
+
+    @pass_context
+    @wraps(inner)
+    def guarded(context: Context, value: Any, other: Any) -> bool:
+        context.meter.scan(value)
+        context.meter.scan(other)
+        return inner(value, other)
+
+    return guarded
+
+
+TESTS: Final[dict[str, Callable[..., bool]]] = {
+    **{name: defaults.DEFAULT_TESTS[name] for name in _PLAIN_TESTS},
+    **{name: _comparing(name) for name in _COMPARING},
+}
+"""The tests a template may name."""

@@ -1,0 +1,56 @@
+"""Reading references: `ugc/script`, `@2`, `@LABEL`, `@draft`, `@sha256:PREFIX`."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from promptkit.errors import UsageError
+from promptkit.types import TemplateRef
+
+DRAFT: Final = "draft"
+HASH: Final = "sha256:"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(?:/[A-Za-z0-9][A-Za-z0-9_-]*)*")
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+_VERSION_FILE = re.compile(r"[vV][0-9]+")
+_HASH = re.compile(r"sha256:[0-9a-f]{4,64}")
+_LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+
+_FORM = "A reference is NAME, NAME@2, NAME@LABEL, NAME@draft or NAME@sha256:PREFIX, e.g. ugc/script@2."
+
+
+def parse_ref(text: str) -> TemplateRef:
+    """Read a reference.
+
+    Args:
+        text: as typed on a command line or written in an include.
+
+    Raises:
+        UsageError: it is none, or its path climbs out of the template folders.
+    """
+    name, sign, at = text.strip().partition("@")
+    if ".." in name.split("/") or name.startswith(("/", "~")) or "\\" in name or ":" in name:
+        raise UsageError(
+            f"the template name {name!r} climbs out of the template folders",
+            remedy="Name it from the top of a template folder, e.g. ugc/script.",
+        )
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"not a template reference: {text!r}", remedy=_FORM)
+    if not sign:
+        return TemplateRef(name)
+    if _VERSION_FILE.fullmatch(at):
+        raise UsageError(f"not a template reference: {text!r}", remedy=f"Write {name}@{at[1:]}.")
+    if not any(form.fullmatch(at) for form in (_VERSION, _HASH, _LABEL)):
+        raise UsageError(f"not a template reference: {text!r}", remedy=_FORM)
+    return TemplateRef(name, at)
+
+
+def version_of(ref: TemplateRef) -> int | None:
+    """The version number that a reference names, or None where it names something else."""
+    return int(ref.at) if ref.at is not None and _VERSION.fullmatch(ref.at) else None
+
+
+def is_pinned(ref: TemplateRef) -> bool:
+    """Whether it will always mean the same text: a version number or a digest."""
+    return version_of(ref) is not None or (ref.at or "").startswith(HASH)

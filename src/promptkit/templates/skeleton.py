@@ -1,0 +1,313 @@
+"""A skeleton put together: its source, what it includes, and how it becomes a prompt."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final
+
+from jinja2 import Template
+from jinja2.exceptions import SecurityError, UndefinedError
+
+from promptkit.errors import TemplateError, VariableError
+from promptkit.types import Prompt, TemplateRef, TemplateSpec, Value
+
+from . import variables
+from .compiler import Compiled, compile_source
+from .digests import epoch_of, prompt_digest, template_digest
+from .environment import GLOBALS, SkeletonEnvironment
+from .meter import METER, Context, Meter
+from .reference import parse_ref
+from .source import Source, read_source
+
+_IMPLICIT: Final = frozenset({"loop", "caller", *GLOBALS})
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSource:
+    """A source as the ledger keeps it, so that any call can be rendered again.
+
+    `includes` maps each include as written to the digest of what it meant.
+    """
+
+    digest: str
+    ref: str
+    text: str
+    includes: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A source with what its includes mean, and the digest over all of it."""
+
+    ref: TemplateRef
+    source: Source
+    compiled: Compiled
+    includes: Mapping[str, Part]
+    digest: str
+
+    @classmethod
+    def join(cls, ref: TemplateRef, source: Source, compiled: Compiled, includes: Mapping[str, Part]) -> Part:
+        """Put a source and its resolved includes together."""
+        digests = {written: part.digest for written, part in includes.items()}
+        return cls(ref, source, compiled, includes, template_digest(source.text, digests))
+
+    @property
+    def has_messages(self) -> bool:
+        """Whether it, or something it includes, has a message block; a partial has none."""
+        return self.compiled.has_messages or any(part.has_messages for part in self.includes.values())
+
+    def walk(self) -> Iterator[Part]:
+        """Itself and everything it includes, each digest once."""
+        seen: set[str] = set()
+        pending = [self]
+        while pending:
+            part = pending.pop()
+            if part.digest not in seen:
+                seen.add(part.digest)
+                yield part
+                pending.extend(part.includes.values())
+
+    def seal(self, epoch: int) -> str:
+        """Its digest under another epoch: to check a seal made by older rules."""
+        digests = {written: part.seal(epoch) for written, part in self.includes.items()}
+        return template_digest(self.source.text, digests, epoch=epoch)
+
+
+class Skeleton:
+    """A prompt skeleton, ready to render.
+
+    Args:
+        part: the source and what it includes.
+
+    Raises:
+        TemplateError: it reads a variable that nobody declares, or declares what a partial can't.
+    """
+
+    __slots__ = ("_defaults", "_environment", "_files", "_part", "_required", "_root", "digest", "ref", "spec")
+
+    def __init__(self, part: Part) -> None:
+        self.ref = part.ref
+        self.spec: TemplateSpec = part.source.spec
+        self.digest = part.digest
+        self._part = part
+        parts = list(part.walk())
+        self._files = {each.compiled.key: each.source for each in parts}
+        _check_declarations(part, parts)
+        self._environment = SkeletonEnvironment()
+        self._root = _load(self._environment, part, {})
+        self._defaults = {
+            name: variable.default for name, variable in self.spec.variables.items() if variable.default is not None
+        }
+        self._required = frozenset(self.spec.variables) - frozenset(self._defaults)
+
+    def __repr__(self) -> str:
+        return f"Skeleton({str(self.ref)!r}, {self.digest!r})"
+
+    @property
+    def file(self) -> str:
+        """Where its source was read, for messages."""
+        return self._part.source.file
+
+    @property
+    def text(self) -> str:
+        """Its source, with LF line ends."""
+        return self._part.source.text
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether it has no message block: it can be included and not rendered."""
+        return not self._part.has_messages
+
+    def bind(self, given: Mapping[str, object]) -> dict[str, Value]:
+        """Validate and coerce what a caller gave; defaults stay out.
+
+        Args:
+            given: values by name; text is read as the declared kind ("3" as a number, "a;b" or a
+                JSON array as a list).
+
+        Returns:
+            The values in declared order.
+
+        Raises:
+            VariableError: tells every problem at once.
+        """
+        bound, problems = variables.bind(self.spec.variables, given)
+        if problems:
+            raise self._refuse(problems)
+        return bound
+
+    def _refuse(self, problems: list[str]) -> VariableError:
+        listed = "\n  ".join(problems)
+        what = listed if len(problems) == 1 else f"{len(problems)} variables don't fit:\n  {listed}"
+        return VariableError(
+            f"{self.ref}: {what}",
+            file=self.file,
+            remedy=f"See what it takes: promptkit templates show {self.ref}",
+        )
+
+    def render(self, bound: Mapping[str, Value]) -> Prompt:
+        """Render to messages.
+
+        Args:
+            bound: what `bind` returned; defaults are added here.
+
+        Raises:
+            VariableError: a required variable is missing, or one is unknown.
+            RenderLimit: it takes too many steps or characters.
+            TemplateError: anything else that goes wrong, with file and line.
+        """
+        if not (self._required <= bound.keys() <= self.spec.variables.keys()):
+            self.bind(bound)
+        meter = Meter()
+        values: dict[str, Any] = {**GLOBALS, **self._defaults, **bound, METER: meter}
+        context = Context(self._environment, values, self._root.name, {})
+        output = self._root.root_render_func(context)
+        try:
+            for piece in output:
+                if piece and not piece.isspace():
+                    raise _outside(piece)
+        except Exception as cause:  # noqa: BLE001 - whatever Python says about a template is the template's error
+            raise self._locate(cause) from None
+        if not meter.messages:
+            raise self._without_messages()
+        messages = tuple(meter.messages)
+        return Prompt(messages, prompt_digest(messages), self.ref, self.digest)
+
+    def _without_messages(self) -> TemplateError:
+        if self.is_partial:
+            return TemplateError(
+                f"{self.ref} has no message block: it is a partial, to be included by skeletons",
+                file=self.file,
+                remedy='To make it a skeleton, put its text between {% message "user" %} and {% endmessage %}.',
+            )
+        return TemplateError(
+            f"{self.ref} makes no message with these values",
+            file=self.file,
+            remedy="Make sure that at least one message block isn't left out by a condition.",
+        )
+
+    def _locate(self, cause: Exception) -> TemplateError:
+        """The error of a rendering, with the file and line where it happened."""
+        file, line = self.file, None
+        for code, lineno in _frames(cause.__traceback__):
+            if (template := self._loaded(code)) is not None:
+                source = self._files[str(template.name)]
+                file, line = source.file, template.get_corresponding_lineno(lineno) + source.offset
+        if isinstance(cause, TemplateError):
+            return type(cause)(cause.what, file=file, line=line, remedy=cause.remedy)
+        return TemplateError(_in_words(cause), file=file, line=line, remedy=_remedy(cause))
+
+    def _loaded(self, namespace: Mapping[str, Any]) -> Template | None:
+        template = namespace.get("__jinja_template__")
+        return template if isinstance(template, Template) else None
+
+    def sources(self) -> tuple[StoredSource, ...]:
+        """Itself and everything it includes, to be stored so that it can be rebuilt."""
+        return tuple(
+            StoredSource(
+                part.digest,
+                str(part.ref),
+                part.source.text,
+                {written: inner.digest for written, inner in part.includes.items()},
+            )
+            for part in self._part.walk()
+        )
+
+    @classmethod
+    def rebuild(cls, digest: str, lookup: Callable[[str], StoredSource | None]) -> Skeleton:
+        """A skeleton from stored sources.
+
+        Args:
+            digest: its template digest.
+            lookup: finds a stored source by digest.
+
+        Raises:
+            TemplateError: a source isn't stored, or isn't what its digest says.
+        """
+        part = _rebuilt(digest, lookup)
+        if part.seal(epoch_of(digest) or 0) != digest:
+            raise TemplateError(f"the stored source of {part.ref} isn't what its digest says", file=digest)
+        return cls(part)
+
+
+def _rebuilt(digest: str, lookup: Callable[[str], StoredSource | None]) -> Part:
+    stored = lookup(digest)
+    if stored is None:
+        raise TemplateError(f"the source {digest} isn't stored")
+    source = read_source(stored.text, file=stored.ref)
+    includes = {written: _rebuilt(inner, lookup) for written, inner in stored.includes.items()}
+    return Part.join(parse_ref(stored.ref), source, compile_source(source), includes)
+
+
+def _load(environment: SkeletonEnvironment, part: Part, loaded: dict[str, Template]) -> Template:
+    """Turn a part and its includes into templates of one environment, each digest once."""
+    if part.digest in loaded:
+        return loaded[part.digest]
+    template = Template.from_code(environment, part.compiled.code, {})
+    loaded[part.digest] = template
+    for written, inner in part.includes.items():
+        environment.parts[part.compiled.key, written] = _load(environment, inner, loaded)
+    return template
+
+
+def _check_declarations(root: Part, parts: list[Part]) -> None:
+    """Every name that is read must be declared by the skeleton, or be set somewhere."""
+    _check_partial(root)
+    if not root.has_messages:
+        return
+    known = set(root.source.spec.variables) | _IMPLICIT
+    for part in parts:
+        known |= part.compiled.stores
+    for part in parts:
+        for name, line in part.compiled.loads.items():
+            if name not in known:
+                close = difflib.get_close_matches(name, sorted(known - _IMPLICIT), n=1)
+                hint = f"Did you mean {close[0]}? Or declare" if close else "Declare"
+                raise TemplateError(
+                    f"unknown variable {name!r}",
+                    file=part.source.file,
+                    line=line + part.source.offset,
+                    remedy=f"{hint} [variables.{name}] in {root.source.file}.",
+                )
+
+
+def _check_partial(part: Part) -> None:
+    if not part.has_messages and part.source.spec.variables:
+        raise TemplateError(
+            "a file without a message block is a partial, and a partial declares no variables",
+            file=part.source.file,
+            line=1,
+            remedy="Declare them in the skeletons that include it; or add a message block.",
+        )
+
+
+def _outside(piece: str) -> TemplateError:
+    return TemplateError(
+        f"text outside a message: {piece.strip()[:40]!r}",
+        remedy='Put it between {% message "user" %} and {% endmessage %}.',
+    )
+
+
+def _frames(traceback: TracebackType | None) -> Iterator[tuple[Mapping[str, Any], int]]:
+    while traceback is not None:
+        yield traceback.tb_frame.f_globals, traceback.tb_lineno
+        traceback = traceback.tb_next
+
+
+def _in_words(cause: Exception) -> str:
+    if isinstance(cause, UndefinedError):
+        return str(cause.message)
+    if isinstance(cause, SecurityError):
+        return f"not available to templates: {cause}"
+    if isinstance(cause, RecursionError):
+        return "it nests too deeply"
+    return f"can't be rendered: {cause}"
+
+
+def _remedy(cause: Exception) -> str:
+    if isinstance(cause, UndefinedError):
+        return "Only what is set or declared can be read; test it first with 'is defined', or use |default."
+    return "Check the expression there against the kinds of the variables."
