@@ -1,0 +1,397 @@
+"""The library: several template folders as one, the first that has a template wins."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeVar
+
+from promptkit.errors import TemplateError, TemplateNotFound, UsageError
+from promptkit.templates import (
+    DRAFT,
+    HASH,
+    Compiled,
+    Part,
+    Skeleton,
+    Source,
+    compile_source,
+    epoch_of,
+    is_pinned,
+    parse_ref,
+    read_source,
+    version_of,
+)
+from promptkit.types import TemplateRef
+
+from .bytecode import Bytecode
+from .versions import FILE, Versions, read_versions, write_versions
+
+PRODUCTION: Final = "production"
+SUFFIX: Final = ".jinja"
+
+_T = TypeVar("_T")
+_Stamp = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateEntry:
+    """A template as `templates list` shows it.
+
+    `default` is what its bare name means now, or None where it can't be loaded; `problem` then
+    says why.
+    """
+
+    name: str
+    description: str
+    versions: tuple[int, ...]
+    labels: dict[str, int]
+    has_draft: bool
+    default: TemplateRef | None
+    folder: Path
+    is_partial: bool
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Home:
+    """One template's folder."""
+
+    name: str
+    path: Path
+    versions: Versions
+    files: frozenset[str] = field(default_factory=frozenset[str])
+
+    def file(self, at: int | str) -> Path:
+        return self.path / (f"{DRAFT}{SUFFIX}" if at == DRAFT else f"v{at}{SUFFIX}")
+
+    def has(self, at: int | str) -> bool:
+        return self.file(at).name in self.files
+
+    @property
+    def has_draft(self) -> bool:
+        return self.has(DRAFT)
+
+
+class Library:
+    """Template folders, one over the other: the first that has a template of a name wins it whole.
+
+    Args:
+        folders: in order; the shipped kit usually comes last.
+        bytecode: where compiled templates are kept between processes; None keeps none.
+    """
+
+    __slots__ = ("_bytecode", "_compiled", "_files", "_folders", "_skeletons")
+
+    def __init__(self, folders: Sequence[Path], *, bytecode: Path | None = None) -> None:
+        self._folders = tuple(folders)
+        self._bytecode = None if bytecode is None else Bytecode(bytecode)
+        self._compiled: dict[str, Compiled] = {}
+        self._files: dict[Path, tuple[_Stamp, object]] = {}
+        self._skeletons: dict[tuple[TemplateRef, str, Path], Skeleton] = {}
+
+    # ------------------------------------------------------------------------- loading
+
+    def load(self, ref: TemplateRef | str, *, allow_draft: bool = True) -> Skeleton:
+        """The skeleton that a reference means now.
+
+        Args:
+            ref: `ugc/script`, `ugc/script@2`, `@LABEL`, `@draft`, `@sha256:PREFIX`.
+            allow_draft: whether a bare name may mean the draft where nothing is published.
+
+        Raises:
+            UsageError: it is no reference.
+            TemplateNotFound: no such template or version.
+            TemplateError: it is broken, or its seal is.
+        """
+        wanted = parse_ref(ref) if isinstance(ref, str) else ref
+        home = self._home(wanted.name)
+        at = self._resolve(home, wanted, allow_draft=allow_draft)
+        part = self._part(home, at, ())
+        known = (part.ref, part.digest, home.path)
+        if known not in self._skeletons:
+            self._skeletons[known] = Skeleton(part)
+        return self._skeletons[known]
+
+    def _part(self, home: _Home, at: int | str, above: tuple[TemplateRef, ...]) -> Part:
+        """A version with all that it includes; published ones with their seal checked."""
+        ref = TemplateRef(home.name, str(at))
+        source = self._source(home.file(at))
+        compiled = self._compile(source)
+        inner: dict[str, Part] = {}
+        for written, line in compiled.includes.items():
+            where = (source.file, line + source.offset)
+            inner[written] = self._include(written, where, (*above, ref), pinned=at != DRAFT)
+        part = Part.join(ref, source, compiled, inner)
+        if at != DRAFT:
+            _check_seal(home, int(at), part)
+        return part
+
+    def _include(self, written: str, where: tuple[str, int], above: tuple[TemplateRef, ...], *, pinned: bool) -> Part:
+        file, line = where
+        try:
+            ref = parse_ref(written)
+            home = self._home(ref.name)
+            at = self._resolve(home, ref, allow_draft=not pinned)
+        except (UsageError, TemplateNotFound) as cause:
+            raise TemplateError(
+                f"include {written!r}: {cause.what}", file=file, line=line, remedy=cause.remedy
+            ) from None
+        if pinned and not is_pinned(ref):
+            newest = home.versions.newest
+            remedy = f'{{% include "{ref.name}@{newest}" %}}' if newest else f"publish {ref.name} first, then pin it"
+            raise TemplateError(
+                f"a published version includes only pinned versions, not {written!r}",
+                file=file,
+                line=line,
+                remedy=f"Pin it: {remedy}",
+            )
+        if TemplateRef(home.name, str(at)) in above:
+            raise TemplateError(
+                f"include {written!r} goes round in a circle",
+                file=file,
+                line=line,
+                remedy=" includes ".join(str(ref) for ref in above),
+            )
+        return self._part(home, at, above)
+
+    def _source(self, path: Path) -> Source:
+        return self._cached(path, lambda: read_source(_bytes(path), file=str(path)))
+
+    def _compile(self, source: Source) -> Compiled:
+        found = self._compiled.get(source.body)
+        if found is None:
+            found = compile_source(source) if self._bytecode is None else self._bytecode.compiled(source)
+            self._compiled[source.body] = found
+        return found
+
+    def _cached(self, path: Path, read: Callable[[], _T]) -> _T:
+        """What was read from a file, read anew when the file has changed."""
+        found = path.stat()
+        stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
+        held = self._files.get(path)
+        if held is None or held[0] != stamp:
+            held = (stamp, read())
+            self._files[path] = held
+        return held[1]  # pyright: ignore[reportReturnType] - what `read` gave for this path
+
+    # ----------------------------------------------------------------------- resolving
+
+    def _home(self, name: str) -> _Home:
+        for folder in self._folders:
+            if home := self._open(name, folder / name):
+                return home
+        names = [entry for entry, _ in self._names()]
+        close = difflib.get_close_matches(name, names, n=3)
+        folders = ", ".join(str(folder) for folder in self._folders)
+        remedy = f"Did you mean {' or '.join(close)}?" if close else f"Templates are sought in {folders}."
+        raise TemplateNotFound(f"no template named {name}", remedy=remedy)
+
+    def _open(self, name: str, path: Path) -> _Home | None:
+        """The template in a folder, if one is there."""
+        try:
+            files = frozenset(entry for entry in os.listdir(path) if _is_template_file(entry))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as cause:
+            raise TemplateError(f"can't be read: {cause.strerror}", file=path) from None
+        if not files:
+            return None
+        file = path / FILE
+        versions = Versions()
+        if file.exists():
+            versions = self._cached(file, lambda: read_versions(_bytes(file).decode(), file=str(file)))
+        return _Home(name, path, versions, files)
+
+    def _resolve(self, home: _Home, ref: TemplateRef, *, allow_draft: bool) -> int | str:
+        """The version number, or `draft`, that a reference means."""
+        if ref.at is None:
+            return _default(home, allow_draft=allow_draft)
+        if ref.at == DRAFT:
+            if home.has_draft:
+                return DRAFT
+            raise _missing(home, ref)
+        if ref.at.startswith(HASH):
+            return self._by_digest(home, ref)
+        number = version_of(ref)
+        if number is None:
+            number = home.versions.labels.get(ref.at)
+        if number is None or not (home.has(number) or number in home.versions.seals):
+            raise _missing(home, ref)
+        return number
+
+    def _by_digest(self, home: _Home, ref: TemplateRef) -> int | str:
+        prefix = (ref.at or "").removeprefix(HASH)
+        found: list[int | str] = [
+            version for version, seal in home.versions.seals.items() if _hex(seal).startswith(prefix)
+        ]
+        # The draft's digest takes reading it, so it is asked for only where no seal fits.
+        if not found and home.has_draft and _hex(self._part(home, DRAFT, ()).digest).startswith(prefix):
+            return DRAFT
+        if not found:
+            raise _missing(home, ref)
+        if len(found) > 1:
+            raise UsageError(
+                f"{ref} fits versions {', '.join(map(str, found))}", remedy="Write more of the digest."
+            )
+        return found[0]
+
+    # ------------------------------------------------------------------------- listing
+
+    def _names(self) -> Iterator[tuple[str, Path]]:
+        """Every template's name and folder, sorted by name; a hidden one is left out."""
+        found: dict[str, Path] = {}
+        for folder in reversed(self._folders):
+            for path, _, files in os.walk(folder):
+                if any(map(_is_template_file, files)):
+                    found[Path(path).relative_to(folder).as_posix()] = folder
+        yield from sorted(found.items())
+
+    def entries(self) -> list[TemplateEntry]:
+        """All templates, sorted by name; a broken one stands there with its problem."""
+        return [self._entry(name, folder) for name, folder in self._names()]
+
+    def _entry(self, name: str, folder: Path) -> TemplateEntry:
+        try:
+            home = self._home(name)
+        except TemplateError as cause:
+            return TemplateEntry(name, "", (), {}, False, None, folder, False, str(cause))  # noqa: FBT003
+        try:
+            skeleton = self.load(name)
+        except TemplateError as cause:
+            default, description, is_partial, problem = None, "", False, str(cause)
+        else:
+            default, description, is_partial = skeleton.ref, skeleton.spec.description, skeleton.is_partial
+            problem = ""
+        versions = home.versions
+        return TemplateEntry(
+            name,
+            description,
+            tuple(versions.seals),
+            versions.labels,
+            home.has_draft,
+            default,
+            folder,
+            is_partial,
+            problem,
+        )
+
+    def check_seals(self) -> list[str]:
+        """Everything that is wrong with versions and seals, one text each."""
+        problems: list[str] = []
+        for name, _ in self._names():
+            try:
+                home = self._home(name)
+            except TemplateError as cause:
+                problems.append(str(cause))
+                continue
+            for version in sorted({*home.versions.seals, *_numbers(home)}):
+                try:
+                    self._part(home, version, ())
+                except TemplateError as cause:
+                    problems.append(str(cause))
+        return problems
+
+    # ---------------------------------------------------------------------- publishing
+
+    def publish(self, name: str) -> TemplateRef:
+        """Seal the draft as the next version; the newest version where nothing has changed.
+
+        Raises:
+            TemplateNotFound: no such template, or it has no draft.
+            TemplateError: the draft is broken, or includes what isn't pinned.
+        """
+        home = self._home(parse_ref(name).name)
+        if not home.has_draft:
+            raise _missing(home, TemplateRef(home.name, DRAFT))
+        draft = self.load(TemplateRef(home.name, DRAFT))
+        for version, seal in home.versions.seals.items():
+            if seal == draft.digest and version == home.versions.newest:
+                return TemplateRef(home.name, str(version))
+        version = max([0, *home.versions.seals, *_numbers(home)]) + 1
+        # Read as published before it is written: a draft may include what a version may not.
+        source = self._source(home.file(DRAFT))
+        compiled = self._compile(source)
+        for written, line in compiled.includes.items():
+            self._include(written, (source.file, line + source.offset), (), pinned=True)
+        _write(home.file(version), source.text)
+        _write(home.path / FILE, write_versions(home.versions.with_seal(version, draft.digest)))
+        return TemplateRef(home.name, str(version))
+
+
+def _default(home: _Home, *, allow_draft: bool) -> int | str:
+    """What a bare name means: production, else the newest version, else the draft."""
+    chosen = home.versions.labels.get(PRODUCTION, home.versions.newest)
+    if chosen is not None:
+        return chosen
+    if allow_draft and home.has_draft:
+        return DRAFT
+    numbers = _numbers(home)
+    if numbers:
+        raise _unsealed(home, max(numbers))
+    raise TemplateNotFound(
+        f"nothing of {home.name} is published",
+        file=home.path,
+        remedy=f"Say {home.name}@draft, or publish it: promptkit templates publish {home.name}",
+    )
+
+
+def _check_seal(home: _Home, version: int, part: Part) -> None:
+    seal = home.versions.seals.get(version)
+    if seal is None:
+        raise _unsealed(home, version)
+    if part.seal(epoch_of(seal) or 0) != seal:
+        raise TemplateError(
+            f"{part.ref} was changed after it was published (its seal is {seal[:22]}…)",
+            file=part.source.file,
+            remedy=f"Bring it back (git checkout -- {part.source.file}); put the change into"
+            f" {home.file(DRAFT).name} and publish that.",
+        )
+
+
+def _unsealed(home: _Home, version: int) -> TemplateError:
+    return TemplateError(
+        f"{home.name}@{version} has no seal in {FILE}: it was never published",
+        file=home.file(version),
+        remedy=f"Move it to {DRAFT}{SUFFIX} and publish it: promptkit templates publish {home.name}",
+    )
+
+
+def _missing(home: _Home, ref: TemplateRef) -> TemplateNotFound:
+    names = [str(version) for version in home.versions.seals]
+    names += [f"{label} (= {version})" for label, version in sorted(home.versions.labels.items())]
+    names += [DRAFT] if home.has_draft else []
+    there = f"{home.name} has: {', '.join(names)}." if names else f"Nothing of {home.name} is published."
+    close = difflib.get_close_matches(ref.at or "", home.versions.labels, n=1)
+    hint = f"Did you mean {home.name}@{close[0]}? " if close else ""
+    return TemplateNotFound(f"no {ref}", file=home.path, remedy=hint + there)
+
+
+def _numbers(home: _Home) -> list[int]:
+    """The versions that have a file, sealed or not."""
+    return sorted(int(name[1 : -len(SUFFIX)]) for name in home.files if name != f"{DRAFT}{SUFFIX}")
+
+
+def _is_template_file(name: str) -> bool:
+    stem = name.removesuffix(SUFFIX)
+    return stem != name and (stem == DRAFT or (stem[:1] == "v" and stem[1:].isdecimal() and stem[1] != "0"))
+
+
+def _hex(digest: str) -> str:
+    return digest.rpartition(":")[2]
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as cause:
+        raise TemplateError(f"can't be read: {cause.strerror}", file=path) from None
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file in one move, so that a crash leaves the old one."""
+    part = path.with_name(f".{path.name}.tmp")
+    part.write_text(text, encoding="utf-8", newline="\n")
+    part.replace(path)
