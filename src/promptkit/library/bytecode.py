@@ -104,14 +104,16 @@ def _is_ours(found: os.stat_result) -> bool:
 
 
 def _pack(compiled: Compiled) -> bytes:
-    body = marshal.dumps((
-        compiled.key,
-        compiled.code,
-        dict(compiled.includes),
-        compiled.has_messages,
-        dict(compiled.loads),
-        compiled.stores,
-    ))
+    body = marshal.dumps(
+        (
+            compiled.key,
+            compiled.code,
+            dict(compiled.includes),
+            compiled.has_messages,
+            dict(compiled.loads),
+            compiled.stores,
+        )
+    )
     return _MAGIC + hashlib.sha256(body).digest() + body
 
 

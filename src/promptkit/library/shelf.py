@@ -129,7 +129,9 @@ class Library:
             _check_seal(home, int(at), part)
         return part
 
-    def _include(self, written: str, where: tuple[str, int], above: tuple[TemplateRef, ...], *, pinned: bool) -> Part:
+    def _include(
+        self, written: str, where: tuple[str, int], above: tuple[TemplateRef, ...], *, pinned: bool
+    ) -> Part:
         file, line = where
         try:
             ref = parse_ref(written)
@@ -141,7 +143,11 @@ class Library:
             ) from None
         if pinned and not is_pinned(ref):
             newest = home.versions.newest
-            remedy = f'{{% include "{ref.name}@{newest}" %}}' if newest else f"publish {ref.name} first, then pin it"
+            remedy = (
+                f'{{% include "{ref.name}@{newest}" %}}'
+                if newest
+                else f"publish {ref.name} first, then pin it"
+            )
             raise TemplateError(
                 f"a published version includes only pinned versions, not {written!r}",
                 file=file,
@@ -192,7 +198,7 @@ class Library:
     def _open(self, name: str, path: Path) -> _Home | None:
         """The template in a folder, if one is there."""
         try:
-            files = frozenset(entry for entry in os.listdir(path) if _is_template_file(entry))
+            files = frozenset(entry.name for entry in path.iterdir() if _is_template_file(entry.name))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as cause:
@@ -292,7 +298,7 @@ class Library:
                     self._part(home, version, ())
                 except TemplateError as cause:
                     problems.append(str(cause))
-        return problems
+        return list(dict.fromkeys(problems))
 
     # ---------------------------------------------------------------------- publishing
 

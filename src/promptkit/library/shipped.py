@@ -22,4 +22,6 @@ def shipped(name: str) -> Path:
     for root in (_PACKAGE / "_data", _PACKAGE.parent.parent):
         if (root / name).exists():
             return root / name
-    raise UsageError(f"this installation of promptkit lacks its {name}", remedy="Install promptkit-router again.")
+    raise UsageError(
+        f"this installation of promptkit lacks its {name}", remedy="Install promptkit-router again."
+    )

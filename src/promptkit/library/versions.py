@@ -92,7 +92,9 @@ def _seal(table: toml.Table, key: str) -> tuple[int, str]:
     name = _SEAL_KEY.fullmatch(key)
     seal = table.text(key)
     if name is None or not _SEAL.fullmatch(seal) or epoch_of(seal) is None:
-        raise table.fail(f"not a seal: {key} = {seal!r}", key, remedy='A seal is written v1 = "1:sha256:...".')
+        raise table.fail(
+            f"not a seal: {key} = {seal!r}", key, remedy='A seal is written v1 = "1:sha256:...".'
+        )
     return int(name[1]), seal
 
 

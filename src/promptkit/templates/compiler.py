@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from types import CodeType
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 from jinja2 import TemplateSyntaxError, nodes
-from jinja2.visitor import NodeTransformer
 
 from promptkit.errors import TemplateError
 
 from .environment import SkeletonEnvironment
 from .epoch import EPOCH
-from .filters import CONCAT, FILTERS, KEEP, LOOP, SCAN, SLICE, STEP, TESTS
+from .filters import FILTERS, TESTS
+from .guards import guard
 from .source import Source
 
 _REFUSED: Final[Mapping[type[nodes.Node], str]] = {
@@ -69,7 +69,7 @@ def compile_source(source: Source) -> Compiled:
         tree = environment.parse(source.body)
         survey = _Survey(source)
         survey.walk(tree)
-        _Guard().visit(tree)
+        guard(tree)
         tree.set_environment(environment)
         code = environment.compile(tree, key, f"<{key[:12]}>")
     except TemplateSyntaxError as cause:
@@ -86,9 +86,7 @@ def compile_source(source: Source) -> Compiled:
             file=source.file,
             remedy="Nest fewer loops and brackets, or split it with includes.",
         ) from None
-    return Compiled(
-        key, code, survey.includes, survey.has_messages, survey.loads, frozenset(survey.stores)
-    )
+    return Compiled(key, code, survey.includes, survey.has_messages, survey.loads, frozenset(survey.stores))
 
 
 class _Survey:
@@ -119,7 +117,9 @@ class _Survey:
 
     def _statement(self, node: nodes.Node, *, captured: bool) -> None:
         self._check(node, captured=captured)
-        inside = captured or isinstance(node, (nodes.CallBlock, nodes.Macro, nodes.AssignBlock, nodes.FilterBlock))
+        inside = captured or isinstance(
+            node, (nodes.CallBlock, nodes.Macro, nodes.AssignBlock, nodes.FilterBlock)
+        )
         for child in node.iter_child_nodes():
             self._statement(child, captured=inside)
 
@@ -142,7 +142,11 @@ class _Survey:
             case nodes.Test():
                 self._known("test", node.name, TESTS, node.lineno)
             case _ if type(node) in _REFUSED:
-                self.fail(f"{{% {_REFUSED[type(node)]} %}} isn't available", node.lineno, 'Use {% include "name@1" %}.')
+                self.fail(
+                    f"{{% {_REFUSED[type(node)]} %}} isn't available",
+                    node.lineno,
+                    'Use {% include "name@1" %}.',
+                )
             case _:
                 pass
 
@@ -163,11 +167,15 @@ class _Survey:
         target = node.template
         if not isinstance(target, nodes.Const) or not isinstance(target.value, str):
             self.fail(
-                "an include must name its template as a plain text", node.lineno, 'E.g. {% include "shared/voice@2" %}.'
+                "an include must name its template as a plain text",
+                node.lineno,
+                'E.g. {% include "shared/voice@2" %}.',
             )
         if node.ignore_missing or not node.with_context:
             self.fail(
-                "an include takes neither 'ignore missing' nor 'without context'", node.lineno, "Leave the words out."
+                "an include takes neither 'ignore missing' nor 'without context'",
+                node.lineno,
+                "Leave the words out.",
             )
         self.includes.setdefault(target.value, node.lineno)
 
@@ -181,74 +189,3 @@ class _Survey:
 
 def _is_message(node: nodes.CallBlock) -> bool:
     return isinstance(node.call.node, nodes.ExtensionAttribute)
-
-
-class _Guard(NodeTransformer):
-    """Writes counting into the tree: per loop, macro and file, not per iteration."""
-
-    def visit_Template(self, node: nodes.Template) -> nodes.Node:
-        node.body.insert(0, _charge(_weight(node.body)))
-        return self.generic_visit(node)
-
-    def visit_Macro(self, node: nodes.Macro) -> nodes.Node:
-        node.body.insert(0, _charge(_weight(node.body)))
-        return self.generic_visit(node)
-
-    def visit_CallBlock(self, node: nodes.CallBlock) -> nodes.Node:
-        node.body.insert(0, _charge(_weight(node.body)))
-        return self.generic_visit(node)
-
-    def visit_For(self, node: nodes.For) -> nodes.Node:
-        weight = 1 + _weight([*node.body, *([node.test] if node.test else [])])
-        self.generic_visit(node)
-        node.iter = _guard(node.iter, LOOP, nodes.Const(weight, lineno=node.lineno))
-        return node
-
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
-        self.generic_visit(node)
-        return _guard(node.nodes[0], CONCAT, *node.nodes[1:])
-
-    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
-        self.generic_visit(node)
-        if not isinstance(node.arg, nodes.Slice):
-            return node
-        cuts = (node.arg.start, node.arg.stop, node.arg.step)
-        return _guard(node.node, SLICE, *(cut or nodes.Const(None, lineno=node.lineno) for cut in cuts))
-
-    def visit_Operand(self, node: nodes.Operand) -> nodes.Node:
-        self.generic_visit(node)
-        if not isinstance(node.expr, nodes.Const):
-            node.expr = _guard(node.expr, SCAN)
-        return node
-
-    def _container(self, node: nodes.Expr) -> nodes.Node:
-        self.generic_visit(node)
-        return _guard(node, KEEP)
-
-    visit_List = visit_Dict = _container
-
-    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:
-        self.generic_visit(node)
-        return _guard(node, KEEP) if node.ctx == "load" else node
-
-
-def _guard(node: nodes.Expr, name: str, *args: nodes.Expr) -> nodes.Filter:
-    return nodes.Filter(node, name, list(args), [], None, None, lineno=node.lineno)
-
-
-def _charge(weight: int) -> nodes.Node:
-    return nodes.ExprStmt(_guard(nodes.Const(weight, lineno=1), STEP), lineno=1)
-
-
-def _weight(body: Iterable[nodes.Node]) -> int:
-    """How many nodes one evaluation of a body touches, but for bodies that count for themselves."""
-    return sum(1 for _ in _touched(body))
-
-
-def _touched(body: Iterable[nodes.Node]) -> Iterator[nodes.Node]:
-    pending: list[Any] = list(body)
-    while pending:
-        node = pending.pop()
-        yield node
-        skipped = ("body",) if isinstance(node, (nodes.For, nodes.Macro, nodes.CallBlock)) else ()
-        pending.extend(node.iter_child_nodes(exclude=skipped))

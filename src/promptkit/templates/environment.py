@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from jinja2 import StrictUndefined, Template, nodes, pass_context
 from jinja2.compiler import CodeGenerator
@@ -42,7 +42,7 @@ class MessageTag(Extension):
     again, so that no value can open, close or rename a message.
     """
 
-    tags: ClassVar[set[str]] = {"message"}
+    tags = {"message"}  # noqa: RUF012 - as the base class has it
 
     def parse(self, parser: Parser) -> nodes.Node:
         """Read the tag into a call block."""
@@ -125,11 +125,13 @@ class SkeletonEnvironment(ImmutableSandboxedEnvironment):
         """An operator that could grow."""
         return operators.binary(_ours(context), operator, left, right)
 
-    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - keeps every keyword free for the callee
+    def call(self, context: JinjaContext, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         """A call, counted and bounded."""
-        inner = {key: kwargs[key] for key in kwargs if key not in _INNER} if _INNER & kwargs.keys() else kwargs
+        inner = (
+            {key: kwargs[key] for key in kwargs if key not in _INNER} if _INNER & kwargs.keys() else kwargs
+        )
         run = super().call
-        return methods.call(__context, __obj, lambda: run(__context, __obj, *args, **kwargs), args, inner)
+        return methods.call(_ours(context), obj, lambda: run(context, obj, *args, **kwargs), args, inner)
 
 
 _INNER: Final = frozenset({"_loop_vars", "_block_vars"})

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 from typing import Any, Final, cast
 
-from jinja2 import defaults, pass_context
-from jinja2.filters import make_attrgetter
+from jinja2 import filters, pass_context, tests
 from jinja2.runtime import Undefined
 
 from promptkit.errors import RenderLimit, TemplateError
 
-from .meter import CONTAINERS, Context, Meter
+from .meter import CONTAINERS, Context, Meter, is_container
 from .methods import replaced
 from .operators import concatenate, cut, printf
 
@@ -28,6 +27,9 @@ MAX_JSON_INDENT: Final = 8
 MAX_WRAPPED: Final = 20_000
 
 Filter = Callable[..., Any]
+
+_JINJA: Final = cast("Mapping[str, Filter]", filters.FILTERS)  # pyright: ignore[reportUnknownMemberType] - untyped there
+_JINJA_TESTS: Final = cast("Mapping[str, Callable[..., bool]]", tests.TESTS)  # pyright: ignore[reportUnknownMemberType] - the same
 
 _WORD = re.compile(r"\w+")
 
@@ -48,7 +50,7 @@ def _of_jinja(name: str, *, text: bool = False, check: Callable[..., None] | Non
         text: whether it works on text; anything plain is turned into text first.
         check: asks for room, given the meter, the value and the arguments.
     """
-    inner: Filter = defaults.DEFAULT_FILTERS[name]
+    inner: Filter = _JINJA[name]
     passes_context = getattr(inner, "jinja_pass_arg", None)
 
     @pass_context
@@ -63,9 +65,13 @@ def _of_jinja(name: str, *, text: bool = False, check: Callable[..., None] | Non
             check(meter, value, *args, **kwargs)
         lead = _lead(passes_context, context)
         result = inner(*lead, value, *args, **kwargs)
-        return meter.keep(meter.items(result) if isinstance(result, Iterator) else result)
+        return meter.keep(meter.items(result) if _is_lazy(result) else result)
 
     return guarded
+
+
+def _is_lazy(result: Any) -> bool:
+    return isinstance(result, Iterator)
 
 
 def _lead(passes: Any, context: Context) -> tuple[Any, ...]:
@@ -114,7 +120,7 @@ def _join(context: Context, value: Any, d: str = "", attribute: str | int | None
     meter = context.meter
     items = meter.items(value)
     if attribute is not None:
-        items = list(map(make_attrgetter(context.environment, attribute), items))
+        items = list(map(filters.make_attrgetter(context.environment, attribute), items))
     texts = [meter.text(item) for item in items]
     glue = meter.text(d)
     meter.room(sum(map(len, texts)) + len(glue) * max(0, len(texts) - 1))
@@ -138,7 +144,7 @@ def _format(context: Context, value: Any, *args: Any, **kwargs: Any) -> str:
 def _sum(context: Context, value: Any, attribute: str | int | None = None, start: Any = 0) -> Any:
     items = context.meter.items(value)
     if attribute is not None:
-        items = list(map(make_attrgetter(context.environment, attribute), items))
+        items = list(map(filters.make_attrgetter(context.environment, attribute), items))
     if not all(isinstance(item, (int, float)) for item in (start, *items)):
         raise TemplateError("|sum adds numbers only", remedy="Join text with |join.")
     return sum(cast("list[float]", items), start)
@@ -187,7 +193,7 @@ def _indent(meter: Meter, text: str, width: int | str = 4, *_: Any, **__: Any) -
 
 
 def _wordwrap(meter: Meter, text: str, width: int = 79, *args: Any, **kwargs: Any) -> None:
-    """textwrap takes time by the square of a long word's length, so only short text is wrapped."""
+    """Python's textwrap takes time by the square of a long word's length, so only short text is wrapped."""
     if len(text) > MAX_WRAPPED or width < 1:
         raise RenderLimit(f"|wordwrap takes text of at most {MAX_WRAPPED:,} characters and a width above 0")
     wrapstring = kwargs.get("wrapstring", args[1] if len(args) > 1 else None)
@@ -218,14 +224,13 @@ def _int(meter: Meter, value: Any, *_: Any, **__: Any) -> None:
         meter.room(len(value) * len(value))
 
 
-def _truncate(meter: Meter, text: str, _length: int = 255, _killwords: bool = False, end: str = "...", *_: Any, **__: Any) -> None:  # noqa: E501, FBT001, FBT002 - Jinja's signature
+def _truncate(meter: Meter, text: str, *args: Any, **kwargs: Any) -> None:
+    end = kwargs.get("end", args[2] if len(args) > 2 else "...")  # noqa: PLR2004 - its place in Jinja's signature
     meter.room(len(text) + len(end))
 
 
-_PLAIN: Final = (
-    "abs default d dictsort first float groupby last map max min reject rejectattr select selectattr sort unique".split()
-)
-_TEXTUAL: Final = "capitalize lower trim upper".split()
+_PLAIN: Final = "abs default d dictsort first float groupby last map max min reject rejectattr select selectattr sort unique".split()  # noqa: SIM905 - a list of words reads better as one
+_TEXTUAL: Final = "capitalize lower trim upper".split()  # noqa: SIM905 - a list of words reads better as one
 
 FILTERS: Final[dict[str, Filter]] = {
     **{name: _of_jinja(name) for name in _PLAIN},
@@ -261,10 +266,11 @@ def _loop(context: Context, iterable: Any, weight: int) -> Any:
     meter = context.meter
     if isinstance(iterable, Undefined):
         iter(iterable)  # raises, naming what is undefined
-    if not isinstance(iterable, (str, range, *CONTAINERS)):
-        iterable = meter.items(iterable)
-    meter.step(len(cast("str", iterable)) * weight)
-    return iterable
+    walked: Any = (
+        iterable if is_container(iterable) or type(iterable) in {str, range} else meter.items(iterable)
+    )
+    meter.step(len(walked) * weight)
+    return walked
 
 
 @pass_context
@@ -292,17 +298,31 @@ GUARDS: Final[dict[str, Filter]] = {
     SCAN: _scan,
 }
 
-_PLAIN_TESTS: Final = (
-    "boolean defined divisibleby even false float integer iterable lower mapping none number odd sequence string true"
-    " undefined upper".split()
-)
-_COMPARING: Final = (
-    "!= < <= == > >= eq equalto ge greaterthan gt in le lessthan lt ne".split()
-)
+_PLAIN_TESTS: Final = [
+    "boolean",
+    "defined",
+    "divisibleby",
+    "even",
+    "false",
+    "float",
+    "integer",
+    "iterable",
+    "lower",
+    "mapping",
+    "none",
+    "number",
+    "odd",
+    "sequence",
+    "string",
+    "true",
+    "undefined",
+    "upper",
+]
+_COMPARING: Final = "!= < <= == > >= eq equalto ge greaterthan gt in le lessthan lt ne".split()  # noqa: SIM905 - a list of words reads better as one
 
 
 def _comparing(name: str) -> Callable[..., bool]:
-    inner: Callable[..., bool] = defaults.DEFAULT_TESTS[name]
+    inner: Callable[..., bool] = _JINJA_TESTS[name]
 
     @pass_context
     @wraps(inner)
@@ -315,7 +335,7 @@ def _comparing(name: str) -> Callable[..., bool]:
 
 
 TESTS: Final[dict[str, Callable[..., bool]]] = {
-    **{name: defaults.DEFAULT_TESTS[name] for name in _PLAIN_TESTS},
+    **{name: _JINJA_TESTS[name] for name in _PLAIN_TESTS},
     **{name: _comparing(name) for name in _COMPARING},
 }
 """The tests a template may name."""

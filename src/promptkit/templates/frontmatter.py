@@ -13,9 +13,48 @@ from promptkit.types import Json, Kind, Params, Reasoning, TemplateSpec, Value, 
 from .variables import Bad, coerce
 
 RESERVED: Final = frozenset(
-    "and as block break call caller continue elif else endif endfor extends false filter for from if import in"
-    " include is kwargs loop macro message namespace none not or range recursive self set super true varargs with"
-    " False None True".split()
+    [
+        "and",
+        "as",
+        "block",
+        "break",
+        "call",
+        "caller",
+        "continue",
+        "elif",
+        "else",
+        "endif",
+        "endfor",
+        "extends",
+        "false",
+        "filter",
+        "for",
+        "from",
+        "if",
+        "import",
+        "in",
+        "include",
+        "is",
+        "kwargs",
+        "loop",
+        "macro",
+        "message",
+        "namespace",
+        "none",
+        "not",
+        "or",
+        "range",
+        "recursive",
+        "self",
+        "set",
+        "super",
+        "true",
+        "varargs",
+        "with",
+        "False",
+        "None",
+        "True",
+    ]
 )
 """Words that Jinja or promptkit keeps for itself."""
 
@@ -32,7 +71,7 @@ def read_spec(table: Table) -> TemplateSpec:
     """
     spec = TemplateSpec(
         description=table.text("description", ""),
-        variables={name: _variable(table, name, entry) for name, entry in _named(table, "variables")},
+        variables={name: _variable(name, entry) for name, entry in _named(table, "variables")},
         params=_params(table.table("params")),
         output=_output(table),
     )
@@ -44,7 +83,7 @@ def _named(table: Table, key: str) -> list[tuple[str, Table]]:
     return list(table.table(key).items_tables())
 
 
-def _variable(table: Table, name: str, entry: Table) -> Variable:
+def _variable(name: str, entry: Table) -> Variable:
     if not _NAME.fullmatch(name) or name in RESERVED:
         raise entry.fail(
             f"a variable can't be called {name!r}",

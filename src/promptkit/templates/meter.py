@@ -102,14 +102,13 @@ class Meter:
 
     def keep(self, value: Any) -> Any:
         """Count a result that was just made, whatever it is."""
-        kind = type(value)
-        if kind is str:
+        if type(value) is str:
             self.made(value)
-        elif kind is int:
+        elif type(value) is int:
             if value.bit_length() > MAX_BITS:
                 raise RenderLimit("a number beyond 128 bits", remedy="Keep numbers small.")
-        elif isinstance(value, CONTAINERS):
-            self.weigh(cast("Container", value))
+        elif is_container(value):
+            self.weigh(value)
         return value
 
     def weigh(self, value: Container) -> None:
@@ -139,6 +138,11 @@ class Meter:
         """Count the time that reading a value from end to end takes."""
         if isinstance(value, (str, *CONTAINERS)):
             self.step(len(cast("Sized", value)) >> 6)
+
+
+def is_container(value: Any) -> bool:
+    """Whether it is a list, a tuple or a mapping."""
+    return isinstance(value, CONTAINERS)
 
 
 def describe(value: object) -> str:
@@ -176,7 +180,12 @@ class Context(JinjaContext):
     meter: Meter
 
     def __init__(
-        self, environment: Any, parent: dict[str, Any], name: str | None, blocks: Any, globals: Any = None  # noqa: A002 - Jinja's name
+        self,
+        environment: Any,
+        parent: dict[str, Any],
+        name: str | None,
+        blocks: Any,
+        globals: Any = None,  # noqa: A002 - Jinja's name
     ) -> None:
         super().__init__(environment, parent, name, blocks, globals)
         self.meter = parent[METER]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from types import BuiltinMethodType, MethodType
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from jinja2.runtime import LoopContext, Macro
 from jinja2.utils import Namespace
@@ -14,12 +14,49 @@ from promptkit.errors import RenderLimit, TemplateError
 from .meter import MAX_DEPTH, MAX_STEPS, Context, Meter
 
 _TEXT: Final = frozenset(
-    "capitalize casefold center count endswith find index isalnum isalpha isdecimal isdigit islower isnumeric"
-    " isspace istitle isupper join ljust lower lstrip partition removeprefix removesuffix replace rfind rindex rjust"
-    " rpartition rsplit rstrip split splitlines startswith strip swapcase title upper zfill".split()
+    [
+        "capitalize",
+        "casefold",
+        "center",
+        "count",
+        "endswith",
+        "find",
+        "index",
+        "isalnum",
+        "isalpha",
+        "isdecimal",
+        "isdigit",
+        "islower",
+        "isnumeric",
+        "isspace",
+        "istitle",
+        "isupper",
+        "join",
+        "ljust",
+        "lower",
+        "lstrip",
+        "partition",
+        "removeprefix",
+        "removesuffix",
+        "replace",
+        "rfind",
+        "rindex",
+        "rjust",
+        "rpartition",
+        "rsplit",
+        "rstrip",
+        "split",
+        "splitlines",
+        "startswith",
+        "strip",
+        "swapcase",
+        "title",
+        "upper",
+        "zfill",
+    ]
 )
 _LOOP: Final = frozenset(
-    "changed cycle depth depth0 first index index0 last length nextitem previtem revindex revindex0".split()
+    "changed cycle depth depth0 first index index0 last length nextitem previtem revindex revindex0".split()  # noqa: SIM905 - a list of words reads better as one
 )
 ATTRIBUTES: Final[Mapping[str, frozenset[str]]] = {
     "str": _TEXT,
@@ -76,7 +113,9 @@ _CHECKS: Final[Mapping[str, Callable[..., None]]] = {
 }
 
 
-def call(context: Context, obj: Any, run: Callable[[], Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def call(
+    context: Context, obj: Any, run: Callable[[], Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+) -> Any:
     """Call what a template may call, counted and bounded.
 
     Args:
@@ -110,8 +149,7 @@ def _is_own_method(obj: object) -> bool:
     """`loop.cycle`, `loop.changed` and the message tag's own entry."""
     if not isinstance(obj, MethodType):
         return False
-    owner = cast("object", obj.__self__)
-    return isinstance(owner, LoopContext) or obj.__name__ == "collect"
+    return isinstance(obj.__self__, LoopContext) or obj.__name__ == "collect"
 
 
 def _deeper(meter: Meter, run: Callable[[], Any]) -> Any:

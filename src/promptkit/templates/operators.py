@@ -14,22 +14,23 @@ _SPEC = re.compile(
     r"%(?:\((?P<key>[^()]*)\))?(?P<flags>[#0\- +]*)(?P<width>\*|\d*)(?:\.(?P<precision>\*|\d*))?[hlL]?(?P<kind>.)?",
     re.DOTALL,
 )
+_FLOAT_DIGITS: Final = 320  # %f writes 1e308 out
 MAX_WIDTH: Final = 1_000
 """The widest field of a `%` format, in characters."""
 
 
 def add(meter: Meter, left: Any, right: Any) -> Any:
     """`+`: numbers, text or lists."""
-    if isinstance(left, (str, list, tuple)) and isinstance(right, (str, list, tuple)):
-        _grows(meter, left, len(cast("str", left)) + len(cast("str", right)))
+    if _is_long(left) and _is_long(right):
+        _grows(meter, left, len(left) + len(right))
     return left + right
 
 
 def multiply(meter: Meter, left: Any, right: Any) -> Any:
     """`*`: numbers, or text or a list repeated."""
     for some, times in ((left, right), (right, left)):
-        if isinstance(some, (str, list, tuple)) and isinstance(times, int):
-            _grows(meter, some, len(cast("str", some)) * max(0, times))
+        if _is_long(some) and isinstance(times, int):
+            _grows(meter, some, len(some) * max(0, times))
     if isinstance(left, int) and isinstance(right, int):
         _bits(left.bit_length() + right.bit_length())
     return left * right
@@ -56,12 +57,13 @@ def printf(meter: Meter, pattern: str, values: Any) -> str:
         RenderLimit: a field is too wide.
         TemplateError: a value is a list or None.
     """
-    many = values if isinstance(values, (tuple, dict)) else (values,)
-    members = list(many.values()) if isinstance(many, dict) else list(cast("tuple[Any, ...]", many))
+    by_name = cast("dict[str, Any]", values) if isinstance(values, dict) else None
+    by_place: tuple[Any, ...] = tuple(values) if _is_tuple(values) else (values,)
+    members = list(by_place if by_name is None else by_name.values())
     longest = max((len(meter.text(member)) for member in members), default=0)
     size = len(pattern)
     for spec in _SPEC.finditer(pattern):
-        size += longest
+        size += max(longest, _FLOAT_DIGITS)
         for part in (spec["width"], spec["precision"]):
             if part == "*":
                 raise TemplateError("a * width in a % format", remedy="Write the width as a number.")
@@ -69,7 +71,7 @@ def printf(meter: Meter, pattern: str, values: Any) -> str:
                 raise RenderLimit(f"a % format wider than {MAX_WIDTH:,}", remedy="Write a smaller width.")
             size += int(part or 0)
     meter.room(size)
-    return pattern % many
+    return pattern % (by_place if by_name is None else by_name)
 
 
 BINARY: Final[Mapping[str, Callable[[Meter, Any, Any], Any]]] = {
@@ -93,11 +95,20 @@ def concatenate(context: Context, first: Any, *rest: Any) -> str:
 
 def cut(context: Context, value: Any, start: Any, stop: Any, step: Any) -> Any:
     """`x[a:b:c]` on text and lists."""
-    if not isinstance(value, (str, list, tuple, range)):
+    if not (_is_long(value) or isinstance(value, range)):
         raise TemplateError(f"{describe(value)} can't be sliced", remedy="Only text and lists can.")
-    size = len(range(*slice(start, stop, step).indices(len(cast("str", value)))))
+    size = len(range(*slice(start, stop, step).indices(len(value))))
     _grows(context.meter, value, size)
     return context.meter.keep(value[start:stop:step])
+
+
+def _is_tuple(value: Any) -> bool:
+    return isinstance(value, tuple)
+
+
+def _is_long(value: Any) -> bool:
+    """Whether it is text or a list, whose operators make longer ones."""
+    return isinstance(value, (str, list, tuple))
 
 
 def _grows(meter: Meter, like: object, size: int) -> None:
@@ -112,4 +123,3 @@ def _bits(count: int) -> None:
     # The estimate may be one above the true length, which `keep` checks.
     if count > MAX_BITS + 1:
         raise RenderLimit(f"a number beyond {MAX_BITS} bits", remedy="Keep numbers small.")
-

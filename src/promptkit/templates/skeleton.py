@@ -62,7 +62,7 @@ class Part:
     def walk(self) -> Iterator[Part]:
         """Itself and everything it includes, each digest once."""
         seen: set[str] = set()
-        pending = [self]
+        pending: list[Part] = [self]
         while pending:
             part = pending.pop()
             if part.digest not in seen:
@@ -86,7 +86,17 @@ class Skeleton:
         TemplateError: it reads a variable that nobody declares, or declares what a partial can't.
     """
 
-    __slots__ = ("_defaults", "_environment", "_files", "_part", "_required", "_root", "digest", "ref", "spec")
+    __slots__ = (
+        "_defaults",
+        "_environment",
+        "_files",
+        "_part",
+        "_required",
+        "_root",
+        "digest",
+        "ref",
+        "spec",
+    )
 
     def __init__(self, part: Part) -> None:
         self.ref = part.ref
@@ -99,7 +109,9 @@ class Skeleton:
         self._environment = SkeletonEnvironment()
         self._root = _load(self._environment, part, {})
         self._defaults = {
-            name: variable.default for name, variable in self.spec.variables.items() if variable.default is not None
+            name: variable.default
+            for name, variable in self.spec.variables.items()
+            if variable.default is not None
         }
         self._required = frozenset(self.spec.variables) - frozenset(self._defaults)
 
@@ -167,8 +179,7 @@ class Skeleton:
         output = self._root.root_render_func(context)
         try:
             for piece in output:
-                if piece and not piece.isspace():
-                    raise _outside(piece)
+                _check_outside(piece)
         except Exception as cause:  # noqa: BLE001 - whatever Python says about a template is the template's error
             raise self._locate(cause) from None
         if not meter.messages:
@@ -284,11 +295,12 @@ def _check_partial(part: Part) -> None:
         )
 
 
-def _outside(piece: str) -> TemplateError:
-    return TemplateError(
-        f"text outside a message: {piece.strip()[:40]!r}",
-        remedy='Put it between {% message "user" %} and {% endmessage %}.',
-    )
+def _check_outside(piece: str) -> None:
+    if piece and not piece.isspace():
+        raise TemplateError(
+            f"text outside a message: {piece.strip()[:40]!r}",
+            remedy='Put it between {% message "user" %} and {% endmessage %}.',
+        )
 
 
 def _frames(traceback: TracebackType | None) -> Iterator[tuple[Mapping[str, Any], int]]:

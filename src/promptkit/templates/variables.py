@@ -19,6 +19,12 @@ MAX_DEPTH: Final = 8
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _WORDS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_KINDS: Final[Mapping[type, Kind]] = {
+    str: Kind.STRING,
+    bool: Kind.BOOLEAN,
+    int: Kind.INTEGER,
+    float: Kind.NUMBER,
+}
 _INT64: Final = 1 << 63
 _SHOWN: Final = 40
 
@@ -30,7 +36,9 @@ class Bad:
     why: str
 
 
-def bind(variables: Mapping[str, Variable], given: Mapping[str, object]) -> tuple[dict[str, Value], list[str]]:
+def bind(
+    variables: Mapping[str, Variable], given: Mapping[str, object]
+) -> tuple[dict[str, Value], list[str]]:
     """Coerce what was given, before defaults.
 
     Args:
@@ -146,28 +154,28 @@ def _read_list(variable: Variable, text: str) -> Value | Bad:
         return Bad(f"{_show(text)} begins like a JSON array and is none")
 
 
-def _typed(variable: Variable, value: object) -> Value | Bad:
+def _typed(variable: Variable, value: object) -> Value | Bad:  # noqa: PLR0911 - one return a row
     """A value that already has a type, which must be the declared one."""
     match variable.kind, value:
         case Kind.STRING, str():
             return _unicode(variable, value)
         case Kind.BOOLEAN, bool():
             return value
-        case (Kind.INTEGER | Kind.NUMBER), bool():
+        case ((Kind.INTEGER | Kind.NUMBER), bool()):
             return _wrong(variable, value)
-        case (Kind.INTEGER | Kind.NUMBER), int():
+        case ((Kind.INTEGER | Kind.NUMBER), int()):
             return int(value)
         case Kind.INTEGER, float() if value.is_integer():
             return int(value)
         case Kind.NUMBER, (float() | Decimal()) if math.isfinite(value):
             return float(value)
         case Kind.LIST, (list() | tuple()):
-            return _typed_list(variable, cast("list[object] | tuple[object, ...]", value))
+            return _typed_list(cast("list[object] | tuple[object, ...]", value))
         case _:
             return _wrong(variable, value)
 
 
-def _typed_list(variable: Variable, items: list[object] | tuple[object, ...]) -> Value | Bad:
+def _typed_list(items: list[object] | tuple[object, ...]) -> Value | Bad:
     try:
         return [_item(item, MAX_DEPTH) for item in items]
     except ValueError as cause:
@@ -181,7 +189,7 @@ def _item(value: object, depth: int) -> Value:
             message = f"lists nest deeper than {MAX_DEPTH}"
             raise ValueError(message)
         return [_item(item, depth - 1) for item in cast("list[object] | tuple[object, ...]", value)]
-    kind = {str: Kind.STRING, bool: Kind.BOOLEAN, int: Kind.INTEGER, float: Kind.NUMBER}.get(type(value))
+    kind = _KINDS.get(type(value))
     result = Bad("") if kind is None else coerce(Variable("item", kind), value, from_text=False)
     if isinstance(result, Bad):
         message = f"{_show(value)} can't be an item; items are strings, numbers, booleans or lists"
