@@ -22,7 +22,7 @@ from promptkit.types import (
 )
 
 from .base import NO_HEADERS, EventStream, Reader
-from .failures import from_error
+from .failures import from_error, with_text
 from .openai_common import FAMILY, TIERS, json_schema, read_usage
 from .params import Format, fit
 from .wire import Served, dump, member, members, request_id, settle, text
@@ -83,10 +83,10 @@ class OpenAIResponses(Reader):
             text(body, "service_tier"),
             request_id(headers, text(body, "id")),
         )
-        if body.get("error"):
-            return from_error(FAMILY, body, headers, served)
         said, refusal = _output(body)
         said = said or heard
+        if body.get("error"):
+            return with_text(from_error(FAMILY, body, headers, served), said, begun=bool(said))
         if refusal:
             return settle(said, Fault.CONTENT, refusal, served)
         status = text(body, "status")
