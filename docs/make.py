@@ -1,0 +1,88 @@
+"""Keep the generated parts of the documentation in step with what they describe.
+
+    python docs/make.py            write them
+    python docs/make.py --check    say which pages are behind (exit 1)
+
+A generated part stands between `<!-- variables NAME -->` and `<!-- end -->`: the table of the
+variables of a shipped skeleton.
+"""  # noqa: INP001 - a script beside the pages, no package
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+from promptkit.library import Library, shipped
+from promptkit.types import Kind, TemplateSpec, Value, Variable
+
+_PART = re.compile(r"(<!-- variables (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def pages(folder: Path) -> list[Path]:
+    """The pages that may hold generated parts."""
+    return sorted(folder.glob("*.md"))
+
+
+def renewed(page: str, library: Library) -> str:
+    """The page with its tables written anew.
+
+    Raises:
+        TemplateNotFound: a part names a skeleton that isn't shipped.
+    """
+    return _PART.sub(lambda part: part[1] + table(library.load(part[2]).spec) + part[3], page)
+
+
+def table(spec: TemplateSpec) -> str:
+    """The variables of a skeleton as a Markdown table, required ones first."""
+    ordered = sorted(spec.variables.values(), key=lambda variable: not variable.required)
+    rows = [f"| `{v.name}` | {v.description} | {_accepts(v)} | {_default(v)} |" for v in ordered]
+    return "\n".join(["| variable | what it is | takes | default |", "|---|---|---|---|", *rows, ""])
+
+
+def _accepts(variable: Variable) -> str:
+    if variable.choices:
+        return ", ".join(f"`{choice}`" for choice in variable.choices)
+    if variable.kind is Kind.BOOLEAN:
+        return "`true`, `false`"
+    if variable.kind in {Kind.INTEGER, Kind.NUMBER}:
+        return f"{variable.minimum:g} to {variable.maximum:g}"
+    unit = "items" if variable.kind is Kind.LIST else "characters"
+    return f"up to {variable.max_length:,} {unit}"
+
+
+def _default(variable: Variable) -> str:
+    return "**required**" if variable.required else _shown(variable.default)
+
+
+def _shown(value: Value | None) -> str:
+    return "-" if value in ("", []) else f"`{value if isinstance(value, str) else json.dumps(value)}`"
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or with `--check` name those that are behind."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a page is behind")
+    parser.add_argument("--folder", type=Path, default=Path(__file__).parent, help="the pages")
+    options = parser.parse_args(arguments)
+    library = Library([shipped("templates")])
+    behind = 0
+    for page in pages(options.folder):
+        text = page.read_text(encoding="utf-8")
+        new = renewed(text, library)
+        if new == text:
+            continue
+        behind += 1
+        if options.check:
+            sys.stderr.write(f"{page.name} is behind: run python docs/make.py\n")
+        else:
+            page.write_text(new, encoding="utf-8")
+    return int(options.check and behind > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
