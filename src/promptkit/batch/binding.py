@@ -1,0 +1,179 @@
+"""Which column fills which variable, tag and key.
+
+A cell fills the variable of its column's name, or the one that `--map VAR=COLUMN` says. An empty
+cell (white space alone is empty; in JSON also null) is an absent value. `-v` gives a variable the
+same value in all rows; where a column fills it too, the two contradict each other and are refused.
+Columns that fill nothing pass through to the output, never to the prompt.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+
+from promptkit.errors import InputError, UsageError, VariableError
+from promptkit.types import Json, Variable
+
+from .lines import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the user asks of the columns.
+
+    `mapping` is variable -> column; `constants` variable -> value; `tags` name -> value, or
+    `@COLUMN` (`@@x` is the plain value `@x`); `key` the column that names a row; `strict` refuses
+    columns that fill nothing.
+    """
+
+    mapping: Mapping[str, str] = field(default_factory=dict[str, str])
+    constants: Mapping[str, object] = field(default_factory=dict[str, object])
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    key: str | None = None
+    strict: bool = False
+
+
+class Binding:
+    """Takes variables and tags out of rows.
+
+    Attributes:
+        unused: the header's columns that fill nothing (they pass through); empty for JSON rows,
+            whose columns are known row by row.
+    """
+
+    __slots__ = ("_columns", "_file", "_known", "_tag_columns", "_tags", "_wishes", "unused")
+
+    def __init__(
+        self, columns: Sequence[str] | None, variables: Mapping[str, Variable], wishes: Wishes, file: str
+    ) -> None:
+        self._file = file
+        self._wishes = wishes
+        self._columns = {name: wishes.mapping.get(name, name) for name in variables}
+        self._tags = {
+            name: value.removeprefix("@") for name, value in wishes.tags.items() if not _names_column(value)
+        }
+        self._tag_columns = {name: value[1:] for name, value in wishes.tags.items() if _names_column(value)}
+        self._known = {*self._columns.values(), *self._tag_columns.values(), wishes.key}
+        _refuse_unknown(variables, wishes)
+        self.unused: tuple[str, ...] = ()
+        if columns is not None:
+            self._check_header(columns, variables)
+            self.unused = self._unused(columns, line=None)
+
+    def variables(self, record: Record) -> dict[str, object]:
+        """The values that a row supplies, as read: the skeleton's `bind` coerces and checks them.
+
+        Raises:
+            InputError: a cell contradicts a constant, or (strict) a column fills nothing.
+        """
+        cells, constants = record.cells, self._wishes.constants
+        if self._wishes.strict:
+            self._unused(cells, record.line)
+        values: dict[str, object] = {}
+        for name, column in self._columns.items():
+            cell = cells.get(column)
+            if not _empty(cell):
+                if name in constants:
+                    raise self._contradiction(name, column, record.line)
+                values[name] = cell
+            elif name in constants:
+                values[name] = constants[name]
+        return values
+
+    def tags(self, record: Record) -> dict[str, str]:
+        """The tags of a row; an empty cell gives none."""
+        found = dict(self._tags)
+        for name, column in self._tag_columns.items():
+            cell = record.cells.get(column)
+            if not _empty(cell):
+                found[name] = cell_text(cell).strip()
+        return found
+
+    def key(self, record: Record) -> str | None:
+        """What names the row, or None where its content does.
+
+        Raises:
+            InputError: the key's cell is empty.
+        """
+        if self._wishes.key is None:
+            return None
+        cell = record.cells.get(self._wishes.key)
+        if _empty(cell):
+            what = f"the key column {self._wishes.key!r} is empty"
+            raise InputError(what, file=self._file, line=record.line, remedy="give each row a key of its own")
+        return cell_text(cell).strip()
+
+    def _check_header(self, columns: Sequence[str], variables: Mapping[str, Variable]) -> None:
+        wanted = [*self._wishes.mapping.values(), *self._tag_columns.values()]
+        if self._wishes.key is not None:
+            wanted.append(self._wishes.key)
+        for column in wanted:
+            if column not in columns:
+                remedy = f"columns: {', '.join(columns)}"
+                raise InputError(
+                    f"no column {column!r}{_like(column, columns)}", file=self._file, remedy=remedy
+                )
+        for name in self._wishes.constants:
+            if self._columns[name] in columns:
+                raise self._contradiction(name, self._columns[name], line=None)
+        self._check_required(columns, variables)
+
+    def _check_required(self, columns: Sequence[str], variables: Mapping[str, Variable]) -> None:
+        missing = [
+            name
+            for name, variable in variables.items()
+            if variable.required and name not in self._wishes.constants and self._columns[name] not in columns
+        ]
+        if missing:
+            named = ", ".join(f"{name!r}{_like(name, self._free(columns))}" for name in missing)
+            remedy = f"--map {missing[0]}=COLUMN or -v {missing[0]}=VALUE; columns: {', '.join(columns)}"
+            raise VariableError(f"no column for the required {named}", file=self._file, remedy=remedy)
+
+    def _free(self, columns: Iterable[str]) -> list[str]:
+        return [column for column in columns if column not in self._known]
+
+    def _unused(self, columns: Iterable[str], line: int | None) -> tuple[str, ...]:
+        unused = self._free(columns)
+        if unused and self._wishes.strict:
+            what = f"columns that the skeleton does not declare: {', '.join(map(repr, unused))}"
+            raise InputError(
+                what, file=self._file, line=line, remedy="drop them, --map them, or leave --strict out"
+            )
+        return tuple(unused)
+
+    def _contradiction(self, name: str, column: str, line: int | None) -> InputError:
+        what = f"{name!r} comes from -v and from column {column!r}"
+        return InputError(what, file=self._file, line=line, remedy="leave out one of them")
+
+
+def cell_text(cell: Json) -> str:
+    """A cell as text: text as it is, anything else as JSON; None is empty."""
+    if cell is None:
+        return ""
+    return cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False)
+
+
+def _refuse_unknown(variables: Mapping[str, Variable], wishes: Wishes) -> None:
+    declared = f"declared: {', '.join(variables)}" if variables else "the skeleton declares none"
+    for name in wishes.mapping:
+        if name not in variables:
+            raise UsageError(f"--map: no variable {name!r}{_like(name, variables)}", remedy=declared)
+    for name in wishes.constants:
+        if name not in variables:
+            raise VariableError(f"no variable {name!r}{_like(name, variables)}", remedy=declared)
+
+
+def _names_column(value: str) -> bool:
+    return value.startswith("@") and not value.startswith("@@")
+
+
+def _empty(cell: Json) -> bool:
+    return cell is None or (isinstance(cell, str) and not cell.strip())
+
+
+def _like(name: str, names: Collection[str]) -> str:
+    folded = {other.casefold(): other for other in names}
+    close = get_close_matches(name.casefold(), folded, n=2, cutoff=0.6)
+    return f" (did you mean {' or '.join(repr(folded[match]) for match in close)}?)" if close else ""
