@@ -1,0 +1,184 @@
+"""The embedded model as a provider: OpenAI's Chat wire format, without a wire."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from promptkit.transport import StreamBroken, StreamStart, WireStream
+from promptkit.transport.breaks import broken, timed_out
+from promptkit.types import JsonObject, Provider, WireBreak, WireReply, WireRequest
+
+from .server import MODEL, LocalServer, shared
+from .weights import LocalModelError, weights_path
+
+_JSON: Final = {"content-type": "application/json"}
+_SSE: Final = {"content-type": "text/event-stream"}
+_FETCH: Final = "promptkit local fetch"
+_INSTALL: Final = "pip install 'promptkit-router[local]'"
+
+_Item: TypeAlias = "str | Exception | None"
+"""A chunk, what the model's server raised, or the end."""
+
+
+def open_local(provider: Provider, key: str | None) -> LocalTransport:
+    """Open the embedded model; it loads on first use.
+
+    Raises:
+        LocalModelError: xllamacpp or the weights are not there, with the command to run.
+    """
+    del key  # it takes none
+    if find_spec("xllamacpp") is None:
+        what = f"provider {provider.name} needs the package xllamacpp, which is not installed"
+        raise LocalModelError(what, remedy=f"run `{_INSTALL}`, then `{_FETCH}`")
+    weights = weights_path(os.environ, Path.home())
+    if weights is None:
+        raise LocalModelError("the embedded model's weights are not there (93 MB)", remedy=f"run `{_FETCH}`")
+    return LocalTransport(shared(weights))
+
+
+class LocalTransport:
+    """A `promptkit.transport.Transport` onto a server in this process.
+
+    It always asks for a stream, so that a call can be stopped at every token: by its time-out,
+    by a cancellation, by the end of the process.
+    """
+
+    def __init__(self, server: LocalServer) -> None:
+        self._server = server
+
+    async def send(self, request: WireRequest, timeout_s: float) -> WireReply | WireBreak:
+        """Send a request and read the whole answer (see `Transport.send`)."""
+        chunks: list[JsonObject] = []
+        try:
+            async with asyncio.timeout(timeout_s), aclosing(self._ask(request.body, usage=True)) as items:
+                async for item in items:
+                    chunks.append(json.loads(item))
+                    if "error" in chunks[-1]:
+                        return _refused(chunks[-1])
+        except Exception as error:  # noqa: BLE001 - an outcome, whatever it is
+            return _failed(error, timeout_s)
+        return WireReply(200, _JSON, json.dumps(_whole(chunks)).encode())
+
+    @asynccontextmanager
+    async def stream(self, request: WireRequest, timeout_s: float) -> AsyncGenerator[StreamStart]:
+        """Send a request and read the answer as it comes (see `Transport.stream`)."""
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        async with aclosing(self._ask(request.body, usage=False)) as items:
+            first = await _first(items, timeout_s, deadline)
+            if isinstance(first, str):
+                async with aclosing(_events(first, items, timeout_s, deadline)) as chunks:
+                    yield WireStream(200, _SSE, chunks)
+            else:
+                yield first
+
+    async def _ask(self, body: bytes, *, usage: bool) -> AsyncGenerator[str]:
+        """Run the call in a thread and hand its chunks over, until it ends or nobody listens."""
+        asked: JsonObject = json.loads(body)
+        asked["stream"] = True
+        if usage:
+            asked["stream_options"] = {"include_usage": True}
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[_Item] = asyncio.Queue()
+        stopped = threading.Event()
+
+        def put(item: _Item) -> None:
+            with suppress(RuntimeError):  # the loop has closed: nobody listens
+                loop.call_soon_threadsafe(queue.put_nowait, item)
+
+        def emit(chunk: str) -> bool:
+            put(chunk)
+            # A process that ends waits for this thread: the model's memory must outlive it.
+            return stopped.is_set() or not threading.main_thread().is_alive()
+
+        def run() -> None:
+            try:
+                self._server.chat(json.dumps(asked).encode(), emit)
+            except Exception as error:  # noqa: BLE001 - handed to the loop
+                put(error)
+            else:
+                put(None)
+
+        threading.Thread(target=run, name="promptkit-local").start()
+        try:
+            while (item := await queue.get()) is not None:
+                if isinstance(item, Exception):
+                    raise item
+                yield item
+        finally:
+            stopped.set()
+
+    async def models(self) -> list[str] | WireReply | WireBreak:
+        """The one model there is."""
+        return [MODEL]
+
+    async def aclose(self) -> None:
+        """Nothing to close: the model stays loaded for the next one who asks."""
+
+
+async def _first(items: AsyncIterator[str], timeout_s: float, deadline: float) -> str | WireReply | WireBreak:
+    """The first chunk, or why there is none."""
+    try:
+        async with asyncio.timeout_at(deadline):
+            first = await anext(items)
+    except Exception as error:  # noqa: BLE001 - an outcome, whatever it is
+        return _failed(error, timeout_s)
+    chunk: JsonObject = json.loads(first)
+    return _refused(chunk) if "error" in chunk else first
+
+
+async def _events(
+    first: str, items: AsyncIterator[str], timeout_s: float, deadline: float
+) -> AsyncGenerator[bytes]:
+    """Chunks as server-sent events."""
+    item: str | None = first
+    while item is not None:
+        yield b"data: " + item.encode() + b"\n\n"
+        try:
+            async with asyncio.timeout_at(deadline):
+                item = await anext(items, None)
+        except TimeoutError as error:
+            raise StreamBroken(timed_out(timeout_s, sent=True)) from error
+    yield b"data: [DONE]\n\n"
+
+
+def _whole(chunks: list[JsonObject]) -> JsonObject:
+    """The answer that the chunks make up, as Chat Completions gives it whole."""
+    choices: list[Any] = [chunk["choices"][0] for chunk in chunks if chunk["choices"]]
+    text = "".join(choice["delta"].get("content") or "" for choice in choices)
+    last = chunks[-1]
+    return {
+        "id": last["id"],
+        "object": "chat.completion",
+        "created": last["created"],
+        "model": last["model"],
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": text},
+                "finish_reason": choices[-1]["finish_reason"],
+            }
+        ],
+        "usage": last["usage"],
+    }
+
+
+def _refused(chunk: JsonObject) -> WireReply:
+    code: object = chunk["error"].get("code")
+    return WireReply(code if isinstance(code, int) else 500, _JSON, json.dumps(chunk).encode())
+
+
+def _failed(error: Exception, timeout_s: float) -> WireReply | WireBreak:
+    if isinstance(error, TimeoutError):
+        return timed_out(timeout_s, sent=True)
+    if isinstance(error, (ValueError, RuntimeError)):  # llama.cpp does not understand the request
+        told = {"code": 400, "type": "invalid_request_error", "message": str(error)}
+        return WireReply(400, _JSON, json.dumps({"error": told}).encode())
+    return broken(error, sent=False, key=None)  # the weights can't be loaded
