@@ -1,0 +1,75 @@
+"""The books: every attempt, token and cent, in one SQLite file; the only SQL of the house.
+
+The records load at once; `Ledger`, and with it SQLModel, when it is first named.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .care import is_wal_reset_affected, sqlite_version
+from .records import (
+    Admitted,
+    AttemptEnd,
+    AttemptRecord,
+    AttemptStart,
+    BudgetRecord,
+    CallEnd,
+    CallRecord,
+    CallStart,
+    Ingested,
+    JobRecord,
+    JobStart,
+    JobState,
+    LogFilter,
+    LoggedCall,
+    Money,
+    OutputRow,
+    Refused,
+    RowEnd,
+    RowRecord,
+    RowStart,
+    RowState,
+    Scope,
+    Settled,
+)
+
+if TYPE_CHECKING:
+    from .ledger import Ledger
+
+__all__ = [
+    "Admitted",
+    "AttemptEnd",
+    "AttemptRecord",
+    "AttemptStart",
+    "BudgetRecord",
+    "CallEnd",
+    "CallRecord",
+    "CallStart",
+    "Ingested",
+    "JobRecord",
+    "JobStart",
+    "JobState",
+    "Ledger",
+    "LogFilter",
+    "LoggedCall",
+    "Money",
+    "OutputRow",
+    "Refused",
+    "RowEnd",
+    "RowRecord",
+    "RowStart",
+    "RowState",
+    "Scope",
+    "Settled",
+    "is_wal_reset_affected",
+    "sqlite_version",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Ledger":
+        from .ledger import Ledger
+
+        return Ledger
+    raise AttributeError(name)

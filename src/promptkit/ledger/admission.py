@@ -1,0 +1,126 @@
+"""Whether an attempt may be sent: pure decisions on the money of its scopes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from .records import Refused, Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The money of one scope: `spent + held <= cap + over` at all times.
+
+    `over_pico` is what stands above the cap without having been admitted under it;
+    `stopped_cap_pico` is the cap up to which an overrun has stopped the scope.
+    """
+
+    cap_pico: int
+    spent_pico: int = 0
+    held_pico: int = 0
+    over_pico: int = 0
+    stopped_cap_pico: int | None = None
+
+    @property
+    def taken_pico(self) -> int:
+        """Spent and held together."""
+        return self.spent_pico + self.held_pico
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a bill above its ceiling stopped it, and the cap wasn't raised since."""
+        return self.stopped_cap_pico is not None and self.cap_pico <= self.stopped_cap_pico
+
+    def recapped(self, cap_pico: int) -> Account:
+        """The same under another cap; a cap below what is taken leaves the rest standing over it."""
+        if cap_pico == self.cap_pico:
+            return self
+        return replace(self, cap_pico=cap_pico, over_pico=max(0, self.taken_pico - cap_pico))
+
+    def holding(self, ceiling_pico: int) -> Account:
+        """The same with one more hold, which must fit."""
+        return replace(self, held_pico=self.held_pico + ceiling_pico)
+
+    def settled(self, ceiling_pico: int | None, charged_pico: int) -> Account:
+        """The same with a hold turned into money spent; a bill above its ceiling stops the scope.
+
+        No ceiling (no price was known, and the user allowed that) held nothing and stops nothing.
+        """
+        held = ceiling_pico or 0
+        spent_pico, held_pico = self.spent_pico + charged_pico, self.held_pico - held
+        beyond = max(0, spent_pico + held_pico - self.cap_pico)
+        stopped = self.stopped_cap_pico
+        if overran(ceiling_pico, charged_pico):
+            stopped = max(self.cap_pico, stopped or 0)
+        # Only a charge above what was held may lift what the CHECK allows.
+        over_pico = beyond if charged_pico > held else min(self.over_pico, beyond)
+        return Account(self.cap_pico, spent_pico, held_pico, over_pico, stopped)
+
+
+def overran(ceiling_pico: int | None, charged_pico: int) -> bool:
+    """Whether a provider billed above the ceiling."""
+    return ceiling_pico is not None and charged_pico > ceiling_pico
+
+
+def refusal(account: Account, scope: str, ceiling_pico: int) -> Refused | None:
+    """Why this account has no room for a hold, or None where it has."""
+    if not account.stopped and account.taken_pico + ceiling_pico <= account.cap_pico:
+        return None
+    return Refused(
+        scope_key=scope,
+        cap_pico=account.cap_pico,
+        spent_pico=account.spent_pico,
+        held_pico=account.held_pico,
+        may_free=not account.stopped and account.spent_pico + ceiling_pico <= account.cap_pico,
+        stopped=account.stopped,
+    )
+
+
+class Book:
+    """The accounts that one group of writes touches, and how they change.
+
+    Args:
+        accounts: the scopes as they stand on disk; a scope that is missing is new.
+    """
+
+    __slots__ = ("_before", "accounts")
+
+    def __init__(self, accounts: Mapping[str, Account]) -> None:
+        self._before = accounts
+        self.accounts = dict(accounts)
+
+    def admit(self, scopes: tuple[Scope, ...], ceiling_pico: int) -> Refused | None:
+        """Hold the ceiling in all scopes, or in none and say why.
+
+        Where several scopes refuse, one that waiting can't help comes first.
+        """
+        accounts = self.accounts
+        refused: Refused | None = None
+        for scope in scopes:
+            account = accounts.get(scope.key)
+            account = Account(scope.cap_pico) if account is None else account.recapped(scope.cap_pico)
+            accounts[scope.key] = account
+            no = refusal(account, scope.key, ceiling_pico)
+            if no is not None and (refused is None or not no.may_free):
+                refused = no
+        if refused is None:
+            for scope in scopes:
+                accounts[scope.key] = accounts[scope.key].holding(ceiling_pico)
+        return refused
+
+    def settle(self, scopes: tuple[str, ...], ceiling_pico: int | None, charged_pico: int) -> tuple[str, ...]:
+        """Turn a hold into money spent; returns the scopes that it stopped."""
+        accounts = self.accounts
+        for key in scopes:
+            accounts[key] = accounts[key].settled(ceiling_pico, charged_pico)
+        return scopes if overran(ceiling_pico, charged_pico) else ()
+
+    def new(self) -> dict[str, Account]:
+        """The accounts that aren't on disk yet."""
+        return {key: account for key, account in self.accounts.items() if key not in self._before}
+
+    def changed(self) -> dict[str, Account]:
+        """The accounts on disk that stand otherwise now."""
+        before = self._before
+        return {key: now for key, now in self.accounts.items() if key in before and before[key] != now}

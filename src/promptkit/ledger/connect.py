@@ -1,0 +1,195 @@
+"""Opening a database file: created privately, WAL, and every trouble told with its remedy."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool, QueuePool
+
+from promptkit.errors import LedgerError
+
+_MAGIC: Final = b"SQLite format 3\x00"
+
+_TROUBLES: Final[tuple[tuple[str, str, str], ...]] = (
+    ("SQLITE_FULL", "the disk is full", "free some space and run the same command again"),
+    (
+        "SQLITE_BUSY",
+        "the database is locked by another program",
+        "close the program that has it open (a database browser, a backup) and try again",
+    ),
+    ("SQLITE_READONLY", "the database is read-only", "check the permissions of the file and of its folder"),
+    (
+        "SQLITE_CANTOPEN",
+        "the database can't be opened",
+        "check the permissions of the file and of its folder",
+    ),
+    (
+        "SQLITE_NOTADB",
+        "this is not a promptkit database",
+        "name another file under `database` in promptkit.toml",
+    ),
+    (
+        "SQLITE_CORRUPT",
+        "the database is damaged",
+        "restore a backup, or recover it with `sqlite3 FILE .recover`",
+    ),
+    ("SQLITE_IOERR", "the disk failed while the database was in use", "check the disk and the system's log"),
+)
+
+
+def explain(error: BaseException, path: Path) -> LedgerError:
+    """Turn a database's or the system's error into one that says what to do."""
+    if isinstance(error, LedgerError):
+        return LedgerError(error.what, file=error.file or path, remedy=error.remedy)
+    cause: BaseException | None = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(cause, sqlite3.Error):
+        name = str(getattr(cause, "sqlite_errorname", ""))
+        for prefix, what, remedy in _TROUBLES:
+            if name.startswith(prefix):
+                return LedgerError(what, file=path, remedy=remedy)
+    if isinstance(cause, OSError):
+        what = f"the database can't be used: {cause.strerror or cause}"
+        return LedgerError(what, file=path, remedy="check the permissions of the file and of its folder")
+    return LedgerError(f"the database refused: {cause}", file=path, remedy="run `promptkit doctor`")
+
+
+def prepare(path: Path) -> Path:
+    """Make sure that a database file is there, readable by its owner only; returns its real path.
+
+    Raises:
+        LedgerError: the folder is missing, it is no file, it can't be written, it is no database.
+    """
+    real = path.resolve()  # two names of one database must share its locks
+    if path.is_symlink() and not real.exists():
+        raise LedgerError(
+            f"a link to {real}, where there is no file",
+            file=path,
+            remedy="remove the link or create its target",
+        )
+    if not real.parent.is_dir():
+        raise LedgerError(
+            "the folder of the database does not exist",
+            file=path,
+            remedy=f"create it: mkdir -p {real.parent}",
+        )
+    try:
+        # -wal and -shm take their permissions from this file.
+        os.close(os.open(real, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        _check_existing(real)
+    except OSError as error:
+        raise explain(error, real) from error
+    return real
+
+
+def _check_existing(path: Path) -> None:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise LedgerError(
+                "this is not a file", file=path, remedy="name a file under `database` in promptkit.toml"
+            )
+        with path.open("rb") as file:
+            head = file.read(len(_MAGIC))
+    except OSError as error:
+        raise explain(error, path) from error
+    if head and head != _MAGIC:
+        raise explain(_named("SQLITE_NOTADB"), path)
+
+
+def check_writable(path: Path) -> None:
+    """Refuse a database that can only be read, before anything is asked of it.
+
+    Raises:
+        LedgerError: the file or its folder (where the -wal file goes) can't be written.
+    """
+    for place in (path, path.parent):
+        if not os.access(place, os.W_OK):
+            raise LedgerError(
+                f"the database is read-only: {place.name or place} can't be written",
+                file=path,
+                remedy="check the permissions of the file and of its folder",
+            )
+
+
+def _named(name: str) -> sqlite3.DatabaseError:
+    error = sqlite3.DatabaseError(name)
+    error.sqlite_errorname = name
+    return error
+
+
+def writing_engine(path: Path, *, busy_timeout_s: float, max_pages: int | None = None) -> Engine:
+    """An engine whose transactions take the write lock at once; closing a connection closes it."""
+    engine = create_engine(
+        _url(path), poolclass=NullPool, hide_parameters=True, connect_args=_arguments(busy_timeout_s)
+    )
+
+    def connected(connection: Any, _record: object) -> None:
+        connection.isolation_level = None  # no BEGIN of the driver's own
+        _wal(connection, busy_timeout_s)
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        if max_pages is not None:
+            connection.execute(f"PRAGMA max_page_count = {max_pages:d}")
+
+    def began(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "begin", began)
+    return engine
+
+
+def reading_engine(path: Path, *, busy_timeout_s: float) -> Engine:
+    """An engine that can only read; its connections serve any thread, one at a time."""
+    engine = create_engine(
+        _url(path),
+        poolclass=QueuePool,
+        hide_parameters=True,
+        pool_size=2,
+        max_overflow=8,
+        connect_args=_arguments(busy_timeout_s),
+    )
+
+    def connected(connection: Any, _record: object) -> None:
+        connection.isolation_level = None
+        connection.execute("PRAGMA query_only = ON")
+
+    def began(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "begin", began)
+    return engine
+
+
+def _url(path: Path) -> URL:
+    return URL.create("sqlite", database=str(path))
+
+
+def _arguments(busy_timeout_s: float) -> dict[str, object]:
+    return {"timeout": busy_timeout_s, "check_same_thread": False}
+
+
+def _wal(connection: Any, timeout_s: float) -> None:
+    """Switch to WAL; SQLite's busy wait doesn't cover the switch, so it is tried again here."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if not error.sqlite_errorname.startswith("SQLITE_BUSY") or time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
+            continue
+        if mode != "wal":
+            message = "this file system can't share memory, which the database needs (is it a network drive?)"
+            raise LedgerError(message, remedy="put the database on a local disk")
+        return

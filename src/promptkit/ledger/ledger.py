@@ -1,0 +1,342 @@
+"""The ledger's face: what the engine writes through, what the faces read through."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from sqlalchemy import Connection, Engine, select
+from sqlalchemy.exc import DBAPIError
+
+from promptkit.errors import LedgerError
+from promptkit.ids import IdMaker
+from promptkit.templates import StoredSource
+
+from . import care, jobs, owners, schema
+from . import tables as t
+from .connect import check_writable, explain, prepare, reading_engine, writing_engine
+from .group import Begin, EndCall, Finish, Op, State, Task, Withdraw
+from .interning import store_templates
+from .locks import CommitLock, JobLock, LockFile, LockFolder
+from .queries import Queries
+from .records import (
+    Admitted,
+    AttemptEnd,
+    AttemptStart,
+    CallEnd,
+    CallStart,
+    Ingested,
+    JobRecord,
+    JobStart,
+    JobState,
+    Refused,
+    RowEnd,
+    RowStart,
+    RowState,
+    Scope,
+    Settled,
+)
+from .writer import Writer
+
+_SWEEP_EVERY_S: Final = 1.0
+_MIGRATION_S: Final = 60.0
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
+class Ledger(Queries):
+    """The books, on one SQLite file: every attempt, token and cent. Made by `Ledger.open`.
+
+    The coroutines return when what they wrote is on disk; many waiting ones share a commit.
+    What reads (see `Queries`) is synchronous and sees what was committed.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        folder: LockFolder,
+        owner: LockFile,
+        writer: Writer,
+        state: State,
+        reading: Engine,
+    ) -> None:
+        super().__init__(reading, path, writer.check_process)
+        self.path = path
+        self._folder = folder
+        self._owner = owner
+        self._writer = writer
+        self._state = state
+        self._reading = reading
+        self._remembered: set[str] = set()
+        self._swept_at = time.monotonic()
+        self._closed = False
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        clock: Callable[[], int] = _now_us,
+        busy_timeout_s: float = 15.0,
+        max_pages: int | None = None,
+    ) -> Self:
+        """Open a database, made if there is none and migrated if it is behind.
+
+        Args:
+            path: the file.
+            clock: microseconds since the epoch.
+            busy_timeout_s: how long a write waits for other processes.
+            max_pages: SQLite's page limit, to try out a full disk.
+
+        Raises:
+            LedgerError: it is locked, read-only, full, newer, or no promptkit database; its
+                folder is missing. The error names the file and the remedy.
+        """
+        real = prepare(path)
+        check_writable(real)
+        folder = LockFolder(real)
+        with _explained(real):
+            folder.make()
+            lock = folder.commit_lock()
+            writing = writing_engine(real, busy_timeout_s=busy_timeout_s, max_pages=max_pages)
+            reading = reading_engine(real, busy_timeout_s=busy_timeout_s)
+            _bring_up(reading, writing, lock, real)
+            owner_id = IdMaker(lambda: clock() // 1000, secrets.randbits)()
+            _sweep_at_open(reading, writing, lock, folder, clock, busy_timeout_s)
+            owner = folder.owner(owner_id)
+            owner.try_lock()
+        state = State(owner_id, clock)
+        writer = Writer(writing, lock, state, real, busy_timeout_s=busy_timeout_s)
+        return cls(real, folder, owner, writer, state, reading)
+
+    # ------------------------------------------------------------------- calls
+
+    async def begin(
+        self, attempt: AttemptStart, scopes: tuple[Scope, ...] = (), call: CallStart | None = None
+    ) -> Admitted | Refused:
+        """Open an attempt and hold its ceiling in all scopes, or in none.
+
+        Args:
+            attempt: what is about to be sent.
+            scopes: what it counts in.
+            call: given with the call's first attempt; kept only if that is admitted.
+
+        Raises:
+            LedgerError: it couldn't be written: nothing may be sent.
+        """
+        try:
+            result = await self._writer.ask(Begin(attempt, scopes, call))
+        except asyncio.CancelledError:
+            self._withdraw(attempt.id)
+            raise
+        assert isinstance(result, Admitted | Refused)  # noqa: S101 - what `Begin` gives
+        return result
+
+    def _withdraw(self, attempt_id: int) -> None:
+        """Take back what may have been admitted to a caller that was cancelled meanwhile."""
+        loop = asyncio.get_running_loop()
+        with suppress(LedgerError):  # closed: then all that is open was settled
+            self._writer.put(Withdraw(attempt_id, self._state.now_us()), loop, loop.create_future())
+
+    async def finish(
+        self, attempt: AttemptEnd, call: CallEnd | None = None, row: RowEnd | None = None
+    ) -> Settled:
+        """Close an attempt with its settlement, and with what it ends: its call, its row.
+
+        Raises:
+            LedgerError: it couldn't be written; the attempt stays open and can be finished again.
+        """
+        result = await self._writer.ask(Finish(attempt, call, row))
+        assert isinstance(result, Settled)  # noqa: S101 - what `Finish` gives
+        return result
+
+    async def end_call(self, end: CallEnd, row: RowEnd | None = None, call: CallStart | None = None) -> None:
+        """End a call that has no attempt open; `call` where it never had one."""
+        await self._writer.ask(EndCall(end, row, call))
+
+    async def freed(self, timeout_s: float, releases: int | None = None) -> bool:
+        """Wait until this process releases a hold; False after `timeout_s`.
+
+        Args:
+            timeout_s: seconds; other processes' releases are seen only by asking again.
+            releases: of the `Refused` that made the caller wait, so that none is missed.
+        """
+        if time.monotonic() - self._swept_at > _SWEEP_EVERY_S:
+            self._swept_at = time.monotonic()
+            if await self.sweep():
+                return True
+        return await self._writer.freed(timeout_s, releases)
+
+    async def sweep(self) -> int:
+        """Settle attempts whose process died, at their ceilings; returns how many."""
+        if not self.foreign_owners(self._state.owner_id):
+            return 0
+        return await self._count(
+            partial(
+                owners.sweep,
+                folder=self._folder,
+                owner_id=self._state.owner_id,
+                now_us=self._state.now_us(),
+            )
+        )
+
+    async def remember_template(self, sources: Sequence[StoredSource]) -> None:
+        """Keep the sources that a call's `template_digest` stands for; once in a process."""
+        new = [source for source in sources if source.digest not in self._remembered]
+        if new:
+            await self._do(partial(store_templates, sources=new, now_us=self._state.now_us()))
+            self._remembered.update(source.digest for source in new)
+
+    # -------------------------------------------------------------------- jobs
+
+    async def create_or_get_job(self, start: JobStart) -> JobRecord:
+        """The job of that name; made if there is none (then its id is `start.id`)."""
+        result = await self._ask_task(partial(jobs.create_or_get, start=start))
+        assert isinstance(result, JobRecord)  # noqa: S101 - what the task gives
+        return result
+
+    async def ingest_rows(
+        self,
+        job_id: int,
+        rows: Iterable[RowStart],
+        *,
+        columns: Sequence[str] | None = None,
+        sha256: str | None = None,
+    ) -> Ingested:
+        """Take in a reading of the job's input, in chunks; the rows needn't fit in memory.
+
+        Rows that it no longer holds are neither pending nor written out. Until the end is
+        reached the job's `ingested_us` is None, and the input is to be read again.
+
+        Raises:
+            InputError: two rows have the same key and ordinal.
+        """
+        number = await self._count(partial(jobs.begin_ingest, job_id=job_id))
+        total = Ingested()
+        for chunk in jobs.chunks(rows):
+            part = await self._ask_task(partial(jobs.ingest, job_id=job_id, number=number, rows=chunk))
+            assert isinstance(part, Ingested)  # noqa: S101 - what the task gives
+            total = total + part
+        now_us = self._state.now_us()
+        await self._do(partial(jobs.end_ingest, job_id=job_id, now_us=now_us, header=columns, sha256=sha256))
+        return total
+
+    async def set_job_state(self, job_id: int, state: JobState, note: str | None = None) -> None:
+        """Say where a job stands; one that isn't open gets its end time."""
+        ended_us = None if state is JobState.OPEN else self._state.now_us()
+        await self._do(partial(jobs.set_state, job_id=job_id, state=state, ended_us=ended_us, note=note))
+
+    async def reset_rows(self, job_id: int, states: Sequence[RowState]) -> int:
+        """Make rows pending again (`--retry-failed`); returns how many."""
+        return await self._count(partial(jobs.reset_rows, job_id=job_id, states=states))
+
+    async def end_row(self, row: RowEnd) -> None:
+        """End a row that no call is made for."""
+        await self._do(partial(jobs.end_row, row=row))
+
+    def lock_job(self, job: JobRecord) -> JobLock:
+        """Lock a job for this process; a SIGKILL releases it.
+
+        Raises:
+            LockHeld: another process runs it.
+        """
+        self._writer.check_process()
+        return self._folder.job(job.id, job.name)
+
+    # -------------------------------------------------------------------- care
+
+    def backup(self, target: Path) -> Path:
+        """Copy the database into a new private file, also while a batch writes.
+
+        Raises:
+            LedgerError: there is a file already, or it can't be written.
+        """
+        return care.backup(self.path, target)
+
+    def quick_check(self) -> tuple[str, ...]:
+        """What SQLite finds wrong with the file; empty where it finds nothing."""
+        return care.quick_check(self.path)
+
+    def close(self) -> None:
+        """Write all that waits and let go. What is still open then is settled as unknown."""
+        if self._closed:
+            return
+        self._closed = True
+        self._writer.close(self._settle_own)
+        self._reading.dispose()
+        self._owner.release()
+
+    def _settle_own(self, connection: Connection) -> int:
+        return owners.settle_owners(connection, [self._state.owner_id], self._state.now_us())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------ inside
+
+    async def _ask_task(self, run: Callable[[Connection], object]) -> object:
+        op: Op = Task(run)
+        return await self._writer.ask(op)
+
+    async def _do(self, run: Callable[[Connection], None]) -> None:
+        await self._ask_task(run)
+
+    async def _count(self, run: Callable[[Connection], int]) -> int:
+        result = await self._ask_task(run)
+        assert isinstance(result, int)  # noqa: S101 - what the task gives
+        return result
+
+
+@contextmanager
+def _explained(path: Path) -> Generator[None, None, None]:
+    try:
+        yield
+    except (DBAPIError, OSError, LedgerError) as error:
+        raise explain(error, path) from error
+
+
+def _bring_up(reading: Engine, writing: Engine, lock: CommitLock, path: Path) -> None:
+    with reading.connect() as connection:
+        if schema.revision(connection, path) == schema.HEAD:
+            return
+    with _locked(lock, _MIGRATION_S), writing.begin() as connection:
+        if schema.revision(connection, path) != schema.HEAD:  # another process may have been first
+            schema.upgrade(connection)
+
+
+def _sweep_at_open(
+    reading: Engine,
+    writing: Engine,
+    lock: CommitLock,
+    folder: LockFolder,
+    clock: Callable[[], int],
+    timeout_s: float,
+) -> None:
+    with reading.connect() as connection:
+        if connection.execute(select(t.HOLDS.c.owner_id).limit(1)).first() is None:
+            return
+    with _locked(lock, timeout_s), writing.begin() as connection:
+        owners.sweep(connection, folder, 0, clock())
+
+
+@contextmanager
+def _locked(lock: CommitLock, timeout_s: float) -> Generator[None, None, None]:
+    lock.take(timeout_s)
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,1 @@
+"""Alembic's migrations of the ledger, run by `promptkit.ledger.schema` without an alembic.ini."""

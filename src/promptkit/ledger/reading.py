@@ -1,0 +1,97 @@
+"""Columns back into records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from promptkit.types import AttemptState, Basis, Cost, Fault, Target, Usage
+
+from .encoding import read_object
+from .records import AttemptRecord, Money, RowRecord, RowState
+
+
+def tags_of(text: str | None) -> Mapping[str, str]:
+    """Tags from their JSON; none for none."""
+    return {name: str(value) for name, value in read_object(text).items()}
+
+
+def row_record(row: Mapping[Any, Any]) -> RowRecord:
+    """A row from its columns and its `tags`."""
+    return RowRecord(
+        id=row["id"],
+        job_id=row["job_id"],
+        key=row["row_key"],
+        ordinal=row["ordinal"],
+        generation=row["generation"],
+        position=row["position"],
+        line=row["line"],
+        state=RowState(row["state"]),
+        variables=None if row["variables"] is None else read_object(row["variables"]),
+        passthrough=None if row["passthrough"] is None else read_object(row["passthrough"]),
+        tags=tags_of(row["tags"]),
+        deliverable=row["deliverable"],
+        parent_call_id=row["parent_call_id"],
+        redo_of_id=row["redo_of_id"],
+        canary=bool(row["canary"]),
+        unknowns=row["unknowns"],
+        call_id=row["call_id"],
+        error=row["error"],
+    )
+
+
+def attempt_record(row: Mapping[Any, Any]) -> AttemptRecord:
+    """An attempt from its columns and its price `source`."""
+    return AttemptRecord(
+        id=row["id"],
+        call_id=row["call_id"],
+        hop=row["hop"],
+        number=row["number"],
+        target=Target(row["provider"], row["model"]),
+        state=AttemptState(row["state"]),
+        fault=None if row["fault"] is None else Fault(row["fault"]),
+        detail=row["detail"] or "",
+        http_status=row["http_status"],
+        retry_after_us=row["retry_after_us"],
+        usage=_usage(row),
+        cost=_cost(row),
+        ceiling_pico=row["ceiling_pico"],
+        charged_pico=row["charged_pico"],
+        billed=bool(row["billed"]),
+        served_model=row["served_model"],
+        tier=row["tier"],
+        request_id=row["request_id"],
+        started_us=row["started_us"],
+        ended_us=row["ended_us"],
+        latency_us=row["latency_us"],
+        first_byte_us=row["first_byte_us"],
+    )
+
+
+def _usage(row: Mapping[Any, Any]) -> Usage | None:
+    if row["input_tokens"] is None:
+        return None
+    return Usage(
+        input_tokens=row["input_tokens"],
+        output_tokens=row["output_tokens"],
+        cache_read_tokens=row["cache_read_tokens"],
+        cache_write_tokens=row["cache_write_tokens"],
+        cache_write_1h_tokens=row["cache_write_1h_tokens"],
+        reasoning_tokens=row["reasoning_tokens"],
+    )
+
+
+def _cost(row: Mapping[Any, Any]) -> Cost | None:
+    if row["cost_pico"] is None:
+        return None
+    return Cost(row["cost_pico"], row["source"], Basis(row["cost_basis"]))
+
+
+def money(attempts: Iterable[AttemptRecord]) -> Money:
+    """The sum over attempts."""
+    total = Money()
+    for attempt in attempts:
+        cost = attempt.cost
+        known = 0 if cost is None else cost.pico
+        total = total + Money(known, attempt.charged_pico, int(cost is None), 1)
+    return total

@@ -1,0 +1,453 @@
+"""What goes into the ledger and what comes out of it: frozen values, no SQL.
+
+Ids come from the caller (`promptkit.ids`), times are microseconds since the epoch (`_us`),
+money is pico-USD (`_pico`). What is not known is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+
+from promptkit.types import AttemptState, Cost, Fault, Finish, Json, Status, Target, Usage, usd
+
+# ---------------------------------------------------------------------- calls, going in
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Money counted together under a cap: `job:<id>`, `day:2026-11-22`."""
+
+    key: str
+    cap_pico: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallStart:
+    """A call as it begins.
+
+    `template_digest` names a source that `Ledger.remember_template` was told of. `variables`
+    is None where the storage settings keep them out.
+    """
+
+    id: int
+    template_digest: str
+    template_ref: str
+    prompt_digest: str
+    started_us: int
+    variables: Mapping[str, object] | None = None
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    parent_id: int | None = None
+    deliverable: str | None = None
+    job_id: int | None = None
+    row_id: int | None = None
+    route: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnd:
+    """A call as it ends. `text` is the reply to keep, None where the settings keep it out."""
+
+    id: int
+    status: Status
+    ended_us: int
+    error: str | None = None
+    text: str | None = None
+    text_sha256: str | None = None
+    finish: Finish | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStart:
+    """An attempt about to be sent; hop and number count from 1.
+
+    `ceiling_pico` is what it can cost at most; None, where the target has no price and the
+    user allows that, holds nothing.
+    """
+
+    id: int
+    call_id: int
+    hop: int
+    number: int
+    target: Target
+    ceiling_pico: int | None
+    started_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnd:
+    """An attempt and its settlement. `charged_pico` counts in the caps: cost, else the ceiling."""
+
+    id: int
+    state: AttemptState
+    charged_pico: int
+    ended_us: int
+    fault: Fault | None = None
+    detail: str = ""
+    usage: Usage | None = None
+    cost: Cost | None = None
+    served_model: str | None = None
+    tier: str | None = None
+    request_id: str | None = None
+    latency_us: int | None = None
+    first_byte_us: int | None = None
+    billed: bool = False
+    http_status: int | None = None
+    retry_after_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RowEnd:
+    """A row of a job that is done, by the call that did it (None: no call was made)."""
+
+    id: int
+    state: Status
+    ended_us: int
+    call_id: int | None = None
+    error: str | None = None
+
+
+# --------------------------------------------------------------------- calls, coming back
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The attempt is on disk and its ceiling is held: it may be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A scope has no room; nothing was written.
+
+    `may_free` is whether waiting can help: other holds are out, and without them it would fit.
+    `releases` goes to `Ledger.freed`, so that no release between the two is missed.
+    """
+
+    scope_key: str
+    cap_pico: int
+    spent_pico: int
+    held_pico: int
+    may_free: bool
+    stopped: bool = False
+    """A provider billed above its ceiling in this scope: nothing more until the cap is raised."""
+    releases: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The attempt is closed. `overrun` names the scopes that its bill above the ceiling stopped.
+
+    It is true where there are such scopes.
+    """
+
+    overrun: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.overrun)
+
+
+# ------------------------------------------------------------------------------- jobs
+
+
+class JobState(StrEnum):
+    """Where a job stands. A job that was killed stays `open`: its lock tells whether it runs."""
+
+    OPEN = "open"
+    DONE = "done"
+    CANCELLED = "cancelled"
+
+
+class RowState(StrEnum):
+    """Where a row stands: `pending`, `invalid` (it can't be rendered), or as its call ended."""
+
+    PENDING = "pending"
+    INVALID = "invalid"
+    OK = "ok"
+    TRUNCATED = "truncated"
+    DEGRADED = "degraded"
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class JobStart:
+    """A job and what it pins at its first start. `columns` are the input's, in its order."""
+
+    id: int
+    name: str
+    template_digest: str
+    template_ref: str
+    route: str
+    created_us: int
+    params: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    schema: Mapping[str, Json] | None = None
+    options: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    columns: tuple[str, ...] = ()
+    key_column: str | None = None
+    input_path: str | None = None
+    output_path: str | None = None
+    redo_of_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """A job as the ledger has it.
+
+    `ingested_us` is None until an input was read to its end; `input_sha256` is that input's.
+    """
+
+    id: int
+    name: str
+    state: JobState
+    template_digest: str
+    template_ref: str
+    route: str
+    params: Mapping[str, Json]
+    schema: Mapping[str, Json] | None
+    options: Mapping[str, Json]
+    columns: tuple[str, ...]
+    key_column: str | None
+    input_path: str | None
+    input_sha256: str | None
+    output_path: str | None
+    ingest: int
+    ingested_us: int | None
+    redo_of_id: int | None
+    note: str | None
+    created_us: int
+    ended_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class RowStart:
+    """A row of the input.
+
+    `key` and `ordinal` (which of several rows with this key) identify it; `content` is a
+    digest of what it holds: another content under the same key is a new generation. A row
+    with an `error` is kept as invalid.
+    """
+
+    id: int
+    key: str
+    content: str
+    position: int
+    variables: Mapping[str, object] | None
+    ordinal: int = 0
+    passthrough: Mapping[str, object] | None = None
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    deliverable: str | None = None
+    parent_call_id: int | None = None
+    redo_of_id: int | None = None
+    canary: bool = False
+    line: int | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What a reading of the input brought: new rows, rows known, changed content, invalid ones."""
+
+    new: int = 0
+    known: int = 0
+    changed: int = 0
+    invalid: int = 0
+
+    @property
+    def rows(self) -> int:
+        """How many rows the input held."""
+        return self.new + self.known + self.changed
+
+    def __add__(self, other: Ingested) -> Ingested:
+        return Ingested(
+            self.new + other.new,
+            self.known + other.known,
+            self.changed + other.changed,
+            self.invalid + other.invalid,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RowRecord:
+    """A row as the ledger has it; `unknowns` counts attempts whose outcome a crash lost."""
+
+    id: int
+    job_id: int
+    key: str
+    ordinal: int
+    generation: int
+    position: int
+    line: int | None
+    state: RowState
+    variables: Mapping[str, Json] | None
+    passthrough: Mapping[str, Json] | None
+    tags: Mapping[str, str]
+    deliverable: str | None
+    parent_call_id: int | None
+    redo_of_id: int | None
+    canary: bool
+    unknowns: int
+    call_id: int | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """A sum over attempts: what is known, and what unknown ones may add at most.
+
+    `charged_pico` is what caps count: the known plus the ceilings of the unknown.
+    """
+
+    known_pico: int = 0
+    charged_pico: int = 0
+    unknown: int = 0
+    attempts: int = 0
+
+    @property
+    def at_most_unknown_pico(self) -> int:
+        """What the attempts of unknown cost were charged: `$1.20 + up to $0.04 unknown`."""
+        return self.charged_pico - self.known_pico
+
+    @property
+    def usd(self) -> Decimal:
+        """The known part, in USD."""
+        return usd(self.known_pico)
+
+    def __add__(self, other: Money) -> Money:
+        return Money(
+            self.known_pico + other.known_pico,
+            self.charged_pico + other.charged_pico,
+            self.unknown + other.unknown,
+            self.attempts + other.attempts,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRow:
+    """A row and what became of it, for the output file. Money covers all its calls.
+
+    `target` is where its last attempt went; tokens are those of the call that did it.
+    """
+
+    row: RowRecord
+    status: Status | None
+    text: str | None
+    error: str | None
+    finish: Finish | None
+    template_ref: str | None
+    target: Target | None
+    input_tokens: int | None
+    output_tokens: int | None
+    money: Money
+
+
+# ---------------------------------------------------------------------- log, show, budgets
+
+
+@dataclass(frozen=True, slots=True)
+class LogFilter:
+    """Which calls to list; every field that is given must fit.
+
+    `text` is looked for in variables, errors and replies; `template` is a name, with or
+    without its version; `target` is `provider` or `provider/model`; `job` is a job's name.
+    """
+
+    text: str | None = None
+    key: str | None = None
+    template: str | None = None
+    target: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    fault: Fault | None = None
+    job: str | None = None
+    since_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedCall:
+    """A call in a list. `status` is None while it is open, or when its process died."""
+
+    id: int
+    started_us: int
+    ended_us: int | None
+    template_ref: str
+    status: Status | None
+    error: str | None
+    target: Target | None
+    faults: tuple[Fault, ...]
+    input_tokens: int | None
+    output_tokens: int | None
+    money: Money
+    tags: Mapping[str, str]
+    job: str | None
+    key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """An attempt as the ledger has it; `cost` is None while unknown, `ended_us` while open."""
+
+    id: int
+    call_id: int
+    hop: int
+    number: int
+    target: Target
+    state: AttemptState
+    fault: Fault | None
+    detail: str
+    http_status: int | None
+    retry_after_us: int | None
+    usage: Usage | None
+    cost: Cost | None
+    ceiling_pico: int | None
+    charged_pico: int
+    billed: bool
+    served_model: str | None
+    tier: str | None
+    request_id: str | None
+    started_us: int
+    ended_us: int | None
+    latency_us: int | None
+    first_byte_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """A call in full. The prompt is rendered again from `template_digest` and `variables`."""
+
+    id: int
+    template_digest: str
+    template_ref: str
+    prompt_digest: str
+    variables: Mapping[str, Json] | None
+    tags: Mapping[str, str]
+    parent_id: int | None
+    deliverable: str | None
+    job: str | None
+    row_id: int | None
+    key: str | None
+    route: str | None
+    status: Status | None
+    error: str | None
+    finish: Finish | None
+    text: str | None
+    text_sha256: str | None
+    verdict: str | None
+    forgotten_us: int | None
+    started_us: int
+    ended_us: int | None
+    attempts: tuple[AttemptRecord, ...]
+    money: Money
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRecord:
+    """A scope's money. `stopped`: a provider billed above its ceiling under this cap."""
+
+    scope: str
+    cap_pico: int
+    spent_pico: int
+    held_pico: int
+    over_pico: int
+    stopped: bool
+    updated_us: int
