@@ -1,0 +1,170 @@
+"""What the simulated models say: readable prose, or JSON that fits a schema.
+
+Everything here is a pure function of the seed and the prompt, so the order in which
+requests arrive changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from random import Random
+from typing import Any, Final, cast
+
+from promptkit.types import Json, JsonObject
+
+_BYTES_A_TOKEN: Final = 4
+_MAX_DEPTH: Final = 12
+
+_OPENINGS: Final = (
+    "Here is a first take.",
+    "Voilà une première version, à relire à voix haute.",
+    "Let's keep it simple and true.",
+    "D'accord, on part de là où vit le public.",
+    "Short, warm and honest: that is the idea.",
+)
+_BODIES: Final = (
+    "{0} opens on a face, not on a logo, and lets {1} do the talking.",
+    "People stop for {0} when the first second names their problem.",
+    "Hold {0} close to the lens, smile, and say {1} in your own words.",
+    "On montre {0} en gros plan, puis {1} répond à l'objection sans forcer.",
+    "Nobody needs another promise about {0}; they need to see {1} work.",
+    "Le café refroidit, {0} attend, et c'est là que {1} change la journée.",
+    "Cut to the kitchen: {0} is on the table and {1} feels naïve but real.",
+    "Each shot of {0} earns the next one, so {1} never sounds like a pitch.",
+    "Garde {0} pour la fin: déjà vu, peut-être, mais jamais aussi clair que {1}.",
+    "A friend would tell you about {0} just like that, then leave {1} to you.",
+)
+_CLOSINGS: Final = (
+    "Try it tonight ✨",
+    "À toi de jouer 🎬",
+    "That's the whole story.",
+    "Ça suffit, on tourne !",
+)
+_FALLBACK: Final = ("the product", "the moment", "the detail", "la lumière")
+_WORD: Final = re.compile(r"[^\W\d_]{5,24}")
+_TAIL: Final = 2_000
+_DULL: Final = frozenset(
+    ["about", "after", "avec", "cette", "comme", "could", "dans", "every", "from", "have", "leur", "nous", "other", "pour", "should", "that", "their", "there", "these", "vous", "which", "with", "would", "write", "your"]
+)
+
+
+def digest(seed: int, *parts: str) -> bytes:
+    """32 bytes that depend on the seed and the parts, and on nothing else."""
+    state = blake2b(str(seed).encode(), digest_size=32)
+    for part in parts:
+        state.update(b"\0")
+        state.update(part.encode("utf-8", "surrogatepass"))
+    return state.digest()
+
+
+def count_tokens(text: str) -> int:
+    """The simulator's tokenizer: ceil(UTF-8 bytes / 4)."""
+    return tokens_of_bytes(len(text.encode("utf-8", "surrogatepass")))
+
+
+def tokens_of_bytes(size: int) -> int:
+    """ceil(size / 4)."""
+    return -(-size // _BYTES_A_TOKEN)
+
+
+def cut(text: str, max_tokens: int) -> tuple[str, bool]:
+    """The head of `text` that fits, and whether something was cut off."""
+    raw = text.encode("utf-8", "surrogatepass")
+    limit = max_tokens * _BYTES_A_TOKEN
+    if len(raw) <= limit:
+        return text, False
+    return raw[:limit].decode("utf-8", "ignore"), True
+
+
+def stop_at(text: str, stops: Sequence[str]) -> tuple[str, str | None]:
+    """The text before the first stop sequence in it, and which one that was."""
+    found = [(at, stop) for stop in stops if stop and (at := text.find(stop)) >= 0]
+    if not found:
+        return text, None
+    at, stop = min(found)
+    return text[:at], stop
+
+
+def prose(rng: Random, prompt: str) -> str:
+    """A paragraph of 4 to 9 sentences that picks words out of the end of the prompt."""
+    found = dict.fromkeys(_WORD.findall(prompt[-_TAIL:]))
+    words = [word for word in found if word.lower() not in _DULL] or list(_FALLBACK)
+    sentences = [rng.choice(_OPENINGS)]
+    for _ in range(rng.randint(2, 7)):
+        sentences.append(rng.choice(_BODIES).format(rng.choice(words), rng.choice(words)))
+    sentences.append(rng.choice(_CLOSINGS))
+    return " ".join(sentences)
+
+
+def fitting_json(rng: Random, prompt: str, schema: Mapping[str, Any]) -> str:
+    """JSON text that fits the schema: simple values in every property."""
+    return json.dumps(_value(rng, prompt, schema, schema, 0), ensure_ascii=False)
+
+
+def _value(rng: Random, prompt: str, schema: Any, root: Mapping[str, Any], depth: int) -> Json:
+    if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
+        return None
+    schema = _resolved(cast("Mapping[str, Any]", schema), root)
+    if "const" in schema:
+        return schema["const"]
+    if schema.get("enum"):
+        return rng.choice(list(schema["enum"]))
+    match _kind(schema):
+        case "object":
+            properties = cast("JsonObject", schema.get("properties") or {})
+            return {name: _value(rng, prompt, each, root, depth + 1) for name, each in properties.items()}
+        case "array":
+            count = max(int(schema.get("minItems", 2)), 0)
+            count = min(count, int(schema.get("maxItems", max(count, 2))))
+            return [_value(rng, prompt, schema.get("items", {}), root, depth + 1) for _ in range(count)]
+        case "integer":
+            return int(_number(rng, schema))
+        case "number":
+            return _number(rng, schema)
+        case "boolean":
+            return rng.random() < 0.5  # noqa: PLR2004  a coin
+        case "null":
+            return None
+        case _:
+            return _string(rng, prompt, schema)
+
+
+def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
+    for _ in range(_MAX_DEPTH):
+        reference = schema.get("$ref")
+        choice = schema.get("anyOf") or schema.get("oneOf") or schema.get("allOf")
+        if isinstance(reference, str):
+            schema = _follow(reference, root)
+        elif choice:
+            schema = choice[0]
+        else:
+            break
+    return schema
+
+
+def _follow(reference: str, root: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Any = root
+    for part in reference.removeprefix("#").strip("/").split("/"):
+        found = found.get(part, {}) if part and isinstance(found, Mapping) else found
+    return cast("Mapping[str, Any]", found)
+
+
+def _kind(schema: Mapping[str, Any]) -> str:
+    kind = schema.get("type", "object" if "properties" in schema else "string")
+    return str(kind[0] if isinstance(kind, list) else kind)
+
+
+def _number(rng: Random, schema: Mapping[str, Any]) -> float:
+    low = schema.get("minimum", schema.get("exclusiveMinimum", 0))
+    high = schema.get("maximum", schema.get("exclusiveMaximum", low + 100))
+    value = rng.randint(int(low) + ("exclusiveMinimum" in schema), max(int(high), int(low) + 1))
+    return min(max(value, low), high)
+
+
+def _string(rng: Random, prompt: str, schema: Mapping[str, Any]) -> str:
+    text = prose(rng, prompt).split(". ")[1]
+    short = text[: int(schema.get("maxLength", 120))]
+    return short + "." * max(0, int(schema.get("minLength", 0)) - len(short))
