@@ -37,5 +37,9 @@ def epoch_of(digest: str) -> int | None:
 
 def prompt_digest(messages: Sequence[Message]) -> str:
     """The digest of roles and text as sent, `sha256:hex`."""
-    body = json.dumps([[m.role, m.content] for m in messages], separators=(",", ":"))
-    return f"sha256:{hashlib.sha256(body.encode()).hexdigest()}"
+    # Each text stands behind its length, so that none can pose as another message.
+    parts: list[bytes] = []
+    for message in messages:
+        content = message.content.encode("utf-8", "surrogatepass")
+        parts += (b"%b %d\n" % (message.role.encode(), len(content)), content)
+    return f"sha256:{hashlib.sha256(b''.join(parts)).hexdigest()}"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
+from types import MethodType
 from typing import Any, Final
 
-from jinja2 import StrictUndefined, Template, nodes, pass_context
-from jinja2.compiler import CodeGenerator
+from jinja2 import StrictUndefined, Template, nodes
+from jinja2.compiler import CodeGenerator, Frame
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.runtime import Context as JinjaContext
+from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
@@ -86,12 +88,21 @@ class _Generator(CodeGenerator):
 
     def write_commons(self) -> None:
         super().write_commons()
-        self.writeline("concat = context.meter.concat")
+        self.writeline("meter = context.meter")
+        self.writeline("concat = meter.concat")
+        self.writeline("show = meter.text")
 
+    def _output_child_to_const(self, node: nodes.Expr, frame: Frame, finalize: Any) -> str:
+        if isinstance(node, nodes.TemplateData):
+            return super()._output_child_to_const(node, frame, finalize)
+        raise nodes.Impossible
 
-@pass_context
-def _finalize(context: Context, value: Any) -> str:
-    return value if type(value) is str else context.meter.text(value)
+    def _output_child_pre(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:  # noqa: ARG002 - Jinja's signature
+        # Text goes straight through; all else is shown, counted or refused by the meter.
+        self.write("(shown if (shown := ")
+
+    def _output_child_post(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:  # noqa: ARG002 - the same
+        self.write(").__class__ is str else show(shown))")
 
 
 class SkeletonEnvironment(ImmutableSandboxedEnvironment):
@@ -105,9 +116,7 @@ class SkeletonEnvironment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(operators.BINARY)
 
     def __init__(self) -> None:
-        super().__init__(
-            **SETTINGS, undefined=StrictUndefined, finalize=_finalize, extensions=[MessageTag], cache_size=0
-        )
+        super().__init__(**SETTINGS, undefined=StrictUndefined, extensions=[MessageTag], cache_size=0)
         self.filters = {**FILTERS, **GUARDS}
         self.tests = dict(TESTS)
         self.globals = dict(GLOBALS)
@@ -121,12 +130,20 @@ class SkeletonEnvironment(ImmutableSandboxedEnvironment):
         """Only what is listed, and never what Jinja's own sandbox refuses."""
         return methods.allowed(obj, attr) and super().is_safe_attribute(obj, attr, value)
 
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """A dot: what loops are asked for in every turn goes a short way."""
+        if obj.__class__ is LoopContext and attribute in methods.LOOP_VALUES:
+            return getattr(obj, attribute)
+        return super().getattr(obj, attribute)
+
     def call_binop(self, context: JinjaContext, operator: str, left: Any, right: Any) -> Any:
         """An operator that could grow."""
         return operators.binary(_ours(context), operator, left, right)
 
     def call(self, context: JinjaContext, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         """A call, counted and bounded."""
+        if obj.__class__ is MethodType and obj.__func__ is MessageTag.collect:
+            return obj(*args, caller=kwargs["caller"])
         inner = (
             {key: kwargs[key] for key in kwargs if key not in _INNER} if _INNER & kwargs.keys() else kwargs
         )

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, Final, cast
 
 from jinja2 import filters, pass_context, tests
 from jinja2.runtime import Undefined
+from jinja2.utils import _PassArg  # pyright: ignore[reportPrivateUsage] - the only name for it
 
 from promptkit.errors import RenderLimit, TemplateError
 
@@ -63,23 +64,29 @@ def _of_jinja(name: str, *, text: bool = False, check: Callable[..., None] | Non
         meter.scan(value)
         if check is not None:
             check(meter, value, *args, **kwargs)
-        lead = _lead(passes_context, context)
-        result = inner(*lead, value, *args, **kwargs)
-        return meter.keep(meter.items(result) if _is_lazy(result) else result)
+        return meter.keep(inner(*_lead(passes_context, context), value, *args, **kwargs))
 
     return guarded
-
-
-def _is_lazy(result: Any) -> bool:
-    return isinstance(result, Iterator)
 
 
 def _lead(passes: Any, context: Context) -> tuple[Any, ...]:
     """The argument that Jinja passes to this filter first."""
     if passes is None:
         return ()
-    word = passes.name
-    return ({"context": context, "eval_context": context.eval_ctx, "environment": context.environment}[word],)
+    return (context,) if passes is _PassArg.context else (context.environment,)
+
+
+def _of_str(change: Callable[[str], str]) -> Filter:
+    """A filter that is one method of str: the ones in nearly every template, so kept short."""
+
+    @pass_context
+    def guarded(context: Context, value: Any) -> str:
+        meter = context.meter
+        text = value if value.__class__ is str else meter.text(value)
+        meter.step(1 + (len(text) >> 6))
+        return meter.made(change(text))
+
+    return guarded
 
 
 def _counted(function: Callable[..., Any]) -> Filter:
@@ -230,11 +237,13 @@ def _truncate(meter: Meter, text: str, *args: Any, **kwargs: Any) -> None:
 
 
 _PLAIN: Final = "abs default d dictsort first float groupby last map max min reject rejectattr select selectattr sort unique".split()  # noqa: SIM905 - a list of words reads better as one
-_TEXTUAL: Final = "capitalize lower trim upper".split()  # noqa: SIM905 - a list of words reads better as one
 
 FILTERS: Final[dict[str, Filter]] = {
     **{name: _of_jinja(name) for name in _PLAIN},
-    **{name: _of_jinja(name, text=True) for name in _TEXTUAL},
+    "capitalize": _of_str(str.capitalize),
+    "lower": _of_str(str.lower),
+    "upper": _of_str(str.upper),
+    "trim": _of_jinja("trim", text=True),
     "batch": _of_jinja("batch", check=_batch),
     "center": _of_jinja("center", text=True, check=_center),
     "count": _counted(_length),

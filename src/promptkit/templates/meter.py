@@ -25,6 +25,7 @@ METER: Final = " meter"
 """Where a context keeps its meter: no template can write a name with a space in it."""
 
 CONTAINERS: Final = (list, tuple, dict)
+_READ: Final = (str, *CONTAINERS)
 Container: TypeAlias = "list[object] | tuple[object, ...] | dict[object, object]"
 
 
@@ -86,29 +87,35 @@ class Meter:
             self.room(size)
         return "".join(parts)
 
-    def text(self, value: object) -> str:
+    def text(self, value: Any) -> str:
         """A plain value as text.
 
         Raises:
             TemplateError: None, a list or anything else that would print as Python.
         """
-        if type(value) is str:
+        kind = value.__class__
+        if kind is str:
             return value
-        if isinstance(value, (int, float)):
-            return self.made(str(value))
+        if kind is int or kind is float or kind is bool:
+            text = str(value)
+            self.characters -= len(text)
+            return text if self.characters >= 0 else self.made(text)
         if isinstance(value, Undefined):
             return str(value)  # raises, naming what is undefined
         raise _unprintable(value)
 
     def keep(self, value: Any) -> Any:
-        """Count a result that was just made, whatever it is."""
-        if type(value) is str:
+        """Count a result that was just made, whatever it is; a lazy one becomes a list."""
+        kind = value.__class__
+        if kind is str:
             self.made(value)
-        elif type(value) is int:
+        elif kind is int:
             if value.bit_length() > MAX_BITS:
-                raise RenderLimit("a number beyond 128 bits", remedy="Keep numbers small.")
+                raise RenderLimit(f"a number beyond {MAX_BITS} bits", remedy="Keep numbers small.")
         elif is_container(value):
             self.weigh(value)
+        elif hasattr(value, "__next__"):
+            return self.keep(self.items(value))
         return value
 
     def weigh(self, value: Container) -> None:
@@ -136,7 +143,7 @@ class Meter:
 
     def scan(self, value: object) -> None:
         """Count the time that reading a value from end to end takes."""
-        if isinstance(value, (str, *CONTAINERS)):
+        if isinstance(value, _READ):
             self.step(len(cast("Sized", value)) >> 6)
 
 

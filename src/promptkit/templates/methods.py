@@ -55,8 +55,8 @@ _TEXT: Final = frozenset(
         "zfill",
     ]
 )
-_LOOP: Final = frozenset(
-    "changed cycle depth depth0 first index index0 last length nextitem previtem revindex revindex0".split()  # noqa: SIM905 - a list of words reads better as one
+LOOP_VALUES: Final = frozenset(
+    "depth depth0 first index index0 last length nextitem previtem revindex revindex0".split()  # noqa: SIM905 - a list of words reads better as one
 )
 ATTRIBUTES: Final[Mapping[str, frozenset[str]]] = {
     "str": _TEXT,
@@ -64,7 +64,7 @@ ATTRIBUTES: Final[Mapping[str, frozenset[str]]] = {
     "tuple": frozenset({"count", "index"}),
     "_GroupTuple": frozenset({"grouper", "list"}),
     "dict": frozenset({"copy", "get", "items", "keys", "values"}),
-    "LoopContext": _LOOP,
+    "LoopContext": LOOP_VALUES | {"changed", "cycle"},
 }
 """What may be looked up with a dot, by type; `str.format` isn't there, since it reads attributes."""
 
@@ -146,10 +146,8 @@ def call(
 
 
 def _is_own_method(obj: object) -> bool:
-    """`loop.cycle`, `loop.changed` and the message tag's own entry."""
-    if not isinstance(obj, MethodType):
-        return False
-    return isinstance(obj.__self__, LoopContext) or obj.__name__ == "collect"
+    """`loop.cycle` and `loop.changed`."""
+    return isinstance(obj, MethodType) and isinstance(obj.__self__, LoopContext)
 
 
 def _deeper(meter: Meter, run: Callable[[], Any]) -> Any:

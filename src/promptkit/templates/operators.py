@@ -58,7 +58,7 @@ def printf(meter: Meter, pattern: str, values: Any) -> str:
         TemplateError: a value is a list or None.
     """
     by_name = cast("dict[str, Any]", values) if isinstance(values, dict) else None
-    by_place: tuple[Any, ...] = tuple(values) if _is_tuple(values) else (values,)
+    by_place = _as_tuple(values)
     members = list(by_place if by_name is None else by_name.values())
     longest = max((len(meter.text(member)) for member in members), default=0)
     size = len(pattern)
@@ -102,8 +102,8 @@ def cut(context: Context, value: Any, start: Any, stop: Any, step: Any) -> Any:
     return context.meter.keep(value[start:stop:step])
 
 
-def _is_tuple(value: Any) -> bool:
-    return isinstance(value, tuple)
+def _as_tuple(values: Any) -> tuple[Any, ...]:
+    return cast("tuple[Any, ...]", values) if isinstance(values, tuple) else (values,)
 
 
 def _is_long(value: Any) -> bool:

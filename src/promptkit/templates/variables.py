@@ -177,7 +177,8 @@ def _typed(variable: Variable, value: object) -> Value | Bad:  # noqa: PLR0911 -
 
 def _typed_list(items: list[object] | tuple[object, ...]) -> Value | Bad:
     try:
-        return [_item(item, MAX_DEPTH) for item in items]
+        # Most items are plain text: those take no further look.
+        return [item if type(item) is str and item.isascii() else _item(item, MAX_DEPTH) for item in items]
     except ValueError as cause:
         return Bad(str(cause))
 
