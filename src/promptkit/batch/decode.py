@@ -75,7 +75,8 @@ class Decoder:
         try:
             return self._utf16.decode(block, final)
         except UnicodeDecodeError as error:
-            raise self._error("a byte pair that is no UTF-16", "") from error
+            before = error.object[: error.start].decode(error.encoding)
+            raise self._error("a byte pair that is no UTF-16", before) from error
 
     def _text(self, block: bytes, *, final: bool) -> str:
         data = self._tail + block

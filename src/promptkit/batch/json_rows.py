@@ -90,21 +90,26 @@ class _Array:
     def take_object(self) -> Mapping[str, Json]:
         if self.peek() != "{":
             raise self.error("expected an object" if self.peek() else "the file ends inside its array")
+        value, end = self._decode()
+        if end - self._at > self._limit:
+            raise row_too_long(self._name, self.line, self._limit)
+        source = self._buffer[self._at : end]
+        row = _object(value, source, self._name, self.line)
+        self.line += source.count("\n")
+        self._at = end
+        return row
+
+    def _decode(self) -> tuple[Any, int]:
         while True:
+            at, waiting = self._at, len(self._buffer) - self._at
             try:
-                value, end = _DECODER.raw_decode(self._buffer, self._at)
+                return _DECODER.raw_decode(self._buffer, at)
             except (ValueError, RecursionError) as error:
-                # Perhaps the object is cut by the end of the block: read as much again, then retry.
-                if len(self._buffer) - self._at > self._limit:
+                if waiting > self._limit:
                     raise row_too_long(self._name, self.line, self._limit) from error
-                if not self._more(len(self._buffer) - self._at):
-                    raise _bad_json(self._name, self.line, self._at, error) from error
-            else:
-                source = self._buffer[self._at : end]
-                row = _object(value, source, self._name, self.line)
-                self.line += source.count("\n")
-                self._at = end
-                return row
+                # Perhaps the object is cut by the end of the block: read as much again, then retry.
+                if not self._more(waiting):
+                    raise _bad_json(self._name, self.line, at, error) from error
 
     def error(self, what: str) -> InputError:
         return InputError(what, file=self._name, line=self.line, remedy=f"[ {{...}}, {{...}} ]; {_REMEDY}")

@@ -48,7 +48,7 @@ class Ordinals:
     __slots__ = ("_again", "_limit", "_slots", "_used")
 
     def __init__(self) -> None:
-        self._slots = array("Q", bytes(8 * _SLOTS))
+        self._slots = array("Q", (0,)) * _SLOTS
         self._used = 0
         self._limit = int(_SLOTS * _FULL)
         self._again: dict[int, int] = {}
@@ -77,7 +77,7 @@ class Ordinals:
 
     def _grow(self) -> None:
         before = self._slots
-        self._slots = array("Q", bytes(16 * len(before)))
+        self._slots = array("Q", (0,)) * (2 * len(before))
         self._limit = int(len(self._slots) * _FULL)
         self._used = 0
         for mark in before:

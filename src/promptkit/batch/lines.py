@@ -62,7 +62,7 @@ class Lines:
 
     def _count(self, line: str) -> str:
         self.number += 1
-        self.room -= len(line)
+        self.room -= len(line) + 1
         if self.room < 0:
             self._too_long()
         return line.removesuffix("\r") + "\n"
