@@ -6,7 +6,7 @@ See docs/config.md for every key and for the rules about keys and hosts.
 from __future__ import annotations
 
 from .keys import Keys
-from .load import load
+from .loading import load
 from .places import FILE_NAME, shipped
 from .settings import Budgets, Keep, Kept, Settings, Storage
 

@@ -22,14 +22,14 @@ def pico_of_usd(amount: Decimal) -> int:
     """
     if amount == 0:
         return 0
-    if not 0 < amount <= LARGEST_CAP_USD:
+    if not (amount.is_finite() and 0 < amount <= LARGEST_CAP_USD):
         raise ValueError(f"must lie between 0 and {LARGEST_CAP_USD:,}")
     _, digits, exponent = amount.as_tuple()
     # Both bounds hold the exponent within reach of the digits: no power here is out of proportion.
-    if amount < _SMALLEST or not isinstance(exponent, int):
+    if amount < _SMALLEST:
         raise ValueError("is finer than a pico-dollar (1e-12)")
     whole = int("".join(map(str, digits)))
-    shift = exponent + _PICO_DIGITS
+    shift = int(exponent) + _PICO_DIGITS
     if shift >= 0:
         return whole * 10**shift
     pico, rest = divmod(whole, 10**-shift)

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from promptkit import toml
 from promptkit.catalog import VARIABLE_NAME, Place, closest
+from promptkit.errors import ConfigError
 from promptkit.routing.budgets import pico_of_usd
 
 from .env_file import read_env_file
@@ -23,6 +24,8 @@ from .settings import Budgets, Keep, Kept, Settings, Storage
 
 _DATABASE: Final = "sqlite:///"
 _TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
+_LISTED = re.compile(r"^\s*providers\s*=", re.MULTILINE)
+_TABLED = re.compile(r"^\s*\[+\s*providers\.", re.MULTILINE)
 _HOST = re.compile(r"[a-z0-9.:-]+", re.IGNORECASE)
 
 
@@ -68,7 +71,7 @@ def load(path: Path | None = None, *, env: Mapping[str, str], cwd: Path, home: P
     sources = _key_sources(at, env)
     variables = {**sources.env_file, **env}
     ours = read_shipped()
-    declared = read_providers(ours, _provider_folders(at), doc.table("providers"))
+    declared = read_providers(ours, *_providers(at))
     providers = {name: moved(one, variables) for name, one in declared.items()}
     trust = trust_of(ours, at.place, providers, env, _trusted(at, folders))
     catalog, keys = with_keys(providers, sources, trust)
@@ -96,13 +99,31 @@ def load(path: Path | None = None, *, env: Mapping[str, str], cwd: Path, home: P
 def _open(file: Path | None, cwd: Path, home: Path, folders: Home) -> _File:
     if file is None:
         return _File(None, toml.parse("", file="(no config file)"), cwd, Place.OWN, home)
-    doc = toml.parse(read_text(file), file=str(file))
+    doc = _parse(file)
     return _File(file, doc, file.parent.absolute(), folders.place(file), home)
 
 
-def _provider_folders(at: _File) -> tuple[Path, ...]:
-    """Without a config file no folder of the working directory says where keys go."""
-    return at.paths("providers", ("providers",)) if at.path else ()
+def _parse(file: Path) -> toml.Table:
+    text = read_text(file)
+    try:
+        return toml.parse(text, file=str(file))
+    except ConfigError as cause:
+        if _LISTED.search(text) and _TABLED.search(text):
+            cause.remedy = "Beside [providers.NAME] the folders are named by provider_folders."
+        raise
+
+
+def _providers(at: _File) -> tuple[tuple[Path, ...], toml.Table]:
+    """The folders of provider files, and `[providers.NAME]`.
+
+    `providers` may be a list of folders instead of a table. Without a config file no folder of
+    the working directory says where keys go.
+    """
+    listed = isinstance(at.doc.raw("providers", None), list)
+    if listed and "provider_folders" in at.doc:
+        raise at.doc.fail("providers and provider_folders both list folders", "providers")
+    folders = at.paths("providers" if listed else "provider_folders", ("providers",)) if at.path else ()
+    return folders, toml.parse("", file=at.doc.file) if listed else at.doc.table("providers")
 
 
 def _key_sources(at: _File, env: Mapping[str, str]) -> KeySources:
@@ -129,7 +150,7 @@ def _trusted(at: _File, home: Home) -> TrustedByUser:
             )
     if not home.config_file.is_file():
         return TrustedByUser()
-    return _read_trusted(toml.parse(read_text(home.config_file), file=str(home.config_file)))
+    return _read_trusted(_parse(home.config_file))
 
 
 def _read_trusted(doc: toml.Table) -> TrustedByUser:
@@ -163,14 +184,20 @@ def _database(at: _File, home: Home) -> Path:
 
 
 def _budgets(table: toml.Table) -> Budgets:
-    for key in ("tags", "per_month_usd"):
-        if key in table:
-            raise table.fail(
-                f"budgets.{key} is not available yet", key, remedy="Use per_job_usd and per_day_usd."
-            )
+    _refuse_later_caps(table)
     budgets = Budgets(_cap(table, "per_job_usd"), _cap(table, "per_day_usd"))
     table.finish()
     return budgets
+
+
+def _refuse_later_caps(table: toml.Table) -> None:
+    """Refuse the caps that are still to come: ignored, they would be overspent."""
+    remedy = "Use per_job_usd and per_day_usd."
+    if "per_month_usd" in table:
+        raise table.fail("a cap by month is not available yet", "per_month_usd", remedy=remedy)
+    if "tags" in table:
+        for _, tag in table.table("tags").items_tables():
+            raise tag.fail("caps by tag are not available yet", remedy=remedy)
 
 
 def _cap(table: toml.Table, key: str) -> int | None:
@@ -225,7 +252,7 @@ def _kept(table: toml.Table, default: Kept) -> Kept:
 
 def _warnings(at: _File) -> tuple[str, ...]:
     """Folders that the file names and that aren't there: a typing error, as a rule."""
-    named = [key for key in ("templates", "providers") if key in at.doc]
+    named = [key for key in ("templates", "provider_folders") if key in at.doc]
     return tuple(
         f"{at.path}: {key} names {folder}, which isn't there"
         for key in named
