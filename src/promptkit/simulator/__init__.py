@@ -7,7 +7,8 @@ it accepts and what it bills can contradict the rest of the house.
 from __future__ import annotations
 
 from .scenario import FaultRule, LimitRule, ModelRule, Scenario, read_faults, read_scenario
-from .server import Simulator, serve
+from .server import Simulator
+from .serving import serve
 
 __all__ = [
     "FaultRule",

@@ -84,7 +84,7 @@ class World:
         clock: seconds of a steady clock.
     """
 
-    scenario: Scenario = Scenario()
+    scenario: Scenario = field(default_factory=Scenario)
     seed: int = 0
     latency: Latency = None
     strictly: bool = True

@@ -259,7 +259,7 @@ def read_latency(text: str | float | None) -> Latency:
         UsageError: anything else.
     """
     if text is None or text == "realistic":
-        return cast("Latency", text)
+        return text
     try:
         value = float(text)
     except ValueError:
@@ -279,7 +279,7 @@ def read_faults(doc: Any) -> tuple[FaultRule, ...]:
     if isinstance(doc, Mapping) and "fault" in doc:
         doc = [doc]
     if isinstance(doc, list):
-        doc = {"faults": doc}
+        doc = {"faults": cast("list[Any]", doc)}
     try:
         return _scripts().validate_python(doc).faults
     except ValidationError as error:

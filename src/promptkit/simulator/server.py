@@ -1,15 +1,8 @@
-"""The simulator as a server on loopback: its ports, its own pages, and the command's main loop."""
+"""The simulator as a server on loopback."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import json
-import signal
-import socket
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
-from ipaddress import ip_address
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -19,72 +12,16 @@ from aiohttp import web
 from promptkit.errors import UsageError
 from promptkit.types import Json
 
-from . import faults, routes
-from .catalogue import model_json, models_json
-from .checks import check_key, find_model
+from . import pages, routes
 from .delivery import deliver, reset
 from .exchange import Visit, World
-from .formats.base import dumps
-from .models import Family
-from .routes import Action, Place, key_of
-from .scenario import FaultRule, Latency, Scenario, read_faults, read_latency, read_scenario
+from .listener import LOOPBACK, Handler, Listener
+from .routes import Action, Place
+from .scenario import FaultRule, Latency, Scenario, read_faults, read_scenario
 from .words import Refused
 
-LOOPBACK: Final = "127.0.0.1"
-MAX_BODY: Final = 32 * 1024 * 1024
 _OWN_PORTS: Final = ("openai", "anthropic", "gemini")
 _BEHIND: Final = {"openai": "/v1", "anthropic": "", "gemini": ""}
-_Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
-
-
-class _Listener:
-    """A port of 127.0.0.1 that can be closed, so that it refuses, and opened again."""
-
-    def __init__(self, handler: _Handler, port: int) -> None:
-        self._handler = handler
-        self.port = port
-        self._runner: web.ServerRunner | None = None
-        self._placeholder: socket.socket | None = None
-
-    async def open(self) -> None:
-        """Listen; port 0 becomes whichever is free."""
-        if self._runner is not None:
-            return
-        self._release()
-        server = web.Server(
-            self._handler, request_factory=_request, handler_cancellation=True, access_log=None
-        )
-        runner = web.ServerRunner(server, shutdown_timeout=0.05)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, LOOPBACK, self.port, backlog=1024).start()
-        except OSError as error:
-            await runner.cleanup()
-            what = f"port {self.port} can't be opened: {error.strerror or error}"
-            raise UsageError(what, remedy="choose another --port, or 0 for a free one") from error
-        self.port = runner.addresses[0][1]
-        self._runner = runner
-
-    async def refuse(self) -> None:
-        """Close, and keep the port without listening: connections are refused."""
-        if self._runner is None:
-            return
-        await self.close()
-        self._placeholder = socket.socket()
-        self._placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._placeholder.bind((LOOPBACK, self.port))
-
-    async def close(self) -> None:
-        """Stop listening and break what is open."""
-        self._release()
-        if self._runner is not None:
-            await self._runner.cleanup()
-            self._runner = None
-
-    def _release(self) -> None:
-        if self._placeholder is not None:
-            self._placeholder.close()
-            self._placeholder = None
 
 
 class Simulator:
@@ -119,9 +56,9 @@ class Simulator:
         )
         chosen = seed if seed is not None else read.seed or 0
         self.world = World(read, chosen, latency if latency is not None else read.latency, strict)
-        self._main = _Listener(self._handler(None), port)
+        self._main = Listener(self._handler(None), port)
         ports = {**dict.fromkeys((*_OWN_PORTS, *read.down), 0), **read.ports}
-        self._own = {name: _Listener(self._handler(name), number) for name, number in ports.items()}
+        self._own = {name: Listener(self._handler(name), number) for name, number in ports.items()}
 
     async def __aenter__(self) -> Self:
         try:
@@ -180,28 +117,29 @@ class Simulator:
         Raises:
             UsageError: it has no port of its own.
         """
-        await self._listener(provider).refuse()
+        await self.listener(provider).refuse()
 
     async def up(self, provider: str) -> None:
         """Let the provider's own port listen again."""
-        await self._listener(provider).open()
+        await self.listener(provider).open()
 
-    def _listener(self, provider: str) -> _Listener:
+    def listener(self, provider: str) -> Listener:
+        """The provider's own port."""
         if provider not in self._own:
             what = f"{provider!r} has no port of its own; only such a one can refuse"
             raise UsageError(what, remedy=f"give it one in the scenario: [ports] {provider} = 0")
         return self._own[provider]
 
-    def _handler(self, own: str | None) -> _Handler:
+    def _handler(self, own: str | None) -> Handler:
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             if request.path.startswith("/_"):
-                return await self._own_page(request)
+                return await pages.own(request, self)
             place = routes.find(request.path, request.headers, own)
             if place is None or place.method != request.method:
-                return _not_served(request)
+                return pages.not_served(request)
             if place.action is Action.GENERATE:
                 return await self._generate(request, place)
-            return self._models(request, place)
+            return pages.models(request, place, self.world)
 
         return handle
 
@@ -215,127 +153,3 @@ class Simulator:
             return await deliver(request, self.world.refuse(visit, Refused(f"{place.family}.too_large")))
         visit = Visit(place, request.path, request.headers, raw)
         return await deliver(request, self.world.answer(visit))
-
-    def _models(self, request: web.BaseRequest, place: Place) -> web.Response:
-        models = self.world.models
-        try:
-            check_key(place, key_of(request.headers), self.world.scenario.keys)
-            if place.action is Action.MODELS:
-                said = models_json(place.family, place.provider, models.of(place.provider))
-            else:
-                model = find_model(place, models, place.model or "")
-                said = model_json(place.family, place.provider, model)
-        except Refused as refused:
-            error = faults.error_reply(
-                refused.fault, place.family, request_id="req_list", message=refused.message
-            )
-            return web.Response(status=error.status, body=error.body, content_type=error.content_type)
-        return _json(said)
-
-    async def _own_page(self, request: web.BaseRequest) -> web.Response:
-        match request.method, request.path:
-            case "GET", "/_bill":
-                return _json(self.bill())
-            case "GET", "/_requests":
-                return _json({"requests": self.requests(bodies=request.query.get("bodies") == "1")})
-            case "GET", "/_faults":
-                return self._script_page()
-            case "POST", "/_faults":
-                return await self._set_script(request)
-            case "DELETE", "/_faults":
-                self.script(())
-                return self._script_page()
-            case "POST", path if path.startswith(("/_down/", "/_up/")):
-                return await self._switch(path)
-            case _:
-                return _not_served(request)
-
-    def _script_page(self) -> web.Response:
-        script = self.world.script
-        rules = [
-            {**asdict(rule), "key": None if rule.key is None else "***", "struck": struck}
-            for rule, struck in zip(script.rules, script.struck, strict=True)
-        ]
-        return _json({"faults": rules})
-
-    async def _set_script(self, request: web.BaseRequest) -> web.Response:
-        try:
-            self.world.script.set(read_faults(json.loads(await request.read())))
-        except (ValueError, UsageError) as error:
-            what = error.what if isinstance(error, UsageError) else f"the body is not JSON: {error}"
-            return _json({"error": {"message": what, "names": list(faults.names())}}, 400)
-        return self._script_page()
-
-    async def _switch(self, path: str) -> web.Response:
-        _, what, provider = path.split("/", 2)
-        try:
-            await (self.down(provider) if what == "_down" else self.up(provider))
-        except UsageError as error:
-            return _json({"error": {"message": error.what}}, 400)
-        return _json({provider: "down" if what == "_down" else "up"})
-
-
-def _request(*args: Any) -> web.BaseRequest:
-    return web.BaseRequest(*args, asyncio.get_running_loop(), client_max_size=MAX_BODY)
-
-
-def _json(value: Mapping[str, Json] | Mapping[str, Sequence[Json]], status: int = 200) -> web.Response:
-    return web.Response(status=status, body=dumps(value), content_type="application/json")
-
-
-def _not_served(request: web.BaseRequest) -> web.Response:
-    message = f"Invalid URL ({request.method} {request.path})"
-    error = faults.error_reply("http.404", Family.OPENAI, request_id="", message=message)
-    return web.Response(status=404, body=error.body, content_type="application/json")
-
-
-def serve(  # noqa: PLR0913  the options of the command
-    *,
-    host: str = LOOPBACK,
-    port: int = 8090,
-    seed: int | None = None,
-    latency: str | float | None = None,
-    scenario: Path | None = None,
-    strict: bool = True,
-    on_ready: Callable[[Simulator], None] = lambda _: None,
-) -> signal.Signals:
-    """Serve until SIGINT or SIGTERM, and return which one it was. Blocks.
-
-    Args:
-        host: must be loopback.
-        port: the port that serves all providers.
-        seed: as for `Simulator`.
-        latency: `realistic` or milliseconds.
-        scenario: the TOML file.
-        strict: as for `Simulator`.
-        on_ready: called once when the ports are open.
-
-    Raises:
-        UsageError: host not loopback, port taken, latency or scenario not understood.
-    """
-    if host != "localhost" and not _is_loopback(host):
-        what = f"the simulator serves on loopback only, not on {host!r}"
-        raise UsageError(what, remedy=f"use --host {LOOPBACK}")
-    simulator = Simulator(seed, read_latency(latency), scenario, port, strict=strict)
-    return asyncio.run(_until_stopped(simulator, on_ready))
-
-
-def _is_loopback(host: str) -> bool:
-    with contextlib.suppress(ValueError):
-        return ip_address(host).is_loopback
-    return False
-
-
-async def _until_stopped(simulator: Simulator, on_ready: Callable[[Simulator], None]) -> signal.Signals:
-    loop = asyncio.get_running_loop()
-    stopped: asyncio.Future[signal.Signals] = loop.create_future()
-
-    def stop(by: signal.Signals) -> None:
-        if not stopped.done():
-            stopped.set_result(by)
-
-    for each in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(each, stop, each)
-    async with simulator:
-        on_ready(simulator)
-        return await stopped

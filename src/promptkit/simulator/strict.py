@@ -30,6 +30,15 @@ class NotValid(ValueError):
         self.kind = kind
 
 
+def lazily(make: Callable[[], Validate]) -> Validate:
+    """A check that is made when it is first needed: its SDK takes long to import."""
+
+    def validate(body: bytes) -> JsonObject:
+        return make()(body)
+
+    return validate
+
+
 def parse(body: bytes) -> JsonObject:
     """The body as a JSON object, unchecked."""
     try:

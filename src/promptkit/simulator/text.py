@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from random import Random
 from typing import Any, Final, cast
@@ -47,7 +47,33 @@ _FALLBACK: Final = ("the product", "the moment", "the detail", "la lumière")
 _WORD: Final = re.compile(r"[^\W\d_]{5,24}")
 _TAIL: Final = 2_000
 _DULL: Final = frozenset(
-    ["about", "after", "avec", "cette", "comme", "could", "dans", "every", "from", "have", "leur", "nous", "other", "pour", "should", "that", "their", "there", "these", "vous", "which", "with", "would", "write", "your"]
+    [
+        "about",
+        "after",
+        "avec",
+        "cette",
+        "comme",
+        "could",
+        "dans",
+        "every",
+        "from",
+        "have",
+        "leur",
+        "nous",
+        "other",
+        "pour",
+        "should",
+        "that",
+        "their",
+        "there",
+        "these",
+        "vous",
+        "which",
+        "with",
+        "would",
+        "write",
+        "your",
+    ]
 )
 
 
@@ -93,10 +119,9 @@ def prose(rng: Random, prompt: str) -> str:
     found = dict.fromkeys(_WORD.findall(prompt[-_TAIL:]))
     words = [word for word in found if word.lower() not in _DULL] or list(_FALLBACK)
     sentences = [rng.choice(_OPENINGS)]
-    for _ in range(rng.randint(2, 7)):
-        sentences.append(rng.choice(_BODIES).format(rng.choice(words), rng.choice(words)))
-    sentences.append(rng.choice(_CLOSINGS))
-    return " ".join(sentences)
+    bodies = (rng.choice(_BODIES) for _ in range(rng.randint(2, 7)))
+    sentences += [body.format(rng.choice(words), rng.choice(words)) for body in bodies]
+    return " ".join([*sentences, rng.choice(_CLOSINGS)])
 
 
 def fitting_json(rng: Random, prompt: str, schema: Mapping[str, Any]) -> str:
@@ -108,28 +133,22 @@ def _value(rng: Random, prompt: str, schema: Any, root: Mapping[str, Any], depth
     if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
         return None
     schema = _resolved(cast("Mapping[str, Any]", schema), root)
-    if "const" in schema:
-        return schema["const"]
-    if schema.get("enum"):
-        return rng.choice(list(schema["enum"]))
-    match _kind(schema):
-        case "object":
-            properties = cast("JsonObject", schema.get("properties") or {})
-            return {name: _value(rng, prompt, each, root, depth + 1) for name, each in properties.items()}
-        case "array":
-            count = max(int(schema.get("minItems", 2)), 0)
-            count = min(count, int(schema.get("maxItems", max(count, 2))))
-            return [_value(rng, prompt, schema.get("items", {}), root, depth + 1) for _ in range(count)]
-        case "integer":
-            return int(_number(rng, schema))
-        case "number":
-            return _number(rng, schema)
-        case "boolean":
-            return rng.random() < 0.5  # noqa: PLR2004  a coin
-        case "null":
-            return None
-        case _:
-            return _string(rng, prompt, schema)
+    if "const" in schema or schema.get("enum"):
+        return rng.choice(list(schema.get("enum") or [schema.get("const")]))
+    kind = _kind(schema)
+    if kind == "object":
+        properties = cast("JsonObject", schema.get("properties") or {})
+        return {name: _value(rng, prompt, each, root, depth + 1) for name, each in properties.items()}
+    if kind == "array":
+        item = schema.get("items", {})
+        return [_value(rng, prompt, item, root, depth + 1) for _ in range(_length(schema))]
+    plain = _PLAIN.get(kind)
+    return _string(rng, prompt, schema) if plain is None else plain(rng, schema)
+
+
+def _length(schema: Mapping[str, Any]) -> int:
+    count = int(schema.get("minItems", 2))
+    return min(count, int(schema.get("maxItems", count)))
 
 
 def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -148,13 +167,15 @@ def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str
 def _follow(reference: str, root: Mapping[str, Any]) -> Mapping[str, Any]:
     found: Any = root
     for part in reference.removeprefix("#").strip("/").split("/"):
-        found = found.get(part, {}) if part and isinstance(found, Mapping) else found
+        found = (
+            cast("Mapping[str, Any]", found).get(part, {}) if part and isinstance(found, Mapping) else found
+        )
     return cast("Mapping[str, Any]", found)
 
 
 def _kind(schema: Mapping[str, Any]) -> str:
-    kind = schema.get("type", "object" if "properties" in schema else "string")
-    return str(kind[0] if isinstance(kind, list) else kind)
+    kind: Any = schema.get("type", "object" if "properties" in schema else "string")
+    return str(cast("list[str]", kind)[0] if isinstance(kind, list) else kind)
 
 
 def _number(rng: Random, schema: Mapping[str, Any]) -> float:
@@ -162,6 +183,14 @@ def _number(rng: Random, schema: Mapping[str, Any]) -> float:
     high = schema.get("maximum", schema.get("exclusiveMaximum", low + 100))
     value = rng.randint(int(low) + ("exclusiveMinimum" in schema), max(int(high), int(low) + 1))
     return min(max(value, low), high)
+
+
+_PLAIN: Final[Mapping[str, Callable[[Random, Mapping[str, Any]], Json]]] = {
+    "integer": lambda rng, schema: int(_number(rng, schema)),
+    "number": lambda rng, schema: _number(rng, schema),
+    "boolean": lambda rng, _: rng.choice([True, False]),
+    "null": lambda _rng, _schema: None,
+}
 
 
 def _string(rng: Random, prompt: str, schema: Mapping[str, Any]) -> str:

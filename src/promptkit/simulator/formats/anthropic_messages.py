@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from promptkit.simulator import strict
 from promptkit.simulator.models import Family
 from promptkit.simulator.rates import Tokens
 from promptkit.simulator.words import Answer, Asked, Body, End
 
-from .base import EFFORT_TOKENS, Events, Format, PromptText, event, invalid, pieces, schema_problem
+from .base import EFFORT_TOKENS, Events, Format, PromptText, event, inner, invalid, pieces, schema_problem
 
 _LEAST_BUDGET: Final = 1024
 _MAX_MARKS: Final = 4
@@ -32,8 +31,8 @@ _REFUSED: Final = {
 def read(body: Body, model: str | None, stream: bool) -> Asked:  # noqa: ARG001, FBT001  one signature for all formats
     """What a Messages body asks."""
     _limits(body)
-    config = body.get("output_config") or {}
-    schema = (config.get("format") or {}).get("schema")
+    config = inner(body, "output_config")
+    schema = inner(config, "format").get("schema")
     problem = schema_problem(schema, all_required=False)
     if problem:
         raise invalid(Family.ANTHROPIC, f"output_config.format.schema: {problem}")
@@ -78,7 +77,7 @@ def _limits(body: Body) -> None:
 
 
 def _thinking(body: Body, effort: str | None) -> int:
-    thinking: Mapping[str, Any] = body.get("thinking") or {}
+    thinking = inner(body, "thinking")
     match thinking.get("type"):
         case "enabled":
             budget = int(thinking["budget_tokens"])
@@ -118,7 +117,13 @@ def whole(asked: Asked, answer: Answer) -> Body:  # noqa: ARG001  one signature 
 
 def events(asked: Asked, answer: Answer) -> Events:  # noqa: ARG001  one signature for all formats
     """The typed events from `message_start` to `message_stop`."""
-    start = {**_head(answer), "content": [], "stop_reason": None, "stop_sequence": None, "stop_details": None}
+    start: Body = {
+        **_head(answer),
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "stop_details": None,
+    }
     delta: Body = {"type": "message_delta", "delta": _stop(answer)}
     if answer.tokens is not None:
         usage = usage_json(answer.tokens, answer.tier)
@@ -176,5 +181,5 @@ def error_event(body: Body) -> bytes:
 
 
 FORMAT: Final = Format(
-    Family.ANTHROPIC, lambda raw: strict.anthropic_messages()(raw), read, whole, events, error_event
+    Family.ANTHROPIC, strict.lazily(strict.anthropic_messages), read, whole, events, error_event
 )

@@ -76,6 +76,12 @@ def pieces(text: str) -> Iterator[str]:
         yield text[at : at + size]
 
 
+def inner(body: Body, name: str) -> Body:
+    """An object inside an object; empty where it is absent or null."""
+    value = body.get(name)
+    return cast("Body", value) if isinstance(value, dict) else {}
+
+
 class PromptText:
     """The prompt's text in the order in which the model reads it, and where the marks stand."""
 
@@ -138,7 +144,7 @@ def schema_problem(schema: Any, *, all_required: bool, path: str = "()") -> str 
                 f"In context={path}, 'required' must include every key in properties. Missing {missing[0]!r}."
             )
     children = [*properties.items(), ("items", schema.get("items"))]
-    children += [(name, each) for name, each in (schema.get("$defs") or {}).items()]
+    children += inner(dict(schema), "$defs").items()
     children += [(f"anyOf[{at}]", each) for at, each in enumerate(schema.get("anyOf") or ())]
     problems = (
         schema_problem(each, all_required=all_required, path=f"{path}.{name}") for name, each in children

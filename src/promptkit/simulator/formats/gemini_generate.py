@@ -11,7 +11,7 @@ from promptkit.simulator.models import Family
 from promptkit.simulator.rates import Tokens
 from promptkit.simulator.words import Answer, Asked, Body, End
 
-from .base import EFFORT_TOKENS, Events, Format, PromptText, dumps, invalid, pieces
+from .base import EFFORT_TOKENS, Events, Format, PromptText, dumps, inner, invalid, pieces
 
 _AUTOMATIC: Final = -1
 _CAMEL: Final = re.compile(r"_([a-z])")
@@ -28,7 +28,7 @@ _TIERS: Final = {"flex", "priority", "batch"}
 def read(body: Body, model: str | None, stream: bool) -> Asked:  # noqa: FBT001  one signature for all formats
     """What a generateContent body asks; the model and whether it streams stand in the path."""
     body = _camel(body)
-    config = _camel(body.get("generationConfig") or {})
+    config = _camel(inner(body, "generationConfig"))
     schema = config.get("responseJsonSchema") or config.get("responseSchema")
     if schema and config.get("responseMimeType") != "application/json":
         message = "Function calling or a response schema needs response_mime_type 'application/json'."
@@ -38,10 +38,10 @@ def read(body: Body, model: str | None, stream: bool) -> Asked:  # noqa: FBT001 
     prompt = PromptText()
     prompt.value(schema)
     prompt.value(body.get("tools"))
-    prompt.content((body.get("systemInstruction") or {}).get("parts"))
+    prompt.content(inner(body, "systemInstruction").get("parts"))
     for content in body["contents"]:
         prompt.content(content.get("parts"))
-    kind, thinking = _thinking(_camel(config.get("thinkingConfig") or {}))
+    kind, thinking = _thinking(_camel(inner(config, "thinkingConfig")))
     tier = str(body.get("serviceTier") or "").lower()
     given = {name for name, value in (*body.items(), *config.items()) if value is not None}
     return Asked(
@@ -131,6 +131,4 @@ def error_event(body: Body) -> bytes:
     return _event(body)
 
 
-FORMAT: Final = Format(
-    Family.GEMINI, lambda raw: strict.gemini_generate()(raw), read, whole, events, error_event
-)
+FORMAT: Final = Format(Family.GEMINI, strict.lazily(strict.gemini_generate), read, whole, events, error_event)

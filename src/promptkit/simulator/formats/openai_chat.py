@@ -10,7 +10,7 @@ from promptkit.simulator.rates import Tokens
 from promptkit.simulator.words import Answer, Asked, Body, End
 
 from . import openai_shared
-from .base import EFFORT_TOKENS, Events, Format, PromptText, data, pieces
+from .base import EFFORT_TOKENS, Events, Format, PromptText, data, inner, pieces
 
 _DONE: Final = b"data: [DONE]\n\n"
 _FINISH: Final = {
@@ -26,7 +26,7 @@ _FINISH: Final = {
 def read(body: Body, model: str | None, stream: bool) -> Asked:  # noqa: ARG001, FBT001  one signature for all formats
     """What a Chat Completions body asks."""
     prompt = PromptText()
-    form = openai_shared.schema_of((body.get("response_format") or {}).get("json_schema"), "response_format")
+    form = openai_shared.schema_of(inner(inner(body, "response_format"), "json_schema"), "response_format")
     prompt.value(form)
     prompt.value(body.get("tools"))
     for message in body["messages"]:
@@ -47,7 +47,7 @@ def read(body: Body, model: str | None, stream: bool) -> Asked:  # noqa: ARG001,
         tier=openai_shared.tier_of(body),
         implicit_cache=openai_shared.caches(body),
         stops=(stop,) if isinstance(stop, str) else tuple(stop),
-        usage_wanted=bool((body.get("stream_options") or {}).get("include_usage")),
+        usage_wanted=bool(inner(body, "stream_options").get("include_usage")),
     )
 
 
@@ -74,13 +74,13 @@ def usage_json(tokens: Tokens) -> Body:
 def whole(asked: Asked, answer: Answer) -> Body:  # noqa: ARG001  one signature for all formats
     """A `chat.completion`."""
     refused = answer.end is End.REFUSAL
-    message = {
+    message: Body = {
         "role": "assistant",
         "content": None if refused else answer.text,
         "refusal": answer.text if refused else None,
         "annotations": [],
     }
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _FINISH[answer.end]}
+    choice: Body = {"index": 0, "message": message, "logprobs": None, "finish_reason": _FINISH[answer.end]}
     usage = {} if answer.tokens is None else {"usage": usage_json(answer.tokens)}
     return {**_head(answer, "chat.completion"), "choices": [choice], **usage}
 
@@ -119,4 +119,4 @@ def error_event(body: Body) -> bytes:
     return data(body)
 
 
-FORMAT: Final = Format(Family.OPENAI, lambda raw: strict.openai_chat()(raw), read, whole, events, error_event)
+FORMAT: Final = Format(Family.OPENAI, strict.lazily(strict.openai_chat), read, whole, events, error_event)

@@ -11,7 +11,7 @@ from promptkit.simulator.rates import Tokens
 from promptkit.simulator.words import Answer, Asked, Body, End
 
 from . import openai_shared
-from .base import EFFORT_TOKENS, Events, Format, PromptText, event, pieces
+from .base import EFFORT_TOKENS, Events, Format, PromptText, event, inner, pieces
 
 _REASON: Final = {
     End.LENGTH: "max_output_tokens",
@@ -23,7 +23,7 @@ _REASON: Final = {
 def read(body: Body, model: str | None, stream: bool) -> Asked:  # noqa: ARG001, FBT001  one signature for all formats
     """What a Responses body asks."""
     prompt = PromptText()
-    form = (body.get("text") or {}).get("format") or {}
+    form = inner(inner(body, "text"), "format")
     schema = openai_shared.schema_of(form, "response_format")
     prompt.value(schema)
     prompt.value(body.get("tools"))
@@ -35,7 +35,7 @@ def read(body: Body, model: str | None, stream: bool) -> Asked:  # noqa: ARG001,
     else:
         for item in given:
             prompt.content(item.get("content", item))
-    effort = (body.get("reasoning") or {}).get("effort")
+    effort = inner(body, "reasoning").get("effort")
     return Asked(
         model=body.get("model", ""),
         prompt=str(prompt),
@@ -153,10 +153,10 @@ def _message_events(item: Body, index: int, answer: Answer) -> list[Mapping[str,
     refused = answer.end is End.REFUSAL
     word = "refusal" if refused else "output_text"
     field = "refusal" if refused else "text"
-    logprobs = {} if refused else {"logprobs": []}
+    logprobs: Body = {} if refused else {"logprobs": []}
     empty = {**_part(answer), field: ""}
-    opened = {**item, "status": "in_progress", "content": []}
-    deltas = [
+    opened: Body = {**item, "status": "in_progress", "content": []}
+    deltas: list[Mapping[str, Any]] = [
         {"type": f"response.{word}.delta", **place, "delta": piece, **logprobs}
         for piece in pieces(answer.text)
     ]
@@ -178,5 +178,5 @@ def error_event(body: Body) -> bytes:
 
 
 FORMAT: Final = Format(
-    Family.OPENAI, lambda raw: strict.openai_responses()(raw), read, whole, events, error_event
+    Family.OPENAI, strict.lazily(strict.openai_responses), read, whole, events, error_event
 )

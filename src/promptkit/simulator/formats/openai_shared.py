@@ -8,12 +8,12 @@ from typing import Any
 from promptkit.simulator.models import Family
 from promptkit.simulator.words import Body
 
-from .base import invalid, schema_problem
+from .base import inner, invalid, schema_problem
 
 
-def schema_of(form: Any, where: str) -> Mapping[str, Any] | None:
+def schema_of(form: Body, where: str) -> Mapping[str, Any] | None:
     """The JSON schema that is asked for; a strict one must be closed and all required."""
-    schema = (form or {}).get("schema")
+    schema = form.get("schema")
     if schema is not None and form.get("strict"):
         problem = schema_problem(schema, all_required=True)
         if problem:
@@ -30,4 +30,4 @@ def tier_of(body: Body) -> str | None:
 
 def caches(body: Body) -> bool:
     """Whether the implicit cache breakpoint is on."""
-    return (body.get("prompt_cache_options") or {}).get("mode") != "explicit"
+    return inner(body, "prompt_cache_options").get("mode") != "explicit"

@@ -1,0 +1,91 @@
+"""The pages that are no provider's: bill, journal, script; and the model lists."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from promptkit.errors import UsageError
+
+from . import faults
+from .catalogue import model_json, models_json
+from .checks import check_key, find_model
+from .exchange import World
+from .formats.base import dumps
+from .models import Family
+from .routes import Action, Place, key_of
+from .scenario import read_faults
+from .script import Script
+from .words import Refused
+
+if TYPE_CHECKING:
+    from .server import Simulator
+
+
+async def own(request: web.BaseRequest, simulator: Simulator) -> web.Response:
+    """`/_bill`, `/_requests`, `/_faults`, `/_down/PROVIDER`, `/_up/PROVIDER`."""
+    script = simulator.world.script
+    match request.method, request.path:
+        case "GET", "/_bill":
+            return _json(simulator.bill())
+        case "GET", "/_requests":
+            return _json({"requests": simulator.requests(bodies=request.query.get("bodies") == "1")})
+        case (("GET" | "POST" | "DELETE"), "/_faults"):
+            return _script(request.method, await request.read(), script)
+        case "POST", path if path.startswith(("/_down/", "/_up/")):
+            return await _switch(path, simulator)
+        case _:
+            return not_served(request)
+
+
+def models(request: web.BaseRequest, place: Place, world: World) -> web.Response:
+    """The list of a provider's models, or one of them."""
+    try:
+        check_key(place, key_of(request.headers), world.scenario.keys)
+        if place.action is Action.MODELS:
+            return _json(models_json(place.family, place.provider, world.models.of(place.provider)))
+        model = find_model(place, world.models, place.model or "")
+        return _json(model_json(place.family, place.provider, model))
+    except Refused as refused:
+        error = faults.error_reply(
+            refused.fault, place.family, request_id="req_models", message=refused.message
+        )
+        return web.Response(status=error.status, body=error.body, content_type=error.content_type)
+
+
+def not_served(request: web.BaseRequest) -> web.Response:
+    """A path that means nothing here."""
+    message = f"Invalid URL ({request.method} {request.path})"
+    error = faults.error_reply("http.404", Family.OPENAI, request_id="", message=message)
+    return web.Response(status=404, body=error.body, content_type="application/json")
+
+
+def _script(method: str, body: bytes, script: Script) -> web.Response:
+    try:
+        if method != "GET":
+            script.set(read_faults(json.loads(body)) if method == "POST" else ())
+    except (ValueError, UsageError) as error:
+        what = error.what if isinstance(error, UsageError) else f"the body is not JSON: {error}"
+        return _json({"error": {"message": what, "names": list(faults.names())}}, 400)
+    rules = [
+        {**asdict(rule), "key": None if rule.key is None else "***", "struck": struck}
+        for rule, struck in zip(script.rules, script.struck, strict=True)
+    ]
+    return _json({"faults": rules})
+
+
+async def _switch(path: str, simulator: Simulator) -> web.Response:
+    _, what, provider = path.split("/", 2)
+    try:
+        await (simulator.down(provider) if what == "_down" else simulator.up(provider))
+    except UsageError as error:
+        return _json({"error": {"message": error.what}}, 400)
+    return _json({provider: what.removeprefix("_")})
+
+
+def _json(value: Mapping[str, Any], status: int = 200) -> web.Response:
+    return web.Response(status=status, body=dumps(value), content_type="application/json")
