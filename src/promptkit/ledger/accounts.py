@@ -4,29 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection
 
 from . import statements as sql
-from . import tables as t
 from .admission import Account, Book
-
-_COLUMNS = t.BUDGETS.c
-_SELECT = select(
-    _COLUMNS.scope,
-    _COLUMNS.cap_pico,
-    _COLUMNS.spent_pico,
-    _COLUMNS.held_pico,
-    _COLUMNS.over_pico,
-    _COLUMNS.stopped_cap_pico,
-).with_for_update()  # SQLite has the whole database locked already
 
 
 def load(connection: Connection, scopes: Collection[str]) -> dict[str, Account]:
     """These scopes' accounts; those that aren't there yet are left out."""
-    if not scopes:
-        return {}
-    rows = connection.execute(_SELECT.where(_COLUMNS.scope.in_(sorted(scopes))))
-    return {row[0]: Account(row[1], row[2], row[3], row[4], row[5]) for row in rows}
+    # One by one, for they are few and an IN of any length costs a compilation; in order, so
+    # that two processes on PostgreSQL can't lock each other out.
+    rows = {key: sql.find_account(connection, key) for key in sorted(scopes)}
+    return {key: Account(*row) for key, row in rows.items() if row is not None}
 
 
 def store(connection: Connection, book: Book, now_us: int) -> None:

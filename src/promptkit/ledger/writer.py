@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -138,7 +139,7 @@ class Writer:
             self._closing = True
             self._wake.notify()
         self._thread.join()
-        with suppress(LedgerError, DBAPIError):  # else the next process sweeps
+        with suppress(LedgerError, DBAPIError, sqlite3.Error):  # else the next process sweeps
             if self._state.open:
                 self._alone(last)
         self._disconnect()
@@ -173,7 +174,7 @@ class Writer:
         released = 0
         try:
             released = self._commit(asks)
-        except (IntegrityError, ValueError, OverflowError, TypeError) as error:
+        except (IntegrityError, sqlite3.IntegrityError, ValueError, OverflowError, TypeError) as error:
             if len(asks) == 1:
                 asks[0].result = self._told(error)
             else:
