@@ -19,7 +19,7 @@ from jinja2.utils import _PassArg  # pyright: ignore[reportPrivateUsage] - the o
 
 from promptkit.errors import RenderLimit, TemplateError
 
-from .meter import CONTAINERS, Context, Meter, is_container
+from .meter import CONTAINERS, FILTER_STEPS, Context, Meter, is_container
 from .methods import replaced
 from .operators import concatenate, cut, printf
 
@@ -58,7 +58,7 @@ def _of_jinja(name: str, *, text: bool = False, check: Callable[..., None] | Non
     @wraps(inner)
     def guarded(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
         meter = context.meter
-        meter.step()
+        meter.step(FILTER_STEPS)
         if text:
             value = meter.text(value)
         meter.scan(value)
@@ -83,7 +83,7 @@ def _of_str(change: Callable[[str], str]) -> Filter:
     def guarded(context: Context, value: Any) -> str:
         meter = context.meter
         text = value if value.__class__ is str else meter.text(value)
-        meter.step(1 + (len(text) >> 6))
+        meter.step(FILTER_STEPS + (len(text) >> 6))
         return meter.made(change(text))
 
     return guarded
@@ -95,7 +95,7 @@ def _counted(function: Callable[..., Any]) -> Filter:
     @pass_context
     @wraps(function)
     def guarded(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
-        context.meter.step()
+        context.meter.step(FILTER_STEPS)
         return context.meter.keep(function(context, value, *args, **kwargs))
 
     return guarded
@@ -186,7 +186,7 @@ def _json_size(meter: Meter, value: Any, indent: int) -> int:
 
 def _wordcount(context: Context, value: Any) -> int:
     text = context.meter.text(value)
-    context.meter.step(len(text) >> 3)
+    context.meter.step(len(text) >> 1)
     return sum(1 for _ in _WORD.finditer(text))
 
 
@@ -336,6 +336,7 @@ def _comparing(name: str) -> Callable[..., bool]:
     @pass_context
     @wraps(inner)
     def guarded(context: Context, value: Any, other: Any) -> bool:
+        context.meter.step(FILTER_STEPS)
         context.meter.scan(value)
         context.meter.scan(other)
         return inner(value, other)

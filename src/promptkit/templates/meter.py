@@ -16,10 +16,15 @@ from jinja2.runtime import Undefined
 from promptkit.errors import RenderLimit, TemplateError
 from promptkit.types import Message
 
-MAX_STEPS: Final = 1_000_000
+MAX_STEPS: Final = 500_000
 MAX_CHARACTERS: Final = 10_000_000
 MAX_DEPTH: Final = 40
 MAX_BITS: Final = 128
+
+FILTER_STEPS: Final = 4
+CALL_STEPS: Final = 8
+CONTAINER_STEPS: Final = 4
+"""What these take, measured in nodes of a template."""
 
 METER: Final = " meter"
 """Where a context keeps its meter: no template can write a name with a space in it."""
@@ -123,7 +128,7 @@ class Meter:
         pending: list[Container] = [value]
         while pending:
             top = pending.pop()
-            self.step(len(top))
+            self.step(len(top) + CONTAINER_STEPS)
             members = top.values() if isinstance(top, dict) else top
             pending.extend(cast("Container", item) for item in members if isinstance(item, CONTAINERS))
 

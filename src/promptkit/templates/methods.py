@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from types import BuiltinMethodType, MethodType
 from typing import Any, Final
 
-from jinja2.runtime import LoopContext, Macro
+from jinja2.runtime import LoopContext, Macro, Undefined
 from jinja2.utils import Namespace
 
 from promptkit.errors import RenderLimit, TemplateError
 
-from .meter import MAX_DEPTH, MAX_STEPS, Context, Meter
+from .meter import CALL_STEPS, MAX_DEPTH, MAX_STEPS, Context, Meter
 
 _TEXT: Final = frozenset(
     [
@@ -130,7 +130,7 @@ def call(
         RenderLimit: it would take too much.
     """
     meter = context.meter
-    meter.step()
+    meter.step(CALL_STEPS)
     if isinstance(obj, BuiltinMethodType) and not isinstance(obj.__self__, type):
         meter.scan(obj.__self__)
         if isinstance(obj.__self__, str) and obj.__name__ in _CHECKS:
@@ -142,7 +142,12 @@ def call(
         return _deeper(meter, run)
     if obj is Namespace or obj is bounded_range or _is_own_method(obj):
         return run()
-    raise TemplateError("only macros, range, namespace and the methods of values can be called")
+    if isinstance(obj, Undefined):
+        str(obj)  # raises, naming what is undefined
+    raise TemplateError(
+        "only macros, range, namespace and the methods of values can be called",
+        remedy="To fill in text, write {{ '%s'|format(x) }} or {{ a ~ b }}.",
+    )
 
 
 def _is_own_method(obj: object) -> bool:
