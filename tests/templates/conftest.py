@@ -1,0 +1,27 @@
+"""Making skeletons out of text."""
+
+from collections.abc import Callable, Mapping
+
+import pytest
+
+from promptkit.templates import Part, Skeleton, compile_source, parse_ref, read_source
+
+MakePart = Callable[..., Part]
+MakeSkeleton = Callable[..., Skeleton]
+
+
+@pytest.fixture
+def make_part() -> MakePart:
+    def make(text: str | bytes, *, ref: str = "t@1", includes: Mapping[str, Part] | None = None) -> Part:
+        source = read_source(text, file="t.jinja")
+        return Part.join(parse_ref(ref), source, compile_source(source), includes or {})
+
+    return make
+
+
+@pytest.fixture
+def make_skeleton(make_part: MakePart) -> MakeSkeleton:
+    def make(text: str | bytes, **options: object) -> Skeleton:
+        return Skeleton(make_part(text, **options))
+
+    return make
