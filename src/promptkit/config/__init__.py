@@ -7,7 +7,18 @@ from __future__ import annotations
 
 from .keys import Keys
 from .loading import load
-from .places import FILE_NAME, shipped
+from .places import FILE_NAME, cache_folder, shipped
 from .settings import Budgets, Keep, Kept, Settings, Storage
 
-__all__ = ["FILE_NAME", "Budgets", "Keep", "Kept", "Keys", "Settings", "Storage", "load", "shipped"]
+__all__ = [
+    "FILE_NAME",
+    "Budgets",
+    "Keep",
+    "Kept",
+    "Keys",
+    "Settings",
+    "Storage",
+    "cache_folder",
+    "load",
+    "shipped",
+]

@@ -22,9 +22,26 @@ def shipped(what: str) -> Path:
 
     A wheel carries them inside the package; an editable install, which ignores that, has them
     at the root of the repository.
+
+    Raises:
+        ConfigError: the installation lacks it.
     """
-    packed = _PACKAGE / "_data" / what
-    return packed if packed.exists() else _PACKAGE.parents[1] / what
+    for root in (_PACKAGE / "_data", _PACKAGE.parents[1]):
+        if (root / what).exists():
+            return root / what
+    raise ConfigError(
+        f"this installation of promptkit lacks its {what}", remedy="Install promptkit-router again."
+    )
+
+
+def cache_folder(env: Mapping[str, str] | None = None, home: Path | None = None) -> Path:
+    """The user's cache folder of promptkit; what lies in it can be made again.
+
+    Args:
+        env: the environment; this process's own where it is None.
+        home: the user's home; this user's where it is None.
+    """
+    return Home.of(os.environ if env is None else env, Path.home() if home is None else home).cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +50,7 @@ class Home:
 
     config: Path
     data: Path
+    cache: Path
 
     @classmethod
     def of(cls, env: Mapping[str, str], home: Path) -> Home:
@@ -40,6 +58,7 @@ class Home:
         return cls(
             config=_xdg(env, "XDG_CONFIG_HOME", home / ".config") / "promptkit",
             data=_xdg(env, "XDG_DATA_HOME", home / ".local" / "share") / "promptkit",
+            cache=_xdg(env, "XDG_CACHE_HOME", home / ".cache") / "promptkit",
         )
 
     @property
