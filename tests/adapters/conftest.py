@@ -6,15 +6,17 @@ from collections.abc import AsyncIterator, Mapping
 
 import pytest
 from aiohttp import web
-from aiohttp.test_utils import TestServer
+from aiohttp.test_utils import BaseTestServer, TestServer
 
 
 class Replay:
-    """Answers every request with the reply that was put in last."""
+    """Answers every request with the reply that was put in last; keeps what was asked."""
 
     def __init__(self) -> None:
         self._reply = (500, dict[str, str](), b"")
-        self.server: TestServer | None = None
+        self.asked = b""
+        self.path = ""
+        self.server: BaseTestServer | None = None
 
     @property
     def url(self) -> str:
@@ -25,7 +27,8 @@ class Replay:
         self._reply = (status, dict(headers), body)
 
     async def answer(self, request: web.Request) -> web.Response:
-        await request.read()
+        self.asked = await request.read()
+        self.path = request.path_qs
         status, headers, body = self._reply
         return web.Response(status=status, headers=headers, body=body)
 

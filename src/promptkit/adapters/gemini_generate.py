@@ -39,7 +39,7 @@ _FORMAT: Final = Format(
         "stop": "stopSequences",
     },
     frozenset({"flex", "priority"}),
-    least_budget=1,
+    least_budget=512,
 )
 
 _ROLES: Final = {Role.USER: "user", Role.ASSISTANT: "model"}

@@ -113,7 +113,7 @@ class ResponsesStream(EventStream):
 
     def take(self, event: JsonObject) -> str:
         """Take one event."""
-        kind = event.get("type")
+        kind = text(event, "type")
         if kind == "response.output_text.delta":
             return text(event, "delta") or ""
         if kind in _TERMINAL:

@@ -137,7 +137,9 @@ def _fit_budget(budget: int, model: Model, wire: Format, fitted: Fitted, notes: 
         return [f"{wire.name} takes no budget of reasoning tokens"]
     room = fitted.max_output_tokens // 2
     if room < wire.least_budget:
-        return [f"{model.id} reasons from {2 * wire.least_budget} max_output_tokens on"]
+        # Some models reason unless told not to, and would spend all there is.
+        fitted.reasoning = (model.reasoning or {}).get(Reasoning.OFF)
+        return [f"reasoning, for which {model.id} needs max_output_tokens >= {2 * wire.least_budget}"]
     fitted.reasoning = min(budget, room)
     if budget > room:
         notes.append(f"reasoning takes {room} tokens, half of max_output_tokens, not {budget}")
