@@ -185,6 +185,16 @@ def test_an_answer_is_kept_for_its_very_model() -> None:
     assert prices.card(OLLAMA, second, AT) != prices.card(OLLAMA, first, AT)
 
 
+def test_an_open_provider_prices_whatever_it_serves() -> None:
+    """Its one price holds for any model of it; models made as they are named find the same card."""
+    vllm = replace(OLLAMA, open_models=True, open_model=Model("", price=OWN))
+    prices = Prices()
+    asked = [replace(Model("", price=OWN), id="vendor/model") for _ in range(2)]
+    assert prices.card(vllm, asked[0], AT) is prices.card(vllm, asked[1], AT)
+    priced = prices.cost(vllm, asked[0], USAGE, "/models/vendor.gguf", None, AT)
+    assert priced == Cost(3_700_000_000, "providers/ollama.toml", Basis.SERVED)
+
+
 def test_made_up_model_names_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """The names come from the network: past a bound the book forgets them."""
     monkeypatch.setattr(book_module, "_KEPT", 8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -21,7 +22,7 @@ _SNAPSHOT: Final = re.compile(r"[-@:](\d{4}-\d\d-\d\d|\d{8}|\d{4}|\d{3}|latest)"
 
 
 class _Entry(NamedTuple):
-    """A remembered answer, good for the very provider and model it was given for."""
+    """A remembered answer, good for the provider and model it was given for."""
 
     provider: Provider
     asked: Model
@@ -29,8 +30,9 @@ class _Entry(NamedTuple):
     basis: Basis
 
     def answers(self, provider: Provider, asked: Model, at: datetime) -> bool:
-        same = self.provider is provider and self.asked is asked
-        return same and (self.card is None or self.card.holds_at(at))
+        # An open catalog makes its models as they are named: equal ones, not the same one.
+        same = self.asked is asked or self.asked == asked
+        return same and self.provider is provider and (self.card is None or self.card.holds_at(at))
 
 
 class Prices:
@@ -49,7 +51,7 @@ class Prices:
         """
         return self._entry(provider, model, model.id, at).card
 
-    def cost(  # noqa: PLR0913, PLR0917 - what a reply says of itself, each needed
+    def cost(
         self,
         provider: Provider,
         asked: Model,
@@ -78,7 +80,7 @@ class Prices:
         tariff = entry.card.tariff(tier)
         return None if tariff is None else Cost(tariff.pico(usage), tariff.source, entry.basis)
 
-    def ceiling_pico(  # noqa: PLR0913, PLR0917 - what bounds a call, each needed
+    def ceiling_pico(
         self,
         provider: Provider,
         model: Model,
@@ -122,9 +124,9 @@ class Prices:
 
     def _from_list(self, provider_id: str, ref: str, at: datetime) -> RateCard | None:
         # Imported here: it costs 0.15 s of start-up alone, 0.03 s once an SDK is loaded.
-        import genai_prices  # noqa: PLC0415
-        from genai_prices.data import providers  # noqa: PLC0415
-        from genai_prices.data_snapshot import DataSnapshot  # noqa: PLC0415
+        import genai_prices
+        from genai_prices.data import providers
+        from genai_prices.data_snapshot import DataSnapshot
 
         if self._list is None:
             # The bundled table, never one that somebody's updater fetched: the source names a version.
@@ -147,7 +149,7 @@ def _served_model(provider: Provider, asked: Model, served: str) -> Model:
         # A price that the user stated holds for all snapshots of its model.
         if model.price is not None and _is_snapshot(served, _plain(model.id)):
             return model
-    return Model(served)
+    return replace(provider.open_model or Model(""), id=served)
 
 
 def _is_snapshot(served: str, model: str) -> bool:

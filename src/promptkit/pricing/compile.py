@@ -164,7 +164,7 @@ def _constraints(info: ModelInfo) -> Iterator[StartDateConstraint | TimeOfDateCo
 
 
 def _switches(constraint: StartDateConstraint | TimeOfDateConstraint, at: datetime) -> Iterator[datetime]:
-    from genai_prices.types import StartDateConstraint  # noqa: PLC0415 - loaded by now, see above
+    from genai_prices.types import StartDateConstraint
 
     if isinstance(constraint, StartDateConstraint):
         yield datetime.combine(constraint.start_date, time(tzinfo=UTC))
