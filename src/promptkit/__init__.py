@@ -1,1 +1,48 @@
-"""promptkit: prompt skeletons kept in git, turned into finished text."""
+"""promptkit: prompt skeletons kept in git, turned into finished text.
+
+from promptkit import PromptKit
+
+kit = PromptKit()
+reply = kit.run("ugc/hooks", {"brand": "Barly", "product": "protein bar", "audience": "runners"})
+print(reply.text, reply.cost)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from .client import AsyncJob, AsyncPromptKit, PromptKit
+    from .errors import PromptKitError
+    from .types import Attempt, Cost, Prompt, Reply, RowResult, Status, Target, Usage
+
+__all__ = [
+    "AsyncJob",
+    "AsyncPromptKit",
+    "Attempt",
+    "Cost",
+    "Prompt",
+    "PromptKit",
+    "PromptKitError",
+    "Reply",
+    "RowResult",
+    "Status",
+    "Target",
+    "Usage",
+]
+
+_ROOMS: Final = {
+    "AsyncJob": "client",
+    "AsyncPromptKit": "client",
+    "PromptKit": "client",
+    "PromptKitError": "errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a name when it is first used: `import promptkit` alone costs nothing."""
+    if name not in __all__:
+        raise AttributeError(f"module 'promptkit' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f".{_ROOMS.get(name, 'types')}", __name__), name)

@@ -1,0 +1,111 @@
+"""One call from end to end: a skeleton and its variables become `Work`, and what was made a `Reply`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from .errors import AllTargetsFailed, BudgetStop, NoUsableKey, PromptKitError, Unpriced
+from .session import Session
+from .templates import Skeleton
+from .types import Attempt, Call, Fault, Reply, Route
+
+if TYPE_CHECKING:
+    from .engine import Made, Work
+
+
+async def make_reply(  # noqa: PLR0913 - what a user can say of a call
+    session: Session,
+    skeleton: Skeleton,
+    variables: Mapping[str, object],
+    *,
+    route: Route,
+    tags: Mapping[str, str],
+    cap_pico: int | None,
+    parent_id: int | None,
+) -> Reply:
+    """Make one call.
+
+    Raises:
+        PromptKitError: as `AsyncPromptKit.run` tells.
+    """
+    from .engine import Work
+
+    bound = skeleton.bind(variables)
+    prompt = skeleton.render(bound)
+    plan = session.plan(route)
+    engine = await session.engine()
+    call_id = session.ids()
+    scopes = session.scopes(f"call:{call_id}", cap_pico)
+    if scopes:
+        session.check_priced(engine, plan)
+    await session.remember(skeleton)
+    work = Work(
+        id=call_id,
+        call=Call(prompt, session.params(skeleton, route), skeleton.spec.output),
+        plan=plan,
+        route=route.name,
+        scopes=scopes,
+        tags=tags,
+        variables=bound,
+        parent_id=parent_id,
+        deliverable=tags.get("deliverable"),
+    )
+    made = await engine.make(work)
+    if made.answered is None:
+        raise failure_of(made)
+    return reply_of(made, work)
+
+
+def reply_of(made: Made, work: Work) -> Reply:
+    """The reply of a call that was answered."""
+    answered = made.answered
+    if answered is None:
+        msg = "only an answered call has a reply"
+        raise AssertionError(msg)
+    prompt = work.call.prompt
+    return Reply(
+        id=made.id,
+        text=made.text,
+        status=made.status,
+        target=answered.target,
+        served_model=answered.completion.served_model,
+        ref=prompt.ref,
+        template_digest=prompt.template_digest,
+        prompt_digest=prompt.digest,
+        usage=answered.completion.usage,
+        cost_pico=cost_of(made.attempts),
+        charged_pico=sum(attempt.charged_pico for attempt in made.attempts),
+        latency_s=made.latency_s,
+        attempts=made.attempts,
+        tags=work.tags,
+        parsed=made.parsed,
+    )
+
+
+def failure_of(made: Made) -> PromptKitError:
+    """The error to raise for a call that nothing answered; every attempt is on it."""
+    fault = made.failure.fault if made.failure else None
+    if fault is Fault.BUDGET:
+        return BudgetStop(made.why, attempts=made.attempts, remedy="Raise the cap, or wait for the next day.")
+    if fault is Fault.UNPRICED:
+        return Unpriced(made.why, attempts=made.attempts)
+    if made.attempts and all(attempt.fault is Fault.AUTH for attempt in made.attempts):
+        return NoUsableKey(f"every key was refused: {made.why}", remedy="promptkit providers check")
+    tried = f"{len(made.attempts)} attempts failed, the last: {made.why}" if made.attempts else made.why
+    return AllTargetsFailed(tried, attempts=made.attempts, remedy=_try_again(made.retry_at_s))
+
+
+def cost_of(attempts: Sequence[Attempt]) -> int | None:
+    """The cost of attempts in pico-USD; None where one is unknown."""
+    costs = [attempt.cost for attempt in attempts]
+    known = [cost.pico for cost in costs if cost is not None]
+    return sum(known) if len(known) == len(costs) else None
+
+
+def _try_again(retry_at_s: float | None) -> str | None:
+    if retry_at_s is None:
+        return None
+    at = datetime.fromtimestamp(retry_at_s, UTC)
+    return f"The first target opens again at {at:%Y-%m-%d %H:%M:%S} UTC."

@@ -1,0 +1,125 @@
+"""Commands that make things: a project, a text, a prompt."""
+
+from __future__ import annotations
+
+from promptkit.batch import usd_text
+from promptkit.errors import ExitCode
+from promptkit.ids import show_id
+from promptkit.types import Prompt, Reply, Status
+
+from . import options
+from .face import Commands, Face
+from .money import dollars
+
+
+def register(app: Commands) -> None:
+    """Add the commands of this module."""
+    app.add("run")(run)
+    app.add("render")(render)
+
+
+def run(
+    face: Face,
+    ref: options.Ref,
+    var: options.Vars = None,
+    vars_: options.VarsFile = None,
+    route: options.RouteName = None,
+    target: options.Targets = None,
+    tag: options.Tags = None,
+    budget: options.Budget = None,
+) -> int:
+    """Make one text now.
+
+    Example: promptkit run ugc/hooks -v brand=Barly -v product="protein bar" -v audience="runners" -v topic="the 4 pm slump"
+    """
+    from promptkit import PromptKit
+
+    variables = options.read_variables(var, vars_)
+    with PromptKit(face.settings(), say=face.say) as kit:
+        reply = kit.run(
+            ref,
+            variables,
+            route=route,
+            targets=target,
+            tags=options.read_tags(tag),
+            budget_usd=options.read_budget(budget),
+        )
+    if face.as_json:
+        face.print_json(reply_json(reply))
+    else:
+        face.print(reply.text)
+        face.say(_summary(reply))
+    return ExitCode.SOME_FAILED if reply.status is Status.DEGRADED else ExitCode.OK
+
+
+def render(face: Face, ref: options.Ref, var: options.Vars = None, vars_: options.VarsFile = None) -> None:
+    """Show what exactly would be sent. No network, no database.
+
+    Example: promptkit render ugc/hooks -v brand=Barly -v product="protein bar" -v audience="runners" -v topic="the 4 pm slump"
+    """
+    from promptkit.session import Session
+
+    session = Session(face.settings(), face.say)
+    skeleton = session.library.load(ref)
+    prompt = skeleton.render(skeleton.bind(options.read_variables(var, vars_)))
+    if face.as_json:
+        face.print_json(prompt_json(prompt))
+    else:
+        face.print("\n\n".join(f"--- {message.role} ---\n{message.content}" for message in prompt.messages))
+
+
+def prompt_json(prompt: Prompt) -> dict[str, object]:
+    """A prompt as JSON."""
+    return {
+        "template": str(prompt.ref),
+        "template_digest": prompt.template_digest,
+        "prompt_digest": prompt.digest,
+        "messages": [{"role": message.role, "content": message.content} for message in prompt.messages],
+    }
+
+
+def reply_json(reply: Reply) -> dict[str, object]:
+    """A reply as JSON, as the interface promises it."""
+    usage = reply.usage
+    return {
+        "id": show_id(reply.id),
+        "text": reply.text,
+        **({} if reply.parsed is None else {"parsed": reply.parsed}),
+        "target": str(reply.target),
+        "served_model": reply.served_model,
+        "template": str(reply.ref),
+        "template_digest": reply.template_digest,
+        "prompt_digest": reply.prompt_digest,
+        "status": reply.status,
+        "usage": None
+        if usage is None
+        else {
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+            "cache_read_tokens": usage.cache_read_tokens,
+            "cache_write_tokens": usage.cache_write_tokens,
+            "reasoning_tokens": usage.reasoning_tokens,
+        },
+        "cost_usd": usd_text(reply.cost_pico),
+        "charged_usd": usd_text(reply.charged_pico),
+        "latency_s": round(reply.latency_s, 6),
+        "attempts": [
+            {
+                "target": str(attempt.target),
+                "state": attempt.state,
+                **({} if attempt.fault is None else {"fault": attempt.fault}),
+                "cost_usd": usd_text(None if attempt.cost is None else attempt.cost.pico),
+                "latency_s": round(attempt.latency_s, 6),
+            }
+            for attempt in reply.attempts
+        ],
+        "tags": dict(reply.tags),
+    }
+
+
+def _summary(reply: Reply) -> str:
+    """One line on what the call was and cost."""
+    usage = reply.usage
+    tokens = "tokens unknown" if usage is None else f"{usage.input_tokens} in, {usage.output_tokens} out"
+    status = "" if reply.status is Status.OK else f"{reply.status}; "
+    return f"{status}{reply.target}, {tokens}, {dollars(reply.cost_pico)}, call {show_id(reply.id)}"

@@ -1,0 +1,372 @@
+"""The library's faces: `AsyncPromptKit`, and `PromptKit`, its blocking twin over one loop thread."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from decimal import Decimal
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+
+from .config import Settings
+from .errors import UsageError
+from .routing.budgets import pico_of_usd
+from .session import Session, load_settings
+from .types import Prompt, Reply, RowResult, TemplateRef
+
+if TYPE_CHECKING:
+    from .jobs import Job, JobReport
+
+_T = TypeVar("_T")
+_LOGGER: Final = logging.getLogger("promptkit")
+
+Rows = Iterable[Mapping[str, object]]
+
+
+class AsyncPromptKit:
+    """promptkit for asyncio.
+
+    Use it as an `async with` block, or end it with `aclose`. Nothing is opened before it is
+    needed: rendering touches neither the network nor the database. An instance belongs to the
+    event loop that it first runs on.
+
+    Args:
+        config: a configuration file, settings that were loaded before, or None to search for
+            `promptkit.toml` as the command does.
+        say: is called with each notice (a target that is skipped, a parameter that is dropped);
+            by default they go to the logger `promptkit` as warnings.
+
+    Raises:
+        ConfigError: the configuration can't stand.
+    """
+
+    def __init__(
+        self, config: str | Path | Settings | None = None, *, say: Callable[[str], None] | None = None
+    ) -> None:
+        settings = config if isinstance(config, Settings) else load_settings(config)
+        self._session = Session(settings, say or _LOGGER.warning)
+
+    @property
+    def session(self) -> Session:
+        """What this kit has open: settings, skeletons, ledger, engine."""
+        return self._session
+
+    async def render(self, ref: str | TemplateRef, variables: Mapping[str, object] | None = None) -> Prompt:
+        """Render a skeleton: what exactly would be sent. No network, no database.
+
+        Args:
+            ref: like `ugc/script`, `ugc/script@2`, `ugc/script@draft`.
+            variables: what the skeleton declares; texts are coerced to the declared types.
+
+        Raises:
+            TemplateError: the skeleton is broken or not there, or the variables don't fit.
+        """
+        skeleton = self._session.library.load(ref)
+        return skeleton.render(skeleton.bind(variables or {}))
+
+    async def run(
+        self,
+        ref: str | TemplateRef,
+        variables: Mapping[str, object] | None = None,
+        *,
+        route: str | None = None,
+        targets: Sequence[str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        budget_usd: Decimal | None = None,
+        parent_id: int | None = None,
+    ) -> Reply:
+        """Turn a skeleton into text: one call over a route's targets, every attempt in the ledger.
+
+        Args:
+            ref: the skeleton, see `render`.
+            variables: its variables.
+            route: the route's name; `default` where nothing is said.
+            targets: `provider/model`, in order, instead of a route.
+            tags: what the call belongs to (`client`, `deliverable`, ...).
+            budget_usd: hard cap of this call.
+            parent_id: the call that this one goes back to.
+
+        Returns:
+            The reply; `status` tells whether it is truncated or degraded.
+
+        Raises:
+            TemplateError: the skeleton or its variables can't stand; nothing was sent.
+            NoUsableKey: no target has a key, or all keys were refused.
+            AllTargetsFailed: every attempt failed; each one is on the error.
+            BudgetStop: a hard cap leaves no room.
+            LedgerError: the ledger can't be written; nothing more is sent.
+        """
+        from .calls import make_reply
+
+        return await make_reply(
+            self._session,
+            self._session.library.load(ref),
+            variables or {},
+            route=self._session.route(route, targets),
+            tags=tags or {},
+            cap_pico=None if budget_usd is None else cap_of(budget_usd),
+            parent_id=parent_id,
+        )
+
+    def batch(
+        self,
+        ref: str | TemplateRef,
+        rows: Rows | str | Path,
+        *,
+        job: str | None = None,
+        key: str | None = None,
+        route: str | None = None,
+        targets: Sequence[str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        budget_usd: Decimal | None = None,
+        concurrency: int = 16,
+    ) -> AsyncJob:
+        """Set up a job: a text a row. Nothing is read or sent before it is iterated.
+
+        Args:
+            ref: the skeleton; a job pins its version at its first start.
+            rows: mappings, or a file (CSV, TSV, JSONL, JSON).
+            job: its name; with the same name it goes on where it stopped. By default it is
+                derived from template and rows file; mappings need a name.
+            key: the column that identifies a row; by default its content does.
+            route: the route's name.
+            targets: `provider/model`, in order, instead of a route.
+            tags: constants, or `@COLUMN` for a row's own value.
+            budget_usd: hard cap of the whole job.
+            concurrency: how many rows are under way at once.
+        """
+        from .jobs import Job, JobOptions
+
+        options = JobOptions(
+            name=job,
+            key_column=key,
+            tags=tags or {},
+            cap_pico=None if budget_usd is None else cap_of(budget_usd),
+            concurrency=concurrency,
+        )
+        return AsyncJob(Job(self._session, ref, rows, self._session.route(route, targets), options))
+
+    async def aclose(self) -> None:
+        """Close connections and ledger. A closed kit may be used again."""
+        await self._session.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+class AsyncJob:
+    """A job, lazily: nothing is read or sent before `async for` begins.
+
+    Results come as rows finish; a failure is a result, too. A job that was stopped goes on when
+    one of the same name is iterated again: rows that are paid come from the ledger.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    async def __aiter__(self) -> AsyncIterator[RowResult]:
+        async with self._job as job:
+            async for result in job.results():
+                yield result
+        if self._job.stop is not None:
+            raise self._job.stop
+
+    async def report(self) -> JobReport:
+        """Where the job stands: rows by state, and money. It must have begun."""
+        return await self._job.report()
+
+    def halt(self) -> None:
+        """Send no new rows; what is in flight is awaited and recorded."""
+        self._job.halt()
+
+
+class PromptKit:
+    """promptkit, blocking: the same names as `AsyncPromptKit`, run on a loop thread of its own.
+
+    It works where a loop runs already (Jupyter) and from several threads. Use it as a `with`
+    block, or end it with `close`.
+
+    Args:
+        config: see `AsyncPromptKit`.
+        say: see `AsyncPromptKit`; it is called on the loop thread.
+    """
+
+    def __init__(
+        self, config: str | Path | Settings | None = None, *, say: Callable[[str], None] | None = None
+    ) -> None:
+        self._kit = AsyncPromptKit(config, say=say)
+        self._thread: LoopThread | None = None
+        self._starting = threading.Lock()
+
+    @property
+    def session(self) -> Session:
+        """What this kit has open."""
+        return self._kit.session
+
+    def render(self, ref: str | TemplateRef, variables: Mapping[str, object] | None = None) -> Prompt:
+        """Render a skeleton; see `AsyncPromptKit.render`."""
+        skeleton = self._kit.session.library.load(ref)
+        return skeleton.render(skeleton.bind(variables or {}))
+
+    def run(
+        self,
+        ref: str | TemplateRef,
+        variables: Mapping[str, object] | None = None,
+        *,
+        route: str | None = None,
+        targets: Sequence[str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        budget_usd: Decimal | None = None,
+        parent_id: int | None = None,
+    ) -> Reply:
+        """Turn a skeleton into text; see `AsyncPromptKit.run`."""
+        return self._loop.run(
+            self._kit.run(
+                ref,
+                variables,
+                route=route,
+                targets=targets,
+                tags=tags,
+                budget_usd=budget_usd,
+                parent_id=parent_id,
+            )
+        )
+
+    def batch(
+        self,
+        ref: str | TemplateRef,
+        rows: Rows | str | Path,
+        *,
+        job: str | None = None,
+        key: str | None = None,
+        route: str | None = None,
+        targets: Sequence[str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        budget_usd: Decimal | None = None,
+        concurrency: int = 16,
+    ) -> BlockingJob:
+        """Set up a job; see `AsyncPromptKit.batch`."""
+        made = self._kit.batch(
+            ref,
+            rows,
+            job=job,
+            key=key,
+            route=route,
+            targets=targets,
+            tags=tags,
+            budget_usd=budget_usd,
+            concurrency=concurrency,
+        )
+        return BlockingJob(made, self._loop)
+
+    def close(self) -> None:
+        """Close connections, ledger and loop thread. A closed kit may be used again."""
+        with self._starting:
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            try:
+                thread.run(self._kit.aclose())
+            finally:
+                thread.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @property
+    def _loop(self) -> LoopThread:
+        with self._starting:
+            if self._thread is None:
+                self._thread = LoopThread()
+            return self._thread
+
+
+class BlockingJob:
+    """A job, lazily: nothing is read or sent before it is iterated. See `AsyncJob`."""
+
+    def __init__(self, job: AsyncJob, loop: LoopThread) -> None:
+        self._job = job
+        self._loop = loop
+
+    def __iter__(self) -> Iterator[RowResult]:
+        results = aiter(self._job)
+        try:
+            while True:
+                try:
+                    result = self._loop.run(_next(results))
+                except StopAsyncIteration:
+                    return
+                yield result
+        finally:
+            self._loop.run(_aclose(results))
+
+    def report(self) -> JobReport:
+        """Where the job stands; it must have begun."""
+        return self._loop.run(self._job.report())
+
+    def halt(self) -> None:
+        """Send no new rows; what is in flight is awaited and recorded."""
+        self._job.halt()
+
+
+class LoopThread:
+    """An event loop on a thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="promptkit-loop", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Run a coroutine there and wait for it; an interrupt here cancels it there."""
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            if not future.done():
+                future.cancel()
+                # What it has in flight is being written down: wait until it is.
+                with suppress(BaseException):
+                    future.exception()
+            raise
+
+    def stop(self) -> None:
+        """End the loop and its thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+async def _next(results: AsyncIterator[_T]) -> _T:
+    return await anext(results)
+
+
+async def _aclose(results: AsyncIterator[Any]) -> None:
+    close = getattr(results, "aclose", None)
+    if close is not None:
+        await close()
+
+
+def cap_of(budget_usd: Decimal | float | str) -> int:
+    """A budget in pico-USD.
+
+    Raises:
+        UsageError: negative, not a number, or finer than a pico-dollar.
+    """
+    try:
+        return pico_of_usd(Decimal(str(budget_usd)))
+    except (ValueError, ArithmeticError) as cause:
+        raise UsageError(f"the budget {budget_usd!r} can't stand: {cause}") from None

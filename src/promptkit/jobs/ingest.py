@@ -1,0 +1,110 @@
+"""From a table's records to the rows of a job: bound, named, and told about where they are odd."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from promptkit.batch import Binding, Namer, Record, garbled_columns
+from promptkit.errors import InputError, VariableError
+from promptkit.ledger import RowStart
+from promptkit.session import Session
+from promptkit.templates import Skeleton
+
+from .options import JobOptions
+from .source import Reading
+
+_TOLD: Final = 5
+"""So many odd rows are told one by one; the rest as a number."""
+
+
+class Reader:
+    """Reads the rows of a job once.
+
+    Args:
+        session: makes ids and tells the user.
+        skeleton: what the rows are for.
+        file: the input's name, for messages.
+        reading: the records.
+        options: what the user says of the columns.
+    """
+
+    def __init__(
+        self, session: Session, skeleton: Skeleton, file: str, reading: Reading, options: JobOptions
+    ) -> None:
+        self._session = session
+        self._skeleton = skeleton
+        self._file = file
+        self._reading = reading
+        self._strict = options.strict
+        self._binding = Binding(reading.columns, skeleton.spec.variables, options.wishes, file)
+        self._namer = Namer(file)
+        self._met: dict[str, None] = dict.fromkeys(reading.columns or ())
+        self._garbled = 0
+        self._invalid = 0
+
+    @property
+    def columns(self) -> Sequence[str] | None:
+        """The columns met so far, in order."""
+        return tuple(self._met)
+
+    def rows(self) -> Iterator[RowStart]:
+        """The rows as the ledger takes them.
+
+        Raises:
+            InputError: the table itself is broken, or (strict) a row doesn't fit.
+        """
+        for record in self._reading:
+            self._look(record)
+            yield self._row(record)
+
+    def tell(self) -> None:
+        """Say what was odd about the input."""
+        if self._binding.unused:
+            columns = ", ".join(self._binding.unused)
+            self._session.say(f"columns that the skeleton doesn't use pass through: {columns}")
+        if self._garbled > _TOLD:
+            self._session.say(f"{self._garbled} rows look encoded twice; the first {_TOLD} are told above")
+        if self._invalid > _TOLD:
+            self._session.say(f"{self._invalid} rows are invalid; the first {_TOLD} are told above")
+
+    def _row(self, record: Record) -> RowStart:
+        tags = self._binding.tags(record)
+        error = None
+        try:
+            bound = self._skeleton.bind(self._binding.variables(record))
+        except VariableError as cause:
+            if self._strict:
+                raise InputError(cause.what, file=self._file, line=record.line) from None
+            bound, error = {}, cause.what
+            self._tell_invalid(record, cause)
+        row = self._namer.row(record, bound, tags, self._binding.key(record))
+        return RowStart(
+            id=self._session.ids(),
+            key=row.key,
+            content=row.content,
+            position=record.number - 1,
+            line=record.line,
+            variables=bound,
+            passthrough=record.cells,
+            tags=tags,
+            deliverable=tags.get("deliverable"),
+            error=error,
+        )
+
+    def _look(self, record: Record) -> None:
+        for column in record.cells:
+            if column not in self._met:
+                self._met[column] = None
+        for column, meant in garbled_columns(record):
+            self._garbled += 1
+            if self._garbled <= _TOLD:
+                self._session.say(
+                    f"{self._file}:{record.line}: row {record.number}, column {column!r} looks encoded twice: "
+                    f"{meant!r} was probably meant"
+                )
+
+    def _tell_invalid(self, record: Record, cause: VariableError) -> None:
+        self._invalid += 1
+        if self._invalid <= _TOLD:
+            self._session.say(f"{self._file}:{record.line}: row {record.number} is invalid: {cause.what}")

@@ -1,0 +1,259 @@
+"""A job: it pins what it runs, takes its rows in, and turns each into text exactly once.
+
+Everything that must survive the process is in the ledger: what is pinned, which rows there are,
+and what became of each. A job that was stopped, whatever stopped it, goes on by being started
+again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+from promptkit.errors import JobConflict, PromptKitError
+from promptkit.ledger import JobRecord, JobStart, JobState, Money, RowState
+from promptkit.routing.budgets import day_of
+from promptkit.session import Session
+from promptkit.templates import Skeleton, parse_ref
+from promptkit.types import Route, RowResult, TemplateRef
+
+from .ingest import Reader
+from .options import JobOptions, job_name
+from .output import stored_results
+from .pinning import Pinned, pinned_route, plain_params, plain_route
+from .runner import Runner
+from .source import Reading, Source, source_of
+
+if TYPE_CHECKING:
+    from promptkit.ledger import Ledger
+    from promptkit.ledger.locks import JobLock
+
+_AGAIN: Final = (RowState.FAILED, RowState.REFUSED, RowState.DEGRADED)
+"""What `--retry-failed` does again."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobReport:
+    """A job as the ledger has it: rows by state, and money over all attempts."""
+
+    name: str
+    template: str
+    rows: Mapping[RowState, int]
+    money: Money
+
+    @property
+    def total(self) -> int:
+        """Rows of the input."""
+        return sum(self.rows.values())
+
+    @property
+    def pending(self) -> int:
+        """Rows still to be done."""
+        return self.rows.get(RowState.PENDING, 0)
+
+    @property
+    def failed(self) -> int:
+        """Rows that their route did not answer: failed, refused, invalid, degraded."""
+        return sum(self.rows.get(state, 0) for state in (*_AGAIN, RowState.INVALID))
+
+
+class Job:
+    """A text a row. Use it as an `async with` block: it is locked for this process within.
+
+    Args:
+        session: what the process has open.
+        ref: the skeleton, as the user names it.
+        rows: a file, `-`, or mappings.
+        route: where calls may go.
+        options: the rest.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        ref: str | TemplateRef,
+        rows: Iterable[Mapping[str, object]] | str | Path,
+        route: Route,
+        options: JobOptions,
+    ) -> None:
+        self._session = session
+        self._ref = parse_ref(ref) if isinstance(ref, str) else ref
+        self._source: Source = source_of(rows, options.format)
+        self._route = route
+        self._options = options
+        self._pinned: Pinned | None = None
+        self._lock: JobLock | None = None
+        self._runner: Runner | None = None
+        self._halted = False
+        self.reading: Reading | None = None
+        """How the input was read this time; None where the job knew it already."""
+        self.stop: PromptKitError | None = None
+        """Why the job ended before its rows did; what is left waits for the same command."""
+
+    @property
+    def pinned(self) -> Pinned:
+        """What the job runs, once it has started."""
+        if self._pinned is None:
+            msg = "the job has not started"
+            raise AssertionError(msg)
+        return self._pinned
+
+    @property
+    def record(self) -> JobRecord:
+        """The job in the ledger, once it has started."""
+        return self.pinned.job
+
+    async def report(self) -> JobReport:
+        """Where the job stands."""
+        ledger = await self._session.ledger()
+        job = self.record
+        return JobReport(job.name, job.template_ref, ledger.row_counts(job.id), ledger.job_money(job.id))
+
+    def halt(self) -> None:
+        """Send no new rows; what is in flight is awaited and recorded."""
+        self._halted = True
+        if self._runner is not None:
+            self._runner.halt()
+
+    async def __aenter__(self) -> Self:
+        """Pin the job, lock it, and take its rows in: all of them before the first call.
+
+        Raises:
+            TemplateError: the skeleton can't stand.
+            JobConflict: the name belongs to a job of another template.
+            InputError: the rows can't be read.
+            LockHeld: another process runs the job.
+        """
+        ledger = await self._session.ledger()
+        self._pinned = await self._pin(ledger)
+        self._lock = ledger.lock_job(self.record)
+        try:
+            await self._take_rows(ledger)
+            if self._options.retry_failed:
+                await ledger.reset_rows(self.record.id, _AGAIN)
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+    async def results(self, *, stored: bool = True) -> AsyncIterator[RowResult]:
+        """Run the job; yields a result a row, new ones as they finish.
+
+        What stops it early is no exception here: see `stop`.
+
+        Args:
+            stored: whether to begin with the results that the ledger has already, in order.
+
+        Raises:
+            NoUsableKey: no target of the route can be asked.
+            Unpriced: a target has no price, and a budget is in force.
+        """
+        ledger = await self._session.ledger()
+        if stored:
+            for result in stored_results(ledger, self.record):
+                yield result
+        if ledger.pending_rows(self.record.id, limit=1):
+            self._runner = Runner(self._session, ledger, self.pinned, self._options)
+            if self._halted:
+                self._runner.halt()
+            async for result in self._runner.results():
+                yield result
+            self.stop = self._runner.stop
+        if not ledger.pending_rows(self.record.id, limit=1):
+            await ledger.set_job_state(self.record.id, JobState.DONE)
+
+    # ------------------------------------------------------------------ starting
+
+    async def _pin(self, ledger: Ledger) -> Pinned:
+        """The job of that name, as it was pinned; made where there is none."""
+        name = self._name()
+        known = ledger.job(name)
+        if known is not None:
+            return self._go_on(ledger, known)
+        skeleton = self._session.library.load(self._ref, allow_draft=False)
+        await self._session.remember(skeleton)
+        start = JobStart(
+            id=self._session.ids(),
+            name=name,
+            template_digest=skeleton.digest,
+            template_ref=str(skeleton.ref),
+            route=self._route.name,
+            created_us=int(datetime.now(UTC).timestamp() * 1e6),
+            params=plain_params(self._session.params(skeleton, self._route)),
+            schema=skeleton.spec.output,
+            options={"route": plain_route(self._route)},
+            key_column=self._options.key_column,
+            input_path=self._source.name,
+            output_path=None if self._options.out is None else str(self._options.out.absolute()),
+        )
+        record = await ledger.create_or_get_job(start)
+        if record.id != start.id:  # another process was first
+            return self._go_on(ledger, record)
+        return Pinned(record, skeleton, self._route)
+
+    def _go_on(self, ledger: Ledger, job: JobRecord) -> Pinned:
+        """Take up a job with what it pinned; what the user says otherwise now is told and ignored."""
+        pinned_ref = parse_ref(job.template_ref)
+        if pinned_ref.name != self._ref.name:
+            raise JobConflict(
+                f"the job {job.name!r} makes {pinned_ref.name}, not {self._ref.name}",
+                remedy="Give this one another name with --job.",
+            )
+        if job.key_column != self._options.key_column:
+            raise JobConflict(
+                f"the job {job.name!r} names its rows by {_naming(job.key_column)}",
+                remedy=f"Go on with the same --key, or give this one another name with --job (it names them by "
+                f"{_naming(self._options.key_column)}).",
+            )
+        skeleton = self._pinned_skeleton(ledger, job)
+        route = pinned_route(job)
+        if route != self._route:
+            self._session.say(f"job {job.name}: it goes on with the route it began with ({route.name})")
+        return Pinned(job, skeleton, route)
+
+    def _pinned_skeleton(self, ledger: Ledger, job: JobRecord) -> Skeleton:
+        current = self._session.library.load(self._ref, allow_draft=False)
+        if current.digest == job.template_digest:
+            return current
+        self._session.say(
+            f"job {job.name}: it goes on with {job.template_ref}; {self._ref} now means {current.ref}"
+        )
+        return Skeleton.rebuild(job.template_digest, ledger.stored_source)
+
+    def _name(self) -> str:
+        settings = self._session.settings
+        today = day_of(datetime.now(UTC), settings.timezone, settings.day_starts_at)
+        return job_name(self._options.name, self._ref.name, self._source.name, self._options.out, today)
+
+    async def _take_rows(self, ledger: Ledger) -> None:
+        """Read the input into the ledger, unless the very same file is there already."""
+        job = self.record
+        if (
+            job.ingested_us is not None
+            and job.input_sha256 is not None
+            and job.input_sha256 == self._source.sha256()
+        ):
+            return
+        self.reading = self._source.read()
+        reader = Reader(self._session, self.pinned.skeleton, self._source.name, self.reading, self._options)
+        await ledger.ingest_rows(
+            job.id, reader.rows(), columns=reader.columns, sha256=self.reading.sha256
+        )
+        reader.tell()
+        record = ledger.job(job.name)
+        if record is not None:
+            self._pinned = Pinned(record, self.pinned.skeleton, self.pinned.route)
+
+
+def _naming(key_column: str | None) -> str:
+    return "their content" if key_column is None else f"the column {key_column!r}"

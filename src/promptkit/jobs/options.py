@@ -1,0 +1,62 @@
+"""What a user says of a job, and the name it goes by."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+
+from promptkit.batch import Format, Wishes
+
+
+@dataclass(frozen=True, slots=True)
+class JobOptions:
+    """How to run a job.
+
+    `mapping`, `constants` and `tags` are as in `batch.Wishes`; `out` is the output file, None for
+    none; `limit` bounds how many rows are sent this time.
+    """
+
+    name: str | None = None
+    key_column: str | None = None
+    mapping: Mapping[str, str] = field(default_factory=dict[str, str])
+    constants: Mapping[str, object] = field(default_factory=dict[str, object])
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    strict: bool = False
+    format: Format | None = None
+    out: Path | None = None
+    cap_pico: int | None = None
+    concurrency: int = 16
+    limit: int | None = None
+    retry_failed: bool = False
+    resend_unknown: bool = True
+
+    @property
+    def wishes(self) -> Wishes:
+        """What is asked of the columns."""
+        return Wishes(self.mapping, self.constants, self.tags, self.key_column, self.strict)
+
+
+def job_name(said: str | None, template: str, source: str, out: Path | None, today: date) -> str:
+    """The name of a job.
+
+    Args:
+        said: what the user calls it; `{date}` becomes the budget day, so that cron's command
+            makes one job a night.
+        template: the template's name, without version.
+        source: the rows file, absolute, or what stands for it.
+        out: the output file.
+        today: the budget day.
+
+    Returns:
+        The name as said, else one derived from template, rows file and output file: the same
+        command goes on with the same job.
+    """
+    if said is not None:
+        return said.replace("{date}", today.isoformat())
+    told = "\0".join((template, source, "" if out is None else str(out.absolute())))
+    digest = hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    stem = Path(source).stem if source != "-" else "stdin"
+    return f"{template.rsplit('/', 1)[-1]}-{stem}-{digest}"

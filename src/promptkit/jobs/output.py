@@ -1,0 +1,119 @@
+"""The output file of a job: written from the ledger, in the input's order, whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, Final
+
+from promptkit.batch import Dialect, Format, Writer, layout, output_format, writer
+from promptkit.errors import OutputError
+from promptkit.ledger import JobRecord, Ledger
+from promptkit.types import RowResult
+
+from .results import from_ledger
+
+_PAGE: Final = 500
+
+
+def stored_results(ledger: Ledger, job: JobRecord) -> Iterator[RowResult]:
+    """The results of a job that the ledger has, in the input's order, page by page."""
+    after = -1
+    while page := ledger.rows_in_order(job.id, after, _PAGE):
+        after = page[-1].row.position
+        for out in page:
+            result = from_ledger(out, job.schema)
+            if result is not None:
+                yield result
+
+
+def write_output(
+    ledger: Ledger, job: JobRecord, out: Path, *, format_: Format | None = None, like: Dialect, mark: bool
+) -> int:
+    """Write the results of a job into a file, which appears whole or not at all.
+
+    Args:
+        ledger: where the results are.
+        job: the job.
+        out: the file.
+        format_: what the user says; else the file's extension, else the input's.
+        like: how the input is written; CSV follows its delimiter.
+        mark: whether CSV begins with a byte order mark, for Excel.
+
+    Returns:
+        How many rows were written.
+
+    Raises:
+        OutputError: it can't be written; what stood there before still stands.
+    """
+    rows = layout(job.columns, job.schema)
+    chosen = output_format(out.name, like, format_)
+    encode = writer(chosen, rows.header, delimiter=like.delimiter, mark=mark)
+    count = 0
+    try:
+        with _replacing(out) as file:
+            file.write(encode.start)
+            for result in stored_results(ledger, job):
+                file.write(encode.row(rows.record(result)))
+                count += 1
+            file.write(encode.end)
+    except OSError as cause:
+        raise OutputError(
+            f"can't be written: {cause.strerror}",
+            file=out,
+            remedy="The results are in the ledger: make room, then run the same command again; nothing is paid twice.",
+        ) from cause
+    return count
+
+
+class _replacing:  # noqa: N801 - reads as a verb where it is used
+    """A file beside `out` that takes its place when the block ends well."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._temporary: Path | None = None
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> IO[bytes]:
+        if self._out.exists() and not self._out.is_file():
+            self._file = self._out.open("wb")  # a pipe or /dev/stdout: nothing to replace
+            return self._file
+        number, name = tempfile.mkstemp(prefix=f".{self._out.name}.", dir=self._out.parent)
+        self._temporary = Path(name)
+        self._file = os.fdopen(number, "wb")
+        return self._file
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._file is None:
+            return
+        try:
+            with self._file as file:
+                file.flush()
+                if self._temporary is not None:
+                    os.fsync(file.fileno())
+            if kind is None and self._temporary is not None:
+                self._temporary.chmod(_mode(self._out))
+                self._temporary.replace(self._out)
+                self._temporary = None
+        finally:
+            if self._temporary is not None:
+                self._temporary.unlink(missing_ok=True)
+
+
+def _mode(out: Path) -> int:
+    """The mode that the file has, or a new one would get."""
+    if out.exists():
+        return out.stat().st_mode & 0o777
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+def stream_writer(
+    columns: Sequence[str], job: JobRecord, format_: Format, like: Dialect
+) -> tuple[Writer, object]:
+    """The encoder for results that are printed as they finish."""
+    rows = layout(columns, job.schema)
+    return writer(format_, rows.header, delimiter=like.delimiter), rows

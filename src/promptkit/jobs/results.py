@@ -1,0 +1,61 @@
+"""What became of a row: from a call that was just made, or from the ledger."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from promptkit.calls import cost_of
+from promptkit.engine import Made
+from promptkit.ledger import OutputRow, RowRecord, RowState
+from promptkit.templates import parse_ref
+from promptkit.types import Cost, Json, RowResult, Status, TemplateRef, Usage
+
+_FAILED_STATES = {RowState.INVALID: Status.FAILED}
+
+
+def from_call(row: RowRecord, made: Made, ref: TemplateRef) -> RowResult:
+    """The result of a row whose call has just ended."""
+    attempts = made.attempts
+    pico = cost_of(attempts)
+    return RowResult(
+        number=row.position + 1,
+        status=made.status,
+        text=made.text if made.answered else None,
+        parsed=made.parsed,
+        error=None if made.answered else made.why,
+        cost=None if pico is None else Cost(pico, "attempts"),
+        usage=made.answered.completion.usage if made.answered else None,
+        target=attempts[-1].target if attempts else None,
+        template=ref,
+        call=made.id,
+        cells=row.passthrough or {},
+    )
+
+
+def from_ledger(out: OutputRow, schema: Mapping[str, Json] | None) -> RowResult | None:
+    """The result of a row as the ledger has it; None while it is still to be done."""
+    row = out.row
+    if row.state is RowState.PENDING:
+        return None
+    known = out.input_tokens is not None and out.output_tokens is not None
+    return RowResult(
+        number=row.position + 1,
+        status=_FAILED_STATES.get(row.state) or Status(row.state.value),
+        text=out.text,
+        parsed=None if schema is None else _parsed(out.text),
+        error=row.error or out.error,
+        cost=None if out.money.unknown else Cost(out.money.known_pico, "attempts"),
+        usage=Usage(out.input_tokens or 0, out.output_tokens or 0) if known else None,
+        target=out.target,
+        template=None if out.template_ref is None else parse_ref(out.template_ref),
+        call=row.call_id,
+        cells=row.passthrough or {},
+    )
+
+
+def _parsed(text: str | None) -> Json:
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError:
+        return None

@@ -1,0 +1,142 @@
+"""The rows of a job under way: so many at once, in order, until they are done or something stops it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Final
+
+from promptkit.calls import failure_of
+from promptkit.engine import Engine, Work
+from promptkit.errors import PromptKitError
+from promptkit.ledger import RowEnd, RowRecord, Scope
+from promptkit.session import Session
+from promptkit.types import Call, RowResult, Status
+
+from .options import JobOptions
+from .pinning import Pinned
+from .results import from_call
+
+if TYPE_CHECKING:
+    from promptkit.ledger import Ledger
+    from promptkit.routing.flow import Plan
+
+_PAGE: Final = 500
+
+
+class Runner:
+    """Turns the pending rows of a job into text.
+
+    Args:
+        session: what the process has open.
+        ledger: where the rows are.
+        pinned: what the job runs.
+        options: how.
+    """
+
+    def __init__(self, session: Session, ledger: Ledger, pinned: Pinned, options: JobOptions) -> None:
+        self._session = session
+        self._ledger = ledger
+        self._pinned = pinned
+        self._options = options
+        self._halted = False
+        self.stop: PromptKitError | None = None
+        """What ended it before its rows did."""
+
+    def halt(self) -> None:
+        """Take no new rows."""
+        self._halted = True
+
+    async def results(self) -> AsyncIterator[RowResult]:
+        """Run; yields each row's result as it finishes. A slow reader slows the rows down.
+
+        Raises:
+            NoUsableKey: no target of the route can be asked.
+            Unpriced: a target has no price, and a budget is in force.
+            LedgerError: the ledger can't be written; nothing more is sent.
+        """
+        plan = self._session.plan(self._pinned.route, resend_unknown=self._options.resend_unknown)
+        engine = await self._session.engine()
+        if self._scopes():
+            self._session.check_priced(engine, plan)
+        done: asyncio.Queue[RowResult | None] = asyncio.Queue(self._options.concurrency)
+        rows = self._rows()
+        workers = [
+            asyncio.create_task(self._work(engine, plan, rows, done))
+            for _ in range(self._options.concurrency)
+        ]
+        ending = asyncio.create_task(_end(workers, done))
+        try:
+            while (result := await done.get()) is not None:
+                yield result
+            await ending
+        finally:
+            self.halt()
+            for task in (*workers, ending):
+                task.cancel()
+            await asyncio.gather(*workers, ending, return_exceptions=True)
+
+    def _rows(self) -> Iterator[RowRecord]:
+        """The pending rows in order, page by page, shared by all workers."""
+        after, left = -1, self._options.limit
+        while page := self._ledger.pending_rows(self._pinned.job.id, after, _PAGE):
+            after = page[-1].position
+            for row in page:
+                if self._halted or left == 0:
+                    return
+                left = None if left is None else left - 1
+                yield row
+
+    async def _work(
+        self, engine: Engine, plan: Plan, rows: Iterator[RowRecord], done: asyncio.Queue[RowResult | None]
+    ) -> None:
+        """One worker: row after row."""
+        for row in rows:
+            result = await self._make(engine, plan, row)
+            if result is not None:
+                await done.put(result)
+
+    async def _make(self, engine: Engine, plan: Plan, row: RowRecord) -> RowResult | None:
+        """One row's result; None where the row still waits because the job stops."""
+        skeleton, route = self._pinned.skeleton, self._pinned.route
+        try:
+            bound = skeleton.bind(row.variables or {})
+            prompt = skeleton.render(bound)
+        except PromptKitError as cause:
+            return await self._unrendered(row, cause)
+        work = Work(
+            id=self._session.ids(),
+            call=Call(prompt, self._session.params(skeleton, route), skeleton.spec.output),
+            plan=plan,
+            route=route.name,
+            scopes=self._scopes(),
+            tags=row.tags,
+            variables=bound,
+            parent_id=row.parent_call_id,
+            deliverable=row.deliverable,
+            job_id=row.job_id,
+            row_id=row.id,
+        )
+        made = await engine.make(work)
+        if made.row_stays:
+            self.stop = self.stop or failure_of(made)
+            self.halt()
+            return None
+        return from_call(row, made, prompt.ref)
+
+    async def _unrendered(self, row: RowRecord, cause: PromptKitError) -> RowResult:
+        """A row whose values make no prompt fails alone."""
+        now_us = int(self._session.now() * 1e6)
+        await self._ledger.end_row(RowEnd(row.id, Status.FAILED, now_us, None, cause.what))
+        return RowResult(row.position + 1, Status.FAILED, error=cause.what, cells=row.passthrough or {})
+
+    def _scopes(self) -> tuple[Scope, ...]:
+        return self._session.scopes(f"job:{self._pinned.job.id}", self._options.cap_pico)
+
+
+async def _end(workers: list[asyncio.Task[None]], done: asyncio.Queue[RowResult | None]) -> None:
+    """When the last worker has ended, or the first has failed, end the results."""
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        await done.put(None)
