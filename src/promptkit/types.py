@@ -245,6 +245,8 @@ class Provider:
     timeout_s: float = 300.0
     key_allowed: bool = True
     key_why: str = ""
+    trusted: bool = True
+    """Whether the address may see what SDKs add from the user's environment (organisation, custom headers)."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -108,6 +108,20 @@ def test_a_projects_own_key_goes_to_its_own_host(machine: Machine) -> None:
     assert sent(settings) == "of-the-project"
     assert sent(settings, "house") == "of-the-house"
     assert settings.catalog.provider("openai").key_allowed
+    assert not settings.catalog.provider("openai").trusted
+
+
+def test_the_users_environment_is_seen_by_the_users_hosts_only(machine: Machine) -> None:
+    """What SDKs add from the environment (custom headers with a token) goes where the user's own key could go."""
+    machine.configure(
+        '[providers.openai]\nbase_url = "https://gateway.example"\n'
+        '[providers.gemini]\nbase_url = "http://127.0.0.1:8090"\n'
+        f'[providers.evil]\n{EVIL}"OPENAI_API_KEY"'
+    )
+    catalog = machine.load(ENV).catalog
+    trusted = {name for name, provider in catalog.providers.items() if provider.trusted}
+    assert {"anthropic", "gemini", "mistral"} <= trusted
+    assert not trusted & {"openai", "evil", "ollama", "local"}
 
 
 def test_even_a_projects_own_key_is_not_shown_to_the_network(machine: Machine) -> None:

@@ -128,7 +128,8 @@ def with_keys(providers: Mapping[str, Provider], sources: KeySources, trust: Tru
         usable = [one for one, refusal in zip(found, refusals, strict=True) if refusal is None]
         if usable:
             granted[name] = usable[0].secret
-        judged[name] = provider if usable or not found else _refused(provider, refusals)
+        told = dataclasses.replace(provider, trusted=_trusted(provider, trust))
+        judged[name] = told if usable or not found else _refused(told, refusals)
     return Catalog(judged), Keys(granted, seen)
 
 
@@ -136,6 +137,13 @@ def _refusal(provider: Provider, found: Found, trust: Trust) -> str | None:
     if found.problem or not (provider.api_key_env and provider.base_url):
         return found.problem
     return key_refusal(provider.api_key_env, provider.base_url, found.place, trust)
+
+
+def _trusted(provider: Provider, trust: Trust) -> bool:
+    """Whether the address may see the user's own things: it is where the user's own key could go."""
+    if not (provider.api_key_env and provider.base_url):
+        return False
+    return key_refusal(provider.api_key_env, provider.base_url, Place.OWN, trust) is None
 
 
 def _refused(provider: Provider, refusals: Iterable[str | None]) -> Provider:
