@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import pytest
 from adapters_kit import FORMATS
@@ -162,7 +164,27 @@ json_values = st.recursive(
         st.lists(inner, max_size=3)
         | st.dictionaries(
             st.sampled_from(
-                ["error", "choices", "message", "content", "parts", "text", "output", "usage", "input_tokens", "output_tokens", "type", "status", "candidates", "finishReason", "usageMetadata", "promptTokenCount", "delta", "index", "response"]
+                [
+                    "error",
+                    "choices",
+                    "message",
+                    "content",
+                    "parts",
+                    "text",
+                    "output",
+                    "usage",
+                    "input_tokens",
+                    "output_tokens",
+                    "type",
+                    "status",
+                    "candidates",
+                    "finishReason",
+                    "usageMetadata",
+                    "promptTokenCount",
+                    "delta",
+                    "index",
+                    "response",
+                ]
             ),
             inner,
             max_size=4,
@@ -256,6 +278,14 @@ def test_what_comes_after_the_end_counts_no_more() -> None:
     assert outcome.text == "Hi"
 
 
+def test_adapters_load_no_sdk() -> None:
+    """Adapters are pure: a command that only encodes pays for no SDK and no HTTP client."""
+    code = "import sys, promptkit.adapters; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)  # noqa: S603
+    heavy = {"openai", "anthropic", "google.genai", "pydantic", "httpx", "httpx2", "aiohttp", "asyncio"}
+    assert heavy.isdisjoint(run.stdout.split())
+
+
 # ---------------------------------------------------------------- the words of each format
 
 
@@ -312,7 +342,7 @@ def test_an_unknown_stop_reason_of_anthropic_is_no_success() -> None:
 
 def test_content_in_parts_is_joined() -> None:
     """Mistral's reasoning models give their thinking and their text in parts."""
-    content = [{"type": "thinking", "thinking": []}, {"type": "text", "text": "Hi"}]
+    content = [{"type": "thinking", "thinking": "Hm"}, {"type": "text", "text": "Hi"}]
     outcome = reply("openai_chat", {"choices": [{"message": {"content": content}, "finish_reason": "stop"}]})
     assert outcome.text == "Hi"
 

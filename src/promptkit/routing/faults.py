@@ -109,6 +109,8 @@ _BY_WORD: Final[Mapping[int, Mapping[str, Fault]]] = {
         "bio_policy": Fault.CONTENT,
         "misalignment_policy_violation": Fault.CONTENT,
     },
+    # Groq: larger than the tokens of a minute, whatever the window.
+    413: {"rate_limit_exceeded": Fault.NO_CAPACITY},
     429: _QUOTA | {"resource_unavailable": Fault.NO_CAPACITY},
     503: {"server_is_overloaded": Fault.RATE_LIMIT, "slow_down": Fault.RATE_LIMIT},
 }
