@@ -153,10 +153,11 @@ def test_tiers(provider: Provider, model: str, tier: str | None, micro: int | No
 
 
 def test_a_resold_model_has_no_tiers_of_its_maker() -> None:
-    """Google sells Claude: the list prices it from Anthropic's table, at standard rates only."""
-    model = Model("claude-haiku-5-5")
-    batch = cost(GEMINI, model, model.id, "batch")
+    """Azure sells OpenAI's models: the list prices them from OpenAI's table, at standard rates only."""
+    azure, model = replace(OPENAI, price_provider="azure"), Model("gpt-6-luna")
+    batch = cost(azure, model, model.id, "batch")
     assert batch == Cost(150_000_000, "genai-prices 0.2.3, standard rates: none known for batch")
+    assert cost(azure, model, model.id, "priority") is None
 
 
 def test_a_card_ends_where_a_price_changes() -> None:
@@ -168,6 +169,9 @@ def test_a_card_ends_where_a_price_changes() -> None:
     before = prices.card(OPENAI, model, card.valid_from - timedelta(microseconds=1))
     assert before is not None
     assert before.valid_until == card.valid_from
+    fresh = Prices().card(OPENAI, model, card.valid_from)
+    assert fresh is not None
+    assert fresh.valid_from == card.valid_from
 
 
 def test_a_naive_time_is_utc() -> None:
