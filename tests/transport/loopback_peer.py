@@ -14,7 +14,7 @@ from promptkit.transport import Transport
 from promptkit.types import Provider
 
 KEY = "sk-canary-0123456789"
-SDKS = ("openai", "anthropic", "google-genai")
+SDKS = ("openai", "anthropic", "google-genai", "google-generativeai")
 _ADAPTERS = {"google-genai": "gemini", "google-generativeai": "gemini"}
 
 

@@ -14,6 +14,7 @@ from promptkit.transport.breaks import explain
         ("broken\n  pipe", "OSError: broken pipe"),
         ("key sk-1 refused", "OSError: key [key] refused"),
         ("url='https://u:p@host.example:1/v1?key=x' lost", "OSError: url='https://host.example:1' lost"),
+        ("exceeded with url: /v1?key=x (refused)", "OSError: exceeded (refused)"),
         ("GET https://host.example/a/b?c=d#e failed", "OSError: GET https://host.example failed"),
     ],
 )

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import threading
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from promptkit.transport import StreamBroken, StreamStart, WireStream
 from promptkit.transport.breaks import broken, timed_out
+from promptkit.transport.threads import from_thread
 from promptkit.types import JsonObject, Provider, WireBreak, WireReply, WireRequest
 
 from .server import MODEL, LocalServer, shared
@@ -23,9 +23,6 @@ _JSON: Final = {"content-type": "application/json"}
 _SSE: Final = {"content-type": "text/event-stream"}
 _FETCH: Final = "promptkit local fetch"
 _INSTALL: Final = "pip install 'promptkit-router[local]'"
-
-_Item: TypeAlias = "str | Exception | None"
-"""A chunk, what the model's server raised, or the end."""
 
 
 def open_local(provider: Provider, key: str | None) -> LocalTransport:
@@ -79,41 +76,17 @@ class LocalTransport:
             else:
                 yield first
 
-    async def _ask(self, body: bytes, *, usage: bool) -> AsyncGenerator[str]:
-        """Run the call in a thread and hand its chunks over, until it ends or nobody listens."""
-        asked: JsonObject = json.loads(body)
-        asked["stream"] = True
-        if usage:
-            asked["stream_options"] = {"include_usage": True}
-        loop = asyncio.get_running_loop()
-        queue: asyncio.Queue[_Item] = asyncio.Queue()
-        stopped = threading.Event()
+    def _ask(self, body: bytes, *, usage: bool) -> AsyncGenerator[str]:
+        """The chunks of a call. A process that ends waits for it: the model's memory must outlive it."""
 
-        def put(item: _Item) -> None:
-            with suppress(RuntimeError):  # the loop has closed: nobody listens
-                loop.call_soon_threadsafe(queue.put_nowait, item)
+        def work(emit: Callable[[str], bool]) -> None:
+            asked: JsonObject = json.loads(body)
+            asked["stream"] = True
+            if usage:
+                asked["stream_options"] = {"include_usage": True}
+            self._server.chat(json.dumps(asked).encode(), emit)
 
-        def emit(chunk: str) -> bool:
-            put(chunk)
-            # A process that ends waits for this thread: the model's memory must outlive it.
-            return stopped.is_set() or not threading.main_thread().is_alive()
-
-        def run() -> None:
-            try:
-                self._server.chat(json.dumps(asked).encode(), emit)
-            except Exception as error:  # noqa: BLE001 - handed to the loop
-                put(error)
-            else:
-                put(None)
-
-        threading.Thread(target=run, name="promptkit-local").start()
-        try:
-            while (item := await queue.get()) is not None:
-                if isinstance(item, Exception):
-                    raise item
-                yield item
-        finally:
-            stopped.set()
+        return from_thread(work, daemon=False)
 
     async def models(self) -> list[str] | WireReply | WireBreak:
         """The one model there is."""

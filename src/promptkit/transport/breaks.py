@@ -8,6 +8,7 @@ from typing import Final
 from promptkit.types import WireBreak
 
 _URL: Final = re.compile(r"(?P<scheme>\w+://)(?:[^\s/@'\"]*@)?(?P<host>[^\s/?#'\")]+)[^\s'\")]*")
+_PATH: Final = re.compile(r"with url: \S+ ")  # as urllib3 says it
 _LONGEST: Final = 300
 
 
@@ -20,7 +21,7 @@ def explain(error: BaseException, *, key: str | None) -> str:
     told = " ".join(str(error).split())
     if key:
         told = told.replace(key, "[key]")
-    told = _URL.sub(r"\g<scheme>\g<host>", told)
+    told = _PATH.sub("", _URL.sub(r"\g<scheme>\g<host>", told))
     name = type(error).__name__
     return f"{name}: {told}"[:_LONGEST] if told else name
 

@@ -33,7 +33,7 @@ class HttpTransport:
         key: blotted out of whatever is told.
     """
 
-    def __init__(  # noqa: PLR0913 - all by name, at the opening of a client
+    def __init__(
         self,
         *,
         http: httpx2.AsyncClient,
