@@ -116,14 +116,11 @@ class FileReading:
 
     def __iter__(self) -> Iterator[Record]:
         yield from self._rows
-        # What the last row's buffer left over still counts towards the digest.
-        for _ in self._chunks():
-            pass
         self._done = True
 
     def _chunks(self) -> Iterator[bytes]:
         with self._file:
-            while not self._file.closed and (block := self._file.read(_BLOCK)):
+            while block := self._file.read(_BLOCK):
                 self._hash.update(block)
                 yield block
 
