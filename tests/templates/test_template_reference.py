@@ -63,7 +63,13 @@ def test_version_as_the_file_is_called() -> None:
 
 @pytest.mark.parametrize(
     ("text", "pinned", "version"),
-    [("a", False, None), ("a@production", False, None), ("a@draft", False, None), ("a@3", True, 3), ("a@sha256:abcd", True, None)],
+    [
+        ("a", False, None),
+        ("a@production", False, None),
+        ("a@draft", False, None),
+        ("a@3", True, 3),
+        ("a@sha256:abcd", True, None),
+    ],
 )
 def test_pinned(text: str, pinned: bool, version: int | None) -> None:  # noqa: FBT001 - a table's column
     """Only a number or a digest always means the same text."""

@@ -168,7 +168,9 @@ VALUES: dict[Kind, st.SearchStrategy[Value]] = {
     Kind.INTEGER: st.integers(-(2**63), 2**63 - 1),
     Kind.NUMBER: st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53),
     Kind.BOOLEAN: st.booleans(),
-    Kind.LIST: st.lists(st.text(string.printable) | st.integers(-9, 9) | st.booleans() | st.lists(st.text(max_size=3))),
+    Kind.LIST: st.lists(
+        st.text(string.printable) | st.integers(-9, 9) | st.booleans() | st.lists(st.text(max_size=3))
+    ),
 }
 
 
@@ -184,7 +186,10 @@ def test_round_trip(case: tuple[Kind, Value]) -> None:
     assert bind(variables, {"v": text}) == (bound, [])
 
 
-@given(st.sampled_from(list(Kind)), st.text(max_size=30) | st.none() | st.floats() | st.lists(st.floats() | st.none()))
+@given(
+    st.sampled_from(list(Kind)),
+    st.text(max_size=30) | st.none() | st.floats() | st.lists(st.floats() | st.none()),
+)
 def test_anything(kind: Kind, value: object) -> None:
     """Whatever is given, it fits and is JSON, or there is a problem: never an exception."""
     bound, problems = bind({"v": Variable("v", kind)}, {"v": value})

@@ -316,7 +316,7 @@ class Library:
         for version, seal in home.versions.seals.items():
             if seal == draft.digest and version == home.versions.newest:
                 return TemplateRef(home.name, str(version))
-        version = max([0, *home.versions.seals, *_numbers(home)]) + 1
+        version = self._next_version(home, draft.text)
         # Read as published before it is written: a draft may include what a version may not.
         source = self._source(home.file(DRAFT))
         compiled = self._compile(source)
@@ -325,6 +325,14 @@ class Library:
         _write(home.file(version), source.text)
         _write(home.path / FILE, write_versions(home.versions.with_seal(version, draft.digest)))
         return TemplateRef(home.name, str(version))
+
+    def _next_version(self, home: _Home, text: str) -> int:
+        """The number to publish under; a file left behind without its seal is taken up again."""
+        newest = max([0, *home.versions.seals, *_numbers(home)])
+        unsealed = newest > 0 and newest not in home.versions.seals
+        if unsealed and self._source(home.file(newest)).text == text:
+            return newest
+        return newest + 1
 
 
 def _default(home: _Home, *, allow_draft: bool) -> int | str:

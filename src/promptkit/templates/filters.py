@@ -73,7 +73,9 @@ def _lead(passes: Any, context: Context) -> tuple[Any, ...]:
     """The argument that Jinja passes to this filter first."""
     if passes is None:
         return ()
-    return (context,) if passes is _PassArg.context else (context.environment,)
+    # Filters that Jinja can also await take the evaluation context.
+    whole = {_PassArg.context: context, _PassArg.eval_context: context.eval_ctx}
+    return (whole.get(passes, context.environment),)
 
 
 def _of_str(change: Callable[[str], str]) -> Filter:
@@ -115,7 +117,7 @@ def _list(context: Context, value: Any) -> list[object]:
 
 def _items(context: Context, value: Any) -> list[object]:
     if not isinstance(value, dict):
-        raise TemplateError("|items wants a mapping")
+        raise TemplateError("|items wants a mapping", remedy="A list is looped over as it is.")
     return context.meter.items(cast("dict[object, object]", value).items())
 
 
@@ -144,7 +146,7 @@ def _replace(context: Context, value: Any, old: Any, new: Any, count: int | None
 
 def _format(context: Context, value: Any, *args: Any, **kwargs: Any) -> str:
     if args and kwargs:
-        raise TemplateError("|format takes values by place or by name, not both")
+        raise TemplateError("|format takes values by place or by name, not both", remedy="Choose one.")
     return printf(context.meter, context.meter.text(value), kwargs or args)
 
 
@@ -160,7 +162,7 @@ def _sum(context: Context, value: Any, attribute: str | int | None = None, start
 def _tojson(context: Context, value: Any, indent: int | None = None) -> str:
     """JSON as people write it: not escaped for HTML, keys in order."""
     if indent is not None and not 0 <= indent <= MAX_JSON_INDENT:
-        raise RenderLimit(f"|tojson indents by 0 to {MAX_JSON_INDENT}")
+        raise RenderLimit(f"|tojson indents by 0 to {MAX_JSON_INDENT}", remedy="Indent less.")
     context.meter.room(_json_size(context.meter, value, indent or 0))
     return json.dumps(value, ensure_ascii=False, indent=indent, sort_keys=True, allow_nan=False)
 
@@ -202,7 +204,10 @@ def _indent(meter: Meter, text: str, width: int | str = 4, *_: Any, **__: Any) -
 def _wordwrap(meter: Meter, text: str, width: int = 79, *args: Any, **kwargs: Any) -> None:
     """Python's textwrap takes time by the square of a long word's length, so only short text is wrapped."""
     if len(text) > MAX_WRAPPED or width < 1:
-        raise RenderLimit(f"|wordwrap takes text of at most {MAX_WRAPPED:,} characters and a width above 0")
+        raise RenderLimit(
+            f"|wordwrap takes text of at most {MAX_WRAPPED:,} characters and a width above 0",
+            remedy="Shorten the text.",
+        )
     wrapstring = kwargs.get("wrapstring", args[1] if len(args) > 1 else None)
     meter.step(len(text))
     meter.room(len(text) * (1 + len(wrapstring or "\n")))
@@ -222,7 +227,7 @@ def _slice(meter: Meter, _value: Any, slices: int, *_: Any, **__: Any) -> None:
 
 def _round(_meter: Meter, _value: Any, precision: int = 0, *_: Any, **__: Any) -> None:
     if abs(precision) > MAX_PRECISION:
-        raise RenderLimit(f"|round takes a precision of at most {MAX_PRECISION}")
+        raise RenderLimit(f"|round takes a precision of at most {MAX_PRECISION}", remedy="Round to less.")
 
 
 def _int(meter: Meter, value: Any, *_: Any, **__: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import TracebackType
+from types import GeneratorType, TracebackType
 from typing import Any, Final
 
 from jinja2 import Template
@@ -84,6 +84,9 @@ class Skeleton:
 
     Raises:
         TemplateError: it reads a variable that nobody declares, or declares what a partial can't.
+
+    `ref` says which version it is, `digest` is its template digest, `spec` its front matter;
+    `is_partial`: it has no message block, so that it can be included and not rendered.
     """
 
     __slots__ = (
@@ -94,6 +97,7 @@ class Skeleton:
         "_required",
         "_root",
         "digest",
+        "is_partial",
         "ref",
         "spec",
     )
@@ -102,6 +106,7 @@ class Skeleton:
         self.ref = part.ref
         self.spec: TemplateSpec = part.source.spec
         self.digest = part.digest
+        self.is_partial = not part.has_messages
         self._part = part
         parts = list(part.walk())
         self._files = {each.compiled.key: each.source for each in parts}
@@ -127,11 +132,6 @@ class Skeleton:
     def text(self) -> str:
         """Its source, with LF line ends."""
         return self._part.source.text
-
-    @property
-    def is_partial(self) -> bool:
-        """Whether it has no message block: it can be included and not rendered."""
-        return not self._part.has_messages
 
     def bind(self, given: Mapping[str, object]) -> dict[str, Value]:
         """Validate and coerce what a caller gave; defaults stay out.
@@ -173,6 +173,8 @@ class Skeleton:
         """
         if not (self._required <= bound.keys() <= self.spec.variables.keys()):
             self.bind(bound)
+        if self.is_partial:
+            raise self._without_messages()
         meter = Meter()
         values: dict[str, Any] = {**GLOBALS, **self._defaults, **bound, METER: meter}
         context = Context(self._environment, values, self._root.name, {})
@@ -181,7 +183,7 @@ class Skeleton:
             for piece in output:
                 _check_outside(piece)
         except Exception as cause:  # noqa: BLE001 - whatever Python says about a template is the template's error
-            raise self._locate(cause) from None
+            raise self._locate(cause, output) from None
         if not meter.messages:
             raise self._without_messages()
         messages = tuple(meter.messages)
@@ -200,10 +202,10 @@ class Skeleton:
             remedy="Make sure that at least one message block isn't left out by a condition.",
         )
 
-    def _locate(self, cause: Exception) -> TemplateError:
+    def _locate(self, cause: Exception, output: Iterator[str]) -> TemplateError:
         """The error of a rendering, with the file and line where it happened."""
         file, line = self.file, None
-        for code, lineno in _frames(cause.__traceback__):
+        for code, lineno in (*_paused(output), *_frames(cause.__traceback__)):
             if (template := self._loaded(code)) is not None:
                 source = self._files[str(template.name)]
                 file, line = source.file, template.get_corresponding_lineno(lineno) + source.offset
@@ -301,6 +303,13 @@ def _check_outside(piece: str) -> None:
             f"text outside a message: {piece.strip()[:40]!r}",
             remedy='Put it between {% message "user" %} and {% endmessage %}.',
         )
+
+
+def _paused(output: Iterator[str]) -> Iterator[tuple[Mapping[str, Any], int]]:
+    """Where the template stands that has just put something out."""
+    frame = output.gi_frame if isinstance(output, GeneratorType) else None
+    if frame is not None:
+        yield frame.f_globals, frame.f_lineno
 
 
 def _frames(traceback: TracebackType | None) -> Iterator[tuple[Mapping[str, Any], int]]:
