@@ -11,9 +11,8 @@ from typing import Any, Final, cast
 import anthropic
 import openai
 import pytest
-from adapters_kit import FIXTURES, decode, decode_stream, fixture_names, headers_of
+from adapters_kit import FIXTURES, Replay, decode, decode_stream, fixture_names, headers_of
 from anthropic.types import Message as AnthropicMessage
-from conftest import Replay
 from google import genai
 from google.genai import errors as genai_errors
 from google.genai import types as genai_types

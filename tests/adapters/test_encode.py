@@ -8,12 +8,11 @@ from dataclasses import replace
 from typing import Any, Final, cast
 
 import pytest
-from adapters_kit import FORMATS, SYSTEM_AND_USER, call, headers_of, prompt, provider
+from adapters_kit import FORMATS, SYSTEM_AND_USER, Replay, call, headers_of, prompt, provider
 from anthropic.types.message_create_params import (
     MessageCreateParamsNonStreaming,
     MessageCreateParamsStreaming,
 )
-from conftest import Replay
 from google import genai
 from google.genai import types as genai_types
 from hypothesis import given, settings
