@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -17,7 +16,7 @@ SOURCE = StoredSource(DIGEST, "ugc/script@2", "Brand: {{ brand }}", {"shared/voi
 TARGET = Target("openai", "gpt-6-luna")
 USAGE = Usage(100, 50, cache_read_tokens=10, reasoning_tokens=7)
 
-_counter = itertools.count(time.time_ns() >> 1 << 12 & (1 << 62) - 1 | random.getrandbits(11))  # noqa: S311
+_counter = itertools.count(random.getrandbits(61))  # apart from other processes' ids
 
 
 def new_id() -> int:

@@ -79,7 +79,8 @@ def test_an_attempt_without_a_ceiling_counts_and_stops_nothing() -> None:
 
 
 _steps = st.lists(
-    st.tuples(st.integers(0, 40), st.integers(0, 60), st.sampled_from([50, 100, 150]), st.booleans()), max_size=30
+    st.tuples(st.integers(0, 40), st.integers(0, 60), st.sampled_from([50, 100, 150]), st.booleans()),
+    max_size=30,
 )
 
 

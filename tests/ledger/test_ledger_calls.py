@@ -34,7 +34,13 @@ async def test_a_call_comes_back_whole(ledger: Ledger) -> None:
     first, second = attempt_start(call.id), attempt_start(call.id, number=2)
     assert await ledger.begin(first, (DAY,), call) == Admitted()
     failed = attempt_end(
-        first, 0, state=AttemptState.FAILED, fault=Fault.RATE_LIMIT, detail="slow down", usage=None, http_status=429
+        first,
+        0,
+        state=AttemptState.FAILED,
+        fault=Fault.RATE_LIMIT,
+        detail="slow down",
+        usage=None,
+        http_status=429,
     )
     assert await ledger.finish(failed) == Settled()
     await ledger.begin(second, (DAY,))
@@ -140,7 +146,11 @@ async def test_an_unknown_cost_is_charged_at_its_ceiling(ledger: Ledger) -> None
 
 async def test_one_bad_write_fails_alone(ledger: Ledger) -> None:
     """A write that the database refuses reaches its own caller; the others of its group stand."""
-    good, bad, odd = call_start(), call_start(template_digest="1:sha256:unknown"), call_start(variables={"x": object()})
+    good, bad, odd = (
+        call_start(),
+        call_start(template_digest="1:sha256:unknown"),
+        call_start(variables={"x": object()}),
+    )
     huge = call_start()
     answers = await asyncio.gather(
         ledger.begin(attempt_start(good.id), (DAY,), good),
@@ -179,7 +189,9 @@ async def test_a_cancelled_begin_holds_nothing(ledger: Ledger) -> None:
 async def test_a_call_that_never_had_an_attempt(ledger: Ledger) -> None:
     """A call refused before any attempt is kept, with why."""
     call = call_start(variables=None)
-    await ledger.end_call(call_end(call, None, status=Status.FAILED, error="budget", text_sha256=None), None, call)
+    await ledger.end_call(
+        call_end(call, None, status=Status.FAILED, error="budget", text_sha256=None), None, call
+    )
     found = ledger.call(call.id)
     assert found is not None
     assert (found.status, found.error, found.attempts, found.variables, found.text) == (
@@ -298,7 +310,7 @@ async def test_closing_writes_what_waits_and_settles_what_is_open(database: Path
     assert (budget.spent_pico, budget.held_pico) == (1_000, 0)
 
 
-async def test_a_fork_is_refused(ledger: Ledger) -> None:
+def test_a_fork_is_refused(ledger: Ledger) -> None:
     """A process forked from the one that opened the ledger is told so, instead of waiting for ever."""
     pid = os.fork()
     if pid == 0:  # pragma: no cover - in the child

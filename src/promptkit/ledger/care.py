@@ -67,6 +67,8 @@ def quick_check(database: Path) -> tuple[str, ...]:
         with closing(_plain(database)) as connection:
             found = [str(row[0]) for row in connection.execute("PRAGMA quick_check")]
     except sqlite3.Error as error:
+        if error.sqlite_errorname.startswith("SQLITE_CORRUPT"):
+            return (str(error),)
         raise _explain(error, database) from error
     return () if found == ["ok"] else tuple(found)
 

@@ -67,6 +67,13 @@ def prepare(path: Path) -> Path:
     Raises:
         LedgerError: the folder is missing, it is no file, it can't be written, it is no database.
     """
+    try:
+        return _prepare(path)
+    except OSError as error:
+        raise explain(error, path) from error
+
+
+def _prepare(path: Path) -> Path:
     real = path.resolve()  # two names of one database must share its locks
     if path.is_symlink() and not real.exists():
         raise LedgerError(
@@ -85,21 +92,16 @@ def prepare(path: Path) -> Path:
         os.close(os.open(real, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
     except FileExistsError:
         _check_existing(real)
-    except OSError as error:
-        raise explain(error, real) from error
     return real
 
 
 def _check_existing(path: Path) -> None:
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise LedgerError(
-                "this is not a file", file=path, remedy="name a file under `database` in promptkit.toml"
-            )
-        with path.open("rb") as file:
-            head = file.read(len(_MAGIC))
-    except OSError as error:
-        raise explain(error, path) from error
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise LedgerError(
+            "this is not a file", file=path, remedy="name a file under `database` in promptkit.toml"
+        )
+    with path.open("rb") as file:
+        head = file.read(len(_MAGIC))
     if head and head != _MAGIC:
         raise explain(_named("SQLITE_NOTADB"), path)
 
@@ -111,7 +113,7 @@ def check_writable(path: Path) -> None:
         LedgerError: the file or its folder (where the -wal file goes) can't be written.
     """
     for place in (path, path.parent):
-        if not os.access(place, os.W_OK):
+        if not os.access(place, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
             raise LedgerError(
                 f"the database is read-only: {place.name or place} can't be written",
                 file=path,
