@@ -42,11 +42,16 @@ def read_body(place: Place, raw: bytes, headers: Mapping[str, str], *, strictly:
     assert form is not None  # noqa: S101  a place that generates has a format
     try:
         body: Body = form.validate(raw) if strictly else strict.parse(raw)
-        return form.read(body, place.model, place.stream)
+        asked = form.read(body, place.model, place.stream)
+        size = len(asked.model), len(asked.prompt)
     except strict.NotValid as error:
         raise _not_valid(place.family, error) from error
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise Refused(f"{place.family}.bad_request", f"The body can't be read: {error!r}") from error
+    if not all(size):
+        empty = "model" if not size[0] else "prompt"
+        raise Refused(f"{place.family}.bad_request", f"Missing required parameter: '{empty}'.", param=empty)
+    return asked
 
 
 def _not_valid(family: Family, error: strict.NotValid) -> Refused:

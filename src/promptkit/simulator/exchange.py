@@ -160,7 +160,7 @@ class World:
         made = draft(asked, model, place.family, lookup.tokens, drawn, facts.fault)
         facts.tokens = (made.tokens.input, made.tokens.output)
         if facts.gauge is not None:
-            facts.gauge.give_back(max(0, (asked.max_tokens or 0) - made.tokens.output))
+            facts.gauge.settle(made.tokens.input, _reserved(asked, model), made.tokens.output)
         delivery = self._deliver(visit.place, asked, facts, made, rule)
         delivery.pace = pace(self.latency, digest(self.seed, "pace", identity), made.tokens.output)
         delivery.on_begin = lambda: self.cache.remember(lookup, self.clock())
@@ -229,7 +229,7 @@ class World:
         if gauge is None:
             return None
         over = gauge.take(
-            lookup.tokens.input, asked.max_tokens or model.max_output_tokens, self.clock(), self.wall()
+            lookup.tokens.input, _reserved(asked, model), self.clock(), self.wall()
         )
         if over is None:
             return gauge
@@ -301,6 +301,10 @@ class World:
             prompt_chars=len(prompt),
         )
         self.journal.add(note, visit.raw)
+
+
+def _reserved(asked: Asked, model: SimModel) -> int:
+    return asked.max_tokens or model.max_output_tokens
 
 
 class _Scripted(Refused):

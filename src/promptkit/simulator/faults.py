@@ -17,7 +17,7 @@ from .fault_table import ANTHROPIC, ERRORS, REPLY, WIRE, ErrorSpec
 from .models import Family
 from .words import ErrorReply
 
-_HTML: Final = "<html><head><title>502 Bad Gateway</title></head><body><center><h1>502 Bad Gateway</h1></center></body></html>"
+_HTML: Final = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center></body></html>"
 
 _GEMINI_WORDS: Final = {
     400: "INVALID_ARGUMENT",
@@ -82,7 +82,7 @@ def error_reply(  # noqa: PLR0913  an error has that many facts
         {} if retry_after_s is None or family is Family.GEMINI else {"retry-after": f"{retry_after_s:.10g}"}
     )
     if spec.html:
-        return ErrorReply(spec.status, hint, _HTML.encode(), "text/html")
+        return ErrorReply(spec.status, hint, _HTML.format(f"{spec.status} {HTTPStatus(spec.status).phrase}").encode(), "text/html")
     spec = replace(spec, message=message or spec.message, code=code or spec.code, param=param or spec.param)
     body = error_body(spec, family, request_id, retry_after_s)
     return ErrorReply(spec.status, hint, json.dumps(body, ensure_ascii=False).encode())

@@ -78,16 +78,11 @@ class Gauge:
         full = {name: Bucket(size, size, now) for name, size in sizes.items() if size is not None}
         return cls(rule, full, _LONG_AGO)
 
-    def take(self, input_tokens: int, max_output: int, now: float, wall: datetime) -> Over | None:
-        """Admit a request (its output reckoned at its limit), or say which limit it passes."""
+    def take(self, input_tokens: int, reserved: int, now: float, wall: datetime) -> Over | None:
+        """Admit a request with `reserved` tokens for its output, or say which limit it passes."""
         if wall.date().isoformat() != self.day:
             self.day, self.requests_today, self.tokens_today = wall.date().isoformat(), 0, 0
-        wanted = {
-            "requests": 1,
-            "tokens": input_tokens + max_output,
-            "input-tokens": input_tokens,
-            "output-tokens": max_output,
-        }
+        wanted = _wanted(input_tokens, reserved)
         over = self._over_day(input_tokens, wall) or self._over_minute(wanted, now)
         if over is None:
             for name, bucket in self.buckets.items():
@@ -96,11 +91,12 @@ class Gauge:
             self.tokens_today += input_tokens
         return over
 
-    def give_back(self, tokens: int) -> None:
-        """The reply was shorter than its limit: the rest of the reckoned output is free again."""
-        for name in ("tokens", "output-tokens"):
-            if bucket := self.buckets.get(name):
-                bucket.level = min(bucket.capacity, bucket.level + tokens)
+    def settle(self, input_tokens: int, reserved: int, output: int) -> None:
+        """The reply is known: what was reserved beyond it is free again."""
+        held, used = _wanted(input_tokens, reserved), _wanted(input_tokens, output)
+        for name, bucket in self.buckets.items():
+            surplus = min(held[name], bucket.capacity) - min(used[name], bucket.capacity)
+            bucket.level = min(bucket.capacity, bucket.level + surplus)
 
     def _over_minute(self, wanted: Mapping[str, int], now: float) -> Over | None:
         worst: Over | None = None
@@ -119,6 +115,15 @@ class Gauge:
         if rule.tokens_per_day is not None and self.tokens_today + input_tokens > rule.tokens_per_day:
             return Over("tokens", rule.tokens_per_day, left, per_day=True)
         return None
+
+
+def _wanted(input_tokens: int, output_tokens: int) -> dict[str, int]:
+    return {
+        "requests": 1,
+        "tokens": input_tokens + output_tokens,
+        "input-tokens": input_tokens,
+        "output-tokens": output_tokens,
+    }
 
 
 @dataclass(slots=True)

@@ -187,7 +187,7 @@ def _number(rng: Random, schema: Mapping[str, Any]) -> float:
 
 _PLAIN: Final[Mapping[str, Callable[[Random, Mapping[str, Any]], Json]]] = {
     "integer": lambda rng, schema: int(_number(rng, schema)),
-    "number": lambda rng, schema: _number(rng, schema),
+    "number": _number,
     "boolean": lambda rng, _: rng.choice([True, False]),
     "null": lambda _rng, _schema: None,
 }

@@ -12,6 +12,7 @@ from promptkit.simulator.models import Family
 from promptkit.simulator.words import Answer, Asked, Body, Refused
 
 _PIECES: Final = 12
+_ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 EFFORT_TOKENS: Final[Mapping[str, int]] = {
     "none": 0,
@@ -56,7 +57,7 @@ class Format:
 
 def dumps(value: Any) -> bytes:
     """Compact JSON, UTF-8."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+    return _ENCODE(value).encode("utf-8", "surrogatepass")
 
 
 def data(value: Any) -> bytes:
