@@ -50,7 +50,7 @@ def index(tmp_path: Path) -> Index:
         wheel_size=wheel.stat().st_size,
         wheel_sha256=hashlib.sha256(wheel.read_bytes()).hexdigest(),
     )
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "COV"))}
     env |= {
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
         "PIP_CONFIG_FILE": os.devnull,

@@ -102,6 +102,17 @@ def test_anything_but_the_pinned_weights_is_refused(changed: dict[str, str], tol
     assert {entry.name for entry in index.cached.parent.iterdir()} == {"fetch.lock"}
 
 
+def test_who_gives_up_stops_pip(index: Index) -> None:
+    """A Ctrl-C in the middle leaves neither pip nor half a file behind."""
+
+    def give_up(_done: int, _of: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        local.fetch(index.env, HOME, give_up, pin=index.pin)
+    assert {entry.name for entry in index.cached.parent.iterdir()} == {"fetch.lock"}
+
+
 def test_no_network_says_what_pip_said(index: Index) -> None:
     env = {**index.env, "PIP_NO_INDEX": "0", "PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0"}
     env["PIP_FIND_LINKS"] = ""
@@ -129,11 +140,14 @@ def test_a_cache_that_can_not_be_is_an_output_error(index: Index, tmp_path: Path
 
 
 def _fetch_small(index: Index, limit: int) -> str:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
     try:
         local.fetch(index.env, HOME, pin=index.pin)
     except OutputError as error:
         return str(error)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     return ""
 
 

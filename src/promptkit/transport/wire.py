@@ -95,12 +95,8 @@ class Wire(httpx2.AsyncBaseTransport):
         self._timeout = aiohttp.ClientTimeout(total=None, connect=connect_timeout_s)
         self._may_send = may_send
         self._session: aiohttp.ClientSession | None = None
-        self._closed = False
 
     def _open(self, url: URL) -> aiohttp.ClientSession:
-        if self._closed:
-            message = "the transport is closed"
-            raise RuntimeError(message)
         # No limit here: how many requests are in flight is the caller's to say.
         connector = _Connector(limit=0, keepalive_timeout=KEEPALIVE_S, ssl=_tls(url))
         return aiohttp.ClientSession(
@@ -141,8 +137,7 @@ class Wire(httpx2.AsyncBaseTransport):
         return httpx2.Response(response.status, headers=names, content=body, request=request)
 
     async def aclose(self) -> None:
-        """Close the session; later requests fail without being sent."""
-        self._closed = True
+        """Close the session; the client above lets no later request through."""
         if self._session is not None:
             await self._session.close()
             self._session = None
