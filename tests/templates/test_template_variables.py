@@ -2,7 +2,9 @@
 
 import json
 import string
+from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,7 +21,7 @@ NUMBER = Variable("v", Kind.NUMBER)
 BOOLEAN = Variable("v", Kind.BOOLEAN)
 LIST = Variable("v", Kind.LIST)
 
-FITTING = [
+FITTING: list[tuple[Variable, object, Value]] = [
     (TEXT, "x", "x"),
     (TEXT, "", ""),
     (TEXT, " é\r\n", " é\r\n"),
@@ -70,7 +72,7 @@ def test_subclass_of_str() -> None:
     assert type(coerce(TEXT, Name("e"))) is str
 
 
-BAD = [
+BAD: list[tuple[Variable, object, str]] = [
     (TEXT, None, "None; leave it out"),
     (TEXT, 3, "3 is not a string"),
     (TEXT, "\ud800x", "not valid Unicode at character 1"),
@@ -125,7 +127,7 @@ def test_expected() -> None:
     assert expected(variable) == "an integer, at least 5, at most 90 (How long)"
 
 
-def test_all_problems_at_once(make_skeleton: type[Skeleton]) -> None:
+def test_all_problems_at_once(make_skeleton: Callable[..., Skeleton]) -> None:
     """Every problem is told at once: missing, unknown with its close match, None, type and bounds."""
     skeleton = make_skeleton(
         '+++\n[variables.brand]\ndescription = "Brand name"\n[variables.seconds]\ntype = "integer"\n[variables.angle]\n'
@@ -144,7 +146,7 @@ def test_all_problems_at_once(make_skeleton: type[Skeleton]) -> None:
     )
 
 
-def test_one_problem(make_skeleton: type[Skeleton]) -> None:
+def test_one_problem(make_skeleton: Callable[..., Skeleton]) -> None:
     """One problem is one line."""
     skeleton = make_skeleton('{% message "user" %}x{% endmessage %}')
     with pytest.raises(VariableError) as caught:
@@ -152,7 +154,7 @@ def test_one_problem(make_skeleton: type[Skeleton]) -> None:
     assert caught.value.what == "t@1: a: unknown; this skeleton takes no variables"
 
 
-def test_bound_before_defaults(make_skeleton: type[Skeleton]) -> None:
+def test_bound_before_defaults(make_skeleton: Callable[..., Skeleton]) -> None:
     """Binding keeps the declared order and leaves defaults out: row keys stand on it."""
     skeleton = make_skeleton(
         '+++\n[variables.a]\n[variables.b]\ndefault = "B"\n[variables.c]\n+++\n'
@@ -163,7 +165,7 @@ def test_bound_before_defaults(make_skeleton: type[Skeleton]) -> None:
     assert skeleton.render(bound).messages[0].content == "ABC"
 
 
-VALUES: dict[Kind, st.SearchStrategy[Value]] = {
+VALUES: dict[Kind, st.SearchStrategy[Any]] = {
     Kind.STRING: st.text(st.characters(exclude_categories=("Cs",))),
     Kind.INTEGER: st.integers(-(2**63), 2**63 - 1),
     Kind.NUMBER: st.floats(allow_nan=False, allow_infinity=False) | st.integers(-(2**53), 2**53),

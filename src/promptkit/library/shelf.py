@@ -175,7 +175,10 @@ class Library:
 
     def _cached(self, path: Path, read: Callable[[], _T]) -> _T:
         """What was read from a file, read anew when the file has changed."""
-        found = path.stat()
+        try:
+            found = path.stat()
+        except OSError as cause:
+            raise TemplateError(f"can't be read: {cause.strerror}", file=path) from None
         stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
         held = self._files.get(path)
         if held is None or held[0] != stamp:

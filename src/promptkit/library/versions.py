@@ -133,5 +133,10 @@ def _line(move: LabelMove) -> str:
     if move.at is not None:
         parts.append(f"at = {move.at.isoformat().replace('+00:00', 'Z')}")
     if move.by:
-        parts.append(f"by = {json.dumps(move.by)}")
+        parts.append(f"by = {_quoted(move.by)}")
     return f"{{ {', '.join(parts)} }}"
+
+
+def _quoted(text: str) -> str:
+    """A TOML string: JSON's, but for the delete character."""
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
