@@ -65,7 +65,7 @@ class AsyncPromptKit:
         Raises:
             TemplateError: the skeleton is broken or not there, or the variables don't fit.
         """
-        skeleton = self._session.library.load(ref)
+        skeleton = self._session.skeleton(ref)
         return skeleton.render(skeleton.bind(variables or {}))
 
     async def run(
@@ -104,7 +104,7 @@ class AsyncPromptKit:
 
         return await make_reply(
             self._session,
-            self._session.library.load(ref),
+            self._session.skeleton(ref),
             variables or {},
             route=self._session.route(route, targets),
             tags=tags or {},
@@ -214,7 +214,7 @@ class PromptKit:
 
     def render(self, ref: str | TemplateRef, variables: Mapping[str, object] | None = None) -> Prompt:
         """Render a skeleton; see `AsyncPromptKit.render`."""
-        skeleton = self._kit.session.library.load(ref)
+        skeleton = self._kit.session.skeleton(ref)
         return skeleton.render(skeleton.bind(variables or {}))
 
     def run(

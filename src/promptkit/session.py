@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import secrets
 import time as clock
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from . import config
 from .catalog import closest, parse_target
@@ -22,9 +23,9 @@ from .config import Settings
 from .errors import NoUsableKey, Unpriced, UsageError
 from .ids import IdMaker
 from .library import Library
-from .routing.budgets import day_of
+from .routing.budgets import day_begins, day_of
 from .templates import Skeleton
-from .types import Params, Provider, Route
+from .types import Params, Provider, Route, TemplateRef
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from .routing.flow import Plan
 
 DEFAULT_ROUTE: Final = "default"
+_FRESH_S: Final = 1.0
+_dice = random.Random(secrets.randbits(128))  # noqa: S311 - for ids and jitter, no secrets
 
 
 def load_settings(path: str | Path | None = None) -> Settings:
@@ -47,6 +50,14 @@ def load_settings(path: str | Path | None = None) -> Settings:
     return config.load(given, env=os.environ, cwd=Path.cwd(), home=Path.home())
 
 
+class Day(NamedTuple):
+    """A budget day and its bounds, in seconds since the epoch."""
+
+    name: str
+    begins_s: float
+    ends_s: float
+
+
 class Session:
     """One process at work.
 
@@ -57,13 +68,17 @@ class Session:
 
     def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
         self.settings = settings
-        self.ids = IdMaker(lambda: clock.time_ns() // 1_000_000, random.SystemRandom().getrandbits)
+        self.ids = IdMaker(
+            lambda: clock.time_ns() // 1_000_000, random.Random(secrets.randbits(128)).getrandbits
+        )
         self._say = say
         self._said: set[str] = set()
         self._library: Library | None = None
         self._open: tuple[Ledger, Engine] | None = None
         self._opening: asyncio.Lock | None = None
         self._remembered: set[str] = set()
+        self._loaded: dict[str | TemplateRef, tuple[float, Skeleton]] = {}
+        self._day = Day("", 0.0, 0.0)
         for warning in settings.warnings:
             self.say(warning)
 
@@ -82,8 +97,24 @@ class Session:
     def library(self) -> Library:
         """The skeletons: the project's folders, then the shipped kit."""
         if self._library is None:
-            self._library = Library((*self.settings.templates, config.shipped("templates")), bytecode=config.cache_folder() / "bytecode")
+            self._library = Library(
+                (*self.settings.templates, config.shipped("templates")),
+                bytecode=config.cache_folder() / "bytecode",
+            )
         return self._library
+
+    def skeleton(self, ref: str | TemplateRef) -> Skeleton:
+        """The skeleton that a reference means; the disk is asked again after a second.
+
+        Raises:
+            TemplateError: it is broken or not there.
+        """
+        held = self._loaded.get(ref)
+        now_s = clock.monotonic()
+        if held is None or now_s - held[0] > _FRESH_S:
+            held = (now_s, self.library.load(ref))
+            self._loaded[ref] = held
+        return held[1]
 
     # ----------------------------------------------------------------- what to ask
 
@@ -157,9 +188,18 @@ class Session:
         caps = [cap for cap in (cap_pico, budgets.per_job_pico) if cap is not None]
         scopes = [Scope(own, min(caps))] if caps else []
         if budgets.per_day_pico is not None:
-            day = day_of(datetime.now(UTC), self.settings.timezone, self.settings.day_starts_at)
-            scopes.append(Scope(f"day:{day}", budgets.per_day_pico))
+            scopes.append(Scope(f"day:{self.today()}", budgets.per_day_pico))
         return tuple(scopes)
+
+    def today(self) -> str:
+        """The budget day, as an ISO date."""
+        now_s = clock.time()
+        if not self._day.begins_s <= now_s < self._day.ends_s:
+            timezone, starts_at = self.settings.timezone, self.settings.day_starts_at
+            day = day_of(datetime.fromtimestamp(now_s, UTC), timezone, starts_at)
+            begins, ends = (day_begins(each, timezone, starts_at) for each in (day, day + timedelta(days=1)))
+            self._day = Day(day.isoformat(), begins.timestamp(), ends.timestamp())
+        return self._day.name
 
     def check_priced(self, engine: Engine, plan: Plan) -> None:
         """Refuse a plan with a target whose price nobody knows, where a budget is in force.
@@ -222,5 +262,5 @@ class Session:
         if settings.file is None:  # nobody named a database: the user's data folder may be new
             settings.database_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         ledger = Ledger.open(settings.database_path)
-        engine = Engine(settings, ledger, Prices(), Edge(clock.time, random.random, self.say), self.ids)
+        engine = Engine(settings, ledger, Prices(), Edge(clock.time, _dice.random, self.say), self.ids)
         return ledger, engine

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final, Self
 
 from promptkit.errors import JobConflict, PromptKitError
 from promptkit.ledger import JobRecord, JobStart, JobState, Money, RowState
-from promptkit.routing.budgets import day_of
 from promptkit.session import Session
 from promptkit.templates import Skeleton, parse_ref
 from promptkit.types import Route, RowResult, TemplateRef
@@ -231,9 +230,8 @@ class Job:
         return Skeleton.rebuild(job.template_digest, ledger.stored_source)
 
     def _name(self) -> str:
-        settings = self._session.settings
-        today = day_of(datetime.now(UTC), settings.timezone, settings.day_starts_at)
-        return job_name(self._options.name, self._ref.name, self._source.name, self._options.out, today)
+        options = self._options
+        return job_name(options.name, self._ref.name, self._source.name, options.out, self._session.today())
 
     async def _take_rows(self, ledger: Ledger) -> None:
         """Read the input into the ledger, unless the very same file is there already."""
@@ -246,9 +244,7 @@ class Job:
             return
         self.reading = self._source.read()
         reader = Reader(self._session, self.pinned.skeleton, self._source.name, self.reading, self._options)
-        await ledger.ingest_rows(
-            job.id, reader.rows(), columns=reader.columns, sha256=self.reading.sha256
-        )
+        await ledger.ingest_rows(job.id, reader.rows(), columns=reader.columns, sha256=self.reading.sha256)
         reader.tell()
         record = ledger.job(job.name)
         if record is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
 from pathlib import Path
 
 from promptkit.batch import Format, Wishes
@@ -39,7 +38,7 @@ class JobOptions:
         return Wishes(self.mapping, self.constants, self.tags, self.key_column, self.strict)
 
 
-def job_name(said: str | None, template: str, source: str, out: Path | None, today: date) -> str:
+def job_name(said: str | None, template: str, source: str, out: Path | None, today: str) -> str:
     """The name of a job.
 
     Args:
@@ -48,14 +47,14 @@ def job_name(said: str | None, template: str, source: str, out: Path | None, tod
         template: the template's name, without version.
         source: the rows file, absolute, or what stands for it.
         out: the output file.
-        today: the budget day.
+        today: the budget day, as an ISO date.
 
     Returns:
         The name as said, else one derived from template, rows file and output file: the same
         command goes on with the same job.
     """
     if said is not None:
-        return said.replace("{date}", today.isoformat())
+        return said.replace("{date}", today)
     told = "\0".join((template, source, "" if out is None else str(out.absolute())))
     digest = hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()[:8]
     stem = Path(source).stem if source != "-" else "stdin"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
 
-from promptkit.batch import Dialect, Format, Writer, layout, output_format, writer
+from promptkit.batch import Dialect, Format, layout, output_format, writer
 from promptkit.errors import OutputError
 from promptkit.ledger import JobRecord, Ledger
 from promptkit.types import RowResult
@@ -50,7 +50,8 @@ def write_output(
     """
     rows = layout(job.columns, job.schema)
     chosen = output_format(out.name, like, format_)
-    encode = writer(chosen, rows.header, delimiter=like.delimiter, mark=mark)
+    delimiter = like.delimiter if like.format is Format.CSV else ","
+    encode = writer(chosen, rows.header, delimiter=delimiter, mark=mark)
     count = 0
     try:
         with _replacing(out) as file:
@@ -109,11 +110,3 @@ def _mode(out: Path) -> int:
     mask = os.umask(0)
     os.umask(mask)
     return 0o666 & ~mask
-
-
-def stream_writer(
-    columns: Sequence[str], job: JobRecord, format_: Format, like: Dialect
-) -> tuple[Writer, object]:
-    """The encoder for results that are printed as they finish."""
-    rows = layout(columns, job.schema)
-    return writer(format_, rows.header, delimiter=like.delimiter), rows
