@@ -20,16 +20,16 @@ VOICE = "Speak like {{ brand }}.\n"
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def templates(tmp_path: Path) -> Path:
     path = tmp_path / "templates"
     path.mkdir()
     return path
 
 
 @pytest.fixture
-def write(folder: Path) -> Write:
+def write(templates: Path) -> Write:
     def put(name: str, text: str) -> Path:
-        path = folder / name
+        path = templates / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         return path
@@ -38,11 +38,11 @@ def write(folder: Path) -> Write:
 
 
 @pytest.fixture
-def library(folder: Path, write: Write) -> Library:
+def library(templates: Path, write: Write) -> Library:
     """`shared/voice` and `ugc/script`, both published as version 1."""
     write("shared/voice/draft.jinja", VOICE)
     write("ugc/script/draft.jinja", SCRIPT)
-    library = Library([folder])
+    library = Library([templates])
     library.publish("shared/voice")
     library.publish("ugc/script")
     return library

@@ -85,6 +85,8 @@ BOMBS = {
     "|wordcount": "{% for i in range(9999) %}{{ ('a ' * 4999)|wordcount }}{% endfor %}",
     "|title": "{{ ('a ' * 4999999)|title }}",
     "|upper": "{% for i in range(9999) %}{{ ('a' * 4999)|upper }}{% endfor %}",
+    "|upper of one": "{% set t = 'a' * 4999 %}{% for i in range(9999) %}{{ t|upper }}{% endfor %}",
+    "text of numbers": "{% set t = 2 ** 120 %}{% for i in range(90000) %}{{ [t, t, t, t, t]|join }}{% endfor %}",
     # methods
     "ljust": "{{ 'x'.ljust(10**9) }}",
     "rjust": "{{ 'x'.rjust(10**9) }}",

@@ -260,6 +260,7 @@ WRONG = {
     "a macro": (user("{% macro f() %}{% endmacro %}{{ f }}"), 11, "a Macro can't be printed"),
     "a list, formatted": (user("{{ '%s' % (xs,) }}"), 11, "a list can't be printed"),
     "loop over a number": (user("{% for a in n %}{% endfor %}"), 11, "a number has no items"),
+    "loop over None": (user("{% for a in none %}{% endfor %}"), 11, "None has no items"),
     "slice of a number": (user("{{ n[1:] }}"), 11, "a number can't be sliced"),
     "|items of a list": (user("{{ xs|items }}"), 11, "wants a mapping"),
     "|format both ways": (user("{{ '%s'|format(1, a=2) }}"), 11, "not both"),

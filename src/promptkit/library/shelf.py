@@ -211,7 +211,7 @@ class Library:
         file = path / FILE
         versions = Versions()
         if file.exists():
-            versions = self._cached(file, lambda: read_versions(_bytes(file).decode(), file=str(file)))
+            versions = self._cached(file, lambda: read_versions(_text(file), file=str(file)))
         return _Home(name, path, versions, files)
 
     def _resolve(self, home: _Home, ref: TemplateRef, *, allow_draft: bool) -> int | str:
@@ -405,6 +405,13 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as cause:
         raise TemplateError(f"can't be read: {cause.strerror}", file=path) from None
+
+
+def _text(path: Path) -> str:
+    try:
+        return _bytes(path).decode()
+    except UnicodeDecodeError:
+        raise TemplateError("not UTF-8", file=path, remedy="Bring it back from git.") from None
 
 
 def _write(path: Path, text: str) -> None:

@@ -323,8 +323,6 @@ def _in_words(cause: Exception) -> str:
         return str(cause.message)
     if isinstance(cause, SecurityError):
         return f"not available to templates: {cause}"
-    if isinstance(cause, RecursionError):
-        return "it nests too deeply"
     return f"can't be rendered: {cause}"
 
 

@@ -131,7 +131,7 @@ def _read(variable: Variable, text: str) -> Value | Bad:
         case Kind.BOOLEAN:
             found = _WORDS.get(text.strip().lower())
             return Bad(f"{_show(text)} is not a boolean: true or false") if found is None else found
-        case Kind.LIST:
+        case _:
             return _read_list(variable, text.strip())
 
 
