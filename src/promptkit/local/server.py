@@ -61,7 +61,7 @@ def _load(weights: Path) -> Any:
     # Half of the cores: the threads wait for each other at every step, and where one of them has to
     # share its core with another program, all stand still (measured: 4 to 40 times slower).
     for cpu in (params.cpuparams, params.cpuparams_batch):
-        cpu.n_threads = max(1, len(os.sched_getaffinity(0)) // 2)
+        cpu.n_threads = max(1, (os.cpu_count() or 2) // 2)
     params.hostnames = ["127.0.0.1"]
     params.api_keys = [secrets.token_urlsafe(32)]
     params.endpoint_slots = False
