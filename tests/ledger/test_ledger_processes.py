@@ -129,6 +129,6 @@ async def test_a_stopped_process_does_not_hang_the_others(database: Path) -> Non
         for _ in range(2):
             with pytest.raises(LedgerError, match="does not let go"):
                 await ledger.remember_template([SOURCE])
-        await holder.communicate()
+        await holder.communicate(b"")
         await ledger.remember_template([SOURCE])
         assert ledger.stored_source(SOURCE.digest) == SOURCE
