@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import anthropic
@@ -18,69 +19,80 @@ from promptkit.simulator import Simulator
 GPT, CLAUDE, GEMINI = "gpt-6-luna", "claude-haiku-5-5", "gemini-2.5-flash-lite"
 
 
-@dataclass(slots=True)
 class Clients:
-    """The SDKs. `ask` sends one prompt in a format and returns what the SDK returns."""
+    """The SDKs, each made when it is first asked. `ask` returns what the SDK returns."""
 
-    sim: Simulator
-    openai: openai.AsyncOpenAI
-    anthropic: anthropic.AsyncAnthropic
-    gemini: genai.Client
+    def __init__(self, sim: Simulator, key: str) -> None:
+        self.sim = sim
+        self._key = key
+
+    @cached_property
+    def openai(self) -> openai.AsyncOpenAI:
+        return openai.AsyncOpenAI(
+            api_key=self._key, base_url=self.sim.base_url("openai"), max_retries=0, timeout=5
+        )
+
+    @cached_property
+    def anthropic(self) -> anthropic.AsyncAnthropic:
+        return anthropic.AsyncAnthropic(
+            api_key=self._key, base_url=self.sim.base_url("anthropic"), max_retries=0, timeout=5
+        )
+
+    @cached_property
+    def gemini(self) -> genai.Client:
+        options = gt.HttpOptions(
+            base_url=self.sim.base_url("gemini"),
+            api_version="v1beta",
+            timeout=5_000,
+            retry_options=gt.HttpRetryOptions(attempts=1),
+        )
+        return genai.Client(api_key=self._key, http_options=options)
+
+    async def close(self) -> None:
+        if "openai" in vars(self):
+            await self.openai.close()
+        if "anthropic" in vars(self):
+            await self.anthropic.close()
+        if "gemini" in vars(self):
+            await self.gemini.aio.aclose()
+            self.gemini.close()
 
     async def ask(
         self, form: str, prompt: str = "Tell us about Barly coffee", limit: int = 400, **more: Any
     ) -> Any:
+        """Send one prompt in a format; `more` goes to the SDK as it is and may override anything."""
+        if form == "generate":
+            return await self._generate(prompt, limit, **more)
+        messages = [{"role": "user", "content": prompt}]
+        create: Any
         match form:
             case "responses":
-                return await self.openai.responses.create(
-                    **{"model": GPT, "input": prompt, "max_output_tokens": limit, **more}
-                )
+                create = self.openai.responses.create
+                said = {"model": GPT, "input": prompt, "max_output_tokens": limit}
             case "chat":
-                messages = [{"role": "user", "content": prompt}]
-                return await self.openai.chat.completions.create(
-                    **{"model": GPT, "messages": messages, "max_completion_tokens": limit, **more}
-                )
-            case "messages":
-                messages = [{"role": "user", "content": prompt}]
-                return await self.anthropic.messages.create(
-                    **{"model": CLAUDE, "messages": messages, "max_tokens": limit, **more}
-                )
+                create = self.openai.chat.completions.create
+                said = {"model": GPT, "messages": messages, "max_completion_tokens": limit}
             case _:
-                stream = more.pop("stream", False)
-                model = more.pop("model", GEMINI)
-                config = gt.GenerateContentConfig(max_output_tokens=limit, **more)
-                models = self.gemini.aio.models
-                call = models.generate_content_stream if stream else models.generate_content
-                return await call(model=model, contents=prompt, config=config)
+                create = self.anthropic.messages.create
+                said = {"model": CLAUDE, "messages": messages, "max_tokens": limit}
+        return await create(**{**said, **more})
 
-
-def open_clients(sim: Simulator, key: str = "sk-canary-0001") -> Clients:
-    retry = gt.HttpRetryOptions(attempts=1)
-    options = gt.HttpOptions(
-        base_url=sim.base_url("gemini"), api_version="v1beta", timeout=5_000, retry_options=retry
-    )
-    return Clients(
-        sim,
-        openai.AsyncOpenAI(api_key=key, base_url=sim.base_url("openai"), max_retries=0, timeout=5),
-        anthropic.AsyncAnthropic(api_key=key, base_url=sim.base_url("anthropic"), max_retries=0, timeout=5),
-        genai.Client(api_key=key, http_options=options),
-    )
-
-
-async def close_clients(clients: Clients) -> None:
-    await clients.openai.close()
-    await clients.anthropic.close()
-    await clients.gemini.aio.aclose()
-    clients.gemini.close()
+    async def _generate(
+        self, prompt: str, limit: int, *, model: str = GEMINI, stream: bool = False, **more: Any
+    ) -> Any:
+        config = gt.GenerateContentConfig(max_output_tokens=limit, **more)
+        models = self.gemini.aio.models
+        call: Any = models.generate_content_stream if stream else models.generate_content
+        return await call(model=model, contents=prompt, config=config)
 
 
 @asynccontextmanager
 async def clients_of(sim: Simulator, key: str = "sk-canary-0001") -> AsyncIterator[Clients]:
-    opened = open_clients(sim, key)
+    opened = Clients(sim, key)
     try:
         yield opened
     finally:
-        await close_clients(opened)
+        await opened.close()
 
 
 GOOGLE_WARNS = pytest.mark.filterwarnings("ignore:Inheritance class AiohttpClientSession:DeprecationWarning")

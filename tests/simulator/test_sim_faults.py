@@ -119,8 +119,8 @@ async def test_a_reset_reaches_the_client_as_a_broken_connection(
     clients: Clients,
     form: str,
     fault: str,
-    billed: bool,
-    stream: bool,  # noqa: FBT001  cases
+    billed: bool,  # noqa: FBT001  a case
+    stream: bool,  # noqa: FBT001  a case
 ) -> None:
     """A reset breaks the exchange; only after reading is it on the bill, as not delivered."""
     clients.sim.script([{"fault": fault, "times": 1}])
@@ -235,31 +235,30 @@ async def test_an_error_comes_inside_a_stream(clients: Clients) -> None:
     """Each SDK raises what it knows for an error event, after text has begun."""
     clients.sim.script(["wire.stream_error"])
     heard: list[Any] = []
-    with pytest.raises(openai.APIError):
-        async for event in await clients.ask("responses", stream=True):
+
+    async def listen(form: str) -> None:
+        async for event in await clients.ask(form, stream=True):
             heard.append(event)  # noqa: PERF401  what was heard before it broke is the point
+
     with pytest.raises(openai.APIError):
-        async for event in await clients.ask("chat", stream=True):
-            heard.append(event)  # noqa: PERF401  as above
+        await listen("responses")
+    with pytest.raises(openai.APIError):
+        await listen("chat")
     with pytest.raises(anthropic.APIStatusError) as caught:
-        async for event in await clients.ask("messages", stream=True):
-            heard.append(event)  # noqa: PERF401  as above
+        await listen("messages")
     assert (caught.value.status_code, caught.value.type) == (200, "overloaded_error")
     with pytest.raises(ge.APIError):
-        async for event in await clients.ask("generate", stream=True):
-            heard.append(event)  # noqa: PERF401  as above
+        await listen("generate")
     assert len(heard) > 10
     with pytest.raises(anthropic.OverloadedError):
         await clients.ask("messages")
     clients.sim.script([{"fault": "wire.stream_error", "error": "anthropic.timeout_504"}])
     with pytest.raises(anthropic.APIStatusError) as caught:
-        async for _ in await clients.ask("messages", stream=True):
-            pass
+        await listen("messages")
     assert caught.value.type == "timeout_error"
     clients.sim.script([{"fault": "wire.stream_error", "error": "http.503"}])
     with pytest.raises(openai.APIError):
-        async for _ in await clients.ask("chat", stream=True):
-            pass
+        await listen("chat")
 
 
 async def test_refusals_and_filters_are_said_as_each_provider_does(clients: Clients) -> None:
@@ -405,10 +404,12 @@ async def test_a_bad_script_is_refused_and_changes_nothing(
     with pytest.raises(UsageError) as caught:
         read_faults(rule if isinstance(rule, str) else [rule])
     assert names_it in caught.value.what
-    async with aiohttp.ClientSession() as http:
-        async with http.post(clients.sim.url + "/_faults", json={"faults": [rule]}) as answer:
-            assert answer.status == 400
-            assert (await answer.json())["error"]["message"]
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(clients.sim.url + "/_faults", json={"faults": [rule]}) as answer,
+    ):
+        assert answer.status == 400
+        assert (await answer.json())["error"]["message"]
     assert [each.fault for each in clients.sim.world.script.rules] == ["http.500"]
 
 

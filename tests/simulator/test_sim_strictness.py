@@ -155,7 +155,7 @@ async def test_too_many_cache_marks_are_refused() -> None:
         assert (status, "maximum of 4" in message(said)) == (400, True)
 
 
-async def test_a_key_must_be_there_and_be_the_right_one(clients: Clients) -> None:
+async def test_a_key_must_be_there_and_be_the_right_one() -> None:
     """No key and a wrong key are refused as each provider does it; Google answers a wrong key with 400."""
     keys = dict.fromkeys(("openai", "anthropic", "gemini"), ("sk-good",))
     async with Simulator(scenario=Scenario(keys=keys)) as sim:
