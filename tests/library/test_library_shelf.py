@@ -327,6 +327,23 @@ def test_loaded_once(library: Library, folder: Path) -> None:
     assert library.load(TemplateRef("ugc/script", "1")) is library.load("ugc/script")
 
 
+def test_changes_are_seen(library: Library, folder: Path, write: Write, tmp_path: Path) -> None:
+    """A label, a version, an include or an overlay that comes later is seen by the next load."""
+    over = Library([tmp_path / "own", folder])
+    assert str(over.load("ugc/script").ref) == "ugc/script@1"
+    write("ugc/script/draft.jinja", MESSAGE)
+    library.publish("ugc/script")
+    assert str(over.load("ugc/script").ref) == "ugc/script@2"
+    label(folder, "ugc/script", "production = [{ version = 1 }]")
+    assert str(over.load("ugc/script").ref) == "ugc/script@1"
+    write("../own/ugc/script/draft.jinja", MESSAGE)
+    assert str(over.load("ugc/script").ref) == "ugc/script@draft"
+    assert str(over.load("ugc/script@draft").ref) == "ugc/script@draft"
+    write("shared/voice/v1.jinja", "Shout.")
+    with pytest.raises(TemplateError, match="was changed"):
+        library.load("ugc/script")
+
+
 def test_not_a_folder(tmp_path: Path) -> None:
     """A template folder that is a file has no templates."""
     (tmp_path / "file").write_text("")

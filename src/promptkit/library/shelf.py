@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +76,26 @@ class _Home:
         return self.has(DRAFT)
 
 
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A skeleton, and every folder and file that it was found and read by."""
+
+    skeleton: Skeleton
+    seen: tuple[tuple[Path, _Stamp | None], ...]
+
+    def still_holds(self) -> bool:
+        return all(_stamp(path) == stamp for path, stamp in self.seen)
+
+
+def _stamp(path: Path) -> _Stamp | None:
+    """What changes when a file or folder does; None where there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - asked for many paths in every call
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
 class Library:
     """Template folders, one over the other: the first that has a template of a name wins it whole.
 
@@ -83,14 +104,16 @@ class Library:
         bytecode: where compiled templates are kept between processes; None keeps none.
     """
 
-    __slots__ = ("_bytecode", "_compiled", "_files", "_folders", "_skeletons")
+    __slots__ = ("_bytecode", "_compiled", "_files", "_folders", "_loaded", "_loading", "_seen")
 
     def __init__(self, folders: Sequence[Path], *, bytecode: Path | None = None) -> None:
         self._folders = tuple(folders)
         self._bytecode = None if bytecode is None else Bytecode(bytecode)
         self._compiled: dict[str, Compiled] = {}
         self._files: dict[Path, tuple[_Stamp, object]] = {}
-        self._skeletons: dict[tuple[TemplateRef, str, Path], Skeleton] = {}
+        self._loaded: dict[tuple[TemplateRef, bool], _Loaded] = {}
+        self._loading = threading.Lock()
+        self._seen: dict[Path, _Stamp | None] = {}
 
     # ------------------------------------------------------------------------- loading
 
@@ -107,13 +130,24 @@ class Library:
             TemplateError: it is broken, or its seal is.
         """
         wanted = parse_ref(ref) if isinstance(ref, str) else ref
-        home = self._home(wanted.name)
-        at = self._resolve(home, wanted, allow_draft=allow_draft)
-        part = self._part(home, at, ())
-        known = (part.ref, part.digest, home.path)
-        if known not in self._skeletons:
-            self._skeletons[known] = Skeleton(part)
-        return self._skeletons[known]
+        held = self._loaded.get((wanted, allow_draft))
+        if held is not None and held.still_holds():
+            return held.skeleton
+        with self._loading:
+            self._seen = {}
+            home = self._home(wanted.name)
+            at = self._resolve(home, wanted, allow_draft=allow_draft)
+            skeleton = self._skeleton(self._part(home, at, ()))
+            self._loaded[wanted, allow_draft] = _Loaded(skeleton, tuple(self._seen.items()))
+        return skeleton
+
+    def _skeleton(self, part: Part) -> Skeleton:
+        """The skeleton of a part: the one at hand, where another reference has led to it."""
+        for held in self._loaded.values():
+            skeleton = held.skeleton
+            if (skeleton.ref, skeleton.digest, skeleton.file) == (part.ref, part.digest, part.source.file):
+                return skeleton
+        return Skeleton(part)
 
     def _part(self, home: _Home, at: int | str, above: tuple[TemplateRef, ...]) -> Part:
         """A version with all that it includes; published ones with their seal checked."""
@@ -175,16 +209,20 @@ class Library:
 
     def _cached(self, path: Path, read: Callable[[], _T]) -> _T:
         """What was read from a file, read anew when the file has changed."""
-        try:
-            found = path.stat()
-        except OSError as cause:
-            raise TemplateError(f"can't be read: {cause.strerror}", file=path) from None
-        stamp = (found.st_mtime_ns, found.st_size, found.st_ino)
+        stamp = self._look(path)
+        if stamp is None:
+            raise TemplateError("can't be read: No such file or directory", file=path)
         held = self._files.get(path)
         if held is None or held[0] != stamp:
             held = (stamp, read())
             self._files[path] = held
         return held[1]  # pyright: ignore[reportReturnType] - what `read` gave for this path
+
+    def _look(self, path: Path) -> _Stamp | None:
+        """A path's stamp, remembered: what is being loaded stands on it."""
+        stamp = _stamp(path)
+        self._seen[path] = stamp
+        return stamp
 
     # ----------------------------------------------------------------------- resolving
 
@@ -200,6 +238,7 @@ class Library:
 
     def _open(self, name: str, path: Path) -> _Home | None:
         """The template in a folder, if one is there."""
+        self._look(path)
         try:
             files = frozenset(entry.name for entry in path.iterdir() if _is_template_file(entry.name))
         except (FileNotFoundError, NotADirectoryError):
@@ -210,7 +249,7 @@ class Library:
             return None
         file = path / FILE
         versions = Versions()
-        if file.exists():
+        if self._look(file) is not None:
             versions = self._cached(file, lambda: read_versions(_text(file), file=str(file)))
         return _Home(name, path, versions, files)
 
@@ -327,6 +366,7 @@ class Library:
             self._include(written, (source.file, line + source.offset), (), pinned=True)
         _write(home.file(version), source.text)
         _write(home.path / FILE, write_versions(home.versions.with_seal(version, draft.digest)))
+        self._loaded.clear()
         return TemplateRef(home.name, str(version))
 
     def _next_version(self, home: _Home, text: str) -> int:
