@@ -7,27 +7,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .answers import (
+    AttemptRecord,
+    BudgetRecord,
+    CallRecord,
+    LogFilter,
+    LoggedCall,
+    Money,
+    OutputRow,
+    RowRecord,
+)
 from .care import is_wal_reset_affected, sqlite_version
 from .records import (
     Admitted,
     AttemptEnd,
-    AttemptRecord,
     AttemptStart,
-    BudgetRecord,
     CallEnd,
-    CallRecord,
     CallStart,
     Ingested,
     JobRecord,
     JobStart,
     JobState,
-    LogFilter,
-    LoggedCall,
-    Money,
-    OutputRow,
     Refused,
     RowEnd,
-    RowRecord,
     RowStart,
     RowState,
     Scope,

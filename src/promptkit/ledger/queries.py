@@ -11,29 +11,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Engine, Select, func, select
 from sqlalchemy.exc import DBAPIError
 
 from promptkit.templates import StoredSource
 from promptkit.types import Finish, Status, Target
 
 from . import tables as t
-from .connect import explain
-from .encoding import read_object
-from .jobs import job_record
-from .reading import attempt_record, money, row_record, tags_of
-from .records import (
+from .answers import (
     AttemptRecord,
     BudgetRecord,
     CallRecord,
-    JobRecord,
     LogFilter,
     LoggedCall,
     Money,
     OutputRow,
     RowRecord,
-    RowState,
 )
+from .connect import explain
+from .encoding import read_object
+from .filters import conditions
+from .jobs import job_record
+from .reading import attempt_record, money, row_record, tags_of
+from .records import JobRecord, RowState
 
 _PENDING: Final = RowState.PENDING.value
 
@@ -167,7 +167,7 @@ class Queries:
             .outerjoin(t.TAGSETS, t.TAGSETS.c.id == call.tagset_id)
             .outerjoin(t.JOBS, t.JOBS.c.id == call.job_id)
             .outerjoin(t.ROWS, t.ROWS.c.id == call.row_id)
-            .where(*_conditions(where or LogFilter()))
+            .where(*conditions(where or LogFilter()))
             .order_by(call.id.desc())
             .limit(limit)
         )
@@ -239,48 +239,6 @@ def _attempts(connection: Connection, which: ColumnElement[bool]) -> list[tuple[
         .order_by(t.ATTEMPTS.c.id)
     )
     return [(row["row_id"], attempt_record(row)) for row in connection.execute(query).mappings()]
-
-
-def _conditions(where: LogFilter) -> list[ColumnElement[bool]]:
-    call, found = t.CALLS.c, list[ColumnElement[bool]]()
-    if where.text is not None:
-        like = {"autoescape": True}
-        replies = select(t.REPLIES.c.call_id).where(t.REPLIES.c.text.icontains(where.text, **like))
-        found.append(
-            or_(
-                call.variables.icontains(where.text, **like),
-                call.error.icontains(where.text, **like),
-                call.id.in_(replies),
-            )
-        )
-    if where.key is not None:
-        found.append(call.row_id.in_(select(t.ROWS.c.id).where(t.ROWS.c.row_key == where.key)))
-    if where.template is not None:
-        named = call.template_ref.startswith(f"{where.template}@", autoescape=True)
-        found.append(or_(call.template_ref == where.template, named))
-    if where.job is not None:
-        found.append(call.job_id.in_(select(t.JOBS.c.id).where(t.JOBS.c.name == where.job)))
-    if where.since_us is not None:
-        found.append(call.started_us >= where.since_us)
-    for name, value in where.tags.items():
-        tagged = select(t.TAGS.c.tagset_id).where(t.TAGS.c.name == name, t.TAGS.c.value == value)
-        found.append(call.tagset_id.in_(tagged))
-    attempted = _attempted(where)
-    if attempted:
-        found.append(call.id.in_(select(t.ATTEMPTS.c.call_id).where(*attempted)))
-    return found
-
-
-def _attempted(where: LogFilter) -> list[ColumnElement[bool]]:
-    found: list[ColumnElement[bool]] = []
-    if where.target is not None:
-        provider, slash, model = where.target.partition("/")
-        found.append(t.ATTEMPTS.c.provider == provider)
-        if slash:
-            found.append(t.ATTEMPTS.c.model == model)
-    if where.fault is not None:
-        found.append(t.ATTEMPTS.c.fault == where.fault.value)
-    return found
 
 
 def _logged(row: Mapping[Any, Any], attempts: Sequence[AttemptRecord]) -> LoggedCall:

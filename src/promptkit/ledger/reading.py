@@ -7,8 +7,9 @@ from typing import Any
 
 from promptkit.types import AttemptState, Basis, Cost, Fault, Target, Usage
 
+from .answers import AttemptRecord, Money, RowRecord
 from .encoding import read_object
-from .records import AttemptRecord, Money, RowRecord, RowState
+from .records import RowState
 
 
 def tags_of(text: str | None) -> Mapping[str, str]:

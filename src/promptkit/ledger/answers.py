@@ -1,0 +1,196 @@
+"""What comes out of the ledger: frozen values, no SQL. Units as in `records`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from promptkit.types import AttemptState, Cost, Fault, Finish, Json, Status, Target, Usage, usd
+
+from .records import RowState
+
+
+@dataclass(frozen=True, slots=True)
+class RowRecord:
+    """A row as the ledger has it; `unknowns` counts attempts whose outcome a crash lost."""
+
+    id: int
+    job_id: int
+    key: str
+    ordinal: int
+    generation: int
+    position: int
+    line: int | None
+    state: RowState
+    variables: Mapping[str, Json] | None
+    passthrough: Mapping[str, Json] | None
+    tags: Mapping[str, str]
+    deliverable: str | None
+    parent_call_id: int | None
+    redo_of_id: int | None
+    canary: bool
+    unknowns: int
+    call_id: int | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Money:
+    """A sum over attempts: what is known, and what unknown ones may add at most.
+
+    `charged_pico` is what caps count: the known plus the ceilings of the unknown.
+    """
+
+    known_pico: int = 0
+    charged_pico: int = 0
+    unknown: int = 0
+    attempts: int = 0
+
+    @property
+    def at_most_unknown_pico(self) -> int:
+        """What the attempts of unknown cost were charged: `$1.20 + up to $0.04 unknown`."""
+        return self.charged_pico - self.known_pico
+
+    @property
+    def usd(self) -> Decimal:
+        """The known part, in USD."""
+        return usd(self.known_pico)
+
+    def __add__(self, other: Money) -> Money:
+        return Money(
+            self.known_pico + other.known_pico,
+            self.charged_pico + other.charged_pico,
+            self.unknown + other.unknown,
+            self.attempts + other.attempts,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRow:
+    """A row and what became of it, for the output file. Money covers all its calls.
+
+    `target` is where its last attempt went; tokens are those of the call that did it.
+    """
+
+    row: RowRecord
+    status: Status | None
+    text: str | None
+    error: str | None
+    finish: Finish | None
+    template_ref: str | None
+    target: Target | None
+    input_tokens: int | None
+    output_tokens: int | None
+    money: Money
+
+
+# ---------------------------------------------------------------------- log, show, budgets
+
+
+@dataclass(frozen=True, slots=True)
+class LogFilter:
+    """Which calls to list; every field that is given must fit.
+
+    `text` is looked for in variables, errors and replies; `template` is a name, with or
+    without its version; `target` is `provider` or `provider/model`; `job` is a job's name.
+    """
+
+    text: str | None = None
+    key: str | None = None
+    template: str | None = None
+    target: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    fault: Fault | None = None
+    job: str | None = None
+    since_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedCall:
+    """A call in a list. `status` is None while it is open, or when its process died."""
+
+    id: int
+    started_us: int
+    ended_us: int | None
+    template_ref: str
+    status: Status | None
+    error: str | None
+    target: Target | None
+    faults: tuple[Fault, ...]
+    input_tokens: int | None
+    output_tokens: int | None
+    money: Money
+    tags: Mapping[str, str]
+    job: str | None
+    key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """An attempt as the ledger has it; `cost` is None while unknown, `ended_us` while open."""
+
+    id: int
+    call_id: int
+    hop: int
+    number: int
+    target: Target
+    state: AttemptState
+    fault: Fault | None
+    detail: str
+    http_status: int | None
+    retry_after_us: int | None
+    usage: Usage | None
+    cost: Cost | None
+    ceiling_pico: int | None
+    charged_pico: int
+    billed: bool
+    served_model: str | None
+    tier: str | None
+    request_id: str | None
+    started_us: int
+    ended_us: int | None
+    latency_us: int | None
+    first_byte_us: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """A call in full. The prompt is rendered again from `template_digest` and `variables`."""
+
+    id: int
+    template_digest: str
+    template_ref: str
+    prompt_digest: str
+    variables: Mapping[str, Json] | None
+    tags: Mapping[str, str]
+    parent_id: int | None
+    deliverable: str | None
+    job: str | None
+    row_id: int | None
+    key: str | None
+    route: str | None
+    status: Status | None
+    error: str | None
+    finish: Finish | None
+    text: str | None
+    text_sha256: str | None
+    verdict: str | None
+    forgotten_us: int | None
+    started_us: int
+    ended_us: int | None
+    attempts: tuple[AttemptRecord, ...]
+    money: Money
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetRecord:
+    """A scope's money. `stopped`: a provider billed above its ceiling under this cap."""
+
+    scope: str
+    cap_pico: int
+    spent_pico: int
+    held_pico: int
+    over_pico: int
+    stopped: bool
+    updated_us: int

@@ -1,0 +1,51 @@
+"""A filter of the log as SQL conditions."""
+
+from __future__ import annotations
+
+from sqlalchemy import ColumnElement, or_, select
+
+from . import tables as t
+from .answers import LogFilter
+
+
+def conditions(where: LogFilter) -> list[ColumnElement[bool]]:
+    """What a call must fulfil; all of it."""
+    call, found = t.CALLS.c, list[ColumnElement[bool]]()
+    if where.text is not None:
+        like = {"autoescape": True}
+        replies = select(t.REPLIES.c.call_id).where(t.REPLIES.c.text.icontains(where.text, **like))
+        found.append(
+            or_(
+                call.variables.icontains(where.text, **like),
+                call.error.icontains(where.text, **like),
+                call.id.in_(replies),
+            )
+        )
+    if where.key is not None:
+        found.append(call.row_id.in_(select(t.ROWS.c.id).where(t.ROWS.c.row_key == where.key)))
+    if where.template is not None:
+        named = call.template_ref.startswith(f"{where.template}@", autoescape=True)
+        found.append(or_(call.template_ref == where.template, named))
+    if where.job is not None:
+        found.append(call.job_id.in_(select(t.JOBS.c.id).where(t.JOBS.c.name == where.job)))
+    if where.since_us is not None:
+        found.append(call.started_us >= where.since_us)
+    for name, value in where.tags.items():
+        tagged = select(t.TAGS.c.tagset_id).where(t.TAGS.c.name == name, t.TAGS.c.value == value)
+        found.append(call.tagset_id.in_(tagged))
+    attempted = _attempted(where)
+    if attempted:
+        found.append(call.id.in_(select(t.ATTEMPTS.c.call_id).where(*attempted)))
+    return found
+
+
+def _attempted(where: LogFilter) -> list[ColumnElement[bool]]:
+    found: list[ColumnElement[bool]] = []
+    if where.target is not None:
+        provider, slash, model = where.target.partition("/")
+        found.append(t.ATTEMPTS.c.provider == provider)
+        if slash:
+            found.append(t.ATTEMPTS.c.model == model)
+    if where.fault is not None:
+        found.append(t.ATTEMPTS.c.fault == where.fault.value)
+    return found
