@@ -6,9 +6,9 @@ import difflib
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from promptkit.errors import TemplateError, TemplateNotFound, UsageError
 from promptkit.templates import (
@@ -19,7 +19,6 @@ from promptkit.templates import (
     Skeleton,
     Source,
     compile_source,
-    epoch_of,
     is_pinned,
     parse_ref,
     read_source,
@@ -28,10 +27,19 @@ from promptkit.templates import (
 from promptkit.types import TemplateRef
 
 from .bytecode import Bytecode
+from .home import (
+    Home,
+    check_seal,
+    default_version,
+    hex_of,
+    is_template_file,
+    missing,
+    numbers,
+    read_bytes,
+    read_text,
+    write_text,
+)
 from .versions import FILE, Versions, read_versions, write_versions
-
-PRODUCTION: Final = "production"
-SUFFIX: Final = ".jinja"
 
 _T = TypeVar("_T")
 _Stamp = tuple[int, int, int]
@@ -54,26 +62,6 @@ class TemplateEntry:
     folder: Path
     is_partial: bool
     problem: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class _Home:
-    """One template's folder."""
-
-    name: str
-    path: Path
-    versions: Versions
-    files: frozenset[str] = field(default_factory=frozenset[str])
-
-    def file(self, at: int | str) -> Path:
-        return self.path / (f"{DRAFT}{SUFFIX}" if at == DRAFT else f"v{at}{SUFFIX}")
-
-    def has(self, at: int | str) -> bool:
-        return self.file(at).name in self.files
-
-    @property
-    def has_draft(self) -> bool:
-        return self.has(DRAFT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +137,7 @@ class Library:
                 return skeleton
         return Skeleton(part)
 
-    def _part(self, home: _Home, at: int | str, above: tuple[TemplateRef, ...]) -> Part:
+    def _part(self, home: Home, at: int | str, above: tuple[TemplateRef, ...]) -> Part:
         """A version with all that it includes; published ones with their seal checked."""
         ref = TemplateRef(home.name, str(at))
         source = self._source(home.file(at))
@@ -160,7 +148,7 @@ class Library:
             inner[written] = self._include(written, where, (*above, ref), pinned=at != DRAFT)
         part = Part.join(ref, source, compiled, inner)
         if at != DRAFT:
-            _check_seal(home, int(at), part)
+            check_seal(home, int(at), part)
         return part
 
     def _include(
@@ -198,7 +186,7 @@ class Library:
         return self._part(home, at, above)
 
     def _source(self, path: Path) -> Source:
-        return self._cached(path, lambda: read_source(_bytes(path), file=str(path)))
+        return self._cached(path, lambda: read_source(read_bytes(path), file=str(path)))
 
     def _compile(self, source: Source) -> Compiled:
         found = self._compiled.get(source.body)
@@ -226,7 +214,7 @@ class Library:
 
     # ----------------------------------------------------------------------- resolving
 
-    def _home(self, name: str) -> _Home:
+    def _home(self, name: str) -> Home:
         for folder in self._folders:
             if home := self._open(name, folder / name):
                 return home
@@ -236,11 +224,11 @@ class Library:
         remedy = f"Did you mean {' or '.join(close)}?" if close else f"Templates are sought in {folders}."
         raise TemplateNotFound(f"no template named {name}", remedy=remedy)
 
-    def _open(self, name: str, path: Path) -> _Home | None:
+    def _open(self, name: str, path: Path) -> Home | None:
         """The template in a folder, if one is there."""
         self._look(path)
         try:
-            files = frozenset(entry.name for entry in path.iterdir() if _is_template_file(entry.name))
+            files = frozenset(entry.name for entry in path.iterdir() if is_template_file(entry.name))
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as cause:
@@ -250,36 +238,36 @@ class Library:
         file = path / FILE
         versions = Versions()
         if self._look(file) is not None:
-            versions = self._cached(file, lambda: read_versions(_text(file), file=str(file)))
-        return _Home(name, path, versions, files)
+            versions = self._cached(file, lambda: read_versions(read_text(file), file=str(file)))
+        return Home(name, path, versions, files)
 
-    def _resolve(self, home: _Home, ref: TemplateRef, *, allow_draft: bool) -> int | str:
+    def _resolve(self, home: Home, ref: TemplateRef, *, allow_draft: bool) -> int | str:
         """The version number, or `draft`, that a reference means."""
         if ref.at is None:
-            return _default(home, allow_draft=allow_draft)
+            return default_version(home, allow_draft=allow_draft)
         if ref.at == DRAFT:
             if home.has_draft:
                 return DRAFT
-            raise _missing(home, ref)
+            raise missing(home, ref)
         if ref.at.startswith(HASH):
             return self._by_digest(home, ref)
         number = version_of(ref)
         if number is None:
             number = home.versions.labels.get(ref.at)
         if number is None or not (home.has(number) or number in home.versions.seals):
-            raise _missing(home, ref)
+            raise missing(home, ref)
         return number
 
-    def _by_digest(self, home: _Home, ref: TemplateRef) -> int | str:
+    def _by_digest(self, home: Home, ref: TemplateRef) -> int | str:
         prefix = (ref.at or "").removeprefix(HASH)
         found: list[int | str] = [
-            version for version, seal in home.versions.seals.items() if _hex(seal).startswith(prefix)
+            version for version, seal in home.versions.seals.items() if hex_of(seal).startswith(prefix)
         ]
         # The draft's digest takes reading it, so it is asked for only where no seal fits.
-        if not found and home.has_draft and _hex(self._part(home, DRAFT, ()).digest).startswith(prefix):
+        if not found and home.has_draft and hex_of(self._part(home, DRAFT, ()).digest).startswith(prefix):
             return DRAFT
         if not found:
-            raise _missing(home, ref)
+            raise missing(home, ref)
         if len(found) > 1:
             raise UsageError(
                 f"{ref} fits versions {', '.join(map(str, found))}", remedy="Write more of the digest."
@@ -293,7 +281,7 @@ class Library:
         found: dict[str, Path] = {}
         for folder in reversed(self._folders):
             for path, _, files in os.walk(folder):
-                if any(map(_is_template_file, files)):
+                if any(map(is_template_file, files)):
                     found[Path(path).relative_to(folder).as_posix()] = folder
         yield from sorted(found.items())
 
@@ -335,7 +323,7 @@ class Library:
             except TemplateError as cause:
                 problems.append(str(cause))
                 continue
-            for version in sorted({*home.versions.seals, *_numbers(home)}):
+            for version in sorted({*home.versions.seals, *numbers(home)}):
                 try:
                     self._part(home, version, ())
                 except TemplateError as cause:
@@ -353,7 +341,7 @@ class Library:
         """
         home = self._home(parse_ref(name).name)
         if not home.has_draft:
-            raise _missing(home, TemplateRef(home.name, DRAFT))
+            raise missing(home, TemplateRef(home.name, DRAFT))
         draft = self.load(TemplateRef(home.name, DRAFT))
         for version, seal in home.versions.seals.items():
             if seal == draft.digest and version == home.versions.newest:
@@ -364,98 +352,15 @@ class Library:
         compiled = self._compile(source)
         for written, line in compiled.includes.items():
             self._include(written, (source.file, line + source.offset), (), pinned=True)
-        _write(home.file(version), source.text)
-        _write(home.path / FILE, write_versions(home.versions.with_seal(version, draft.digest)))
+        write_text(home.file(version), source.text)
+        write_text(home.path / FILE, write_versions(home.versions.with_seal(version, draft.digest)))
         self._loaded.clear()
         return TemplateRef(home.name, str(version))
 
-    def _next_version(self, home: _Home, text: str) -> int:
+    def _next_version(self, home: Home, text: str) -> int:
         """The number to publish under; a file left behind without its seal is taken up again."""
-        newest = max([0, *home.versions.seals, *_numbers(home)])
+        newest = max([0, *home.versions.seals, *numbers(home)])
         unsealed = newest > 0 and newest not in home.versions.seals
         if unsealed and self._source(home.file(newest)).text == text:
             return newest
         return newest + 1
-
-
-def _default(home: _Home, *, allow_draft: bool) -> int | str:
-    """What a bare name means: production, else the newest version, else the draft."""
-    chosen = home.versions.labels.get(PRODUCTION, home.versions.newest)
-    if chosen is not None:
-        return chosen
-    if allow_draft and home.has_draft:
-        return DRAFT
-    numbers = _numbers(home)
-    if numbers:
-        raise _unsealed(home, max(numbers))
-    raise TemplateNotFound(
-        f"nothing of {home.name} is published",
-        file=home.path,
-        remedy=f"Say {home.name}@draft, or publish it: promptkit templates publish {home.name}",
-    )
-
-
-def _check_seal(home: _Home, version: int, part: Part) -> None:
-    seal = home.versions.seals.get(version)
-    if seal is None:
-        raise _unsealed(home, version)
-    if part.seal(epoch_of(seal) or 0) != seal:
-        raise TemplateError(
-            f"{part.ref} was changed after it was published (its seal is {seal[:22]}…)",
-            file=part.source.file,
-            remedy=f"Bring it back (git checkout -- {part.source.file}); put the change into"
-            f" {home.file(DRAFT).name} and publish that.",
-        )
-
-
-def _unsealed(home: _Home, version: int) -> TemplateError:
-    return TemplateError(
-        f"{home.name}@{version} has no seal in {FILE}: it was never published",
-        file=home.file(version),
-        remedy=f"Move it to {DRAFT}{SUFFIX} and publish it: promptkit templates publish {home.name}",
-    )
-
-
-def _missing(home: _Home, ref: TemplateRef) -> TemplateNotFound:
-    names = [str(version) for version in home.versions.seals]
-    names += [f"{label} (= {version})" for label, version in sorted(home.versions.labels.items())]
-    names += [DRAFT] if home.has_draft else []
-    there = f"{home.name} has: {', '.join(names)}." if names else f"Nothing of {home.name} is published."
-    close = difflib.get_close_matches(ref.at or "", home.versions.labels, n=1)
-    hint = f"Did you mean {home.name}@{close[0]}? " if close else ""
-    return TemplateNotFound(f"no {ref}", file=home.path, remedy=hint + there)
-
-
-def _numbers(home: _Home) -> list[int]:
-    """The versions that have a file, sealed or not."""
-    return sorted(int(name[1 : -len(SUFFIX)]) for name in home.files if name != f"{DRAFT}{SUFFIX}")
-
-
-def _is_template_file(name: str) -> bool:
-    stem = name.removesuffix(SUFFIX)
-    return stem != name and (stem == DRAFT or (stem[:1] == "v" and stem[1:].isdecimal() and stem[1] != "0"))
-
-
-def _hex(digest: str) -> str:
-    return digest.rpartition(":")[2]
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as cause:
-        raise TemplateError(f"can't be read: {cause.strerror}", file=path) from None
-
-
-def _text(path: Path) -> str:
-    try:
-        return _bytes(path).decode()
-    except UnicodeDecodeError:
-        raise TemplateError("not UTF-8", file=path, remedy="Bring it back from git.") from None
-
-
-def _write(path: Path, text: str) -> None:
-    """Write a file in one move, so that a crash leaves the old one."""
-    part = path.with_name(f".{path.name}.tmp")
-    part.write_text(text, encoding="utf-8", newline="\n")
-    part.replace(path)
