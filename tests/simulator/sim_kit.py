@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -81,13 +81,13 @@ class Clients:
         self, prompt: str, limit: int, *, model: str = GEMINI, stream: bool = False, **more: Any
     ) -> Any:
         config = gt.GenerateContentConfig(max_output_tokens=limit, **more)
-        models = self.gemini.aio.models
-        call: Any = models.generate_content_stream if stream else models.generate_content
+        models: Any = self.gemini.aio.models
+        call = models.generate_content_stream if stream else models.generate_content
         return await call(model=model, contents=prompt, config=config)
 
 
 @asynccontextmanager
-async def clients_of(sim: Simulator, key: str = "sk-canary-0001") -> AsyncIterator[Clients]:
+async def clients_of(sim: Simulator, key: str = "sk-canary-0001") -> AsyncGenerator[Clients]:
     opened = Clients(sim, key)
     try:
         yield opened

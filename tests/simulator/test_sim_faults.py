@@ -49,7 +49,7 @@ ANTHROPIC_CLASSES: dict[int, type[anthropic.APIStatusError]] = {
     529: anthropic.OverloadedError,
 }
 FORM_OF = {Family.OPENAI: "responses", Family.ANTHROPIC: "messages", Family.GEMINI: "generate"}
-STREAMED: dict[str, dict[str, Any]] = {form: {"stream": True} for form in FORMS}
+STREAMED: dict[str, Any] = {"stream": True}
 
 
 def expected(family: Family, status: int) -> type[Exception]:
@@ -132,7 +132,7 @@ async def test_a_reset_reaches_the_client_as_a_broken_connection(
         OSError,
     )
     with pytest.raises(broken):
-        async for _ in await clients.ask(form, **({"stream": True} if stream else {})):
+        async for _ in await clients.ask(form, **(STREAMED if stream else {})):
             pass
     lines: Any = clients.sim.bill()["lines"]
     assert [(line["billed"], line["delivered"]) for line in lines] == ([(True, False)] if billed else [])
@@ -434,6 +434,8 @@ async def test_the_script_over_http(clients: Clients) -> None:
             assert answer.status == 404
         async with http.get(clients.sim.url + "/_bill") as answer:
             assert await answer.json() == clients.sim.bill()
+        async with http.get(clients.sim.url + "/_bill?lines=0") as answer:
+            assert (await answer.json())["lines"] == []
     await clients.ask("chat")
 
 

@@ -132,8 +132,8 @@ async def test_over_a_limit_each_sdk_raises_its_rate_limit() -> None:
         assert second.value.response.headers["anthropic-ratelimit-requests-remaining"] == "0"
         with pytest.raises(ge.ClientError, match="PerMinute") as third:
             await clients.ask("generate")
-        details: Any = third.value.details
-        assert details["error"]["details"][-1]["retryDelay"].endswith("s")
+        error: Any = third.value
+        assert error.details["error"]["details"][-1]["retryDelay"].endswith("s")
         await clients.ask("chat", model="gpt-6.1-terra")
         await clients.ask("generate", model="gemini-3.8-flash")
         with pytest.raises(ge.ClientError, match="PerDay"):

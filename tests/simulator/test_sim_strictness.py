@@ -157,7 +157,8 @@ async def test_too_many_cache_marks_are_refused() -> None:
 
 async def test_a_key_must_be_there_and_be_the_right_one() -> None:
     """No key and a wrong key are refused as each provider does it; Google answers a wrong key with 400."""
-    keys = dict.fromkeys(("openai", "anthropic", "gemini"), ("sk-good",))
+    allowed: tuple[str, ...] = ("sk-good",)
+    keys: dict[str, tuple[str, ...]] = dict.fromkeys(("openai", "anthropic", "gemini"), allowed)
     async with Simulator(scenario=Scenario(keys=keys)) as sim:
         async with clients_of(sim, "sk-canary-bad") as bad:
             with pytest.raises(openai.AuthenticationError) as first:
@@ -167,7 +168,8 @@ async def test_a_key_must_be_there_and_be_the_right_one() -> None:
                 await bad.ask("messages")
             with pytest.raises(ge.ClientError) as google:
                 await bad.ask("generate")
-            assert google.value.details["error"]["details"][0]["reason"] == "API_KEY_INVALID"
+            error: Any = google.value
+            assert error.details["error"]["details"][0]["reason"] == "API_KEY_INVALID"
         async with clients_of(sim, "sk-good") as good:
             await good.ask("chat")
         assert "sk-canary-bad" not in str(sim.requests(bodies=True))
@@ -217,6 +219,8 @@ async def test_the_journal_keeps_no_key_and_no_prompt(clients: Clients) -> None:
     plain, full = str(clients.sim.requests()), str(clients.sim.requests(bodies=True))
     assert "private" not in plain
     assert "private" in full
+    assert (await post(clients.sim, "messages", b"x" * 100_000))[0] == 400
+    assert len(str(clients.sim.requests(bodies=True)[1]["body"])) == 65_536
     assert clients.sim.requests()[0]["prompt_chars"] == len("a very private prompt")
     async with aiohttp.ClientSession() as http:
         for page in ("/_requests?bodies=1", "/_bill", "/_faults"):

@@ -88,8 +88,9 @@ class Bill:
         """What all billed requests with a known rate come to."""
         return self._total.pico
 
-    def as_json(self) -> dict[str, Json]:
+    def as_json(self, *, lines: bool = True) -> dict[str, Json]:
         """`{"total_pico", "requests", "unpriced", "providers": {name: {..., "models"}}, "lines"}`."""
+        told: list[Json] = [_line_json(line) for line in self.lines] if lines else []
         return {
             **_total_json(self._total),
             "providers": {
@@ -99,7 +100,7 @@ class Bill:
                 }
                 for name, models in self._models.items()
             },
-            "lines": [_line_json(line) for line in self.lines],
+            "lines": told,
         }
 
 

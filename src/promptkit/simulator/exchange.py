@@ -228,9 +228,7 @@ class World:
         gauge = self.limits.gauge(place.provider, model.id, key or "", self.clock())
         if gauge is None:
             return None
-        over = gauge.take(
-            lookup.tokens.input, _reserved(asked, model), self.clock(), self.wall()
-        )
+        over = gauge.take(lookup.tokens.input, _reserved(asked, model), self.clock(), self.wall())
         if over is None:
             return gauge
         raise _Over(limits.fault_of(place.family, over), place.family, model.id, over, gauge)

@@ -82,7 +82,12 @@ def error_reply(  # noqa: PLR0913  an error has that many facts
         {} if retry_after_s is None or family is Family.GEMINI else {"retry-after": f"{retry_after_s:.10g}"}
     )
     if spec.html:
-        return ErrorReply(spec.status, hint, _HTML.format(f"{spec.status} {HTTPStatus(spec.status).phrase}").encode(), "text/html")
+        return ErrorReply(
+            spec.status,
+            hint,
+            _HTML.format(f"{spec.status} {HTTPStatus(spec.status).phrase}").encode(),
+            "text/html",
+        )
     spec = replace(spec, message=message or spec.message, code=code or spec.code, param=param or spec.param)
     body = error_body(spec, family, request_id, retry_after_s)
     return ErrorReply(spec.status, hint, json.dumps(body, ensure_ascii=False).encode())

@@ -11,6 +11,7 @@ from promptkit.types import Json
 
 _KEPT = 200_000
 _BODIES_KEPT = 1_000
+_BODY_BYTES = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ def prompt_digest(prompt: str) -> str:
 
 @dataclass(slots=True)
 class Journal:
-    """The last 200,000 notes, and the bodies of the last 1,000 requests."""
+    """The last 200,000 notes, and the bodies (64 KiB each at most) of the last 1,000 requests."""
 
     notes: deque[Note] = field(default_factory=lambda: deque[Note](maxlen=_KEPT))
     count: int = 0
@@ -55,7 +56,7 @@ class Journal:
     def add(self, note: Note, body: bytes) -> None:
         """Enter a note; the body is kept apart, for whoever asks for bodies."""
         self.notes.append(note)
-        self._bodies.append((note.number, body))
+        self._bodies.append((note.number, body[:_BODY_BYTES]))
 
     def next_number(self) -> int:
         """The number of the next note, from 1."""

@@ -31,7 +31,7 @@ async def own(request: web.BaseRequest, simulator: Simulator) -> web.Response:
     script = simulator.world.script
     match request.method, request.path:
         case "GET", "/_bill":
-            return _json(simulator.bill())
+            return _json(simulator.bill(lines=request.query.get("lines") != "0"))
         case "GET", "/_requests":
             return _json({"requests": simulator.requests(bodies=request.query.get("bodies") == "1")})
         case (("GET" | "POST" | "DELETE"), "/_faults"):

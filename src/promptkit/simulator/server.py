@@ -92,9 +92,9 @@ class Simulator:
             return f"http://{LOOPBACK}:{listener.port}{_BEHIND.get(provider, '/v1')}"
         return f"{self.url}/{provider}/v1"
 
-    def bill(self) -> dict[str, Json]:
-        """The bill, as `GET /_bill` tells it."""
-        return self.world.bill.as_json()
+    def bill(self, *, lines: bool = True) -> dict[str, Json]:
+        """The bill, as `GET /_bill` tells it; without its lines, as `GET /_bill?lines=0` does."""
+        return self.world.bill.as_json(lines=lines)
 
     def requests(self, *, bodies: bool = False) -> list[dict[str, Json]]:
         """The journal, oldest first, as `GET /_requests` tells it."""
