@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from promptkit.errors import TemplateError, TemplateNotFound, UsageError
-from promptkit.library import Library, TemplateEntry, shipped
+from promptkit.library import Library, TemplateEntry
 from promptkit.templates import template_digest
 from promptkit.types import TemplateRef
 
@@ -370,11 +370,3 @@ def test_versions_in_another_encoding(library: Library, folder: Path) -> None:
     (folder / "ugc/script/versions.toml").write_bytes(b"\xff")
     with pytest.raises(TemplateError, match="not UTF-8"):
         library.load("ugc/script")
-
-
-def test_shipped() -> None:
-    """What comes with promptkit is found; what doesn't is a broken installation."""
-    assert (shipped("templates") / "ugc").is_dir()
-    assert shipped("providers").is_dir()
-    with pytest.raises(UsageError, match="lacks its nothing"):
-        shipped("nothing")
