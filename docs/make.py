@@ -15,7 +15,8 @@ import re
 import sys
 from pathlib import Path
 
-from promptkit.library import Library, shipped
+from promptkit.config import shipped
+from promptkit.library import Library
 from promptkit.types import Kind, TemplateSpec, Value, Variable
 
 _PART = re.compile(r"(<!-- variables (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)

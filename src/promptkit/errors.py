@@ -24,7 +24,8 @@ An error carries facts: what is wrong, where (file and line), and what to do nex
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from os import PathLike, fspath
 
@@ -76,6 +77,15 @@ class PromptKitError(Exception):
     def __str__(self) -> str:
         text = f"{self.where}: {self.what}" if self.file else self.what
         return f"{text}\n  {self.remedy}" if self.remedy else text
+
+
+def closest(given: str, known: Iterable[str]) -> str:
+    """A remedy for a wrong word: the closest of the known ones, or all of them."""
+    words = sorted(known)
+    close = difflib.get_close_matches(given, words, n=1)
+    if close:
+        return f"Did you mean {close[0]!r}?"
+    return f"Known here: {', '.join(words)}." if words else "None is known here."
 
 
 class UsageError(PromptKitError):

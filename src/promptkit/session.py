@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from . import config
-from .catalog import closest, parse_target
+from .catalog import parse_target
 from .config import Settings
-from .errors import NoUsableKey, Unpriced, UsageError
+from .errors import NoUsableKey, Unpriced, UsageError, closest
 from .ids import IdMaker
 from .library import Library
 from .routing.budgets import day_begins, day_of
@@ -68,9 +68,7 @@ class Session:
 
     def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
         self.settings = settings
-        self.ids = IdMaker(
-            lambda: clock.time_ns() // 1_000_000, random.Random(secrets.randbits(128)).getrandbits
-        )
+        self.ids = IdMaker(lambda: clock.time_ns() // 1_000_000, _dice.getrandbits)
         self._say = say
         self._said: set[str] = set()
         self._library: Library | None = None

@@ -7,7 +7,6 @@ and only when there is something to complain about.
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any, Final, TypeVar, cast
 
-from .errors import ConfigError, PromptKitError
+from .errors import ConfigError, PromptKitError, closest
 
 _E = TypeVar("_E", bound=Enum)
 _D = TypeVar("_D")
@@ -217,7 +216,7 @@ class Table:
             if member.value == value:
                 return member
         allowed = [str(member.value) for member in kind]
-        raise self.fail(f"{self._name(key)} can't be {value!r}", key, remedy=_one_of(str(value), allowed))
+        raise self.fail(f"{self._name(key)} can't be {value!r}", key, remedy=closest(str(value), allowed))
 
     def table(self, key: str) -> Table:
         """A table; an empty one where the key is absent."""
@@ -249,9 +248,7 @@ class Table:
         """
         for key in self._data:
             if key not in self._read:
-                raise self.fail(
-                    f"unknown key {self._name(key)}", key, remedy=_one_of(key, sorted(self._read))
-                )
+                raise self.fail(f"unknown key {self._name(key)}", key, remedy=closest(key, self._read))
 
     def _name(self, key: str) -> str:
         parts = [str(part) for part in (*self._path, key) if not isinstance(part, int)]
@@ -270,11 +267,3 @@ class Table:
         if key in self._data and least is not None and value < least:
             raise self.fail(f"{self._name(key)} must be at least {least}", key)
         return value
-
-
-def _one_of(given: str, allowed: Sequence[str]) -> str:
-    """A remedy: the closest word, or all of them."""
-    close = difflib.get_close_matches(given, allowed, n=1)
-    if close:
-        return f"Did you mean {close[0]!r}?"
-    return f"Known here: {', '.join(allowed)}." if allowed else "Nothing may stand here."

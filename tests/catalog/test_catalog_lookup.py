@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptkit.catalog import Catalog, closest, parse_target
+from promptkit.catalog import Catalog, parse_target
 from promptkit.errors import UsageError
 from promptkit.types import Model, Provider, Target
 
@@ -65,6 +65,5 @@ def test_an_unknown_target_names_the_closest(target: Target, what: str, remedy: 
 
 
 def test_words() -> None:
-    """The catalog shows its names only; a remedy for nothing says so."""
+    """The catalog shows its names only."""
     assert repr(CATALOG) == "Catalog(openai, ollama, vllm)"
-    assert closest("x", ()) == "None is known here."

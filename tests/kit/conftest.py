@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from promptkit.library import Library, shipped
+from promptkit.config import shipped
+from promptkit.library import Library
 from promptkit.types import Value
 
 SCRIPT_FR = "0-3 s | ACCROCHE | Tu pars courir à jeun ? | À JEUN ? | gros plan lacets"

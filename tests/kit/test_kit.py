@@ -9,7 +9,8 @@ from typing import Final
 
 import pytest
 
-from promptkit.library import Library, shipped
+from promptkit.config import shipped
+from promptkit.library import Library
 from promptkit.templates import Skeleton
 from promptkit.types import Kind, Prompt, Reasoning, Role, Value
 

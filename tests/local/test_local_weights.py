@@ -69,12 +69,6 @@ def test_an_installed_package_serves_without_being_imported(
     assert local.weights_path(index.env, HOME, pin=index.pin) == package / "tiny.gguf"
 
 
-@pytest.mark.parametrize("cache", ["", "relative/cache"])
-def test_the_cache_is_in_the_home_by_default(cache: str, tmp_path: Path) -> None:
-    """XDG_CACHE_HOME counts when it is an absolute path."""
-    assert local.cache_dir({"XDG_CACHE_HOME": cache}, tmp_path) == tmp_path / ".cache" / "promptkit"
-
-
 def test_ten_at_once_bring_it_once(index: Index) -> None:
     """The others wait for the first, and find it."""
     with ProcessPoolExecutor(4, mp_context=get_context("spawn")) as pool:

@@ -189,3 +189,14 @@ def test_the_ended_package_speaks_one_version() -> None:
         pytest.skip("the extra `google-generativeai` is not installed")
     with pytest.raises(ConfigError, match="speaks v1beta only"):
         open_transport(provider, KEY)
+
+
+@pytest.mark.usefixtures("stray")
+async def test_an_address_of_a_projects_choice_gets_nothing_of_the_users(peer: Peer) -> None:
+    """A hostile project may bring a key of its own: the user's organisation and headers stay home."""
+    provider = dataclasses.replace(provider_of("openai", peer.url), trusted=False)
+    transport = open_transport(provider, KEY)
+    await transport.send(REQUEST, 5)
+    await transport.aclose()
+    assert KEY.encode() in peer.requests[0]
+    assert b"stray" not in peer.requests[0]

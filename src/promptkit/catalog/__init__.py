@@ -7,7 +7,7 @@ the wire format. A new provider that speaks a known format is a new file, no cod
 from __future__ import annotations
 
 from .files import FAMILIES, REJECTABLE, read_provider
-from .lookup import Catalog, closest, parse_target
+from .lookup import Catalog, parse_target
 from .trust import VARIABLE_NAME, Place, Trust, host_of, is_loopback, key_refusal, url_problem
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "Catalog",
     "Place",
     "Trust",
-    "closest",
     "host_of",
     "is_loopback",
     "key_refusal",

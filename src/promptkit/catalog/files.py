@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
+from promptkit.errors import closest
 from promptkit.toml import Table
 from promptkit.types import (
     Checked,
@@ -21,7 +22,6 @@ from promptkit.types import (
     Reasoning,
 )
 
-from .lookup import closest
 from .trust import VARIABLE_NAME, url_problem
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from promptkit.errors import UsageError
+from promptkit.errors import UsageError, closest
 from promptkit.types import Model, Provider, Target
 
 
@@ -24,15 +23,6 @@ def parse_target(text: str) -> Target:
             remedy="A target is written provider/model, for example openai/gpt-6-luna.",
         )
     return Target(provider, model)
-
-
-def closest(given: str, known: Iterable[str]) -> str:
-    """A remedy: the closest of the known words, or all of them."""
-    words = sorted(known)
-    close = difflib.get_close_matches(given, words, n=1)
-    if close:
-        return f"Did you mean {close[0]!r}?"
-    return f"Known here: {', '.join(words)}." if words else "None is known here."
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -11,8 +11,8 @@ from typing import Final
 from zoneinfo import ZoneInfo, available_timezones
 
 from promptkit import toml
-from promptkit.catalog import VARIABLE_NAME, Place, closest
-from promptkit.errors import ConfigError
+from promptkit.catalog import VARIABLE_NAME, Place
+from promptkit.errors import ConfigError, closest
 from promptkit.routing.budgets import pico_of_usd
 
 from .env_file import read_env_file

