@@ -124,8 +124,10 @@ def card_of(provider: str, model: str, on: date) -> Card | None:
     return later or _CARDS.get((provider, model))
 
 
-def price(card: Card, tokens: Tokens, tier: str | None = None) -> int:
-    """What `tokens` cost in pico-USD; a tier that the card doesn't sell costs the standard rate."""
+def price(card: Card, tokens: Tokens, tier: str | None = None) -> int | None:
+    """What `tokens` cost in pico-USD; None where the card names its tiers and not this one."""
+    if tier is not None and card.tiers is not None and tier not in card.tiers:
+        return None
     rates = card.long if card.long is not None and tokens.input > card.above else card.rates
     reads = tokens.cache_read * rates.read
     rest = (
