@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
@@ -174,8 +174,8 @@ class AsyncJob:
         self._job = job
 
     async def __aiter__(self) -> AsyncIterator[RowResult]:
-        async with self._job as job:
-            async for result in job.results():
+        async with self._job as job, aclosing(job.results()) as results:
+            async for result in results:
                 yield result
         if self._job.stop is not None:
             raise self._job.stop

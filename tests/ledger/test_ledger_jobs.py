@@ -13,6 +13,7 @@ from ledger_making import SOURCE, attempt_end, attempt_start, call_end, call_sta
 from promptkit.errors import InputError, LockHeld
 from promptkit.ledger import (
     Ingested,
+    InputRead,
     JobRecord,
     JobState,
     Ledger,
@@ -28,7 +29,7 @@ from promptkit.types import Finish, Status
 
 async def make(ledger: Ledger, count: int = 3) -> JobRecord:
     job = await ledger.create_or_get_job(job_start())
-    await ledger.ingest_rows(job.id, map(row_start, range(count)), sha256="d" * 64)
+    await ledger.ingest_rows(job.id, map(row_start, range(count)), lambda: InputRead(sha256="d" * 64))
     return job
 
 
@@ -140,7 +141,9 @@ async def test_an_edited_input_goes_on_rightly(ledger: Ledger) -> None:
         replace(row_start(0, "another brand"), position=1),
         replace(row_start(7), position=2),
     ]
-    assert await ledger.ingest_rows(job.id, edited, columns=["sku"], sha256="e" * 64) == Ingested(1, 1, 1)
+    assert await ledger.ingest_rows(job.id, edited, lambda: InputRead(("sku",), "e" * 64)) == Ingested(
+        1, 1, 1
+    )
     assert [(row.key, row.generation) for row in ledger.pending_rows(job.id)] == [("sku-0", 1), ("sku-7", 0)]
     assert [(row.row.key, row.text) for row in ledger.rows_in_order(job.id)] == [
         ("sku-2", "text of sku-2"),

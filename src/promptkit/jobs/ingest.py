@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
 from promptkit.batch import Binding, Namer, Record, garbled_columns
 from promptkit.errors import InputError, VariableError
-from promptkit.ledger import RowStart
+from promptkit.ledger import InputRead, RowStart
 from promptkit.session import Session
 from promptkit.templates import Skeleton
 
@@ -43,10 +43,9 @@ class Reader:
         self._garbled = 0
         self._invalid = 0
 
-    @property
-    def columns(self) -> Sequence[str] | None:
-        """The columns met so far, in order."""
-        return tuple(self._met)
+    def read(self) -> InputRead:
+        """What was read: all columns in the order they were met, and the digest. For when `rows` has ended."""
+        return InputRead(tuple(self._met), self._reading.sha256)
 
     def rows(self) -> Iterator[RowStart]:
         """The rows as the ledger takes them.

@@ -7,7 +7,8 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -145,7 +146,7 @@ class Job:
         if self._lock is not None:
             self._lock.release()
 
-    async def results(self, *, stored: bool = True) -> AsyncIterator[RowResult]:
+    async def results(self, *, stored: bool = True) -> AsyncGenerator[RowResult]:
         """Run the job; yields a result a row, new ones as they finish.
 
         What stops it early is no exception here: see `stop`.
@@ -165,8 +166,9 @@ class Job:
             self._runner = Runner(self._session, ledger, self.pinned, self._options)
             if self._halted:
                 self._runner.halt()
-            async for result in self._runner.results():
-                yield result
+            async with aclosing(self._runner.results()) as results:
+                async for result in results:
+                    yield result
             self.stop = self._runner.stop
         if not ledger.pending_rows(self.record.id, limit=1):
             await ledger.set_job_state(self.record.id, JobState.DONE)
@@ -244,7 +246,7 @@ class Job:
             return
         self.reading = self._source.read()
         reader = Reader(self._session, self.pinned.skeleton, self._source.name, self.reading, self._options)
-        await ledger.ingest_rows(job.id, reader.rows(), columns=reader.columns, sha256=self.reading.sha256)
+        await ledger.ingest_rows(job.id, reader.rows(), reader.read)
         reader.tell()
         record = ledger.job(job.name)
         if record is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from typing import TYPE_CHECKING, Final
 
 from promptkit.calls import failure_of
@@ -47,7 +47,7 @@ class Runner:
         """Take no new rows."""
         self._halted = True
 
-    async def results(self) -> AsyncIterator[RowResult]:
+    async def results(self) -> AsyncGenerator[RowResult]:
         """Run; yields each row's result as it finishes. A slow reader slows the rows down.
 
         Raises:

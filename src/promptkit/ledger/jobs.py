@@ -15,7 +15,7 @@ from . import statements as sql
 from . import tables as t
 from .encoding import TagIds, maybe_json, read_json, read_object, storable, to_json
 from .interning import store_tagsets
-from .records import Ingested, JobRecord, JobStart, JobState, RowEnd, RowStart, RowState
+from .records import Ingested, InputRead, JobRecord, JobStart, JobState, RowEnd, RowStart, RowState
 
 CHUNK: Final = 500
 """Rows a transaction: enough to be quick, few enough that calls of a running job get in between."""
@@ -122,13 +122,11 @@ def begin_ingest(connection: Connection, job_id: int) -> int:
     return int(connection.execute(select(number).where(t.JOBS.c.id == job_id)).scalar_one())
 
 
-def end_ingest(
-    connection: Connection, job_id: int, now_us: int, header: Sequence[str] | None, sha256: str | None
-) -> None:
+def end_ingest(connection: Connection, job_id: int, now_us: int, read: InputRead) -> None:
     """Say that the input was read to its end."""
-    values: dict[str, object] = {"ingested_us": now_us, "input_sha256": sha256}
-    if header is not None:
-        values["columns"] = to_json(tuple(header))
+    values: dict[str, object] = {"ingested_us": now_us, "input_sha256": read.sha256}
+    if read.columns is not None:
+        values["columns"] = to_json(read.columns)
     connection.execute(update(t.JOBS).where(t.JOBS.c.id == job_id).values(values))
 
 

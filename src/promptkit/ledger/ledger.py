@@ -33,6 +33,7 @@ from .records import (
     CallEnd,
     CallStart,
     Ingested,
+    InputRead,
     JobRecord,
     JobStart,
     JobState,
@@ -208,14 +209,17 @@ class Ledger(Queries):
         self,
         job_id: int,
         rows: Iterable[RowStart],
-        *,
-        columns: Sequence[str] | None = None,
-        sha256: str | None = None,
+        read: Callable[[], InputRead] = InputRead,
     ) -> Ingested:
         """Take in a reading of the job's input, in chunks; the rows needn't fit in memory.
 
         Rows that it no longer holds are neither pending nor written out. Until the end is
         reached the job's `ingested_us` is None, and the input is to be read again.
+
+        Args:
+            job_id: the job.
+            rows: its input.
+            read: asked when `rows` has ended: only then are columns and digest known.
 
         Raises:
             InputError: two rows have the same key and ordinal.
@@ -227,7 +231,7 @@ class Ledger(Queries):
             assert isinstance(part, Ingested)  # noqa: S101 - what the task gives
             total = total + part
         now_us = self._state.now_us()
-        await self._do(partial(jobs.end_ingest, job_id=job_id, now_us=now_us, header=columns, sha256=sha256))
+        await self._do(partial(jobs.end_ingest, job_id=job_id, now_us=now_us, read=read()))
         return total
 
     async def set_job_state(self, job_id: int, state: JobState, note: str | None = None) -> None:

@@ -245,6 +245,14 @@ class RowStart:
 
 
 @dataclass(frozen=True, slots=True)
+class InputRead:
+    """An input that was read to its end: the columns that were met, and its digest where it has one."""
+
+    columns: tuple[str, ...] | None = None
+    sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Ingested:
     """What a reading of the input brought: new rows, rows known, changed content, invalid ones."""
 
