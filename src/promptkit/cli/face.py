@@ -1,7 +1,8 @@
 """What every command has: the same options, and one way to print.
 
 Data goes to stdout, everything else to stderr. A command is a function whose first parameter is
-its `Face`; `Commands.add` gives it the common options.
+its `Face`; `as_command` gives it the common options. The `Examples:` of its docstring stand at
+the end of its help as they are written.
 """
 
 from __future__ import annotations
@@ -10,37 +11,37 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_type_hints
 
 import typer
+from typer.main import get_command
 
-from promptkit.errors import ExitCode
+from . import scrub
 
 if TYPE_CHECKING:
     from promptkit.config import Settings
-
-Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config", metavar="FILE", help="The promptkit.toml to use instead of the one that is found."
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but data and errors.")]
-Verbose = Annotated[bool, typer.Option("--verbose", help="Say more; a bug comes with its traceback.")]
-NoColor = Annotated[bool, typer.Option("--no-color", help="No colours (NO_COLOR does the same).")]
+    from promptkit.ledger import Ledger
+    from promptkit.session import Session
 
 _COMMON: Final[Mapping[str, Any]] = {
-    "config": Config,
-    "as_json": Json,
-    "quiet": Quiet,
-    "verbose": Verbose,
-    "no_color": NoColor,
+    "config": Annotated[
+        Path | None,
+        typer.Option(
+            "--config", metavar="FILE", help="The promptkit.toml to use instead of the one that is found."
+        ),
+    ],
+    "as_json": Annotated[bool, typer.Option("--json", help="Print JSON for programs.")],
+    "quiet": Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but data and errors.")],
+    "verbose": Annotated[bool, typer.Option("--verbose", help="Say more; a bug comes with its traceback.")],
+    "no_color": Annotated[bool, typer.Option("--no-color", help="No colours (NO_COLOR does the same).")],
 }
+_QUIET_ALONE: Final = Annotated[bool, typer.Option("--quiet", help="Print nothing but data and errors.")]
+_EXAMPLES: Final = "\n\nExamples:\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,39 @@ class Face:
     no_color: bool = False
 
     def settings(self) -> Settings:
-        """The configuration, read now."""
+        """The configuration, read now; its keys are scrubbed from all that is said from here on."""
         from promptkit.session import load_settings
 
-        return load_settings(self.config)
+        settings = load_settings(self.config)
+        scrub.remember(settings.keys.secrets())
+        return settings
+
+    def session(self, settings: Settings | None = None) -> Session:
+        """One process at work, with nothing open yet."""
+        from promptkit.session import Session
+
+        return Session(settings or self.settings(), self.say)
+
+    @contextmanager
+    def ledger(self, settings: Settings) -> Generator[Ledger, None, None]:
+        """The ledger as it is on disk, to be read; a missing one is not made.
+
+        Raises:
+            LedgerError: it can't be used, or there is none yet.
+        """
+        from promptkit.errors import LedgerError
+
+        path = settings.database_path
+        if not path.exists():
+            raise LedgerError(
+                "there is no ledger yet: no call was made",
+                file=path,
+                remedy="promptkit demo makes the first ones, with no key.",
+            )
+        from promptkit.ledger import Ledger
+
+        with Ledger.open(path) as ledger:
+            yield ledger
 
     def print(self, text: str) -> None:
         """Data, on stdout."""
@@ -70,12 +100,12 @@ class Face:
     def say(self, text: str) -> None:
         """A notice, on stderr; not with --quiet."""
         if not self.quiet:
-            print(f"promptkit: {text}", file=sys.stderr)
+            print(scrub.clean(f"promptkit: {text}"), file=sys.stderr)
 
     def table(
         self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None
     ) -> None:
-        """A table for people, on stdout."""
+        """A table for people, on stdout; a column whose name begins with `>` is set to the right."""
         from .table import print_table
 
         print_table(columns, rows, title=title, color=self.color)
@@ -83,55 +113,56 @@ class Face:
     @property
     def color(self) -> bool:
         """Whether stdout is a terminal that may show colours."""
-        return sys.stdout.isatty() and not self.no_color and "NO_COLOR" not in os.environ
+        return sys.stdout.isatty() and self.may_color
+
+    @property
+    def may_color(self) -> bool:
+        """Whether colours are wanted where a terminal can show them."""
+        return not self.no_color and "NO_COLOR" not in os.environ
 
 
-class Commands:
-    """A group of commands."""
-
-    def __init__(self, name: str | None = None, help_: str | None = None) -> None:
-        self.typer = typer.Typer(
-            name=name,
-            help=help_,
-            no_args_is_help=True,
-            rich_markup_mode=None,
-            pretty_exceptions_enable=False,
-            add_completion=name is None,
-            context_settings={"help_option_names": ["-h", "--help"]},
-        )
-
-    def group(self, commands: Commands) -> None:
-        """Put a group of commands below this one."""
-        self.typer.add_typer(commands.typer)
-
-    def add(self, name: str) -> Callable[[Callable[..., int | None]], Callable[..., int | None]]:
-        """Register a command. Its function takes a `Face` and its own options, and returns an exit code or None."""
-
-        def register(function: Callable[..., int | None]) -> Callable[..., int | None]:
-            self.typer.command(name)(_with_common_options(function))
-            return function
-
-        return register
+def as_command(name: str, function: Callable[..., int | None]) -> Any:
+    """A function as a command: its `Face` comes from the common options; it returns an exit code or None."""
+    text, _, examples = inspect.cleandoc(function.__doc__ or "").partition(_EXAMPLES)
+    lines = inspect.cleandoc(examples).splitlines()
+    one = typer.Typer(
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
+    # \b keeps a paragraph as it is written.
+    one.command(name, help=text, epilog="\n".join(["\b", "Examples:", *(f"  {line}" for line in lines)]))(
+        _with_common_options(function)
+    )
+    return get_command(one)
 
 
-def _with_common_options(function: Callable[..., int | None]) -> Callable[..., None]:
+def _with_common_options(function: Callable[..., int | None]) -> Callable[..., int]:
     """The function as typer sees it: the face replaced by the common options."""
     hints = get_type_hints(function, include_extras=True)
     own = [parameter for name, parameter in inspect.signature(function).parameters.items() if name != "face"]
+    common = dict(_COMMON)
+    if any("-q" in _flags(hints[one.name]) for one in own):
+        common["quiet"] = _QUIET_ALONE
 
     @wraps(function)
-    def command(**options: Any) -> None:
-        face = Face(**{name: options.pop(name) for name in _COMMON})
-        code = function(face, **options)
-        raise typer.Exit(code or ExitCode.OK)
+    def command(**options: Any) -> int:
+        face = Face(**{name: options.pop(name) for name in common})
+        return function(face, **options) or 0
 
-    common = [
+    parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[one.name]) for one in own]
+    parameters += [
         inspect.Parameter(
             name, inspect.Parameter.KEYWORD_ONLY, annotation=kind, default=None if name == "config" else False
         )
-        for name, kind in _COMMON.items()
+        for name, kind in common.items()
     ]
-    parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints[one.name]) for one in own]
-    command.__signature__ = inspect.Signature([*parameters, *common])  # pyright: ignore[reportAttributeAccessIssue] - what typer reads
-    command.__annotations__ = {one.name: one.annotation for one in (*parameters, *common)}
+    command.__signature__ = inspect.Signature(parameters)  # pyright: ignore[reportAttributeAccessIssue] - what typer reads
+    command.__annotations__ = {one.name: one.annotation for one in parameters}
     return command
+
+
+def _flags(annotation: Any) -> tuple[str, ...]:
+    """The flags that an option's annotation names."""
+    return next((one.param_decls or () for one in get_args(annotation) if hasattr(one, "param_decls")), ())

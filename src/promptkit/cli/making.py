@@ -8,14 +8,8 @@ from promptkit.ids import show_id
 from promptkit.types import Prompt, Reply, Status
 
 from . import options
-from .face import Commands, Face
+from .face import Face
 from .money import dollars
-
-
-def register(app: Commands) -> None:
-    """Add the commands of this module."""
-    app.add("run")(run)
-    app.add("render")(render)
 
 
 def run(
@@ -30,7 +24,12 @@ def run(
 ) -> int:
     """Make one text now.
 
-    Example: promptkit run ugc/hooks -v brand=Barly -v product="protein bar" -v audience="runners" -v topic="the 4 pm slump"
+    The text goes to stdout; what it took, to stderr.
+
+    Examples:
+        promptkit run ugc/hooks -v brand=Barly -v product="protein bar" -v audience=runners
+        promptkit run ugc/script@2 --vars barly.json --route longform --tag client=barly
+        promptkit run demo/hook --vars barly.json --target local/smollm2-135m --json
     """
     from promptkit import PromptKit
 
@@ -53,9 +52,13 @@ def run(
 
 
 def render(face: Face, ref: options.Ref, var: options.Vars = None, vars_: options.VarsFile = None) -> None:
-    """Show what exactly would be sent. No network, no database.
+    """Show what exactly would be sent.
 
-    Example: promptkit render ugc/hooks -v brand=Barly -v product="protein bar" -v audience="runners" -v topic="the 4 pm slump"
+    It uses no network and no database.
+
+    Examples:
+        promptkit render ugc/hooks -v brand=Barly -v product="protein bar" -v audience=runners
+        promptkit render ugc/retake@draft --vars barly.toml -v note=@note.txt --json
     """
     from promptkit.session import Session
 

@@ -6,13 +6,23 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
 
 from promptkit import toml
+from promptkit.batch import Format
 from promptkit.errors import UsageError
+
+
+class Resend(StrEnum):
+    """What to do with a request that was sent and never answered."""
+
+    SEND = "send"
+    FAIL = "fail"
+
 
 Ref = Annotated[
     str,
@@ -49,6 +59,67 @@ Tags = Annotated[
 ]
 Budget = Annotated[str | None, typer.Option("--budget", metavar="USD", help="Hard cap of this call or job.")]
 
+Rows = Annotated[
+    str, typer.Argument(metavar="ROWS", help="The table: CSV, TSV, JSONL or JSON; - reads standard input.")
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--out",
+        metavar="FILE",
+        help="The output, whole and in the input's order. Else stdout, as they finish.",
+    ),
+]
+OutFormat = Annotated[
+    Format | None,
+    typer.Option(
+        "--format",
+        metavar="csv|tsv|jsonl|json",
+        help="The output's format. Else by FILE's name, else the input's.",
+    ),
+]
+JobName = Annotated[
+    str | None,
+    typer.Option(
+        "--job", metavar="NAME", help="The job's name; {date} expands. Else derived from REF, ROWS and FILE."
+    ),
+]
+Key = Annotated[
+    str | None, typer.Option("--key", metavar="COLUMN", help="What identifies a row. Else its content does.")
+]
+Concurrency = Annotated[
+    int, typer.Option("--concurrency", metavar="N", min=1, max=1000, help="Rows under way at once.")
+]
+Limit = Annotated[
+    int | None, typer.Option("--limit", metavar="N", min=0, help="Send at most N rows this time.")
+]
+RetryFailed = Annotated[
+    bool, typer.Option("--retry-failed", help="Do rows again that failed, were refused or are degraded.")
+]
+OnUnknown = Annotated[
+    Resend,
+    typer.Option(
+        "--on-unknown",
+        metavar="send|fail",
+        help="A request that was sent and never answered: send it again, or fail its row.",
+    ),
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse columns that the skeleton doesn't use, and invalid rows.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Read, check and price the rows; send nothing.")]
+Map = Annotated[
+    list[str] | None,
+    typer.Option("--map", metavar="VAR=COLUMN", help="The column that fills a variable. Repeatable."),
+]
+RowTags = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--tag", metavar="K=V", help="What it belongs to; K=@COLUMN takes a row's own value. Repeatable."
+    ),
+]
+
 
 def read_variables(pairs: Sequence[str] | None, file: Path | None) -> dict[str, object]:
     """The variables of `-v` and `--vars`.
@@ -69,13 +140,38 @@ def read_tags(pairs: Sequence[str] | None) -> dict[str, str]:
     Raises:
         UsageError: a pair has no `=`.
     """
-    tags: dict[str, str] = {}
+    return _read_pairs(pairs, "--tag", "K=V", "--tag client=barly")
+
+
+def read_mapping(pairs: Sequence[str] | None) -> dict[str, str]:
+    """Variable to column, of `--map`.
+
+    Raises:
+        UsageError: a pair has no `=`.
+    """
+    return _read_pairs(pairs, "--map", "VAR=COLUMN", "--map product=Article")
+
+
+def _read_pairs(pairs: Sequence[str] | None, option: str, form: str, example: str) -> dict[str, str]:
+    found: dict[str, str] = {}
     for pair in pairs or ():
         name, equals, value = pair.partition("=")
         if not (name and equals):
-            raise UsageError(f"--tag {pair!r} is no K=V", remedy="For example --tag client=barly")
-        tags[name] = value
-    return tags
+            raise UsageError(f"{option} {pair!r} is no {form}", remedy=f"For example {example}")
+        found[name] = value
+    return found
+
+
+def read_cap(text: str | None) -> int | None:
+    """The amount of `--budget`, in pico-USD.
+
+    Raises:
+        UsageError: no amount, or one that can't be a cap.
+    """
+    from promptkit.client import cap_of
+
+    amount = read_budget(text)
+    return None if amount is None else cap_of(amount)
 
 
 def read_budget(text: str | None) -> Decimal | None:

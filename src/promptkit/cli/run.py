@@ -6,31 +6,33 @@ import os
 import signal
 import sys
 import traceback
-from typing import Final, NoReturn
+from collections.abc import Sequence
+from typing import Final, NoReturn, TextIO
 
-import typer
-
-from promptkit.errors import AllTargetsFailed, BudgetStop, ExitCode, PromptKitError, exit_code
+from . import scrub
 
 _ISSUES: Final = "the project's issue tracker"
 
 
 def run() -> NoReturn:
-    """Run the command line and exit."""
-    from .app import app
-
+    """Run the command line of this process and exit."""
     signal.signal(signal.SIGTERM, _terminated)
+    _forgive(sys.stdout)
+    sys.exit(_flushed(execute(sys.argv[1:])))
+
+
+def execute(arguments: Sequence[str]) -> int:
+    """Run one command line; returns its exit code and raises nothing."""
     try:
-        code = app(standalone_mode=False)
-    except typer.Exit as exit_:
-        code = exit_.exit_code
-    except Exception as error:  # noqa: BLE001 - the last place that can tell the user
-        code = _tell(error)
+        from .app import app
+
+        return int(app(list(arguments), prog_name="promptkit", standalone_mode=False) or 0)
     except KeyboardInterrupt:
-        code = ExitCode.SIGINT
+        return 128 + signal.SIGINT
     except Terminated:
-        code = ExitCode.SIGTERM
-    sys.exit(_flushed(int(code or 0)))
+        return 128 + signal.SIGTERM
+    except Exception as error:  # noqa: BLE001 - the last place that can tell the user
+        return _tell(error, verbose="--verbose" in arguments)
 
 
 class Terminated(BaseException):
@@ -41,33 +43,77 @@ def _terminated(_number: int, _frame: object) -> None:
     raise Terminated
 
 
-def _tell(error: Exception) -> int:
+def _tell(error: Exception, *, verbose: bool) -> int:
     """Say what is wrong, on stderr; the exit code."""
     if isinstance(error, BrokenPipeError):
-        return ExitCode.OK
-    if isinstance(error, PromptKitError) and exit_code(error) is not ExitCode.BUG:
-        _print(f"promptkit: {error}")
-        if isinstance(error, AllTargetsFailed | BudgetStop):
-            for attempt in error.attempts:
-                _print(f"  {attempt.target}: {attempt.fault}: {attempt.detail}")
-        return exit_code(error)
-    show = getattr(error, "show", None)  # click's own usage errors know how to print themselves
-    if callable(show):
-        show()
-        return int(getattr(error, "exit_code", ExitCode.USAGE))
-    return _tell_bug(error)
+        return 0
+    if isinstance(error, OSError) and _is_stdout(error):
+        return _tell_unwritten(error)
+    usage = getattr(error, "format_message", None)  # click's own usage errors
+    if callable(usage):
+        return _tell_usage(error, str(usage()))
+    return tell(error, verbose=verbose)
 
 
-def _tell_bug(error: Exception) -> int:
+def tell(error: Exception, *, verbose: bool = False) -> int:
+    """Say what is wrong, where, and what to do next; returns the exit code."""
+    from promptkit.errors import AllTargetsFailed, BudgetStop, ExitCode, PromptKitError, exit_code
+
+    code = exit_code(error)
+    if code is ExitCode.BUG or not isinstance(error, PromptKitError):
+        return _tell_bug(error, verbose=verbose)
+    _print(f"promptkit: {error}")
+    if isinstance(error, AllTargetsFailed | BudgetStop):
+        for attempt in error.attempts:
+            _print(f"  {attempt.target}: {attempt.fault or attempt.state}: {attempt.detail}")
+    return code
+
+
+def _tell_usage(error: Exception, message: str) -> int:
+    context = getattr(error, "ctx", None)
+    _print(f"promptkit: {message[:1].lower()}{message[1:]}")
+    if context is not None:
+        _print(f"  {context.command_path} --help tells what it takes.")
+    return int(getattr(error, "exit_code", 2))
+
+
+def _tell_unwritten(error: OSError) -> int:
+    from promptkit.errors import ExitCode
+
+    _print(f"promptkit: the output can't be written: {error.strerror}")
+    return ExitCode.STORAGE
+
+
+def _tell_bug(error: Exception, *, verbose: bool) -> int:
+    from promptkit.errors import ExitCode
+
     _print(f"promptkit: a bug: {type(error).__name__}: {error}")
-    _print(f"  Please report it to {_ISSUES}; --verbose adds the traceback.")
-    if "--verbose" in sys.argv:
-        traceback.print_exception(error)
+    _print(f"  Please report it to {_ISSUES}" + ("." if verbose else "; --verbose adds the traceback."))
+    if verbose:
+        _print("".join(traceback.format_exception(error)).rstrip())
     return ExitCode.BUG
 
 
 def _print(text: str) -> None:
-    print(text, file=sys.stderr)
+    print(scrub.clean(text), file=sys.stderr)
+
+
+def _forgive(stream: TextIO) -> None:
+    """Half a character (an emoji cut by the output limit) must not lose a text that is paid."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if callable(reconfigure):
+        reconfigure(errors="replace")
+
+
+def _is_stdout(error: OSError) -> bool:
+    """Whether an error is stdout's: it names no file, and stdout can't be flushed either."""
+    if error.filename is not None:
+        return False
+    try:
+        sys.stdout.flush()
+    except OSError:
+        return True
+    return False
 
 
 def _flushed(code: int) -> int:
@@ -75,10 +121,13 @@ def _flushed(code: int) -> int:
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        # The reader has gone, as `head` does; keep the interpreter from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _void(sys.stdout)  # the reader has gone, as `head` does
     except OSError as error:
-        _print(f"promptkit: the output can't be written: {error.strerror}")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.STORAGE
+        _void(sys.stdout)
+        return code or _tell_unwritten(error)
     return code
+
+
+def _void(stream: TextIO) -> None:
+    """Let what is left go nowhere, or the interpreter complains about it at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

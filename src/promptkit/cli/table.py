@@ -4,25 +4,49 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-_PIPE_WIDTH = 200
+_UNCUT: Final = 10_000
+_WORDS: Final = {
+    "ok": "green",
+    "yes": "green",
+    "truncated": "yellow",
+    "degraded": "yellow",
+    "warn": "yellow",
+    "unknown": "yellow",
+    "open": "yellow",
+    "refused": "red",
+    "failed": "red",
+    "fail": "red",
+}
+"""Cells that carry a verdict, and the colour that says it at a glance."""
 
 
 def print_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None, color: bool
 ) -> None:
-    """Print rows of texts. Off a terminal nothing is cut to fit."""
-    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", pad_edge=False)
+    """Print rows of texts. On a terminal long cells are folded; off one nothing is."""
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        header_style="bold",
+        pad_edge=False,
+        border_style="dim",
+    )
     for column in columns:
-        numeric = column.startswith(">")
-        table.add_column(column.removeprefix(">"), justify="right" if numeric else "left", overflow="fold")
+        right = column.startswith(">")
+        table.add_column(
+            column.removeprefix(">"), justify="right" if right else "left", overflow="fold", no_wrap=right
+        )
     for row in rows:
         # Text, not markup: a reply that says [bold] is shown as it is.
-        table.add_row(*(Text(cell) for cell in row))
-    width = None if sys.stdout.isatty() else _PIPE_WIDTH
+        table.add_row(*(Text(cell, style=_WORDS.get(cell, "")) for cell in row))
+    width = None if sys.stdout.isatty() else _UNCUT
     Console(file=sys.stdout, width=width, no_color=not color, highlight=False).print(table)

@@ -1,0 +1,73 @@
+"""The batch command: parse, run the job, print."""
+
+from __future__ import annotations
+
+import asyncio
+
+from . import options
+from .face import Face
+
+
+def batch(
+    face: Face,
+    ref: options.Ref,
+    rows: options.Rows,
+    out: options.Out = None,
+    format_: options.OutFormat = None,
+    job: options.JobName = None,
+    key: options.Key = None,
+    concurrency: options.Concurrency = 16,
+    limit: options.Limit = None,
+    retry_failed: options.RetryFailed = False,
+    on_unknown: options.OnUnknown = options.Resend.SEND,
+    strict: options.Strict = False,
+    dry_run: options.DryRun = False,
+    map_: options.Map = None,
+    var: options.Vars = None,
+    vars_: options.VarsFile = None,
+    tag: options.RowTags = None,
+    route: options.RouteName = None,
+    target: options.Targets = None,
+    budget: options.Budget = None,
+) -> int:
+    """Make a text for every row of a table, as a job that can stop and go on.
+
+    Columns fill the variables of their names; other columns pass through to the output. All rows
+    are read and checked before the first one is sent. Run the same command again after a stop, a
+    crash or an outage: rows that are paid are not sent again. Ctrl-C lets the calls in flight
+    finish; a second one stops at once.
+
+    Examples:
+        promptkit batch ugc/hooks rows.csv -o hooks.csv
+        promptkit batch ugc/script products.jsonl -o scripts.jsonl --key sku --tag client=@client --budget 5
+        promptkit batch ugc/hooks rows.csv --map product=Article -v audience=runners --dry-run
+        promptkit batch ugc/hooks - --job "night-{date}" --config /srv/studio/promptkit.toml < rows.csv
+    """
+    from promptkit.jobs import Job, JobOptions
+
+    from .conduct import Order, conduct
+
+    session = face.session()
+    chosen = session.route(route, target)
+    made = JobOptions(
+        name=job,
+        key_column=key,
+        mapping=options.read_mapping(map_),
+        constants=options.read_variables(var, vars_),
+        tags=options.read_tags(tag),
+        strict=strict,
+        out=out,
+        cap_pico=options.read_cap(budget),
+        concurrency=concurrency,
+        limit=limit,
+        retry_failed=retry_failed,
+        resend_unknown=on_unknown is options.Resend.SEND,
+    )
+    if dry_run:
+        from .dry_run import check_rows
+
+        return check_rows(face, session, ref, rows, chosen, made)
+    session.plan(chosen)  # without a key nothing is pinned
+    return asyncio.run(
+        conduct(face, session, Job(session, ref, rows, chosen, made), Order(rows, out, format_, limit))
+    )

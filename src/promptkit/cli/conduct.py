@@ -1,0 +1,210 @@
+"""A job on the command line: signals, progress, rows out, and the word at its end."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Generator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+from promptkit.batch import Format, usd_text
+from promptkit.errors import ExitCode, PromptKitError, StorageError, exit_code, worst
+from promptkit.jobs import Job, JobReport
+from promptkit.ledger import RowState
+from promptkit.session import Session
+from promptkit.types import Json
+
+from .face import Face
+from .money import spent
+from .pace import Pace
+from .progress import following
+from .run import tell
+from .sink import OutFile, Stdout, check_out, manner_of
+from .times import lasting
+
+_STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a user wants done with a job's rows."""
+
+    rows: str
+    out: Path | None
+    format: Format | None
+    limit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a run of a job ended."""
+
+    report: JobReport
+    code: int
+    stop: PromptKitError | None
+    took_s: float
+    idle: bool
+    """There was nothing to do: the job had finished before."""
+
+
+class Halting:
+    """SIGINT and SIGTERM: the first lets what is in flight finish, the second stops at once."""
+
+    def __init__(self, job: Job, face: Face) -> None:
+        self._job = job
+        self._face = face
+        self._task = asyncio.current_task()
+        self.by: signal.Signals | None = None
+
+    def __call__(self, number: signal.Signals) -> None:
+        """A signal came."""
+        if self.by is None:
+            self.by = number
+            self._job.halt()
+            self._face.say("stopping: waiting for the calls in flight; once more stops at once")
+        elif self._task is not None:
+            self._task.cancel()
+
+    @property
+    def code(self) -> int:
+        """The exit code that says which signal it was; 0 for none."""
+        return 0 if self.by is None else 128 + self.by
+
+    @contextmanager
+    def listening(self) -> Generator[None, None, None]:
+        """Take the signals while the block runs."""
+        loop = asyncio.get_running_loop()
+        for number in _STOPPING:
+            loop.add_signal_handler(number, self, number)
+        try:
+            yield
+        finally:
+            for number in _STOPPING:
+                loop.remove_signal_handler(number)
+
+
+async def conduct(face: Face, session: Session, job: Job, order: Order) -> int:
+    """Run a job to its end, or to where it is stopped; returns the exit code.
+
+    Raises:
+        PromptKitError: it can't begin: template, rows, keys, lock, ledger.
+    """
+    if order.out is not None:
+        check_out(order.out, order.rows)
+    halting = Halting(job, face)
+    try:
+        with halting.listening():
+            async with job:
+                outcome = await _run(face, session, job, order, halting)
+        _conclude(face, job, order, outcome)
+    except asyncio.CancelledError:
+        if halting.by is None:
+            raise
+        face.say("stopped; calls in flight are recorded as unknown. The same command goes on")
+        return halting.code
+    finally:
+        await session.aclose()
+    return outcome.code
+
+
+async def _run(face: Face, session: Session, job: Job, order: Order, halting: Halting) -> Outcome:
+    ledger = await session.ledger()
+    before = await job.report()
+    manner = manner_of(job, order.rows)
+    stdout = Stdout(job, manner, order.format) if order.out is None else None
+    began = monotonic()
+    await _follow(face, job, before, order, stdout)
+    after = await job.report()
+    codes = [exit_code(job.stop)] if job.stop is not None else []
+    if after.failed and before.pending:
+        codes.append(ExitCode.SOME_FAILED)
+    try:
+        if stdout is not None:
+            stdout.end()
+        elif order.out is not None:
+            face.say(OutFile(job, manner, order.format, order.out).write(ledger, after))
+    except StorageError as cause:
+        codes.append(ExitCode(tell(cause)))
+    return Outcome(
+        after, halting.code or worst(codes), job.stop, monotonic() - began, idle=not before.pending
+    )
+
+
+async def _follow(face: Face, job: Job, before: JobReport, order: Order, stdout: Stdout | None) -> None:
+    """Run the rows, each shown and printed as it finishes; stored ones come first, and only on stdout."""
+    stored = before.total - before.pending if stdout is not None else 0
+    to_do = before.pending if order.limit is None else min(before.pending, order.limit)
+    pace = Pace(before.total, before.total - before.pending, to_do, before.money.known_pico)
+    rows_on_terminal = stdout is not None and sys.stdout.isatty()
+    with following(face, pace, rows_on_terminal=rows_on_terminal) as note:
+        if stdout is not None:
+            stdout.start()
+        async with aclosing(job.results(stored=stdout is not None)) as results:
+            async for result in results:
+                if stdout is not None:
+                    stdout.row(result)
+                if stored:
+                    stored -= 1
+                else:
+                    note(result)
+
+
+# --------------------------------------------------------------------- the word at the end
+
+
+def _conclude(face: Face, job: Job, order: Order, outcome: Outcome) -> None:
+    if outcome.stop is not None:
+        tell(outcome.stop)
+    if face.as_json:
+        _print_json(face, job, order, outcome)
+        return
+    report = outcome.report
+    if outcome.idle:
+        face.say(f"job {report.name} is finished: {counts(report)}; nothing was sent")
+    else:
+        face.say(f"job {report.name}: {counts(report)}; {spent(report.money)}; {lasting(outcome.took_s)}")
+    if report.pending:
+        face.say(f"{report.pending:,} rows wait: the same command goes on, and pays nothing twice")
+    if report.failed:
+        face.say(
+            f"why rows failed: promptkit log --job {report.name}; "
+            "the same command with --retry-failed does them again"
+        )
+
+
+def counts(report: JobReport) -> str:
+    """`10 rows: 8 ok, 1 truncated, 1 failed`."""
+    told = ", ".join(f"{report.rows[state]:,} {state}" for state in RowState if report.rows.get(state))
+    return f"{report.total:,} rows: {told}" if told else "no rows"
+
+
+def _print_json(face: Face, job: Job, order: Order, outcome: Outcome) -> None:
+    """The summary as JSON: on stdout, unless the rows are there."""
+    report = outcome.report
+    rows: dict[str, Json] = {state.value: report.rows.get(state, 0) for state in RowState}
+    summary: dict[str, Json] = {
+        "job": report.name,
+        "template": report.template,
+        "template_digest": job.record.template_digest,
+        "total": report.total,
+        "rows": rows,
+        "cost_usd": usd_text(report.money.known_pico),
+        "charged_usd": usd_text(report.money.charged_pico),
+        "attempts": report.money.attempts,
+        "unknown_attempts": report.money.unknown,
+        "took_s": round(outcome.took_s, 3),
+        "output": None if order.out is None else str(order.out),
+        "stopped": None if outcome.stop is None else outcome.stop.what,
+        "exit_code": outcome.code,
+    }
+    if order.out is not None:
+        face.print_json(summary)
+    else:
+        import json
+
+        print(json.dumps(summary, ensure_ascii=False), file=sys.stderr)
