@@ -8,7 +8,7 @@ import httpx2
 from promptkit.types import Provider
 
 from .headers import allowed, checked, rule
-from .http import HttpTransport
+from .http import HttpTransport, Sdk
 from .wire import Wire
 
 _PAGE = 1000  # the most that one page of models may hold
@@ -17,8 +17,9 @@ _PAGE = 1000  # the most that one page of models may hold
 def open_anthropic(provider: Provider, key: str | None) -> HttpTransport:
     """Open a client of the anthropic package; it neither retries nor follows redirects."""
     may_send = rule(provider, key)
+    wire = Wire(connect_timeout_s=provider.connect_timeout_s, may_send=may_send)
     http = anthropic.DefaultAioHttpClient(
-        transport=Wire(connect_timeout_s=provider.connect_timeout_s, may_send=may_send),
+        transport=wire,
         trust_env=False,  # the wire minds the proxies
         follow_redirects=False,
     )
@@ -30,11 +31,10 @@ def open_anthropic(provider: Provider, key: str | None) -> HttpTransport:
         return [model.id async for model in sdk.models.list(limit=_PAGE)]
 
     return HttpTransport(
-        http=http,
+        wire=wire,
         base_url=str(sdk.base_url),
         headers=allowed({**sdk.default_headers, **sdk.auth_headers}, may_send),
-        list_models=list_models,
-        replied=_replied,
+        sdk=Sdk(http, list_models, _replied),
         key=key,
     )
 

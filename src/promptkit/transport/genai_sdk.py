@@ -2,7 +2,6 @@
 
 It has no way for a body made beforehand, so it is asked once, at the opening and without a
 network, how it would send a request: its address and its headers then serve every request.
-Each goes through the HTTP client that the package uses for its own questions.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from google.genai import errors, types
 from promptkit.types import Provider
 
 from .headers import allowed, checked, rule
-from .http import HttpTransport
+from .http import HttpTransport, Sdk
 from .wire import Wire
 
 _VERSION = "v1beta"
@@ -50,11 +49,10 @@ def open_genai(provider: Provider, key: str | None) -> HttpTransport:
         return [(model.name or "").removeprefix("models/") async for model in models]
 
     return HttpTransport(
-        http=http,
+        wire=wire,
         base_url=address.removesuffix("/models"),
         headers=allowed(asked[0].headers, lambda name: name not in _OWN and may_send(name)),
-        list_models=list_models,
-        replied=_replied,
+        sdk=Sdk(http, list_models, _replied),
         key=key,
     )
 

@@ -1,10 +1,11 @@
-"""The one way over HTTP that all SDK clients share: prebuilt request out, value back."""
+"""The one way over HTTP that all SDKs share: prebuilt request out, value back."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 
 import aiohttp
@@ -16,47 +17,57 @@ from promptkit.types import WireBreak, WireReply, WireRequest
 
 from .base import StreamBroken, StreamStart, WireStream
 from .breaks import broken, timed_out
-from .wire import Exchange, lower, read_on
+from .wire import Exchange, Wire, lower, read_on
 
 MODELS_TIMEOUT_S: Final = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class Sdk:
+    """What an SDK answers by itself.
+
+    `http` is its own client, over the wire that takes the calls; `list_models` its question for
+    models; `replied` finds the answer inside its exception for an error status.
+    """
+
+    http: httpx2.AsyncClient
+    list_models: Callable[[], Awaitable[list[str]]]
+    replied: Callable[[Exception], httpx2.Response | None]
+
+
 class HttpTransport:
-    """Sends prebuilt requests through an SDK's own HTTP client.
+    """Sends prebuilt requests with what an SDK's client knows: its address, its headers, its wire.
 
     Args:
-        http: the SDK's client, with a `Wire` under it.
+        wire: takes the calls.
         base_url: the address, as the SDK resolved it.
         headers: the SDK's default headers and authentication.
-        list_models: the SDK's own question for models.
-        replied: finds the answer inside an SDK's exception for an error status.
+        sdk: what the SDK does itself.
         key: blotted out of whatever is told.
     """
 
     def __init__(
         self,
         *,
-        http: httpx2.AsyncClient,
+        wire: Wire,
         base_url: str,
         headers: Mapping[str, str],
-        list_models: Callable[[], Awaitable[list[str]]],
-        replied: Callable[[Exception], httpx2.Response | None],
+        sdk: Sdk,
         key: str | None,
     ) -> None:
-        self._http = http
+        self._wire = wire
         self._base_url = base_url.rstrip("/")
         self._headers = CIMultiDict(headers)
-        self._list_models = list_models
-        self._replied = replied
+        self._sdk = sdk
         self._key = key
-        self._urls: dict[str, tuple[httpx2.URL, URL]] = {}
+        self._urls: dict[str, URL] = {}
 
     def _exchange(self, request: WireRequest, *, whole: bool) -> Exchange:
-        urls = self._urls.get(request.path)
-        if urls is None:
-            address = httpx2.URL(self._base_url + request.path)
-            urls = self._urls[request.path] = address, URL(str(address), encoded=True)
-        return Exchange(*urls, self._headers, request.body, whole=whole)
+        url = self._urls.get(request.path)
+        if url is None:
+            address = httpx2.URL(self._base_url + request.path)  # normalised as the SDKs do
+            url = self._urls[request.path] = URL(str(address), encoded=True)
+        return Exchange(url, self._headers, request.body, whole=whole)
 
     async def send(self, request: WireRequest, timeout_s: float) -> WireReply | WireBreak:
         """Send a request and read the whole answer (see `Transport.send`)."""
@@ -64,7 +75,7 @@ class HttpTransport:
         clock = asyncio.timeout(timeout_s)
         try:
             async with clock:
-                await self._http.send(exchange, auth=None, follow_redirects=False)
+                await self._wire.send(exchange)
         except Exception as error:  # noqa: BLE001 - whatever an SDK or its client leaks is an outcome
             return self._broken(error, exchange, timeout_s, expired=clock.expired())
         assert exchange.reply is not None  # noqa: S101 - the wire fills it or raises
@@ -94,7 +105,7 @@ class HttpTransport:
         clock = asyncio.timeout_at(deadline)
         try:
             async with clock:
-                await self._http.send(exchange, auth=None, follow_redirects=False)
+                await self._wire.send(exchange)
         except Exception as error:  # noqa: BLE001 - as above
             return self._broken(error, exchange, timeout_s, expired=clock.expired())
         return exchange.reply
@@ -125,9 +136,9 @@ class HttpTransport:
         """Ask the SDK for the models that the key may use (see `Transport.models`)."""
         try:
             async with asyncio.timeout(MODELS_TIMEOUT_S):
-                return await self._list_models()
+                return await self._sdk.list_models()
         except Exception as error:  # noqa: BLE001 - as above
-            reply = self._replied(error)
+            reply = self._sdk.replied(error)
             if reply is not None:
                 return WireReply(reply.status_code, dict(reply.headers), reply.content)
             # A question that costs nothing: whether it arrived doesn't matter.
@@ -135,4 +146,4 @@ class HttpTransport:
 
     async def aclose(self) -> None:
         """Close the connections."""
-        await self._http.aclose()
+        await self._sdk.http.aclose()

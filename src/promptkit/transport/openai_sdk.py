@@ -8,15 +8,16 @@ import openai
 from promptkit.types import Provider
 
 from .headers import allowed, checked, rule
-from .http import HttpTransport
+from .http import HttpTransport, Sdk
 from .wire import Wire
 
 
 def open_openai(provider: Provider, key: str | None) -> HttpTransport:
     """Open a client of the openai package; it neither retries nor follows redirects."""
     may_send = rule(provider, key)
+    wire = Wire(connect_timeout_s=provider.connect_timeout_s, may_send=may_send)
     http = openai.DefaultAioHttpClient(
-        transport=Wire(connect_timeout_s=provider.connect_timeout_s, may_send=may_send),
+        transport=wire,
         trust_env=False,  # the wire minds the proxies
         follow_redirects=False,
     )
@@ -28,11 +29,10 @@ def open_openai(provider: Provider, key: str | None) -> HttpTransport:
         return [model.id async for model in sdk.models.list()]
 
     return HttpTransport(
-        http=http,
+        wire=wire,
         base_url=str(sdk.base_url),
         headers=allowed({**sdk.default_headers, **sdk.auth_headers}, may_send),
-        list_models=list_models,
-        replied=_replied,
+        sdk=Sdk(http, list_models, _replied),
         key=key,
     )
 
