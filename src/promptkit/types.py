@@ -120,6 +120,53 @@ class TemplateRef:
 
 
 @dataclass(frozen=True, slots=True)
+class Rules:
+    """What a text must keep to; what is left empty asks for nothing (see `promptkit.checks`).
+
+    `banned` and `required` are whole words or phrases, in any case; a trailing `*` stands for
+    any ending. `matches` must each be found, `not_matches` must not: regular expressions.
+    `language` is a code like `fr`; `packs` name lists of banned words that come with promptkit.
+    """
+
+    banned: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    min_words: int | None = None
+    max_words: int | None = None
+    min_characters: int | None = None
+    max_characters: int | None = None
+    language: str | None = None
+    matches: tuple[str, ...] = ()
+    not_matches: tuple[str, ...] = ()
+    packs: tuple[str, ...] = ()
+
+
+class OnFailure(StrEnum):
+    """What to do with a reply that doesn't keep to the checks of its skeleton."""
+
+    RETRY = "retry"
+    """Ask the same target once more, then the next one."""
+    FAILOVER = "failover"
+    """Ask the next target."""
+    FLAG = "flag"
+    """Keep it, and say so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checks:
+    """The checks of a skeleton's replies, its `[checks]`.
+
+    `banned_from` and `required_from` name variables that hold further words, `language_from` one
+    that holds the language: `promptkit.checks.rules_for` puts a call's values in.
+    """
+
+    rules: Rules = Rules()
+    on_failure: OnFailure = OnFailure.FLAG
+    banned_from: tuple[str, ...] = ()
+    required_from: tuple[str, ...] = ()
+    language_from: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class TemplateSpec:
     """The front matter of a skeleton."""
 
@@ -128,6 +175,10 @@ class TemplateSpec:
     params: Params = Params()
     output: Mapping[str, Json] | None = None
     """JSON Schema of a structured reply; None for plain text."""
+    checks: Checks | None = None
+    """What its replies must keep to."""
+    lint: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Lint rules that are switched off, each with the reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import re
 from decimal import Decimal
 from typing import Final, cast
 
+from promptkit.checks import read_checks
 from promptkit.errors import PromptKitError
 from promptkit.toml import Table
 from promptkit.types import Json, Kind, Params, Reasoning, TemplateSpec, Value, Variable
@@ -69,14 +70,30 @@ def read_spec(table: Table) -> TemplateSpec:
     Raises:
         TemplateError: an unknown key, a wrong type, or a default outside its own bounds.
     """
+    variables = {name: _variable(name, entry) for name, entry in _named(table, "variables")}
     spec = TemplateSpec(
         description=table.text("description", ""),
-        variables={name: _variable(name, entry) for name, entry in _named(table, "variables")},
+        variables=variables,
         params=_params(table.table("params")),
         output=_output(table),
+        checks=read_checks(table.table("checks"), variables) if "checks" in table else None,
+        lint=_switches(table.table("lint")),
     )
     table.finish()
     return spec
+
+
+def _switches(table: Table) -> dict[str, str]:
+    """Lint rules that are off; a reason must be given."""
+    reasons = {code: table.text(code) for code in table.keys()}  # noqa: SIM118 - a Table, no dict
+    for code, reason in reasons.items():
+        if not reason.strip():
+            raise table.fail(
+                f"lint.{code} gives no reason",
+                code,
+                remedy=f'Say why the rule is off here: {code} = "because ...".',
+            )
+    return reasons
 
 
 def _named(table: Table, key: str) -> list[tuple[str, Table]]:

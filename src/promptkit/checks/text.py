@@ -1,0 +1,140 @@
+"""Holding a text against rules."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Final
+
+from promptkit.types import Checks, Rules, Value
+
+from .language import LANGUAGES, language_of
+from .packs import PACKS
+
+_AROUND: Final = 20
+_WORDS: Final = re.compile(r"\w+(?:['-]\w+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A rule that a text doesn't keep: which (`banned`, `language`, ...), and what is wrong."""
+
+    rule: str
+    what: str
+
+    def __str__(self) -> str:
+        return self.what
+
+
+def rules_for(checks: Checks, values: Mapping[str, Value]) -> Rules:
+    """The rules of one call: words and language that its variables hold are put in.
+
+    Args:
+        checks: the skeleton's.
+        values: the call's variables, defaults included; one that is absent or empty adds nothing.
+    """
+    rules = checks.rules
+    language = values.get(checks.language_from) if checks.language_from else None
+    return replace(
+        rules,
+        banned=(*rules.banned, *_texts(values, checks.banned_from)),
+        required=(*rules.required, *_texts(values, checks.required_from)),
+        language=str(language) if language else rules.language,
+    )
+
+
+def check_text(text: str, rules: Rules) -> tuple[Problem, ...]:
+    """Everything that is wrong with a text.
+
+    Args:
+        text: a reply.
+        rules: what it must keep to.
+
+    Returns:
+        One problem for each rule and word, in the order of the fields of `Rules`.
+    """
+    folded = _fold(text)
+    return tuple(
+        problem
+        for found in (
+            _banned(folded, rules.banned, "banned", "a banned word"),
+            _required(folded, rules.required),
+            _size(len(_WORDS.findall(folded)), "words", rules.min_words, rules.max_words),
+            _size(len(text), "characters", rules.min_characters, rules.max_characters),
+            _language(text, rules.language),
+            _patterns(text, rules),
+            _packs(text, folded, rules),
+        )
+        for problem in found
+    )
+
+
+def _texts(values: Mapping[str, Value], names: Iterable[str]) -> Iterator[str]:
+    for name in names:
+        value = values.get(name, "")
+        items = value if isinstance(value, list) else [value]
+        yield from (str(item) for item in items if str(item).strip())
+
+
+def _fold(text: str) -> str:
+    """Text as words are compared: one case, one form of each accent and apostrophe."""
+    return unicodedata.normalize("NFC", text).replace("\u2019", "'").replace("\u00a0", " ").casefold()
+
+
+@lru_cache(maxsize=4096)
+def _pattern(word: str) -> re.Pattern[str]:
+    """A whole word or phrase; a trailing `*` takes any ending."""
+    folded = _fold(word).strip()
+    stem = folded.rstrip("*").strip()
+    spaced = r"\s+".join(re.escape(part) for part in stem.split())
+    ending = r"\w*" if stem != folded else ""
+    return re.compile(rf"(?<!\w){spaced}{ending}(?!\w)")
+
+
+def _banned(folded: str, words: Iterable[str], rule: str, kind: str) -> Iterator[Problem]:
+    for word in dict.fromkeys(words):
+        if found := _pattern(word).search(folded):
+            around = folded[max(0, found.start() - _AROUND) : found.end() + _AROUND]
+            yield Problem(rule, f"says {found.group()!r}, {kind}: …{' '.join(around.split())}…")
+
+
+def _required(folded: str, words: Iterable[str]) -> Iterator[Problem]:
+    for word in dict.fromkeys(words):
+        if not _pattern(word).search(folded):
+            yield Problem("required", f"doesn't say {word!r}")
+
+
+def _size(size: int, unit: str, least: int | None, most: int | None) -> Iterator[Problem]:
+    if least is not None and size < least:
+        yield Problem(f"min_{unit}", f"{size:,} {unit}; at least {least:,} are asked")
+    if most is not None and size > most:
+        yield Problem(f"max_{unit}", f"{size:,} {unit}; at most {most:,} are allowed")
+
+
+def _language(text: str, wanted: str | None) -> Iterator[Problem]:
+    # What can't be told apart can't be wrong; en-GB is English.
+    code = (wanted or "").partition("-")[0].lower()
+    if code in LANGUAGES and (found := language_of(text)) not in (None, code):
+        yield Problem("language", f"reads as {found!r}, not {wanted!r}")
+
+
+def _patterns(text: str, rules: Rules) -> Iterator[Problem]:
+    for pattern in rules.matches:
+        if not re.search(pattern, text):
+            yield Problem("matches", f"nothing in it matches {pattern!r}")
+    for pattern in rules.not_matches:
+        if found := re.search(pattern, text):
+            yield Problem("not_matches", f"{found.group()!r} matches {pattern!r}")
+
+
+def _packs(text: str, folded: str, rules: Rules) -> Iterator[Problem]:
+    for name in rules.packs:
+        pack = PACKS[name]
+        # A word may be harmless in another language: only where none is known do all lists count.
+        language = rules.language or language_of(text)
+        lists = [pack[language]] if language and language in pack else list(pack.values())
+        words = [word for one in lists for word in one]
+        yield from _banned(folded, words, name, f"a word of the pack {name}")
