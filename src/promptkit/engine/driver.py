@@ -1,0 +1,388 @@
+"""The driver: each step that a flow decides on is done, and written down."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import Final
+
+from promptkit import adapters
+from promptkit.adapters import Adapter
+from promptkit.config import Keep, Settings
+from promptkit.errors import LedgerError
+from promptkit.ids import IdMaker, show_id
+from promptkit.ledger import Admitted, AttemptStart, CallEnd, CallStart, Ledger, Refused, RowEnd
+from promptkit.pricing import Prices
+from promptkit.routing.flow import Answered, Flow, GaveUp, Moment, Plan, Send, Sleep, Step, Verdict, flow
+from promptkit.routing.health import Health
+from promptkit.tokens import ceiling_input_tokens
+from promptkit.transport import Transport, open_transport
+from promptkit.types import (
+    Attempt,
+    Cost,
+    Failure,
+    Fault,
+    Model,
+    Outcome,
+    Provider,
+    Target,
+    WireBreak,
+    WireRequest,
+)
+
+from .settling import Settled, settle, without_secrets
+from .verdicts import EVERYBODYS, parsed, row_stays, status_of, text_of
+from .words import Edge, Made, Work
+
+_HOLD_POLL_S: Final = 0.25
+"""How often a call that waits for room under a cap looks again: another process may have freed it."""
+
+_STOPPED: Final = "stopped while it was under way"
+
+
+@dataclass(frozen=True, slots=True)
+class _Lane:
+    """What it takes to ask one target."""
+
+    provider: Provider
+    model: Model
+    adapter: Adapter
+    transport: Transport
+
+
+@dataclass(slots=True)
+class _Making:
+    """A call under way."""
+
+    work: Work
+    started_s: float
+    begun: bool = False
+    """The call stands in the ledger."""
+    closed: bool = False
+    """Its end does, too."""
+    attempts: list[Attempt] = field(default_factory=list[Attempt])
+
+
+class Engine:
+    """Makes calls; keeps one transport a provider and the health of the targets.
+
+    Args:
+        settings: providers, keys, and what may be kept of texts and variables.
+        ledger: where every attempt is written.
+        prices: what a reply costs.
+        edge: clock, dice and voice.
+        ids: makes the ids of attempts.
+    """
+
+    def __init__(self, settings: Settings, ledger: Ledger, prices: Prices, edge: Edge, ids: IdMaker) -> None:
+        self._settings = settings
+        self._ledger = ledger
+        self._prices = prices
+        self._edge = edge
+        self._ids = ids
+        self._secrets = settings.keys.secrets()
+        self._health = Health()
+        self._lanes: dict[Target, _Lane] = {}
+        self._transports: dict[str, Transport] = {}
+        self._said: set[object] = set()
+
+    @property
+    def health(self) -> Health:
+        """Which targets are parked, as this process knows it."""
+        return self._health
+
+    async def aclose(self) -> None:
+        """Close every transport."""
+        transports, self._transports = self._transports, {}
+        self._lanes.clear()
+        await asyncio.gather(*(transport.aclose() for transport in transports.values()))
+
+    def unpriced(self, plan: Plan) -> Target | None:
+        """The first target of a plan that has no price; None where all have one."""
+        targets = [hop.target for hop in plan.hops]
+        if plan.last_resort is not None:
+            targets.append(plan.last_resort)
+        now = _moment_of(self._edge.clock())
+        for target in targets:
+            provider, model = self._settings.catalog.pair(target)
+            if self._prices.card(provider, model, now) is None:
+                return target
+        return None
+
+    async def make(self, work: Work) -> Made:
+        """Make a call: every attempt that it takes, each in the books before it leaves.
+
+        Raises:
+            LedgerError: the ledger can't be written; nothing more is sent.
+        """
+        making = _Making(work, self._edge.clock())
+        try:
+            verdict = await self._follow(making)
+        except asyncio.CancelledError:
+            await self._abandon(making)
+            raise
+        if not making.closed:
+            await self._end_unsent(making, verdict)
+        return self._made(making, verdict)
+
+    async def _follow(self, making: _Making) -> Verdict:
+        """Do what the flow decides, step by step."""
+        steps = flow(making.work.plan, self._moment(None))
+        step, verdict = _advance(steps, None)
+        while verdict is None:
+            if isinstance(step, Send):
+                settled = await self._attempt(making, step)
+                step, verdict = _advance(steps, self._learn(step.target, settled))
+                if isinstance(settled, Settled):
+                    await self._close(making, settled, verdict)
+            elif isinstance(step, Sleep):
+                await asyncio.sleep(step.seconds)
+                step, verdict = _advance(steps, self._moment(None))
+        return verdict
+
+    # ------------------------------------------------------------------ one attempt
+
+    async def _attempt(self, making: _Making, send: Send) -> Settled | Failure:
+        """Hold, send, read, price. A Failure alone means that nothing was sent."""
+        work, lane = making.work, self._lane(send.target)
+        wire = lane.adapter.encode(work.call, lane.provider, lane.model)
+        if isinstance(wire, Failure):
+            return wire
+        for warning in wire.warnings:
+            self._say_once((send.target, warning), f"{send.target}: {warning}")
+        started_s = self._edge.clock()
+        ceiling = self._ceiling(work, lane, _moment_of(started_s))
+        if ceiling is None and work.scopes and not self._settings.allow_unpriced:
+            return Failure(Fault.UNPRICED, f"{send.target} has no price, and a budget is in force")
+        start = AttemptStart(
+            id=self._ids(),
+            call_id=work.id,
+            hop=send.hop + 1,
+            number=send.number,
+            target=send.target,
+            ceiling_pico=ceiling,
+            started_us=_us(started_s),
+        )
+        refused = await self._hold(making, start)
+        if refused is not None:
+            return refused
+        return await self._send(making, lane, start, wire)
+
+    async def _hold(self, making: _Making, start: AttemptStart) -> Failure | None:
+        """Commit the attempt and its hold, waiting for room that other holds may free."""
+        call = None if making.begun else self._call_start(making)
+        while True:
+            admission = await self._ledger.begin(start, making.work.scopes, call)
+            if isinstance(admission, Admitted):
+                making.begun = True
+                return None
+            if not admission.may_free:
+                return Failure(Fault.BUDGET, _refusal(admission, start.ceiling_pico or 0))
+            await self._ledger.freed(_HOLD_POLL_S, admission.releases)
+
+    async def _send(self, making: _Making, lane: _Lane, start: AttemptStart, wire: WireRequest) -> Settled:
+        """Send what is in the books, and settle what comes of it."""
+        began = perf_counter()
+        try:
+            reply = await lane.transport.send(wire, lane.provider.timeout_s)
+        except asyncio.CancelledError:
+            lost = Failure(Fault.UNKNOWN_OUTCOME, _STOPPED, billed=True)
+            settled = self._settle(lane, start, lost, perf_counter() - began)
+            # The caller goes; what was sent must not go with it.
+            await asyncio.shield(self._close(making, settled, GaveUp(lost, lost.detail), stopped=True))
+            raise
+        latency_s = perf_counter() - began
+        broken = isinstance(reply, WireBreak)
+        outcome = adapters.from_break(reply) if broken else lane.adapter.decode(reply)
+        return self._settle(lane, start, outcome, latency_s)
+
+    def _settle(self, lane: _Lane, start: AttemptStart, outcome: Outcome, latency_s: float) -> Settled:
+        if isinstance(outcome, Failure):
+            outcome = without_secrets(outcome, self._secrets)
+            self._tell(start.target, outcome)
+        cost = self._cost(lane, outcome, _moment_of(start.started_us / 1e6))
+        return settle(start, outcome, cost, latency_s, _us(self._edge.clock()))
+
+    def _cost(self, lane: _Lane, outcome: Outcome, at: datetime) -> Cost | None:
+        if isinstance(outcome, Failure) and not outcome.billed:
+            return Cost(0, "not billed")
+        return self._prices.cost(
+            lane.provider, lane.model, outcome.usage, outcome.served_model, outcome.tier, at
+        )
+
+    def _ceiling(self, work: Work, lane: _Lane, at: datetime) -> int | None:
+        """The most that the attempt can cost: by the sizes that will be sent, at the price of `at`."""
+        call = work.call
+        return self._prices.ceiling_pico(
+            lane.provider,
+            lane.model,
+            ceiling_input_tokens(call.prompt, call.schema),
+            adapters.output_limit(call.params, lane.model),
+            at,
+            call.tier,
+        )
+
+    # ------------------------------------------------------------------ the books
+
+    def _call_start(self, making: _Making) -> CallStart:
+        work = making.work
+        prompt = work.call.prompt
+        return CallStart(
+            id=work.id,
+            template_digest=prompt.template_digest,
+            template_ref=str(prompt.ref),
+            prompt_digest=prompt.digest,
+            variables=work.variables if self._settings.storage.of(work.tags).variables is Keep.FULL else None,
+            tags=work.tags,
+            parent_id=work.parent_id,
+            deliverable=work.deliverable,
+            job_id=work.job_id,
+            row_id=work.row_id,
+            route=work.route,
+            started_us=_us(making.started_s),
+        )
+
+    async def _close(
+        self, making: _Making, settled: Settled, verdict: Verdict | None, *, stopped: bool = False
+    ) -> None:
+        """Close an attempt with its settlement, and the call and its row with the last one."""
+        making.attempts.append(settled.attempt)
+        call = row = None
+        if verdict is not None:
+            making.closed = True
+            call, row = self._ends(making, verdict, stopped=stopped)
+        closed = await self._ledger.finish(settled.end, call, row)
+        if closed.overrun:
+            self._edge.say(
+                f"{settled.attempt.target} billed more than the ceiling of attempt {show_id(settled.attempt.id)}: "
+                f"nothing more starts under {', '.join(closed.overrun)} until the cap is raised"
+            )
+
+    async def _end_unsent(self, making: _Making, verdict: Verdict) -> None:
+        """End a call whose last step sent nothing."""
+        call, row = self._ends(making, verdict)
+        start = None if making.begun else self._call_start(making)
+        await self._ledger.end_call(call, row, start)
+
+    async def _abandon(self, making: _Making) -> None:
+        """End a call whose caller has gone between two attempts; its row waits."""
+        if making.closed:
+            return
+        end = CallEnd(making.work.id, status_of(_GONE), _us(self._edge.clock()), error=_GONE.why)
+        with suppress(LedgerError):  # a closed ledger has settled what was open
+            await asyncio.shield(self._ledger.end_call(end))
+
+    def _ends(
+        self, making: _Making, verdict: Verdict, *, stopped: bool = False
+    ) -> tuple[CallEnd, RowEnd | None]:
+        work, status, text = making.work, status_of(verdict), text_of(verdict)
+        ended_us = _us(self._edge.clock())
+        keep = self._settings.storage.of(work.tags).replies
+        gave_up = isinstance(verdict, GaveUp)
+        # A job's output is written from the ledger: until then it keeps the texts of its rows.
+        kept = not gave_up and (keep is Keep.FULL or work.row_id is not None)
+        end = CallEnd(
+            id=work.id,
+            status=status,
+            ended_us=ended_us,
+            error=verdict.why if gave_up else None,
+            text=text if kept else None,
+            text_sha256=None if gave_up or keep is Keep.NONE else hashlib.sha256(text.encode()).hexdigest(),
+            finish=None if gave_up else verdict.completion.finish,
+        )
+        waits = work.plan.resend_unknown if stopped else row_stays(verdict, making.attempts)
+        if work.row_id is None or waits:
+            return end, None
+        return end, RowEnd(work.row_id, status, ended_us, work.id, end.error)
+
+    # ------------------------------------------------------------------ the edge
+
+    def _say_once(self, what: object, text: str) -> None:
+        if what not in self._said:
+            self._said.add(what)
+            self._edge.say(text)
+
+    def _tell(self, target: Target, failure: Failure) -> None:
+        """Say aloud, once a target, what a user may want to do something about."""
+        if failure.fault in EVERYBODYS:
+            self._say_once(
+                (target, failure.fault), f"{target} is left out ({failure.fault}): {failure.detail}"
+            )
+        elif failure.fault is Fault.UNKNOWN_OUTCOME:
+            self._say_once(
+                (target, failure.fault),
+                f"{target} left a request without an answer ({failure.detail}): it may have been billed, "
+                "so it counts at its ceiling",
+            )
+
+    def _lane(self, target: Target) -> _Lane:
+        lane = self._lanes.get(target)
+        if lane is None:
+            provider, model = self._settings.catalog.pair(target)
+            transport = self._transports.get(provider.name)
+            if transport is None:
+                transport = open_transport(provider, self._settings.keys.get(provider))
+                self._transports[provider.name] = transport
+            lane = _Lane(provider, model, adapters.for_provider(provider), transport)
+            self._lanes[target] = lane
+        return lane
+
+    def _learn(self, target: Target, settled: Settled | Failure) -> Moment:
+        outcome = settled if isinstance(settled, Failure) else settled.outcome
+        self._health = self._health.after(target, outcome, self._edge.clock())
+        return self._moment(outcome)
+
+    def _moment(self, outcome: Outcome | None) -> Moment:
+        return Moment(self._edge.clock(), self._edge.draw(), self._health, outcome)
+
+    def _made(self, making: _Making, verdict: Verdict) -> Made:
+        gave_up = verdict if isinstance(verdict, GaveUp) else None
+        return Made(
+            id=making.work.id,
+            status=status_of(verdict),
+            text=text_of(verdict),
+            answered=verdict if isinstance(verdict, Answered) else None,
+            failure=gave_up.failure if gave_up else None,
+            why=gave_up.why if gave_up else "",
+            retry_at_s=gave_up.retry_at_s if gave_up else None,
+            attempts=tuple(making.attempts),
+            latency_s=self._edge.clock() - making.started_s,
+            row_stays=row_stays(verdict, making.attempts),
+            parsed=None if making.work.call.schema is None else parsed(text_of(verdict)),
+        )
+
+
+_GONE: Final = GaveUp(None, _STOPPED)
+
+
+def _advance(steps: Flow, moment: Moment | None) -> tuple[Step | None, Verdict | None]:
+    """Resume the flow: its next step, or its verdict."""
+    try:
+        return (next(steps) if moment is None else steps.send(moment)), None
+    except StopIteration as end:
+        return None, end.value
+
+
+def _refusal(refused: Refused, ceiling_pico: int) -> str:
+    if refused.stopped:
+        return f"{refused.scope_key} is stopped: a bill passed its ceiling under this cap"
+    return (
+        f"the cap {refused.scope_key} leaves no room: this call can cost up to {_dollars(ceiling_pico)}, "
+        f"{_dollars(refused.spent_pico)} of {_dollars(refused.cap_pico)} are spent"
+    )
+
+
+def _dollars(pico: int) -> str:
+    return f"${pico / 1e12:.6f}"
+
+
+def _us(seconds: float) -> int:
+    return int(seconds * 1_000_000)
+
+
+def _moment_of(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

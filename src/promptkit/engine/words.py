@@ -1,0 +1,59 @@
+"""What the engine is asked and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from promptkit.ledger import Scope
+from promptkit.routing.flow import Answered, Plan
+from promptkit.types import Attempt, Call, Failure, Json, Status, Value
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What comes in from the world: seconds since the epoch, a draw in [0, 1), and a voice."""
+
+    clock: Callable[[], float]
+    draw: Callable[[], float]
+    say: Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One call to make: what to ask, where it may go, and what the books say of it.
+
+    `scopes` are the hard caps it counts against; `variables` are as supplied and coerced.
+    """
+
+    id: int
+    call: Call
+    plan: Plan
+    route: str
+    scopes: tuple[Scope, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    variables: Mapping[str, Value] = field(default_factory=dict[str, Value])
+    parent_id: int | None = None
+    deliverable: str | None = None
+    job_id: int | None = None
+    row_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What came of a call. `text` and `answered` are set where a reply came, `failure` where none did.
+
+    `row_stays` is whether a row of this call is still to be done: it was not the row that failed.
+    """
+
+    id: int
+    status: Status
+    text: str
+    answered: Answered | None
+    failure: Failure | None
+    why: str
+    retry_at_s: float | None
+    attempts: tuple[Attempt, ...]
+    latency_s: float
+    row_stays: bool = False
+    parsed: Json = None
