@@ -45,6 +45,19 @@ def show_id(number: int) -> str:
     return "".join(_ALPHABET[(number >> shift) & 31] for shift in range((_LENGTH - 1) * 5, -1, -5))
 
 
+def id_range(prefix: str) -> tuple[int, int]:
+    """The first and the last id whose text begins so.
+
+    Raises:
+        ValueError: no id begins so.
+    """
+    if not 0 < len(prefix) <= _LENGTH:
+        message = f"not an id: {prefix!r}"
+        raise ValueError(message)
+    low = read_id(prefix.ljust(_LENGTH, _ALPHABET[0]))
+    return low, low | ((1 << (5 * (_LENGTH - len(prefix)))) - 1)
+
+
 def read_id(text: str) -> int:
     """The id behind its text (case does not matter).
 

@@ -163,6 +163,7 @@ def _with_common_options(function: Callable[..., int | None]) -> Callable[..., i
     return command
 
 
-def _flags(annotation: Any) -> tuple[str, ...]:
-    """The flags that an option's annotation names."""
-    return next((one.param_decls or () for one in get_args(annotation) if hasattr(one, "param_decls")), ())
+def _flags(annotation: Any) -> tuple[object, ...]:
+    """The flags that an option's annotation names (typer keeps the first one as its `default`)."""
+    infos = [one for one in get_args(annotation) if hasattr(one, "param_decls")]
+    return next(((one.default, *(one.param_decls or ())) for one in infos), ())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from promptkit.batch import usd_text
 from promptkit.errors import ExitCode
 from promptkit.ids import show_id
-from promptkit.types import Prompt, Reply, Status
+from promptkit.types import Json, Prompt, Reply, Status, Usage
 
 from . import options
 from .face import Face
@@ -83,7 +83,6 @@ def prompt_json(prompt: Prompt) -> dict[str, object]:
 
 def reply_json(reply: Reply) -> dict[str, object]:
     """A reply as JSON, as the interface promises it."""
-    usage = reply.usage
     return {
         "id": show_id(reply.id),
         "text": reply.text,
@@ -94,15 +93,7 @@ def reply_json(reply: Reply) -> dict[str, object]:
         "template_digest": reply.template_digest,
         "prompt_digest": reply.prompt_digest,
         "status": reply.status,
-        "usage": None
-        if usage is None
-        else {
-            "input_tokens": usage.input_tokens,
-            "output_tokens": usage.output_tokens,
-            "cache_read_tokens": usage.cache_read_tokens,
-            "cache_write_tokens": usage.cache_write_tokens,
-            "reasoning_tokens": usage.reasoning_tokens,
-        },
+        "usage": usage_json(reply.usage),
         "cost_usd": usd_text(reply.cost_pico),
         "charged_usd": usd_text(reply.charged_pico),
         "latency_s": round(reply.latency_s, 6),
@@ -117,6 +108,19 @@ def reply_json(reply: Reply) -> dict[str, object]:
             for attempt in reply.attempts
         ],
         "tags": dict(reply.tags),
+    }
+
+
+def usage_json(usage: Usage | None) -> dict[str, Json] | None:
+    """Tokens as JSON; None where the provider did not say."""
+    if usage is None:
+        return None
+    return {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cache_read_tokens": usage.cache_read_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "reasoning_tokens": usage.reasoning_tokens,
     }
 
 

@@ -37,7 +37,9 @@ def print_table(
         title_justify="left",
         title_style="bold",
         header_style="bold",
+        show_edge=False,
         pad_edge=False,
+        collapse_padding=True,
         border_style="dim",
     )
     for column in columns:
@@ -49,4 +51,7 @@ def print_table(
         # Text, not markup: a reply that says [bold] is shown as it is.
         table.add_row(*(Text(cell, style=_WORDS.get(cell, "")) for cell in row))
     width = None if sys.stdout.isatty() else _UNCUT
-    Console(file=sys.stdout, width=width, no_color=not color, highlight=False).print(table)
+    console = Console(file=sys.stdout, width=width, no_color=not color, highlight=False)
+    with console.capture() as drawn:
+        console.print(table)
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in drawn.get().splitlines()))

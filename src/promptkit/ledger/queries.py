@@ -202,6 +202,13 @@ class Queries:
             attempts = tuple(attempt for _, attempt in _attempts(connection, t.CALLS.c.id == call_id))
         return _call(row, attempts)
 
+    def call_ids(self, low: int, high: int, limit: int = 2) -> tuple[int, ...]:
+        """Ids of calls from `low` to `high`, both included: those that begin alike, as people shorten them."""
+        call = t.CALLS.c
+        query = select(call.id).where(call.id.between(low, high)).order_by(call.id).limit(limit)
+        with self._read() as connection:
+            return tuple(connection.execute(query).scalars())
+
     def stored_source(self, digest: str) -> StoredSource | None:
         """A template source that was used, by its digest."""
         with self._read() as connection:

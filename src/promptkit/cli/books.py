@@ -1,0 +1,158 @@
+"""The commands that read the ledger: `log`, and `show` for one call in full."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+from zoneinfo import ZoneInfo
+
+import typer
+
+from promptkit.batch import usd_text
+from promptkit.ids import show_id
+from promptkit.ledger import LogFilter, LoggedCall
+from promptkit.types import Fault, Json
+
+from . import options
+from .call_page import find_call, page_json, print_page, read_page
+from .face import Face
+from .money import spent
+from .times import iso, read_since, when
+
+_SHOWN_TAGS = 3
+
+Count = Annotated[int, typer.Option("-n", "--count", metavar="N", min=1, max=100_000, help="So many calls.")]
+Text = Annotated[
+    str | None,
+    typer.Option("-q", "--text", metavar="TEXT", help="Calls with TEXT in variables, reply or error."),
+]
+RowKey = Annotated[str | None, typer.Option("--key", metavar="KEY", help="Calls for the row of that key.")]
+Template = Annotated[
+    str | None,
+    typer.Option("--template", metavar="REF", help="Calls of that skeleton: ugc/hooks, ugc/hooks@1."),
+]
+Target = Annotated[
+    str | None,
+    typer.Option("--target", metavar="TARGET", help="Calls that asked that provider or provider/model."),
+]
+FaultName = Annotated[
+    Fault | None,
+    typer.Option("--fault", metavar="FAULT", help="Calls with such an attempt: rate_limit, auth ..."),
+]
+Job = Annotated[str | None, typer.Option("--job", metavar="NAME", help="Calls of that job.")]
+Since = Annotated[
+    str | None, typer.Option("--since", metavar="TIME", help="2h, 3d, today, 2026-11-21, 2026-11-21T22:00.")
+]
+Id = Annotated[
+    str, typer.Argument(metavar="ID", help="The call, as log prints it; its first characters will do.")
+]
+
+
+def log(
+    face: Face,
+    count: Count = 20,
+    text: Text = None,
+    key: RowKey = None,
+    template: Template = None,
+    target: Target = None,
+    tag: options.Tags = None,
+    fault: FaultName = None,
+    job: Job = None,
+    since: Since = None,
+) -> None:
+    """List the calls that were made, newest first.
+
+    Examples:
+        promptkit log
+        promptkit log -n 50 --tag client=barly --since today
+        promptkit log -q "slump" --template ugc/hooks
+        promptkit log --fault rate_limit --since 2h --json
+    """
+    settings = face.settings()
+    began = None if since is None else read_since(since, datetime.now(UTC), settings.timezone)
+    where = LogFilter(
+        text=text,
+        key=key,
+        template=template,
+        target=target,
+        tags=options.read_tags(tag),
+        fault=fault,
+        job=job,
+        since_us=None if began is None else int(began.timestamp() * 1e6),
+    )
+    with face.ledger(settings) as ledger:
+        calls = ledger.calls(count, where)
+    if face.as_json:
+        face.print_json([call_json(call) for call in calls])
+    elif calls:
+        face.table(_COLUMNS, [_row(call, settings.timezone) for call in calls])
+    else:
+        face.say("no such call" if where != LogFilter() else "no call was made yet")
+
+
+def show(face: Face, id_: Id) -> None:
+    """Show one call in full.
+
+    The prompt is rendered again from the source and the variables that the ledger keeps, and
+    its digest is compared with the one of the prompt that was sent.
+
+    Examples:
+        promptkit show 38g0qj26ewp2c
+        promptkit show 38g0qj26 --json
+    """
+    settings = face.settings()
+    with face.ledger(settings) as ledger:
+        page = read_page(ledger, find_call(ledger, id_))
+    if face.as_json:
+        face.print_json(page_json(page))
+    else:
+        print_page(face, page, settings.timezone)
+
+
+_COLUMNS = ("call", "when", "template", "status", "target", ">in", ">out", ">cost", "of")
+
+
+def _row(call: LoggedCall, zone: ZoneInfo) -> tuple[str, ...]:
+    return (
+        show_id(call.id),
+        when(call.started_us, zone),
+        call.template_ref,
+        "open" if call.status is None else call.status.value,
+        "" if call.target is None else str(call.target),
+        _number(call.input_tokens),
+        _number(call.output_tokens),
+        spent(call.money),
+        _belongs(call),
+    )
+
+
+def _belongs(call: LoggedCall) -> str:
+    """Job, row and the first tags of a call, in one cell."""
+    told = [f"{name}={value}" for name, value in call.tags.items()][:_SHOWN_TAGS]
+    return " ".join([*([call.job] if call.job else []), *told])
+
+
+def _number(count: int | None) -> str:
+    return "" if count is None else f"{count:,}"
+
+
+def call_json(call: LoggedCall) -> dict[str, Json]:
+    """A call of the log as JSON; times in UTC, what is unknown as null."""
+    return {
+        "id": show_id(call.id),
+        "started": iso(call.started_us),
+        "ended": iso(call.ended_us),
+        "template": call.template_ref,
+        "status": None if call.status is None else call.status.value,
+        "error": call.error,
+        "target": None if call.target is None else str(call.target),
+        "faults": [fault.value for fault in call.faults],
+        "input_tokens": call.input_tokens,
+        "output_tokens": call.output_tokens,
+        "cost_usd": None if call.money.unknown else usd_text(call.money.known_pico),
+        "charged_usd": usd_text(call.money.charged_pico),
+        "attempts": call.money.attempts,
+        "tags": dict(call.tags),
+        "job": call.job,
+        "key": call.key,
+    }

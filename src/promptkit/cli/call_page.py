@@ -1,0 +1,210 @@
+"""One call in full: read from the ledger, rendered again, proved by its digest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from promptkit.batch import usd_text
+from promptkit.errors import TemplateError, UsageError
+from promptkit.ids import id_range, show_id
+from promptkit.ledger import AttemptRecord, CallRecord, Ledger
+from promptkit.templates import Skeleton
+from promptkit.types import Json, Prompt, Usage
+
+from .face import Face
+from .making import usage_json
+from .money import dollars, spent
+from .times import iso, lasting, when
+
+
+@dataclass(frozen=True, slots=True)
+class CallPage:
+    """A call with its prompt as it renders now.
+
+    `prompt` is None where it can't be rendered again, and `why` says why not.
+    """
+
+    call: CallRecord
+    prompt: Prompt | None
+    why: str = ""
+
+    @property
+    def proved(self) -> bool | None:
+        """Whether the prompt is the one that was sent, by its digest; None where there is none to compare."""
+        return None if self.prompt is None else self.prompt.digest == self.call.prompt_digest
+
+
+def find_call(ledger: Ledger, text: str) -> int:
+    """The id that a text means: all of it, or its first characters where they fit one call.
+
+    Raises:
+        UsageError: it fits no call, or several.
+    """
+    try:
+        low, high = id_range(text)
+    except ValueError:
+        raise UsageError(f"{text!r} is no call's id", remedy="promptkit log lists them.") from None
+    match ledger.call_ids(low, high):
+        case (only,):
+            return only
+        case ():
+            raise UsageError(f"no call {text}", remedy="promptkit log lists them.")
+        case found:
+            raise UsageError(
+                f"{text} fits several calls: {', '.join(map(show_id, found))} ...",
+                remedy="Write more of the id.",
+            )
+
+
+def read_page(ledger: Ledger, call_id: int) -> CallPage:
+    """Read a call and render its prompt again.
+
+    Raises:
+        UsageError: there is no such call.
+    """
+    call = ledger.call(call_id)
+    if call is None:
+        raise UsageError(f"no call {show_id(call_id)}")
+    if call.variables is None:
+        return CallPage(call, None, "its variables were not kept ([storage] variables)")
+    try:
+        skeleton = Skeleton.rebuild(call.template_digest, ledger.stored_source)
+        return CallPage(call, skeleton.render(skeleton.bind(call.variables)))
+    except TemplateError as cause:
+        return CallPage(call, None, str(cause))
+
+
+# ------------------------------------------------------------------------------- for people
+
+
+def print_page(face: Face, page: CallPage, zone: ZoneInfo) -> None:
+    """Print a call for people."""
+    face.print("\n".join([_head(page.call, zone), "", *_prompt(page), *_reply(page.call), ""]))
+    face.table(_COLUMNS, [_attempt(attempt) for attempt in page.call.attempts])
+    face.print(f"\n{_verdict(page)}")
+
+
+def _head(call: CallRecord, zone: ZoneInfo) -> str:
+    took = "" if call.ended_us is None else f", {lasting((call.ended_us - call.started_us) / 1e6)}"
+    facts = {
+        "call": f"{show_id(call.id)}  {'open' if call.status is None else call.status.value}",
+        "template": call.template_ref,
+        "when": f"{when(call.started_us, zone)} {zone.key}{took}",
+        "cost": spent(call.money),
+        "route": call.route,
+        "job": call.job,
+        "row": call.key,
+        "tags": " ".join(f"{name}={value}" for name, value in call.tags.items()),
+        "parent": None if call.parent_id is None else show_id(call.parent_id),
+        "error": call.error,
+    }
+    return "\n".join(f"{name:<9} {fact}" for name, fact in facts.items() if fact)
+
+
+def _prompt(page: CallPage) -> list[str]:
+    if page.prompt is None:
+        return ["--- prompt ---", f"(can't be rendered again: {page.why})", ""]
+    return [f"--- {message.role} ---\n{message.content}\n" for message in page.prompt.messages]
+
+
+def _reply(call: CallRecord) -> list[str]:
+    if call.text is not None:
+        return [f"--- reply ---\n{call.text}"]
+    if call.text_sha256 is not None:
+        return [f"--- reply ---\n(not kept; SHA-256 {call.text_sha256})"]
+    return ["--- reply ---\n(none)"]
+
+
+_COLUMNS = (">#", "target", "state", "fault", ">in", ">out", ">cost", ">took", "detail")
+
+
+def _attempt(attempt: AttemptRecord) -> tuple[str, ...]:
+    usage = attempt.usage
+    return (
+        str(attempt.number),
+        str(attempt.target),
+        attempt.state.value,
+        attempt.fault.value if attempt.fault else "",
+        "" if usage is None else f"{usage.input_tokens:,}",
+        "" if usage is None else f"{usage.output_tokens:,}",
+        _cost(attempt),
+        "" if attempt.latency_us is None else lasting(attempt.latency_us / 1e6),
+        attempt.detail,
+    )
+
+
+def _cost(attempt: AttemptRecord) -> str:
+    """The cost, or what it can be at most."""
+    if attempt.cost is not None:
+        return dollars(attempt.cost.pico)
+    return f"up to {dollars(attempt.charged_pico)}" if attempt.charged_pico else "unknown"
+
+
+def _verdict(page: CallPage) -> str:
+    if page.proved is None:
+        return f"sent: {page.call.prompt_digest} (not compared)"
+    if page.proved:
+        return f"rendered again from the ledger: the digest is the same ({page.call.prompt_digest[:19]}...)"
+    assert page.prompt is not None  # noqa: S101 - it was compared
+    return f"rendered again from the ledger: NOT THE SAME; sent {page.call.prompt_digest}, now {page.prompt.digest}"
+
+
+# ----------------------------------------------------------------------------- for programs
+
+
+def page_json(page: CallPage) -> dict[str, Json]:
+    """A call in full as JSON."""
+    call, prompt = page.call, page.prompt
+    return {
+        "id": show_id(call.id),
+        "status": None if call.status is None else call.status.value,
+        "template": call.template_ref,
+        "template_digest": call.template_digest,
+        "prompt_digest": call.prompt_digest,
+        "prompt_digest_matches": page.proved,
+        "messages": None
+        if prompt is None
+        else [{"role": message.role.value, "content": message.content} for message in prompt.messages],
+        "variables": None if call.variables is None else dict(call.variables),
+        "text": call.text,
+        "text_sha256": call.text_sha256,
+        "finish": None if call.finish is None else call.finish.value,
+        "error": call.error,
+        "cost_usd": None if call.money.unknown else usd_text(call.money.known_pico),
+        "charged_usd": usd_text(call.money.charged_pico),
+        "tags": dict(call.tags),
+        "route": call.route,
+        "job": call.job,
+        "key": call.key,
+        "deliverable": call.deliverable,
+        "parent": None if call.parent_id is None else show_id(call.parent_id),
+        "started": iso(call.started_us),
+        "ended": iso(call.ended_us),
+        "attempts": [_attempt_json(attempt) for attempt in call.attempts],
+    }
+
+
+def _attempt_json(attempt: AttemptRecord) -> dict[str, Json]:
+    usage: Usage | None = attempt.usage
+    cost = attempt.cost
+    return {
+        "number": attempt.number,
+        "hop": attempt.hop,
+        "target": str(attempt.target),
+        "served_model": attempt.served_model,
+        "tier": attempt.tier,
+        "state": attempt.state.value,
+        "fault": None if attempt.fault is None else attempt.fault.value,
+        "detail": attempt.detail,
+        "http_status": attempt.http_status,
+        "request_id": attempt.request_id,
+        "usage": usage_json(usage),
+        "cost_usd": usd_text(None if cost is None else cost.pico),
+        "charged_usd": usd_text(attempt.charged_pico),
+        "ceiling_usd": usd_text(attempt.ceiling_pico),
+        "price_source": None if cost is None else cost.source,
+        "latency_s": None if attempt.latency_us is None else attempt.latency_us / 1e6,
+        "started": iso(attempt.started_us),
+        "ended": iso(attempt.ended_us),
+    }

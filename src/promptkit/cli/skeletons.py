@@ -1,0 +1,180 @@
+"""The commands about skeletons: `templates list` and `templates show`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated, cast
+
+import typer
+
+from promptkit.library import TemplateEntry
+from promptkit.templates import Skeleton
+from promptkit.types import Json, Kind, Params, Variable
+
+from . import options
+from .face import Face
+
+All = Annotated[
+    bool, typer.Option("--all", help="Partials too: they are included by others and can't be run.")
+]
+Source = Annotated[bool, typer.Option("--source", help="Print the source, and nothing else.")]
+
+
+def list_templates(face: Face, all_: All = False) -> None:
+    """List all skeletons with their versions.
+
+    Those of your own folders stand in front of the shipped kit.
+
+    Examples:
+        promptkit templates list
+        promptkit templates list --all --json
+    """
+    entries = [entry for entry in face.session().library.entries() if all_ or not entry.is_partial]
+    if face.as_json:
+        face.print_json([entry_json(entry) for entry in entries])
+    else:
+        face.table(("skeleton", "versions", "what it makes"), [_row(entry) for entry in entries])
+    for entry in entries:
+        if entry.problem:
+            face.say(entry.problem)
+
+
+def show_template(face: Face, ref: options.Ref, source: Source = False) -> None:
+    """Show one skeleton in full.
+
+    What it makes, the variables it takes, its parameters, its versions and labels.
+
+    Examples:
+        promptkit templates show ugc/hooks
+        promptkit templates show ugc/script@1 --source
+    """
+    library = face.session().library
+    skeleton = library.load(ref)
+    if source:
+        face.print(skeleton.sources()[0].text)
+        return
+    entry = next(entry for entry in library.entries() if entry.name == skeleton.ref.name)
+    if face.as_json:
+        face.print_json(skeleton_json(skeleton, entry))
+    else:
+        _print(face, skeleton, entry)
+
+
+def _row(entry: TemplateEntry) -> tuple[str, str, str]:
+    told = "(partial) " if entry.is_partial else ""
+    return entry.name, versions_of(entry), "(broken)" if entry.problem else told + entry.description
+
+
+def versions_of(entry: TemplateEntry) -> str:
+    """Versions, labels and whether there is a draft: `1, 2 production, draft`."""
+    labels: dict[int, list[str]] = {}
+    for label, version in sorted(entry.labels.items()):
+        labels.setdefault(version, []).append(label)
+    told = [" ".join([str(version), *labels.get(version, [])]) for version in entry.versions]
+    return ", ".join([*told, *(["draft"] if entry.has_draft else [])])
+
+
+def _print(face: Face, skeleton: Skeleton, entry: TemplateEntry) -> None:
+    facts = {
+        "skeleton": str(skeleton.ref),
+        "makes": skeleton.spec.description,
+        "versions": versions_of(entry),
+        "params": _params(skeleton.spec.params),
+        "output": "JSON, by its schema" if skeleton.spec.output is not None else "",
+        "file": skeleton.file,
+        "digest": skeleton.digest,
+    }
+    face.print("\n".join(f"{name:<9} {fact}" for name, fact in facts.items() if fact))
+    face.print("")
+    ordered = sorted(skeleton.spec.variables.values(), key=lambda variable: not variable.required)
+    if ordered:
+        face.table(
+            ("variable", "what it is", "takes", "default"), [_variable(variable) for variable in ordered]
+        )
+    else:
+        face.print("It takes no variables.")
+
+
+def _variable(variable: Variable) -> tuple[str, str, str, str]:
+    default = "(required)" if variable.required else json.dumps(variable.default, ensure_ascii=False)
+    return variable.name, variable.description, takes(variable), default
+
+
+def takes(variable: Variable) -> str:
+    """What a variable accepts, in few words: `tu, vous`, `1 to 20`, `up to 80 characters`."""
+    if variable.choices:
+        return ", ".join(map(str, variable.choices))
+    if variable.kind is Kind.BOOLEAN:
+        return "true, false"
+    if variable.kind in {Kind.INTEGER, Kind.NUMBER}:
+        return _between(variable.minimum, variable.maximum) or variable.kind.value
+    unit = "items" if variable.kind is Kind.LIST else "characters"
+    bounds = _between(variable.min_length, variable.max_length)
+    return f"{bounds} {unit}" if bounds else variable.kind.value
+
+
+def _between(least: float | None, most: float | None) -> str:
+    match least, most:
+        case None, None:
+            return ""
+        case None, _:
+            return f"up to {most:,}"
+        case _, None:
+            return f"at least {least:,}"
+        case _:
+            return f"{least:,} to {most:,}"
+
+
+def _params(params: Params) -> str:
+    told = [f"{name} {value}" for name, value in asdict(params).items() if value not in (None, ())]
+    return ", ".join(told)
+
+
+def entry_json(entry: TemplateEntry) -> dict[str, Json]:
+    """A template as JSON."""
+    return {
+        "name": entry.name,
+        "description": entry.description,
+        "versions": list(entry.versions),
+        "labels": dict(entry.labels),
+        "draft": entry.has_draft,
+        "default": None if entry.default is None else str(entry.default),
+        "partial": entry.is_partial,
+        "folder": str(entry.folder),
+        "problem": entry.problem or None,
+    }
+
+
+def skeleton_json(skeleton: Skeleton, entry: TemplateEntry) -> dict[str, Json]:
+    """A skeleton in full as JSON."""
+    spec = skeleton.spec
+    return {
+        **entry_json(entry),
+        "ref": str(skeleton.ref),
+        "digest": skeleton.digest,
+        "file": skeleton.file,
+        "description": spec.description,
+        "variables": [_variable_json(variable) for variable in spec.variables.values()],
+        "params": {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(spec.params).items()
+            if value not in (None, ())
+        },
+        "output": None if spec.output is None else dict(spec.output),
+    }
+
+
+def _variable_json(variable: Variable) -> dict[str, Json]:
+    return {
+        "name": variable.name,
+        "kind": variable.kind.value,
+        "description": variable.description,
+        "required": variable.required,
+        "default": cast("Json", variable.default),
+        "choices": cast("list[Json]", list(variable.choices)),
+        "min_length": variable.min_length,
+        "max_length": variable.max_length,
+        "minimum": variable.minimum,
+        "maximum": variable.maximum,
+    }
