@@ -119,16 +119,22 @@ def _between(least: float | None, most: float | None) -> str:
         case None, None:
             return ""
         case None, _:
-            return f"up to {most:,}"
+            return f"up to {most:,.15g}"
         case _, None:
-            return f"at least {least:,}"
+            return f"at least {least:,.15g}"
         case _:
-            return f"{least:,} to {most:,}"
+            return f"{least:,.15g} to {most:,.15g}"
 
 
 def _params(params: Params) -> str:
-    told = [f"{name} {value}" for name, value in asdict(params).items() if value not in (None, ())]
-    return ", ".join(told)
+    return ", ".join(f"{name} {value}" for name, value in _plain(params).items())
+
+
+def _plain(params: Params) -> dict[str, Json]:
+    """The parameters that are set."""
+    told: dict[str, Json] = {**asdict(params)}
+    told["stop"] = [*params.stop] or None
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def entry_json(entry: TemplateEntry) -> dict[str, Json]:
@@ -156,11 +162,7 @@ def skeleton_json(skeleton: Skeleton, entry: TemplateEntry) -> dict[str, Json]:
         "file": skeleton.file,
         "description": spec.description,
         "variables": [_variable_json(variable) for variable in spec.variables.values()],
-        "params": {
-            name: list(value) if isinstance(value, tuple) else value
-            for name, value in asdict(spec.params).items()
-            if value not in (None, ())
-        },
+        "params": _plain(spec.params),
         "output": None if spec.output is None else dict(spec.output),
     }
 
