@@ -13,7 +13,7 @@ from .records import RowState
 
 @dataclass(frozen=True, slots=True)
 class RowRecord:
-    """A row as the ledger has it; `unknowns` counts attempts whose outcome a crash lost."""
+    """A row as the ledger has it; `unknowns` counts attempts whose outcome was lost."""
 
     id: int
     job_id: int

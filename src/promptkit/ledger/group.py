@@ -106,6 +106,7 @@ class _Writes:
     attempts: _Rows = field(default_factory=_rows)
     holds: _Rows = field(default_factory=_rows)
     attempt_ends: _Rows = field(default_factory=_rows)
+    unknowns: _Rows = field(default_factory=_rows)
     released: _Rows = field(default_factory=_rows)
     call_ends: _Rows = field(default_factory=_rows)
     replies: _Rows = field(default_factory=_rows)
@@ -247,6 +248,8 @@ class Group:
         row = columns.attempt_end(end, self._price_source(end))
         overrun = self._book.settle(opened.scopes, opened.ceiling_pico, end.charged_pico)
         self._writes.attempt_ends.append(row)
+        if end.state is AttemptState.UNKNOWN:
+            self._writes.unknowns.append((end.id,))
         self._writes.released.append((end.id,))
         self._open[end.id] = None
         return overrun
@@ -282,6 +285,7 @@ class Group:
         sql.insert_attempts(connection, writes.attempts)
         sql.insert_holds(connection, writes.holds)
         sql.update_attempts(connection, writes.attempt_ends)
+        sql.count_unknowns(connection, writes.unknowns)
         sql.delete_holds(connection, writes.released)
         sql.update_calls(connection, writes.call_ends)
         sql.insert_replies(connection, writes.replies)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from promptkit.errors import InputError
 
@@ -98,7 +99,7 @@ def reset_rows(connection: Connection, job_id: int, states: Sequence[RowState]) 
     done = connection.execute(
         update(t.ROWS)
         .where(t.ROWS.c.job_id == job_id, t.ROWS.c.state.in_([state.value for state in states]))
-        .values(state=RowState.PENDING.value, call_id=None, error=None, ended_us=None)
+        .values(state=RowState.PENDING.value, call_id=None, error=None, ended_us=None, unknowns=0)
     )
     return done.rowcount
 
@@ -109,6 +110,22 @@ def reset_rows(connection: Connection, job_id: int, states: Sequence[RowState]) 
 def end_row(connection: Connection, row: RowEnd) -> None:
     """Say how a row ended that no call was made for."""
     sql.update_rows(connection, [columns.row_end(row)])
+
+
+def erase_texts(
+    connection: Connection, job_id: int, *, replies_of: Sequence[int], inputs_of: Sequence[int]
+) -> None:
+    """Erase the replies of some rows, and what some rows were made of, for good.
+
+    The job no longer knows its input then: the next start reads it again.
+    """
+    calls = select(t.CALLS.c.id).where(t.CALLS.c.row_id.in_(replies_of))
+    connection.execute(delete(t.REPLIES).where(t.REPLIES.c.call_id.in_(calls)))
+    connection.execute(
+        update(t.ROWS).where(t.ROWS.c.id.in_(inputs_of)).values(variables=None, passthrough=None)
+    )
+    if inputs_of:
+        connection.execute(update(t.JOBS).where(t.JOBS.c.id == job_id).values(input_sha256=None))
 
 
 def begin_ingest(connection: Connection, job_id: int) -> int:
@@ -138,48 +155,64 @@ def chunks(rows: Iterable[RowStart]) -> Iterator[list[RowStart]]:
 
 
 def ingest(connection: Connection, job_id: int, number: int, rows: Sequence[RowStart]) -> Ingested:
-    """Take a chunk of rows in: a known one is a no-op, changed content a new generation.
+    """Take a chunk of rows in: a known one is only placed, new content is a new generation.
+
+    Content that an earlier generation of the key had is that generation again: it may be paid.
 
     Raises:
         InputError: two rows of this reading have the same key and ordinal.
     """
-    known = _newest(connection, job_id, {row.key for row in rows})
+    known = _known(connection, job_id, {row.key for row in rows})
     tag_ids, tagsets = TagIds(), dict[int, str]()
     added: list[tuple[sql.Column, ...]] = []
     placed: list[tuple[sql.Column, ...]] = []
     new = changed = invalid = 0
     for row in rows:
-        identity = (row.key, row.ordinal)
-        row_id, generation, content, seen = known.get(identity, (None, -1, None, None))
-        if seen == number:
+        before = known.setdefault((storable(row.key), row.ordinal), _Key())
+        if before.seen == number:
             raise InputError(f"row {row.line or row.position + 1}: the key {row.key!r} stands there twice")
+        before.seen = number
         invalid += row.error is not None
-        if row_id is not None and content == row.content:
-            placed.append((row.position, row.line, number, row_id))
+        tagset_id = _tagset(tag_ids, tagsets, row)
+        row_id = before.rows.get(row.content)
+        if row_id is not None:
+            placed.append((row.position, row.line, number, *_texts(row), tagset_id, row.deliverable, row_id))
         else:
-            new, changed = new + (row_id is None), changed + (row_id is not None)
-            added.append(_row_columns(job_id, number, row, generation + 1, _tagset(tag_ids, tagsets, row)))
-        known[identity] = (row_id or row.id, generation, row.content, number)
+            new, changed = new + (not before.rows), changed + bool(before.rows)
+            added.append(_row_columns(job_id, number, row, before.generations, tagset_id))
     store_tagsets(connection, tagsets)
     sql.insert_rows(connection, added)
     sql.place_rows(connection, placed)
     return Ingested(new, len(placed), changed, invalid)
 
 
-_Known = dict[tuple[str, int], tuple[int | None, int, str | None, int | None]]
+@dataclass(slots=True)
+class _Key:
+    """What a job knows of a key and ordinal: its rows by content, and the last reading that held it."""
+
+    rows: dict[str, int] = field(default_factory=dict[str, int])
+    generations: int = 0
+    seen: int = 0
 
 
-def _newest(connection: Connection, job_id: int, keys: set[str]) -> _Known:
+def _known(connection: Connection, job_id: int, keys: set[str]) -> dict[tuple[str, int], _Key]:
     row = t.ROWS.c
     found = connection.execute(
-        select(row.row_key, row.ordinal, row.id, row.generation, row.content, row.seen)
-        .where(row.job_id == job_id, row.row_key.in_(sorted(keys)))
-        .order_by(row.generation)
+        select(row.row_key, row.ordinal, row.id, row.generation, row.content, row.seen).where(
+            row.job_id == job_id, row.row_key.in_(sorted(storable(key) for key in keys))
+        )
     )
-    return {
-        (key, ordinal): (row_id, generation, content, seen)
-        for key, ordinal, row_id, generation, content, seen in found
-    }
+    known: dict[tuple[str, int], _Key] = {}
+    for key, ordinal, row_id, generation, content, seen in found:
+        one = known.setdefault((key, ordinal), _Key())
+        one.rows[content] = row_id
+        one.generations = max(one.generations, generation + 1)
+        one.seen = max(one.seen, seen)
+    return known
+
+
+def _texts(row: RowStart) -> tuple[sql.Column, sql.Column]:
+    return maybe_json(row.variables), maybe_json(row.passthrough)
 
 
 def _tagset(tag_ids: TagIds, tagsets: dict[int, str], row: RowStart) -> int | None:
@@ -207,8 +240,7 @@ def _row_columns(
         row.line,
         number,
         state.value,
-        maybe_json(row.variables),
-        maybe_json(row.passthrough),
+        *_texts(row),
         tagset_id,
         row.deliverable,
         row.parent_call_id,

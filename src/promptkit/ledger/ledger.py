@@ -156,7 +156,8 @@ class Ledger(Queries):
         Raises:
             LedgerError: it couldn't be written; the attempt stays open and can be finished again.
         """
-        result = await self._writer.ask(Finish(attempt, call, row))
+        # Never lost to a full queue and a caller who goes: its reply is paid.
+        result = await self._writer.ask(Finish(attempt, call, row), waits=False)
         assert isinstance(result, Settled)  # noqa: S101 - what `Finish` gives
         return result
 
@@ -246,6 +247,18 @@ class Ledger(Queries):
     async def end_row(self, row: RowEnd) -> None:
         """End a row that no call is made for."""
         await self._do(partial(jobs.end_row, row=row))
+
+    async def erase_texts(
+        self, job_id: int, *, replies_of: Sequence[int] = (), inputs_of: Sequence[int] = ()
+    ) -> None:
+        """Erase texts that the settings keep out, now that a job is done with them.
+
+        Args:
+            job_id: the job.
+            replies_of: rows whose replies go; at most some hundreds at once.
+            inputs_of: rows whose variables and cells go; the next start reads the input again.
+        """
+        await self._do(partial(jobs.erase_texts, job_id=job_id, replies_of=replies_of, inputs_of=inputs_of))
 
     def lock_job(self, job: JobRecord) -> JobLock:
         """Lock a job for this process; a SIGKILL releases it.

@@ -8,6 +8,7 @@ from sqlalchemy import Connection, bindparam, delete, select, update
 
 from promptkit.types import AttemptState, Fault
 
+from . import statements as sql
 from . import tables as t
 from .accounts import load, store
 from .admission import Book
@@ -25,17 +26,6 @@ _MARK = (
         billed=1,
         ended_us=bindparam("new_ended"),
     )
-)
-_COUNT = (
-    update(t.ROWS)
-    .where(
-        t.ROWS.c.id
-        == select(t.CALLS.c.row_id)
-        .join(t.ATTEMPTS, t.ATTEMPTS.c.call_id == t.CALLS.c.id)
-        .where(t.ATTEMPTS.c.id == bindparam("key"))
-        .scalar_subquery()
-    )
-    .values(unknowns=t.ROWS.c.unknowns + 1)
 )
 
 
@@ -69,7 +59,7 @@ def settle_owners(connection: Connection, owners: Iterable[int], now_us: int) ->
     connection.execute(
         _MARK, [{"key": row[0], "new_charged": row[1] or 0, "new_ended": now_us} for row in holds]
     )
-    connection.execute(_COUNT, [{"key": row[0]} for row in holds])
+    sql.count_unknowns(connection, [(row[0],) for row in holds])
     connection.execute(delete(t.HOLDS).where(owned))
     store(connection, book, now_us)
     return len(holds)

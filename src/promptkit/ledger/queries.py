@@ -104,6 +104,18 @@ class Queries:
             by_row.setdefault(row_id or 0, []).append((attempt.call_id, attempt))
         return tuple(_output_row(row, [one for _, one in by_row.get(row["id"], [])]) for row in rows)
 
+    def texts(self, job_id: int) -> tuple[int, int]:
+        """Of the rows of a job's input that were answered: how many replies are kept, how many aren't."""
+        answered = [state.value for state in (RowState.OK, RowState.TRUNCATED, RowState.DEGRADED)]
+        query = (
+            select(func.count(t.REPLIES.c.call_id), func.count())
+            .select_from(t.ROWS.outerjoin(t.REPLIES, t.REPLIES.c.call_id == t.ROWS.c.call_id))
+            .where(*_current(job_id), t.ROWS.c.state.in_(answered))
+        )
+        with self._read() as connection:
+            kept, rows = connection.execute(query).one()
+        return kept, rows - kept
+
     def job_money(self, job_id: int) -> Money:
         """What a job cost, over all its calls and attempts."""
         return self._money(t.CALLS.c.job_id == job_id)

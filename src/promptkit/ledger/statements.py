@@ -15,6 +15,7 @@ from sqlalchemy import (
     bindparam,
     delete,
     insert,
+    literal_column,
     select,
     update,
 )
@@ -163,7 +164,22 @@ update_attempts: Final = _update(t.ATTEMPTS, "id", ATTEMPT_ENDS)
 update_calls: Final = _update(t.CALLS, "id", CALL_ENDS)
 update_rows: Final = _update(t.ROWS, "id", ROW_ENDS)
 update_budgets: Final = _update(t.BUDGETS, "scope", ACCOUNTS)
-place_rows: Final = _update(t.ROWS, "id", ("position", "line", "seen"))
+place_rows: Final = _update(
+    t.ROWS, "id", ("position", "line", "seen", "variables", "passthrough", "tagset_id", "deliverable")
+)
+count_unknowns: Final = Bulk(
+    update(t.ROWS)
+    .where(
+        t.ROWS.c.id
+        == select(t.CALLS.c.row_id)
+        .join(t.ATTEMPTS, t.ATTEMPTS.c.call_id == t.CALLS.c.id)
+        .where(t.ATTEMPTS.c.id == bindparam("key"))
+        .scalar_subquery()
+    )
+    .values(unknowns=t.ROWS.c.unknowns + literal_column("1")),
+    ("key",),
+)
+"""Adds one to the unknown outcomes of the row that an attempt was for, if it was for one."""
 delete_holds: Final = Bulk(delete(t.HOLDS).where(t.HOLDS.c.attempt_id == bindparam("key")), ("key",))
 
 find_account: Final = Lookup(

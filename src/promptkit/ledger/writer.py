@@ -70,14 +70,19 @@ class Writer:
 
     # ------------------------------------------------------------------- for the loops
 
-    async def ask(self, op: Op) -> object:
+    async def ask(self, op: Op, *, waits: bool = True) -> object:
         """Queue an operation; returns its result once it is on disk.
+
+        Args:
+            op: the operation.
+            waits: whether it waits for room in the queue; one that doesn't is queued, and so done,
+                even if its caller is cancelled at once.
 
         Raises:
             LedgerError: it couldn't be written, or the ledger is closed.
         """
         loop = asyncio.get_running_loop()
-        while len(self._queue) >= QUEUE_AT_MOST:
+        while waits and len(self._queue) >= QUEUE_AT_MOST:
             await self._room(loop)
         future: asyncio.Future[object] = loop.create_future()
         self.put(op, loop, future)
