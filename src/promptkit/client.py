@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from concurrent.futures import Future, wait
+from contextlib import aclosing
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar
 
 from .config import Settings
 from .errors import UsageError
@@ -174,9 +177,11 @@ class AsyncJob:
         self._job = job
 
     async def __aiter__(self) -> AsyncIterator[RowResult]:
-        async with self._job as job, aclosing(job.results()) as results:
-            async for result in results:
-                yield result
+        async with self._job as job:
+            async with aclosing(job.results()) as results:
+                async for result in results:
+                    yield result
+            await job.forget()
         if self._job.stop is not None:
             raise self._job.stop
 
@@ -229,7 +234,7 @@ class PromptKit:
         parent_id: int | None = None,
     ) -> Reply:
         """Turn a skeleton into text; see `AsyncPromptKit.run`."""
-        return self._loop.run(
+        return self._run(
             self._kit.run(
                 ref,
                 variables,
@@ -266,7 +271,7 @@ class PromptKit:
             budget_usd=budget_usd,
             concurrency=concurrency,
         )
-        return BlockingJob(made, self._loop)
+        return BlockingJob(made, self._run)
 
     def close(self) -> None:
         """Close connections, ledger and loop thread. A closed kit may be used again."""
@@ -286,61 +291,90 @@ class PromptKit:
     ) -> None:
         self.close()
 
-    @property
-    def _loop(self) -> LoopThread:
+    def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
         with self._starting:
             if self._thread is None:
                 self._thread = LoopThread()
-            return self._thread
+            thread = self._thread
+        return thread.run(work)
 
 
 class BlockingJob:
     """A job, lazily: nothing is read or sent before it is iterated. See `AsyncJob`."""
 
-    def __init__(self, job: AsyncJob, loop: LoopThread) -> None:
+    def __init__(self, job: AsyncJob, run: Run) -> None:
         self._job = job
-        self._loop = loop
+        self._run = run
 
     def __iter__(self) -> Iterator[RowResult]:
         results = aiter(self._job)
         try:
             while True:
                 try:
-                    result = self._loop.run(_next(results))
+                    result = self._run(_next(results))
                 except StopAsyncIteration:
                     return
                 yield result
         finally:
-            self._loop.run(_aclose(results))
+            self._run(_aclose(results))
 
     def report(self) -> JobReport:
         """Where the job stands; it must have begun."""
-        return self._loop.run(self._job.report())
+        return self._run(self._job.report())
 
     def halt(self) -> None:
         """Send no new rows; what is in flight is awaited and recorded."""
         self._job.halt()
 
 
+class Run(Protocol):
+    """Runs a coroutine elsewhere and waits for it."""
+
+    def __call__(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Run it."""
+        ...
+
+
 class LoopThread:
     """An event loop on a thread of its own."""
 
     def __init__(self) -> None:
+        self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="promptkit-loop", daemon=True)
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run a coroutine there and wait for it; an interrupt here cancels it there."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        """Run a coroutine there and wait for it; an interrupt here cancels it there.
+
+        Raises:
+            UsageError: the process was forked since: the thread did not come along.
+        """
+        if os.getpid() != self._pid:
+            work.close()
+            raise UsageError(
+                "this PromptKit was in use before the process was forked",
+                remedy="Make one in each process, after the fork.",
+            )
+        ended: Future[_T] = Future()
+        tasks: list[asyncio.Task[_T]] = []
+
+        def begin() -> None:
+            tasks.append(self._loop.create_task(work))
+            tasks[0].add_done_callback(partial(_hand_over, ended))
+
+        def cancel() -> None:
+            for task in tasks:
+                task.cancel()
+
+        self._loop.call_soon_threadsafe(begin)
         try:
-            return future.result()
+            return ended.result()
         except BaseException:
-            if not future.done():
-                future.cancel()
+            if not ended.done():
+                self._loop.call_soon_threadsafe(cancel)
                 # What it has in flight is being written down: wait until it is.
-                with suppress(BaseException):
-                    future.exception()
+                wait((ended,))
             raise
 
     def stop(self) -> None:
@@ -348,6 +382,16 @@ class LoopThread:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+def _hand_over(ended: Future[_T], task: asyncio.Task[_T]) -> None:
+    """Give what became of a task to the thread that waits for it."""
+    if task.cancelled():
+        ended.set_exception(asyncio.CancelledError())
+    elif (error := task.exception()) is not None:
+        ended.set_exception(error)
+    else:
+        ended.set_result(task.result())
 
 
 async def _next(results: AsyncIterator[_T]) -> _T:

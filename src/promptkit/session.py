@@ -238,6 +238,8 @@ class Session:
     async def aclose(self) -> None:
         """Close what is open; what was written is on disk."""
         opened, self._open = self._open, None
+        self._opening = None  # it belongs to the loop that is being left
+        self._remembered.clear()
         if opened is not None:
             ledger, engine = opened
             await engine.aclose()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from typing import Final
 
@@ -16,6 +18,20 @@ from .source import Reading
 
 _TOLD: Final = 5
 """So many odd rows are told one by one; the rest as a number."""
+
+
+def input_digest(sha256: str | None, options: JobOptions) -> str | None:
+    """What tells whether the same rows would come again: the file's digest, and how it is read.
+
+    Args:
+        sha256: of the file; None, where it can't be read twice, makes it None.
+        options: another `--map`, `-v` or `--tag` makes other rows of the same file.
+    """
+    if sha256 is None:
+        return None
+    read = (options.format, options.mapping, options.constants, options.tags, options.strict)
+    told = json.dumps((sha256, *read), sort_keys=True, default=repr)
+    return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class Reader:
@@ -36,7 +52,7 @@ class Reader:
         self._skeleton = skeleton
         self._file = file
         self._reading = reading
-        self._strict = options.strict
+        self._options = options
         self._binding = Binding(reading.columns, skeleton.spec.variables, options.wishes, file)
         self._namer = Namer(file)
         self._met: dict[str, None] = dict.fromkeys(reading.columns or ())
@@ -45,7 +61,7 @@ class Reader:
 
     def read(self) -> InputRead:
         """What was read: all columns in the order they were met, and the digest. For when `rows` has ended."""
-        return InputRead(tuple(self._met), self._reading.sha256)
+        return InputRead(tuple(self._met), input_digest(self._reading.sha256, self._options))
 
     def rows(self) -> Iterator[RowStart]:
         """The rows as the ledger takes them.
@@ -73,7 +89,7 @@ class Reader:
         try:
             bound = self._skeleton.bind(self._binding.variables(record))
         except VariableError as cause:
-            if self._strict:
+            if self._options.strict:
                 raise InputError(cause.what, file=self._file, line=record.line) from None
             bound, error = {}, cause.what
             self._tell_invalid(record, cause)

@@ -15,18 +15,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
-from promptkit.errors import JobConflict, PromptKitError
+from promptkit.errors import JobConflict, PromptKitError, TemplateError, UsageError
 from promptkit.ledger import JobRecord, JobStart, JobState, Money, RowState
 from promptkit.session import Session
 from promptkit.templates import Skeleton, parse_ref
 from promptkit.types import Route, RowResult, TemplateRef
 
-from .ingest import Reader
+from .ingest import Reader, input_digest
+from .keeping import erase_kept_out
 from .options import JobOptions, job_name
 from .output import stored_results
 from .pinning import Pinned, pinned_route, plain_params, plain_route
 from .runner import Runner
-from .source import Reading, Source, source_of
+from .source import MemorySource, Reading, Source, source_of
 
 if TYPE_CHECKING:
     from promptkit.ledger import Ledger
@@ -113,6 +114,16 @@ class Job:
         job = self.record
         return JobReport(job.name, job.template_ref, ledger.row_counts(job.id), ledger.job_money(job.id))
 
+    async def forget(self) -> None:
+        """Erase the texts that `[storage]` keeps out, if the job is done.
+
+        While it is open the ledger has them, for the output is made from there. Call it when the
+        results were delivered: what is erased can't be written again.
+        """
+        ledger = await self._session.ledger()
+        if not ledger.pending_rows(self.record.id, limit=1):
+            await erase_kept_out(ledger, self.record.id, self._session.settings.storage)
+
     def halt(self) -> None:
         """Send no new rows; what is in flight is awaited and recorded."""
         self._halted = True
@@ -135,6 +146,8 @@ class Job:
             await self._take_rows(ledger)
             if self._options.retry_failed:
                 await ledger.reset_rows(self.record.id, _AGAIN)
+            if self.record.state is JobState.DONE and ledger.pending_rows(self.record.id, limit=1):
+                await ledger.set_job_state(self.record.id, JobState.OPEN)
         except BaseException:
             self._lock.release()
             raise
@@ -143,6 +156,7 @@ class Job:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._halted = False
         if self._lock is not None:
             self._lock.release()
 
@@ -159,6 +173,7 @@ class Job:
             Unpriced: a target has no price, and a budget is in force.
         """
         ledger = await self._session.ledger()
+        self.stop = None
         if stored:
             for result in stored_results(ledger, self.record):
                 yield result
@@ -223,16 +238,26 @@ class Job:
         return Pinned(job, skeleton, route)
 
     def _pinned_skeleton(self, ledger: Ledger, job: JobRecord) -> Skeleton:
-        current = self._session.library.load(self._ref, allow_draft=False)
-        if current.digest == job.template_digest:
-            return current
-        self._session.say(
-            f"job {job.name}: it goes on with {job.template_ref}; {self._ref} now means {current.ref}"
-        )
+        """The skeleton as it was at the job's first start, whatever has become of it since."""
+        try:
+            current = self._session.library.load(self._ref, allow_draft=False)
+        except TemplateError as cause:
+            now = f"{self._ref} can't be used now: {cause.what}"
+        else:
+            if current.digest == job.template_digest:
+                return current
+            same = str(current.ref) == job.template_ref
+            now = f"{current.ref} has changed since" if same else f"{self._ref} now means {current.ref}"
+        self._session.say(f"job {job.name}: it goes on with {job.template_ref} as it began; {now}")
         return Skeleton.rebuild(job.template_digest, ledger.stored_source)
 
     def _name(self) -> str:
         options = self._options
+        if options.name is None and isinstance(self._source, MemorySource):
+            raise UsageError(
+                "rows in memory need a name for their job",
+                remedy='For example job="night-{date}": under the same name it goes on where it stopped.',
+            )
         return job_name(options.name, self._ref.name, self._source.name, options.out, self._session.today())
 
     async def _take_rows(self, ledger: Ledger) -> None:
@@ -241,7 +266,7 @@ class Job:
         if (
             job.ingested_us is not None
             and job.input_sha256 is not None
-            and job.input_sha256 == self._source.sha256()
+            and job.input_sha256 == input_digest(self._source.sha256(), self._options)
         ):
             return
         self.reading = self._source.read()

@@ -46,8 +46,18 @@ def write_output(
         How many rows were written.
 
     Raises:
-        OutputError: it can't be written; what stood there before still stands.
+        OutputError: it can't be written, or what stands there has texts that the ledger no longer
+            has; what stood there before still stands.
     """
+    kept, erased = ledger.texts(job.id)
+    if erased and out.is_file():
+        if kept:
+            raise OutputError(
+                f"stands already, and {erased:,} of the texts in it are kept nowhere else",
+                file=out,
+                remedy="Write the new rows to another file with -o.",
+            )
+        return sum(ledger.row_counts(job.id).values())
     rows = layout(job.columns, job.schema)
     chosen = output_format(out.name, like, format_)
     delimiter = like.delimiter if like.format is Format.CSV else ","

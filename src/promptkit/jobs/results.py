@@ -11,7 +11,10 @@ from promptkit.ledger import OutputRow, RowRecord, RowState
 from promptkit.templates import parse_ref
 from promptkit.types import Cost, Json, RowResult, Status, TemplateRef, Usage
 
-_FAILED_STATES = {RowState.INVALID: Status.FAILED}
+_NOT_KEPT = "the text is not kept: [storage] keeps replies out of the ledger once a job is done"
+
+
+_ANSWERED = frozenset({Status.OK, Status.TRUNCATED, Status.DEGRADED})
 
 
 def from_call(row: RowRecord, made: Made, ref: TemplateRef) -> RowResult:
@@ -38,13 +41,14 @@ def from_ledger(out: OutputRow, schema: Mapping[str, Json] | None) -> RowResult 
     row = out.row
     if row.state is RowState.PENDING:
         return None
+    status = Status.FAILED if row.state is RowState.INVALID else Status(row.state.value)
     known = out.input_tokens is not None and out.output_tokens is not None
     return RowResult(
         number=row.position + 1,
-        status=_FAILED_STATES.get(row.state) or Status(row.state.value),
+        status=status,
         text=out.text,
         parsed=None if schema is None else _parsed(out.text),
-        error=row.error or out.error,
+        error=row.error or out.error or (_NOT_KEPT if out.text is None and status in _ANSWERED else None),
         cost=None if out.money.unknown else Cost(out.money.known_pico, "attempts"),
         usage=Usage(out.input_tokens or 0, out.output_tokens or 0) if known else None,
         target=out.target,

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from promptkit.routing.flow import Plan
 
 _PAGE: Final = 500
+_UNKNOWN: Final = (
+    "its outcome is unknown: an earlier request was sent and never answered, and such aren't sent again"
+)
 
 
 class Runner:
@@ -70,6 +73,12 @@ class Runner:
             while (result := await done.get()) is not None:
                 yield result
             await ending
+        except GeneratorExit:
+            # What is in flight will be paid, whoever still listens: it is awaited and recorded.
+            self.halt()
+            while await done.get() is not None:
+                pass
+            raise
         finally:
             self.halt()
             for task in (*workers, ending):
@@ -90,20 +99,26 @@ class Runner:
     async def _work(
         self, engine: Engine, plan: Plan, rows: Iterator[RowRecord], done: asyncio.Queue[RowResult | None]
     ) -> None:
-        """One worker: row after row."""
-        for row in rows:
-            result = await self._make(engine, plan, row)
-            if result is not None:
-                await done.put(result)
+        """One worker: row after row. What breaks one lets the others finish what they began."""
+        try:
+            for row in rows:
+                result = await self._make(engine, plan, row)
+                if result is not None:
+                    await done.put(result)
+        except BaseException:
+            self.halt()
+            raise
 
     async def _make(self, engine: Engine, plan: Plan, row: RowRecord) -> RowResult | None:
         """One row's result; None where the row still waits because the job stops."""
         skeleton, route = self._pinned.skeleton, self._pinned.route
+        if row.unknowns and not self._options.resend_unknown:
+            return await self._failed(row, _UNKNOWN)
         try:
             bound = skeleton.bind(row.variables or {})
             prompt = skeleton.render(bound)
         except PromptKitError as cause:
-            return await self._unrendered(row, cause)
+            return await self._failed(row, cause.what)
         work = Work(
             id=self._session.ids(),
             call=Call(prompt, self._session.params(skeleton, route), skeleton.spec.output),
@@ -124,19 +139,21 @@ class Runner:
             return None
         return from_call(row, made, prompt.ref)
 
-    async def _unrendered(self, row: RowRecord, cause: PromptKitError) -> RowResult:
-        """A row whose values make no prompt fails alone."""
+    async def _failed(self, row: RowRecord, why: str) -> RowResult:
+        """A row that can't be sent fails alone."""
         now_us = int(self._session.now() * 1e6)
-        await self._ledger.end_row(RowEnd(row.id, Status.FAILED, now_us, None, cause.what))
-        return RowResult(row.position + 1, Status.FAILED, error=cause.what, cells=row.passthrough or {})
+        await self._ledger.end_row(RowEnd(row.id, Status.FAILED, now_us, None, why))
+        return RowResult(row.position + 1, Status.FAILED, error=why, cells=row.passthrough or {})
 
     def _scopes(self) -> tuple[Scope, ...]:
         return self._session.scopes(f"job:{self._pinned.job.id}", self._options.cap_pico)
 
 
 async def _end(workers: list[asyncio.Task[None]], done: asyncio.Queue[RowResult | None]) -> None:
-    """When the last worker has ended, or the first has failed, end the results."""
+    """When all workers have ended, end the results; raises what the first of them failed with."""
     try:
-        await asyncio.gather(*workers)
+        await asyncio.wait(workers)
     finally:
         await done.put(None)
+    for worker in workers:
+        worker.result()

@@ -104,6 +104,20 @@ class Queries:
             by_row.setdefault(row_id or 0, []).append((attempt.call_id, attempt))
         return tuple(_output_row(row, [one for _, one in by_row.get(row["id"], [])]) for row in rows)
 
+    def row_tags(
+        self, job_id: int, after: int = 0, limit: int = 500
+    ) -> tuple[tuple[int, Mapping[str, str]], ...]:
+        """All rows that a job ever had, by id, each with its tags; `after` is the last id seen."""
+        query = (
+            select(t.ROWS.c.id, t.TAGSETS.c.tags)
+            .outerjoin(t.TAGSETS, t.TAGSETS.c.id == t.ROWS.c.tagset_id)
+            .where(t.ROWS.c.job_id == job_id, t.ROWS.c.id > after)
+            .order_by(t.ROWS.c.id)
+            .limit(limit)
+        )
+        with self._read() as connection:
+            return tuple((row_id, tags_of(tags)) for row_id, tags in connection.execute(query))
+
     def texts(self, job_id: int) -> tuple[int, int]:
         """Of the rows of a job's input that were answered: how many replies are kept, how many aren't."""
         answered = [state.value for state in (RowState.OK, RowState.TRUNCATED, RowState.DEGRADED)]
