@@ -2,39 +2,52 @@
 """The first minute, with nothing but Python 3.11 and pip.
 
     python3 .ci/start.py demo     a few rows through a skeleton, the router and a real model, into SQLite
-    python3 .ci/start.py test     lint, types, layers and tests (more arguments go to pytest alone)
-    python3 .ci/start.py bench    the environment for benchmarks/, then its arguments as a command
+    python3 .ci/start.py test     lint, types, layers and tests; with arguments, pytest alone
+    python3 .ci/start.py bench    a script of benchmarks/ with its arguments, beside its peers
+    python3 .ci/start.py pin      write .ci/constraints.txt anew, from the newest versions that fit
 
 Each makes its own environment below .venvs/ the first time, and makes it again when
-pyproject.toml or the constraints have changed; `--fresh` makes it again in any case.
+the requirements or their pins have changed; `--fresh` makes it again in any case.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
 import tomllib
 import venv
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 CONSTRAINTS = ROOT / ".ci" / "constraints.txt"
-PYPROJECT = ROOT / "pyproject.toml"
+TESTS = ROOT / "tests"
 
 PURE = ("words", "templates", "catalog", "pricing", "tokens", "routing", "adapters", "batch")
 """The test folders of the rooms without IO: their own tests cover every branch of them."""
 PURE_SOURCES = ("types", "errors", "ids", "toml", *PURE[1:])
 FLOOR = 95
 
+PEERS = {"litellm": "litellm==1.106.2", "llm": "llm==0.36"}
+"""What the benchmarks measure promptkit beside, each in an environment of its own."""
+
+PINS = """\
+# The versions that .ci/start.py makes its environments from: every requirement of promptkit, its
+# extras and its development tools. Renew with `python3 .ci/start.py pin`, then run the tests.
+"""
+
 
 def main(arguments: list[str]) -> int:
     """Run what the first argument names; the exit status is its own."""
     fresh = "--fresh" in arguments
     rest = [argument for argument in arguments if argument != "--fresh"]
-    commands = {"demo": demo, "test": test, "bench": bench}
+    commands = {"demo": demo, "test": test, "bench": bench, "pin": pin}
     if sys.version_info < (3, 11):
         print(f"promptkit needs Python 3.11 or newer; this is {sys.version.split()[0]}", file=sys.stderr)
         return 2
@@ -42,6 +55,9 @@ def main(arguments: list[str]) -> int:
         print(__doc__)
         return 0 if rest in ([], ["--help"], ["-h"]) else 2
     return commands[rest[0]](rest[1:], fresh=fresh)
+
+
+# ----------------------------------------------------------------------------- commands
 
 
 def demo(arguments: list[str], *, fresh: bool) -> int:
@@ -53,65 +69,144 @@ def demo(arguments: list[str], *, fresh: bool) -> int:
 def test(arguments: list[str], *, fresh: bool) -> int:
     """Everything that must hold before a change lands; with arguments, pytest alone."""
     python = development(fresh=fresh)
-    if arguments:
-        return run(python, "-m", "pytest", *arguments)
+    # The embedded model's weights: once, into the user's cache, where the demo looks, too.
+    if status := run(python.parent / "promptkit", "local", "fetch", "--quiet", silent=True):
+        return status
+    return run(python, "-m", "pytest", *arguments) if arguments else check_all(python)
+
+
+def check_all(python: Path) -> int:
+    """Lint, types, layers, the pure rooms by their own tests, and the other tests on top."""
     bin_ = python.parent
-    covered = [f"--cov=promptkit.{name}" for name in PURE_SOURCES]
-    pure = [f"tests/{name}" for name in PURE]
-    steps = (
+    pytest = (python, "-m", "pytest", "-q", "-n", "2", "--cov-report=term:skip-covered")
+    others = [
+        folder.name for folder in sorted(TESTS.iterdir()) if folder.is_dir() and folder.name not in PURE
+    ]
+    steps: tuple[tuple[str | Path, ...], ...] = (
         (bin_ / "ruff", "check", "."),
         (bin_ / "ruff", "format", "--check", "."),
-        (bin_ / "pyright",),
+        (bin_ / "pyright", "--pythonpath", python),
         (bin_ / "lint-imports",),
-        (python, "-m", "pytest", "-q", "-n", "2", *covered, "--cov-fail-under=100", *pure),
-        (python, "-m", "pytest", "-q", "-n", "2", "--cov", f"--cov-fail-under={FLOOR}"),
+        (
+            *pytest,
+            *(f"--cov=promptkit.{name}" for name in PURE_SOURCES),
+            "--cov-fail-under=100",
+            *folders(PURE),
+        ),
+        (*pytest, "--cov", "--cov-append", f"--cov-fail-under={FLOOR}", *folders(others)),
     )
     for step in steps:
-        print("$", " ".join(str(part) for part in (Path(step[0]).name, *step[1:])), flush=True)
+        said = " ".join([Path(step[0]).name, *map(str, step[1:])]).replace(f"{ROOT}{os.sep}", "")
+        print(f"\n$ {said}", flush=True)
         if status := run(*step):
             return status
     return 0
 
 
 def bench(arguments: list[str], *, fresh: bool) -> int:
-    """A command in the development environment."""
-    return run(development(fresh=fresh), *arguments)
+    """One benchmark, told where its peers are installed."""
+    if not arguments:
+        print("benchmarks: call_overhead, startup", file=sys.stderr)
+        return 2
+    python = development(fresh=fresh)
+    for name, requirement in PEERS.items():
+        os.environ[f"{name.upper()}_PYTHON"] = str(environment(name, [requirement]))
+    return run(python, ROOT / "benchmarks" / f"{arguments[0]}.py", *arguments[1:])
+
+
+def pin(_arguments: list[str], *, fresh: bool) -> int:  # noqa: ARG001 - it is fresh in any case
+    """Resolve all requirements anew, in an environment that is thrown away."""
+    with tempfile.TemporaryDirectory() as folder:
+        python = make(Path(folder), development_requirements())
+        freeze = [python, "-m", "pip", "--disable-pip-version-check", "freeze", "--exclude-editable"]
+        frozen = subprocess.run(freeze, check=True, capture_output=True, text=True).stdout
+    pins = dict(line.split("==") for line in frozen.splitlines())
+    lines = sorted(f"{re.sub(r'[-_.]+', '-', name).lower()}=={version}\n" for name, version in pins.items())
+    CONSTRAINTS.write_text(PINS + "".join(lines))
+    return 0
+
+
+# ------------------------------------------------------------------------- environments
 
 
 def development(*, fresh: bool) -> Path:
     """The environment for tests and benchmarks."""
-    tools = tomllib.loads(PYPROJECT.read_text("utf-8"))["dependency-groups"]["dev"]
-    return environment("dev", ["--editable", f"{ROOT}[local,google-generativeai]", *tools], fresh=fresh)
+    return environment("dev", development_requirements(), fresh=fresh)
 
 
-def environment(name: str, requirements: list[str], *, fresh: bool) -> Path:
+def development_requirements() -> list[str]:
+    """All that promptkit can use, and the tools."""
+    return ["--editable", f"{ROOT}[local,google-generativeai]", *project()["dependency-groups"]["dev"]]
+
+
+def project() -> dict[str, Any]:
+    """What pyproject.toml says."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+
+
+def environment(name: str, requirements: list[str], *, fresh: bool = False) -> Path:
     """Make the environment where it is missing or out of date; the path of its Python."""
     folder = ROOT / ".venvs" / name
-    python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
     stamp = folder / "made-from"
-    wanted = hashlib.sha256(PYPROJECT.read_bytes() + CONSTRAINTS.read_bytes() + repr(requirements).encode()).hexdigest()
-    if not fresh and python.exists() and stamp.exists() and stamp.read_text() == wanted:
-        return python
-    print(f"Making the environment {folder.relative_to(ROOT)} (once; it takes a minute) ...", file=sys.stderr)
+    pinned = [] if name in PEERS else ["--constraint", str(CONSTRAINTS)]
+    wanted = digest([*pinned, *requirements])
+    if fresh or not stamp.exists() or stamp.read_text() != wanted:
+        said = f"Making the environment {folder.relative_to(ROOT)} with pip: once, about a minute"
+        print(said, end=" ", file=sys.stderr, flush=True)
+        began = time.monotonic()
+        make(folder, [*pinned, *requirements])
+        stamp.write_text(wanted)
+        print(f"({time.monotonic() - began:.0f} s)", file=sys.stderr, flush=True)
+    return python_of(folder)
+
+
+def digest(arguments: list[str]) -> str:
+    """What an environment is made from, in one word."""
+    needs = [repr(project()[table]) for table in ("project", "dependency-groups", "build-system")]
+    parts = (sys.version, *arguments, *needs, CONSTRAINTS.read_text("utf-8"))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def make(folder: Path, arguments: list[str]) -> Path:
+    """Make an environment and install into it; the path of its Python."""
     shutil.rmtree(folder, ignore_errors=True)
     venv.create(folder, with_pip=True)
-    pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "--constraint", str(CONSTRAINTS), *requirements], check=True, stdin=subprocess.DEVNULL)
-    stamp.write_text(wanted)
+    python = python_of(folder)
+    # -qq: what pip has to say of a machine's indexes is not what a newcomer needs first.
+    pip = [python, "-m", "pip", "install", "-qq", "--disable-pip-version-check", *arguments]
+    subprocess.run(pip, check=True, stdin=subprocess.DEVNULL)
     return python
 
 
-def run(*command: str | Path) -> int:
-    """Run a command in the repo's root; its exit status."""
+def python_of(folder: Path) -> Path:
+    """The Python of an environment."""
+    return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+# -------------------------------------------------------------------------------- small
+
+
+def folders(names: tuple[str, ...] | list[str]) -> list[str]:
+    """Test folders as pytest is given them."""
+    return [f"tests/{name}" for name in names]
+
+
+def run(*command: str | Path, silent: bool = False) -> int:
+    """Run a command in the repo's root, its neighbours first on the path; its exit status."""
     path = os.pathsep.join([str(Path(command[0]).parent), os.environ.get("PATH", "")])
-    return subprocess.run([str(part) for part in command], cwd=ROOT, check=False, env={**os.environ, "PATH": path}).returncode
+    # pyright runs on the Node.js that is pinned with it, whatever else the machine has.
+    env = {**os.environ, "PATH": path, "PYRIGHT_PYTHON_GLOBAL_NODE": "0"}
+    stdout = subprocess.DEVNULL if silent else None
+    return subprocess.run(
+        [str(part) for part in command], cwd=ROOT, check=False, env=env, stdout=stdout
+    ).returncode
 
 
 if __name__ == "__main__":
     try:
         sys.exit(main(sys.argv[1:]))
     except subprocess.CalledProcessError as failed:
-        print(f"could not install: {' '.join(failed.cmd)}", file=sys.stderr)
+        print(f"\ncould not install: {' '.join(map(str, failed.cmd))}", file=sys.stderr)
         sys.exit(failed.returncode)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -66,7 +66,10 @@ async def litellm(url: str) -> AsyncIterator[Call]:
 
     router = Router(
         model_list=[
-            {"model_name": "m", "litellm_params": {"model": f"openai/{MODEL}", "api_base": url, "api_key": "none"}}
+            {
+                "model_name": "m",
+                "litellm_params": {"model": f"openai/{MODEL}", "api_base": url, "api_key": "none"},
+            }
         ]
     )
 

@@ -19,7 +19,11 @@ CHAT = {
     "choices": [
         {
             "index": 0,
-            "message": {"role": "assistant", "content": "Runners, the 4 pm slump is not a law." * 12, "refusal": None},
+            "message": {
+                "role": "assistant",
+                "content": "Runners, the 4 pm slump is not a law." * 12,
+                "refusal": None,
+            },
             "logprobs": None,
             "finish_reason": "stop",
         }
@@ -51,7 +55,11 @@ RESPONSES = {
             "status": "completed",
             "role": "assistant",
             "content": [
-                {"type": "output_text", "text": "Runners, the 4 pm slump is not a law." * 12, "annotations": []}
+                {
+                    "type": "output_text",
+                    "text": "Runners, the 4 pm slump is not a law." * 12,
+                    "annotations": [],
+                }
             ],
         }
     ],
