@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 from promptkit.batch import usd_text
 from promptkit.errors import ExitCode, PromptKitError
 from promptkit.jobs import JobOptions
 from promptkit.jobs.ingest import Reader
 from promptkit.jobs.source import source_of
-from promptkit.pricing import Prices
 from promptkit.session import Session
 from promptkit.templates import Skeleton
-from promptkit.tokens import ceiling_input_tokens, estimate_input_tokens
-from promptkit.types import Params, Prompt, Route
+from promptkit.tokens import estimate_input_tokens
+from promptkit.types import Prompt, Route
 
+from .estimates import Ceilings
 from .face import Face
 from .money import dollars
-
-Ceiling = Callable[[Prompt], int | None]
-"""What one call can cost at most, in pico-USD; None where no price is known."""
 
 
 @dataclass(slots=True)
@@ -34,14 +29,14 @@ class Checked:
     ceiling_pico: int = 0
     unpriced: int = 0
 
-    def add(self, prompt: Prompt | None, ceiling: Ceiling) -> None:
+    def add(self, prompt: Prompt | None, ceilings: Ceilings) -> None:
         """Count a row; None is one that makes no prompt."""
         self.rows += 1
         if prompt is None:
             self.invalid += 1
             return
         self.input_tokens += estimate_input_tokens(prompt)
-        pico = ceiling(prompt)
+        pico = ceilings.pico(prompt)
         self.ceiling_pico += pico or 0
         self.unpriced += pico is None
 
@@ -56,11 +51,11 @@ def check_rows(face: Face, session: Session, ref: str, rows: str, route: Route, 
     target = session.plan(route).hops[0].target
     source = source_of(rows, options.format)
     reader = Reader(session, skeleton, source.name, source.read(), options)
-    ceiling = _ceiling(session, skeleton, route)
+    ceilings = Ceilings(session, skeleton, route, target)
     checked = Checked()
     for row in reader.rows():
         prompt = None if row.error is not None else _rendered(face, skeleton, row.line, row.variables or {})
-        checked.add(prompt, ceiling)
+        checked.add(prompt, ceilings)
     reader.tell()
     most = None if checked.unpriced else checked.ceiling_pico
     if face.as_json:
@@ -84,18 +79,6 @@ def check_rows(face: Face, session: Session, ref: str, rows: str, route: Route, 
             "nothing was sent"
         )
     return ExitCode.SOME_FAILED if checked.invalid else ExitCode.OK
-
-
-def _ceiling(session: Session, skeleton: Skeleton, route: Route) -> Ceiling:
-    provider, model = session.settings.catalog.pair(session.plan(route).hops[0].target)
-    params: Params = session.params(skeleton, route)
-    prices, now = Prices(), datetime.now(UTC)
-
-    def ceiling(prompt: Prompt) -> int | None:
-        limit = params.max_output_tokens or 0
-        return prices.ceiling_pico(provider, model, ceiling_input_tokens(prompt), limit, now)
-
-    return ceiling
 
 
 def _rendered(face: Face, skeleton: Skeleton, line: int | None, variables: object) -> Prompt | None:
