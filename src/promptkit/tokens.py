@@ -62,6 +62,11 @@ def estimate_input_tokens(prompt: Prompt, schema: Mapping[str, Json] | None = No
     return 4 * len(prompt.messages) + round(sum(_estimate(text) for text in texts))
 
 
+def estimate_text_tokens(text: str) -> int:
+    """About how many tokens a text has by itself, as `estimate_input_tokens` counts."""
+    return round(_estimate(text))
+
+
 def _longest_bytes(text: str) -> int:
     if text.isascii():
         return len(text)
