@@ -49,6 +49,9 @@ SECTIONS: Final[Mapping[str, Section]] = {
             {
                 "list": Command("skeletons:list_templates", "List all skeletons with their versions."),
                 "show": Command("skeletons:show_template", "Show one skeleton in full."),
+                "lint": Command(
+                    "linting:lint_templates", "Find what is wrong with skeletons before they are sent."
+                ),
             },
         ),
     },
