@@ -19,9 +19,11 @@ def text_of(library: Library, ref: str) -> str:
     return library.load(ref).render({}).messages[-1].content
 
 
-def label(folder: Path, name: str, lines: str) -> None:
-    with (folder / name / "versions.toml").open("a") as file:
-        file.write(f"\n[labels]\n{lines}\n")
+def label(folder: Path, name: str, **labels: int) -> None:
+    """Put labels on versions, as a person would write it."""
+    file = folder / name / "versions.toml"
+    lines = "".join(f'{{ label = "{key}", to = {version} }},\n' for key, version in labels.items())
+    file.write_text(file.read_text().partition("\n[labels]")[0] + f"\n[labels]\nmoves = [\n{lines}]\n")
 
 
 @pytest.fixture
@@ -47,7 +49,7 @@ def test_newest(versions: Library) -> None:
 
 def test_production(versions: Library, folder: Path) -> None:
     """A bare name means the production label, wherever it stands."""
-    label(folder, "a", "production = [{ version = 2 }, { version = 1 }]\nstaging = [{ version = 2 }]")
+    label(folder, "a", production=1, staging=2)
     assert text_of(versions, "a") == "one"
     assert text_of(versions, "a@staging") == "two"
 
@@ -100,7 +102,7 @@ MISSING = {
 @pytest.mark.parametrize(("ref", "remedy"), MISSING.items())
 def test_missing(library: Library, folder: Path, ref: str, remedy: str) -> None:
     """What isn't there is named, with what is close or what there is."""
-    label(folder, "ugc/script", "production = [{ version = 1 }]")
+    label(folder, "ugc/script", production=1)
     with pytest.raises(TemplateNotFound) as caught:
         library.load(ref)
     assert remedy in (caught.value.remedy or "")
@@ -156,7 +158,7 @@ def test_unsealed(library: Library, write: Write) -> None:
         library.load("ugc/script@3")
     with pytest.raises(TemplateError, match="no seal") as caught:
         library.load("ugc/script@2")
-    assert "publish it" in (caught.value.remedy or "")
+    assert "publish ugc/script" in (caught.value.remedy or "")
     assert len(library.check_seals()) == 1
 
 
@@ -170,8 +172,10 @@ def test_only_unsealed(folder: Path, write: Write) -> None:
 def test_sealed_without_a_file(library: Library, folder: Path) -> None:
     """A sealed version whose file is gone is told with its file."""
     (folder / "ugc/script/v1.jinja").unlink()
-    with pytest.raises(TemplateError, match="can't be read: No such file"):
+    with pytest.raises(TemplateError, match=r"ugc/script@1 has a seal but no file v1\.jinja") as caught:
         library.load("ugc/script")
+    assert caught.value.where == f"{folder / 'ugc/script/versions.toml'}:5"
+    assert "git checkout" in (caught.value.remedy or "")
     assert len(library.check_seals()) == 1
 
 
@@ -185,62 +189,30 @@ def test_seal_of_another_epoch(library: Library, folder: Path) -> None:
     assert str(library.load("ugc/script").ref) == "ugc/script@1"
 
 
-def test_publish(library: Library, folder: Path) -> None:
-    """Publishing seals the draft as the next version; an unchanged draft is a no-op."""
-    assert str(library.publish("ugc/script")) == "ugc/script@1"
-    draft = folder / "ugc/script/draft.jinja"
-    draft.write_bytes(draft.read_bytes().replace(b"Brand:", b"The brand:").replace(b"\n", b"\r\n"))
-    assert library.publish("ugc/script") == TemplateRef("ugc/script", "2")
-    published = (folder / "ugc/script/v2.jinja").read_bytes()
-    assert published == draft.read_bytes().replace(b"\r\n", b"\n")
-    assert library.load("ugc/script").render({"brand": "B"}).messages[1].content == "The brand: B"
-    assert library.check_seals() == []
-    assert not list(folder.rglob("*.tmp"))
-
-
-def test_publish_after_a_crash(library: Library, folder: Path) -> None:
-    """A version file that was left without its seal is taken up again."""
-    draft = folder / "ugc/script/draft.jinja"
-    draft.write_text(draft.read_text() + "\n")
-    (folder / "ugc/script/v2.jinja").write_text(draft.read_text())
-    assert str(library.publish("ugc/script")) == "ugc/script@2"
-    (folder / "ugc/script/v3.jinja").write_text("something else")
-    draft.write_text(draft.read_text() + "\n")
-    assert str(library.publish("ugc/script")) == "ugc/script@4"
-
-
 UNPINNED = {
     "shared/voice": 'Pin it: {% include "shared/voice@1" %}',
-    "shared/voice@production": 'Pin it: {% include "shared/voice@1" %}',
+    "part@draft": "Pin it: publish part first",
 }
 
 
 @pytest.mark.parametrize(("written", "remedy"), UNPINNED.items())
-def test_publish_unpinned(library: Library, folder: Path, write: Write, written: str, remedy: str) -> None:
-    """A draft may include what moves; a published version may not, and says what to write."""
-    label(folder, "shared/voice", "production = [{ version = 1 }]")
-    file = write("b/draft.jinja", MESSAGE.replace("TEXT", f'\n{{% include "{written}" %}}'))
-    with pytest.raises(TemplateError) as caught:
-        library.publish("b")
-    assert "brand" in caught.value.what
-    file.write_text("+++\n[variables.brand]\n+++\n" + file.read_text())
-    assert str(library.load("b@draft").ref) == "b@draft"
-    with pytest.raises(TemplateError, match="only pinned versions") as caught:
-        library.publish("b")
-    assert (caught.value.where, caught.value.remedy) == (f"{file}:5", remedy)
-
-
-def test_publish_with_a_draft_inside(library: Library, write: Write) -> None:
-    """What was never published can't be included by a published version."""
+def test_unpinned_by_hand(library: Library, write: Write, written: str, remedy: str) -> None:
+    """A version that somebody made by hand is refused where it includes what moves."""
     write("part/draft.jinja", "part")
-    write("b/draft.jinja", MESSAGE.replace("TEXT", "{% include 'part@draft' %}"))
-    assert text_of(library, "b") == "part"
-    with pytest.raises(TemplateError, match="only pinned versions") as caught:
-        library.publish("b")
-    assert "publish part first" in (caught.value.remedy or "")
-    write("b/draft.jinja", MESSAGE.replace("TEXT", "{% include 'part' %}"))
-    with pytest.raises(TemplateError, match="nothing of part is published"):
-        library.publish("b")
+    file = write("ugc/script/v2.jinja", MESSAGE.replace("TEXT", f'\n{{% include "{written}" %}}'))
+    with pytest.raises(TemplateError) as caught:
+        library.load("ugc/script@2")
+    assert (caught.value.where, remedy in (caught.value.remedy or "")) == (f"{file}:2", True)
+
+
+def test_a_draft_that_leads_nowhere(library: Library, folder: Path) -> None:
+    """A link to a file that is gone is told with its name."""
+    draft = folder / "ugc/script/draft.jinja"
+    draft.unlink()
+    draft.symlink_to(folder / "gone")
+    with pytest.raises(TemplateError, match="can't be read: No such file") as caught:
+        library.load("ugc/script@draft")
+    assert caught.value.file == str(draft)
 
 
 BAD_INCLUDES = {
@@ -285,7 +257,7 @@ def test_overlay(folder: Path, tmp_path: Path) -> None:
 
 def test_entries(library: Library, folder: Path, write: Write) -> None:
     """Every template is listed with what its bare name means; a broken one with its problem."""
-    label(folder, "ugc/script", "production = [{ version = 1 }]")
+    label(folder, "ugc/script", production=1)
     write("bad/draft.jinja", "+++\n")
     write("worse/v1.jinja", "")
     write("worse/versions.toml", "x = 1")
@@ -334,7 +306,7 @@ def test_changes_are_seen(library: Library, folder: Path, write: Write, tmp_path
     write("ugc/script/draft.jinja", MESSAGE)
     library.publish("ugc/script")
     assert str(over.load("ugc/script").ref) == "ugc/script@2"
-    label(folder, "ugc/script", "production = [{ version = 1 }]")
+    label(folder, "ugc/script", production=1)
     assert str(over.load("ugc/script").ref) == "ugc/script@1"
     write("../own/ugc/script/draft.jinja", MESSAGE)
     assert str(over.load("ugc/script").ref) == "ugc/script@draft"

@@ -11,7 +11,8 @@ from promptkit.errors import TemplateError, TemplateNotFound
 from promptkit.templates import DRAFT, Part, epoch_of
 from promptkit.types import TemplateRef
 
-from .versions import FILE, Versions
+from .files import read_text
+from .versions import FILE, Versions, line_of_seal
 
 PRODUCTION: Final = "production"
 SUFFIX: Final = ".jinja"
@@ -70,12 +71,24 @@ def check_seal(home: Home, version: int, part: Part) -> None:
         )
 
 
+def without_file(home: Home, version: int) -> TemplateError:
+    """The error of a seal whose version file is gone."""
+    file, gone = home.path / FILE, home.file(version)
+    return TemplateError(
+        f"{home.name}@{version} has a seal but no file {gone.name}",
+        file=file,
+        line=line_of_seal(read_text(file), version),
+        remedy=f"Bring it back (git checkout -- {gone}); or, if nobody used it, take this line out.",
+    )
+
+
 def unsealed(home: Home, version: int) -> TemplateError:
     """The error of a version file that was never published."""
     return TemplateError(
-        f"{home.name}@{version} has no seal in {FILE}: it was never published",
+        f"{home.name}@{version} has no seal in {FILE}: its publishing never ended, or a merge lost the line",
         file=home.file(version),
-        remedy=f"Move it to {DRAFT}{SUFFIX} and publish it: promptkit templates publish {home.name}",
+        remedy=f"Publish again: promptkit templates publish {home.name} (a {DRAFT}{SUFFIX} of the same text takes it"
+        " up); if the line was lost, bring it back from git.",
     )
 
 
@@ -104,26 +117,3 @@ def is_template_file(name: str) -> bool:
 def hex_of(digest: str) -> str:
     """A digest without its epoch and algorithm."""
     return digest.rpartition(":")[2]
-
-
-def read_bytes(path: Path) -> bytes:
-    """A file; what the system says against it is the template's error."""
-    try:
-        return path.read_bytes()
-    except OSError as cause:
-        raise TemplateError(f"can't be read: {cause.strerror}", file=path) from None
-
-
-def read_text(path: Path) -> str:
-    """The same, as text."""
-    try:
-        return read_bytes(path).decode()
-    except UnicodeDecodeError:
-        raise TemplateError("not UTF-8", file=path, remedy="Bring it back from git.") from None
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file in one move, so that a crash leaves the old one."""
-    part = path.with_name(f".{path.name}.tmp")
-    part.write_text(text, encoding="utf-8", newline="\n")
-    part.replace(path)

@@ -27,6 +27,7 @@ from promptkit.templates import (
 from promptkit.types import TemplateRef
 
 from .bytecode import Bytecode
+from .files import read_bytes, read_text
 from .home import (
     Home,
     check_seal,
@@ -35,11 +36,9 @@ from .home import (
     is_template_file,
     missing,
     numbers,
-    read_bytes,
-    read_text,
-    write_text,
+    without_file,
 )
-from .versions import FILE, Versions, read_versions, write_versions
+from .versions import FILE, Versions, read_versions, unsorted
 
 _T = TypeVar("_T")
 _Stamp = tuple[int, int, int]
@@ -139,17 +138,21 @@ class Library:
 
     def _part(self, home: Home, at: int | str, above: tuple[TemplateRef, ...]) -> Part:
         """A version with all that it includes; published ones with their seal checked."""
-        ref = TemplateRef(home.name, str(at))
-        source = self._source(home.file(at))
+        if at in home.versions.seals and not home.has(at):
+            raise without_file(home, int(at))
+        part = self._join(TemplateRef(home.name, str(at)), self._source(home.file(at)), above)
+        if at != DRAFT:
+            check_seal(home, int(at), part)
+        return part
+
+    def _join(self, ref: TemplateRef, source: Source, above: tuple[TemplateRef, ...]) -> Part:
+        """A source with all that it includes."""
         compiled = self._compile(source)
         inner: dict[str, Part] = {}
         for written, line in compiled.includes.items():
             where = (source.file, line + source.offset)
-            inner[written] = self._include(written, where, (*above, ref), pinned=at != DRAFT)
-        part = Part.join(ref, source, compiled, inner)
-        if at != DRAFT:
-            check_seal(home, int(at), part)
-        return part
+            inner[written] = self._include(written, where, (*above, ref), pinned=ref.at != DRAFT)
+        return Part.join(ref, source, compiled, inner)
 
     def _include(
         self, written: str, where: tuple[str, int], above: tuple[TemplateRef, ...], *, pinned: bool
@@ -323,6 +326,7 @@ class Library:
             except TemplateError as cause:
                 problems.append(str(cause))
                 continue
+            problems += map(str, unsorted(home.versions, file=str(home.path / FILE)))
             for version in sorted({*home.versions.seals, *numbers(home)}):
                 try:
                     self._part(home, version, ())
@@ -330,37 +334,31 @@ class Library:
                     problems.append(str(cause))
         return list(dict.fromkeys(problems))
 
-    # ---------------------------------------------------------------------- publishing
+    # ------------------------------------------------------------------ for publishing
 
-    def publish(self, name: str) -> TemplateRef:
-        """Seal the draft as the next version; the newest version where nothing has changed.
+    def home(self, name: str) -> Home:
+        """A template's folder as it is on disk now.
 
         Raises:
-            TemplateNotFound: no such template, or it has no draft.
-            TemplateError: the draft is broken, or includes what isn't pinned.
+            UsageError: it is no name.
+            TemplateNotFound: no such template.
+            TemplateError: its versions.toml is broken.
         """
-        home = self._home(parse_ref(name).name)
-        if not home.has_draft:
-            raise missing(home, TemplateRef(home.name, DRAFT))
-        draft = self.load(TemplateRef(home.name, DRAFT))
-        for version, seal in home.versions.seals.items():
-            if seal == draft.digest and version == home.versions.newest:
-                return TemplateRef(home.name, str(version))
-        version = self._next_version(home, draft.text)
-        # Read as published before it is written: a draft may include what a version may not.
-        source = self._source(home.file(DRAFT))
-        compiled = self._compile(source)
-        for written, line in compiled.includes.items():
-            self._include(written, (source.file, line + source.offset), (), pinned=True)
-        write_text(home.file(version), source.text)
-        write_text(home.path / FILE, write_versions(home.versions.with_seal(version, draft.digest)))
-        self._loaded.clear()
-        return TemplateRef(home.name, str(version))
+        return self._home(parse_ref(name).name)
 
-    def _next_version(self, home: Home, text: str) -> int:
-        """The number to publish under; a file left behind without its seal is taken up again."""
-        newest = max([0, *home.versions.seals, *numbers(home)])
-        unsealed = newest > 0 and newest not in home.versions.seals
-        if unsealed and self._source(home.file(newest)).text == text:
-            return newest
-        return newest + 1
+    def part(self, ref: TemplateRef, source: Source) -> Part:
+        """A source under a reference of the caller's choice, with all that it includes.
+
+        Includes are held to what `ref` is: a published version takes pinned ones only.
+
+        Raises:
+            TemplateError: it doesn't compile, or an include can't be found.
+        """
+        return self._join(ref, source, ())
+
+    def publish(self, name: str) -> TemplateRef:
+        """Seal the draft as the next version, with no check but that it can be loaded; see `publishing`."""
+        from .desk import Desk
+        from .publishing import publish
+
+        return publish(Desk(self, self._folders), name).ref
