@@ -17,7 +17,7 @@ from . import options
 from .call_page import find_call, page_json, print_page, read_page
 from .face import Face
 from .money import spent
-from .times import iso, read_since, when
+from .times import iso, read_since, shortly
 
 _SHOWN_TAGS = 3
 
@@ -109,13 +109,13 @@ def show(face: Face, id_: Id) -> None:
         print_page(face, page, settings.timezone)
 
 
-_COLUMNS = ("call", "when", "template", "status", "target", ">in", ">out", ">cost", "of")
+_COLUMNS = ("call", "when", "~template", "status", "~target", ">in", ">out", ">cost", "~of")
 
 
 def _row(call: LoggedCall, zone: ZoneInfo) -> tuple[str, ...]:
     return (
         show_id(call.id),
-        when(call.started_us, zone),
+        shortly(call.started_us, zone),
         call.template_ref,
         "open" if call.status is None else call.status.value,
         "" if call.target is None else str(call.target),

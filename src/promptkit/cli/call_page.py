@@ -116,7 +116,7 @@ def _reply(call: CallRecord) -> list[str]:
     return ["--- reply ---\n(none)"]
 
 
-_COLUMNS = (">#", "target", "state", "fault", ">in", ">out", ">cost", ">took", "detail")
+_COLUMNS = (">#", "target", "state", "fault", ">in", ">out", ">cost", ">took", "~detail")
 
 
 def _attempt(attempt: AttemptRecord) -> tuple[str, ...]:

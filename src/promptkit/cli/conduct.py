@@ -27,6 +27,7 @@ from .run import tell
 from .sink import OutFile, Stdout, check_out, manner_of
 from .times import lasting
 
+_ENDED: Final = tuple(state for state in RowState if state is not RowState.PENDING)
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -178,9 +179,10 @@ def _conclude(face: Face, job: Job, order: Order, outcome: Outcome) -> None:
 
 
 def counts(report: JobReport) -> str:
-    """`10 rows: 8 ok, 1 truncated, 1 failed`."""
-    told = ", ".join(f"{report.rows[state]:,} {state}" for state in RowState if report.rows.get(state))
-    return f"{report.total:,} rows: {told}" if told else "no rows"
+    """`10 rows: 8 ok, 1 failed, 1 waiting`."""
+    ended = [f"{report.rows[state]:,} {state}" for state in _ENDED if report.rows.get(state)]
+    waiting = [f"{report.pending:,} waiting"] if report.pending else []
+    return f"{report.total:,} rows: {', '.join([*ended, *waiting])}" if report.total else "no rows"
 
 
 def _print_json(face: Face, job: Job, order: Order, outcome: Outcome) -> None:

@@ -22,7 +22,7 @@ def print_demo(face: Face, results: Sequence[RowResult], report: JobReport, sett
     """Print rows and texts, what they took, and where to look next."""
     ordered = sorted(results, key=lambda result: result.number)
     face.table(
-        ("brand", "product", "audience", "what the model wrote", ">tokens", "call"),
+        ("brand", "~what the model wrote", ">tokens", "call"),
         [_row(result) for result in ordered],
     )
     read, written = _tokens(results)
@@ -67,7 +67,7 @@ def demo_json(results: Sequence[RowResult], report: JobReport, settings: Setting
 def _row(result: RowResult) -> tuple[str, ...]:
     usage = result.usage
     return (
-        *(str(result.cells[column]) for column in ("brand", "product", "audience")),
+        str(result.cells["brand"]),
         (result.text or result.error or "").strip(),
         "" if usage is None else f"{usage.input_tokens} + {usage.output_tokens}",
         "" if result.call is None else show_id(result.call),

@@ -105,7 +105,7 @@ class Face:
     def table(
         self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None
     ) -> None:
-        """A table for people, on stdout; a column whose name begins with `>` is set to the right."""
+        """A table for people, on stdout; `>` before a column's name sets it to the right, `~` lets it fold."""
         from .table import print_table
 
         print_table(columns, rows, title=title, color=self.color)

@@ -49,7 +49,7 @@ def list_providers(face: Face, names: Names = None) -> None:
         face.print_json([_json(provider, settings.keys, prices) for provider in providers])
         return
     face.table(
-        ("provider", "key", "checked", "limits", "address"),
+        ("provider", "~key", "checked", "~limits", "~address"),
         [_provider_row(provider, settings.keys) for provider in providers],
     )
     face.print("")
@@ -80,7 +80,7 @@ def check(face: Face, names: Names = None, live: Live = False) -> int:
     if face.as_json:
         face.print_json([one.as_json() for one in checks])
     else:
-        face.table(("provider", "usable", "what it says"), [_check_row(one) for one in checks])
+        face.table(("provider", "usable", "~what it says"), [_check_row(one) for one in checks])
     return ExitCode.OK if any(one.usable for one in checks) else ExitCode.AUTH
 
 

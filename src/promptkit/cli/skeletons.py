@@ -34,7 +34,7 @@ def list_templates(face: Face, all_: All = False) -> None:
     if face.as_json:
         face.print_json([entry_json(entry) for entry in entries])
     else:
-        face.table(("skeleton", "versions", "what it makes"), [_row(entry) for entry in entries])
+        face.table(("skeleton", "versions", "~what it makes"), [_row(entry) for entry in entries])
     for entry in entries:
         if entry.problem:
             face.say(entry.problem)
@@ -90,15 +90,21 @@ def _print(face: Face, skeleton: Skeleton, entry: TemplateEntry) -> None:
     ordered = sorted(skeleton.spec.variables.values(), key=lambda variable: not variable.required)
     if ordered:
         face.table(
-            ("variable", "what it is", "takes", "default"), [_variable(variable) for variable in ordered]
+            ("variable", "~what it is", "~takes", "default"), [_variable(variable) for variable in ordered]
         )
     else:
         face.print("It takes no variables.")
 
 
 def _variable(variable: Variable) -> tuple[str, str, str, str]:
-    default = "(required)" if variable.required else json.dumps(variable.default, ensure_ascii=False)
-    return variable.name, variable.description, takes(variable), default
+    return variable.name, variable.description, takes(variable), _default(variable)
+
+
+def _default(variable: Variable) -> str:
+    if variable.required:
+        return "(required)"
+    default = variable.default
+    return default if isinstance(default, str) else json.dumps(default, ensure_ascii=False)
 
 
 def takes(variable: Variable) -> str:

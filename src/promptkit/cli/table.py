@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -30,7 +31,11 @@ _WORDS: Final = {
 def print_table(
     columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None, color: bool
 ) -> None:
-    """Print rows of texts. On a terminal long cells are folded; off one nothing is."""
+    """Print rows of texts.
+
+    A column whose name begins with `>` is set to the right; one with `~` is folded where the
+    terminal is too narrow. Off a terminal nothing is folded or cut.
+    """
     table = Table(
         box=box.SIMPLE_HEAD,
         title=title,
@@ -42,10 +47,15 @@ def print_table(
         collapse_padding=True,
         border_style="dim",
     )
-    for column in columns:
-        right = column.startswith(">")
+    for place, column in enumerate(columns):
+        right, folds = column.startswith(">"), column.startswith("~")
+        name = column.lstrip(">~")
         table.add_column(
-            column.removeprefix(">"), justify="right" if right else "left", overflow="fold", no_wrap=right
+            name,
+            justify="right" if right else "left",
+            overflow="fold",
+            no_wrap=not folds,
+            min_width=None if folds else max(cell_len(name), *(cell_len(row[place]) for row in rows), 0),
         )
     for row in rows:
         # Text, not markup: a reply that says [bold] is shown as it is.

@@ -47,6 +47,11 @@ def when(us: int, zone: ZoneInfo) -> str:
     return f"{datetime.fromtimestamp(us / 1e6, zone):%Y-%m-%d %H:%M:%S}"
 
 
+def shortly(us: int, zone: ZoneInfo) -> str:
+    """The same without the year, for lists: `11-21 22:04:05`."""
+    return when(us, zone)[len("2026-") :]
+
+
 def iso(us: int | None) -> str | None:
     """Microseconds since the epoch for programs: ISO 8601 in UTC."""
     if us is None:
