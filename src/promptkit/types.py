@@ -18,7 +18,7 @@ PICO_PER_USD: Final = 10**12
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
 """What JSON can say."""
 
-Value: TypeAlias = "str | int | float | bool | list[Value]"
+Value: TypeAlias = "str | int | float | bool | list[Value] | dict[str, Value]"
 """What a template variable can hold once it is coerced. Never None: absent is absent."""
 
 
@@ -77,6 +77,21 @@ class Kind(StrEnum):
     NUMBER = "number"
     BOOLEAN = "boolean"
     LIST = "list"
+    OBJECT = "object"
+    MESSAGES = "messages"
+    """Turns of a conversation: `{"role": "user" or "assistant", "content": text}` each."""
+
+
+class Format(StrEnum):
+    """What a string variable is."""
+
+    DATE = "date"
+    """A calendar date, `2026-11-21`."""
+    URL = "url"
+    """An absolute http or https address."""
+    EMAIL = "email"
+    LANGUAGE = "language"
+    """A language tag (BCP 47): `fr`, `pt-BR`, `zh-Hant-TW`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +100,9 @@ class Variable:
 
     `min_length` and `max_length` count characters of a string or items of a list;
     `minimum` and `maximum` bound numbers; `choices`, where given, lists all values allowed
-    (of each item, for a list).
+    (of each item, for a list). `pattern` is what all of a string must match. `fields` are an
+    object's, empty where any will do; `items` says what each item of a list is, None for any.
+    `untrusted`: text from outside, set apart by delimiters where it is printed.
     """
 
     name: str
@@ -97,6 +114,11 @@ class Variable:
     max_length: int | None = None
     minimum: float | None = None
     maximum: float | None = None
+    format: Format | None = None
+    pattern: str | None = None
+    untrusted: bool = False
+    fields: Mapping[str, Variable] = field(default_factory=dict[str, "Variable"])
+    items: Variable | None = None
 
     @property
     def required(self) -> bool:

@@ -57,6 +57,11 @@ def _environment() -> SkeletonEnvironment:
     return SkeletonEnvironment()
 
 
+def parse(source: Source) -> nodes.Template:
+    """The syntax tree of a source that compiles, as it was written."""
+    return _environment().parse(source.body)
+
+
 def compile_source(source: Source) -> Compiled:
     """Compile the body of a source.
 
@@ -135,7 +140,7 @@ class _Survey:
                 self._data(node, captured=captured)
             case nodes.Include():
                 self._include(node)
-            case nodes.CallBlock() if _is_message(node):
+            case nodes.CallBlock() if is_message(node):
                 self.has_messages = True
             case nodes.Filter():
                 self._known("filter", node.name, FILTERS, node.lineno)
@@ -187,5 +192,6 @@ class _Survey:
         self.fail(f"no {what} named {name!r}", line, hint)
 
 
-def _is_message(node: nodes.CallBlock) -> bool:
+def is_message(node: nodes.CallBlock) -> bool:
+    """Whether a call block is a message tag."""
     return isinstance(node.call.node, nodes.ExtensionAttribute)

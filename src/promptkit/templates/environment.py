@@ -10,6 +10,7 @@ from typing import Any, Final
 from jinja2 import StrictUndefined, Template, nodes
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.ext import Extension
+from jinja2.idtracking import VAR_LOAD_RESOLVE, VAR_LOAD_UNDEFINED
 from jinja2.parser import Parser
 from jinja2.runtime import Context as JinjaContext
 from jinja2.runtime import LoopContext
@@ -91,6 +92,15 @@ class _Generator(CodeGenerator):
         self.writeline("meter = context.meter")
         self.writeline("concat = meter.concat")
         self.writeline("show = meter.text")
+
+    def enter_frame(self, frame: Frame) -> None:
+        # Jinja takes a name that is set somewhere for unknown before that in inner scopes, even where
+        # the caller gave it: {% set brand %}{{ brand }}!{% endset %} would miss brand.
+        symbols = frame.symbols
+        for name, target in symbols.refs.items():
+            if symbols.loads.get(target) == (VAR_LOAD_UNDEFINED, None):
+                symbols.loads[target] = (VAR_LOAD_RESOLVE, name)
+        super().enter_frame(frame)
 
     def _output_child_to_const(self, node: nodes.Expr, frame: Frame, finalize: Any) -> str:
         if isinstance(node, nodes.TemplateData):

@@ -124,6 +124,11 @@ class Skeleton:
         return f"Skeleton({str(self.ref)!r}, {self.digest!r})"
 
     @property
+    def part(self) -> Part:
+        """Its source, and what it includes."""
+        return self._part
+
+    @property
     def file(self) -> str:
         """Where its source was read, for messages."""
         return self._part.source.file

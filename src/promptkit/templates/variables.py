@@ -219,7 +219,7 @@ def _within(variable: Variable, value: Value) -> Value | Bad:
         ):
             unit = "items" if isinstance(value, list) else "characters"
             return Bad(f"{size} {unit}; it must be {expected(variable)}")
-    elif not _between(variable, value):
+    elif not isinstance(value, dict) and not _between(variable, value):
         return _wrong(variable, value)
     return _chosen(variable, value) if variable.choices else value
 
