@@ -12,13 +12,22 @@ from pathlib import Path
 from typing import Final
 
 from promptkit.errors import TemplateError, UsageError
-from promptkit.templates import DRAFT, Part, Skeleton, epoch_of, is_pinned, parse_ref, read_source, version_of
+from promptkit.templates import (
+    DRAFT,
+    Part,
+    Skeleton,
+    epoch_of,
+    is_pinned,
+    parse_ref,
+    pin,
+    read_source,
+    version_of,
+)
 from promptkit.types import TemplateRef
 
 from .desk import Desk, Gate, open_gate, refuse
 from .files import locked, read_bytes, write_bytes, write_text
 from .home import Home, missing, numbers
-from .pinning import pin
 from .versions import FILE, write_versions
 
 _BOM: Final = "\ufeff"

@@ -8,6 +8,8 @@ from .check import Findings, Place, check
 from .compiler import Compiled, body_key, compile_source
 from .digests import epoch_of, normalise, prompt_digest, template_digest
 from .epoch import EPOCH
+from .pinning import pin
+from .places import Token, places
 from .reference import DRAFT, HASH, is_pinned, parse_ref, version_of
 from .skeleton import Part, Skeleton, StoredSource
 from .source import Source, read_source
@@ -26,6 +28,7 @@ __all__ = [
     "Skeleton",
     "Source",
     "StoredSource",
+    "Token",
     "body_key",
     "check",
     "compile_source",
@@ -35,6 +38,8 @@ __all__ = [
     "lexemes_of",
     "normalise",
     "parse_ref",
+    "pin",
+    "places",
     "prompt_digest",
     "read_source",
     "template_digest",

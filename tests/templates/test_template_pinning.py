@@ -5,9 +5,9 @@ import re
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jinja2 import TemplateSyntaxError
 
-from promptkit.library.pinning import pin
-from promptkit.templates import compile_source, read_source
+from promptkit.templates import compile_source, pin, places, read_source
 
 PINS = {"shared/voice": "shared/voice@3"}
 
@@ -83,3 +83,19 @@ def test_pin_agrees_with_the_compiler(body: str) -> None:
     assert compile_source(read_source(text, file="x")).includes.keys() == {names[n] for n in before.includes}
     assert pin(balanced, 0, {}) == balanced
     assert pin(text, 0, {new: old for old, new in names.items()}) == pin(balanced, 0, {n: n for n in names})
+
+
+@given(st.lists(PIECES, max_size=8).map("".join))
+def test_places(body: str) -> None:
+    """Every token stands where it says, and nothing but white space lies between two."""
+    text = body.replace("\r\n", "\n")
+    try:
+        tokens = list(places(text))
+    except TemplateSyntaxError:
+        return
+    end = 0
+    for token in tokens:
+        assert text[token.start : token.end] == token.text
+        assert not text[end : token.start].strip()
+        end = token.end
+    assert not text[end:].strip()

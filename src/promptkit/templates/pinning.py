@@ -4,22 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
 from itertools import takewhile
-from typing import Final, NamedTuple
+from typing import Final
 
-from jinja2 import Environment
+from .places import places
 
 _LINE_END: Final = re.compile(r"\r\n?")
-
-
-class _Piece(NamedTuple):
-    """A stretch of a source, as Jinja's lexer sees it."""
-
-    start: int
-    end: int
-    kind: str
-    text: str
 
 
 def pin(text: str, body_start: int, pins: Mapping[str, str]) -> str:
@@ -50,7 +40,7 @@ def _original(position: int, crlf: list[int]) -> int:
 
 def _includes(body: str) -> Iterator[tuple[int, int, str]]:
     """The place of each include's name, quotes included, and the name."""
-    pieces = iter(_pieces(body))
+    pieces = places(body)
     for piece in pieces:
         if piece.kind != "block_begin" or next(pieces).text != "include":
             continue
@@ -63,22 +53,3 @@ def _includes(body: str) -> Iterator[tuple[int, int, str]]:
 def _value(literal: str) -> str:
     """What a string literal says, read as Jinja reads it."""
     return literal[1:-1].encode("ascii", "backslashreplace").decode("unicode-escape")
-
-
-def _pieces(body: str) -> Iterator[_Piece]:
-    """The tokens of a body with their exact places; white space is left out.
-
-    `{%-` makes the lexer drop the white space before it, so each token is sought from the end of
-    the one before: nothing but white space can lie between.
-    """
-    position = 0
-    for _, kind, text in _environment().lex(body):
-        start = body.index(text, position)
-        position = start + len(text)
-        if kind != "whitespace":
-            yield _Piece(start, position, kind, text)
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(keep_trailing_newline=True)  # noqa: S701 - it only splits text into tokens
