@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -153,6 +154,13 @@ class Studio:
     def asked(self, provider: str | None = None) -> int:
         """How many requests it was sent."""
         return sum(provider in (None, note["provider"]) for note in self.sim.requests())
+
+
+async def until(what: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait until it holds."""
+    async with asyncio.timeout(seconds):
+        while not what():
+            await asyncio.sleep(0.01)
 
 
 def brands(count: int, start: int = 0) -> list[dict[str, object]]:
