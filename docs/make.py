@@ -3,8 +3,8 @@
     python docs/make.py            write them
     python docs/make.py --check    say which pages are behind (exit 1)
 
-A generated part stands between `<!-- variables NAME -->` and `<!-- end -->`: the table of the
-variables of a shipped skeleton.
+A generated part stands between a mark and `<!-- end -->`: after `<!-- variables NAME -->` the table
+of the variables of a shipped skeleton, after `<!-- commands -->` the help of every command.
 """  # noqa: INP001 - a script beside the pages, no package
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from promptkit.config import shipped
 from promptkit.library import Library
 from promptkit.types import Kind, TemplateSpec, Value, Variable
 
-_PART = re.compile(r"(<!-- variables (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_VARIABLES = re.compile(r"(<!-- variables (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_COMMANDS = re.compile(r"(<!-- commands -->\n).*?(<!-- end -->)", re.DOTALL)
+_WIDTH = 100
 
 
 def pages(folder: Path) -> list[Path]:
@@ -28,12 +30,20 @@ def pages(folder: Path) -> list[Path]:
 
 
 def renewed(page: str, library: Library) -> str:
-    """The page with its tables written anew.
+    """The page with its generated parts written anew.
 
     Raises:
         TemplateNotFound: a part names a skeleton that isn't shipped.
     """
-    return _PART.sub(lambda part: part[1] + table(library.load(part[2]).spec) + part[3], page)
+    page = _VARIABLES.sub(lambda part: part[1] + table(library.load(part[2]).spec) + part[3], page)
+    return _COMMANDS.sub(lambda part: part[1] + commands() + part[2], page)
+
+
+def commands() -> str:
+    """The help of every command, as Markdown."""
+    from promptkit.cli.app import helps
+
+    return "\n".join(f"## {name}\n\n```text\n{text}\n```\n" for name, text in helps(_WIDTH))
 
 
 def table(spec: TemplateSpec) -> str:

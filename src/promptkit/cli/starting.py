@@ -20,7 +20,8 @@ def init(face: Face, folder: Folder = Path()) -> None:
     """Start a project of your own in a folder.
 
     It gets promptkit.toml, a first draft of a skeleton under templates/, providers/ for provider
-    files of your own, .env for keys, .gitignore and rows.csv. A file that is there stays as it is.
+    files of your own, .env for keys, .gitignore and rows.csv. Where one of them is there already,
+    nothing is written.
 
     Examples:
         promptkit init

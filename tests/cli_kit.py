@@ -1,0 +1,152 @@
+"""The command as tests call it: in this process, or as a process of its own; a project to call it in."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from promptkit.cli.run import execute
+from promptkit.simulator import Simulator
+
+KEYS = {
+    "OPENAI_API_KEY": "sk-canary-openai-0001",
+    "ANTHROPIC_API_KEY": "sk-canary-anthropic-0002",
+    "GEMINI_API_KEY": "canary-gemini-0003",
+}
+VALUES = ("-v", "brand=Barly", "-v", "product=protein bar", "-v", "audience=runners")
+ROWS = "brand,product,audience,sku\nBarly,bar,runners,a1\nLumé,cream,people with dry skin,a2\nKlim,rope,busy parents,a3\n"
+COMMAND = Path(sys.executable).with_name("promptkit")
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a command did."""
+
+    code: int
+    out: str
+    err: str
+
+    def json(self) -> Any:
+        """Its stdout, read as one JSON document."""
+        return json.loads(self.out)
+
+
+Invoke = Callable[..., Ran]
+
+
+def invoker(capsys: pytest.CaptureFixture[str]) -> Invoke:
+    """Calls commands in this process, through all that the real one does but exiting."""
+
+    def invoke(*arguments: str | Path) -> Ran:
+        capsys.readouterr()
+        code = execute([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Ran(code, captured.out, captured.err)
+
+    return invoke
+
+
+def process(
+    *arguments: str | Path,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    stdout: int | Any = subprocess.PIPE,
+    stdin: str | None = None,
+) -> Ran:
+    """Run the installed command as a process of its own; without `stdin` it has none."""
+    done = subprocess.run(  # noqa: S603 - our own command
+        [COMMAND, *map(str, arguments)],
+        cwd=cwd,
+        env=None if env is None else dict(env),
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        input=stdin,
+        stdin=subprocess.DEVNULL if stdin is None else None,
+        text=True,
+        encoding="utf-8",
+        timeout=60,
+        check=False,
+    )
+    return Ran(done.returncode, done.stdout or "", done.stderr)
+
+
+def started(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:
+    """Start the command and let it run."""
+    return subprocess.Popen(  # noqa: S603 - our own command
+        [COMMAND, *map(str, arguments)],
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@contextmanager
+def simulating(**options: Any) -> Iterator[Simulator]:
+    """A simulator on a loop thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    simulator = Simulator(**options)
+    asyncio.run_coroutine_threadsafe(simulator.__aenter__(), loop).result(30)
+    try:
+        yield simulator
+    finally:
+        asyncio.run_coroutine_threadsafe(simulator.__aexit__(None, None, None), loop).result(30)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def config_for(url: str, *, budgets: str = "per_job_usd = 5.00\nper_day_usd = 20.00") -> str:
+    """A promptkit.toml whose providers are a simulator."""
+    return f"""\
+database = "sqlite:///promptkit.db"
+env_file = ".env"
+[budgets]
+{budgets}
+[routes.default]
+targets = ["openai/gpt-6-luna", "anthropic/claude-haiku-5-5", "gemini/gemini-2.5-flash-lite"]
+patience_s = 2
+[providers.openai]
+base_url = "{url}/v1"
+[providers.anthropic]
+base_url = "{url}"
+[providers.gemini]
+base_url = "{url}"
+"""
+
+
+def make_project(folder: Path, url: str, keys: Mapping[str, str] = KEYS) -> Path:
+    """A project whose providers are a simulator, with its keys and a table of three rows."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "promptkit.toml").write_text(config_for(url), encoding="utf-8")
+    (folder / ".env").write_text("".join(f"{name}={key}\n" for name, key in keys.items()), encoding="utf-8")
+    (folder / ".env").chmod(0o600)
+    (folder / "rows.csv").write_text(ROWS, encoding="utf-8")
+    return folder
+
+
+def quiet_machine(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """Nothing of the user who runs the tests: no keys, no configuration, no colours."""
+    for name in list(os.environ):
+        if name.endswith(("_API_KEY", "_BASE_URL")) or name.startswith(
+            ("PROMPTKIT", "XDG_CONFIG", "XDG_DATA")
+        ):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(home / "data"))
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "100")
