@@ -6,12 +6,14 @@ They serve the `[checks]` of a skeleton and the `[tests.reply]` of its tests ali
 from .language import LANGUAGES, language_of
 from .packs import PACKS
 from .reading import read_checks, read_rules
+from .schema import check_json
 from .text import Problem, check_text, rules_for
 
 __all__ = [
     "LANGUAGES",
     "PACKS",
     "Problem",
+    "check_json",
     "check_text",
     "language_of",
     "read_checks",

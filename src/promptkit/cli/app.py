@@ -52,6 +52,9 @@ SECTIONS: Final[Mapping[str, Section]] = {
                 "lint": Command(
                     "linting:lint_templates", "Find what is wrong with skeletons before they are sent."
                 ),
+                "test": Command(
+                    "trials:try_templates", "Run the tests that stand beside skeletons, in tests.toml."
+                ),
             },
         ),
     },

@@ -5,6 +5,7 @@ running them again costs nothing.
 """
 
 from .case import FILE, Case, ReplyTest, Says, read_cases
+from .functions import Functions
 from .junit import junit
 from .offline import cases_of, problems_of, try_prompts
 from .results import Result, Stage, Verdict, failed
@@ -12,6 +13,7 @@ from .results import Result, Stage, Verdict, failed
 __all__ = [
     "FILE",
     "Case",
+    "Functions",
     "ReplyTest",
     "Result",
     "Says",

@@ -27,6 +27,7 @@ class Result:
     """One test of one template. `note` is what else is to be known (replayed, the target, ...).
 
     `cost_pico` is what it cost now: 0 for a prompt or a replayed reply, None where unknown.
+    `stopped`: a cap left no room for its call.
     """
 
     template: str
@@ -39,6 +40,7 @@ class Result:
     seconds: float = 0.0
     cost_pico: int | None = 0
     skipped: bool = False
+    stopped: bool = False
 
     @property
     def verdict(self) -> Verdict:

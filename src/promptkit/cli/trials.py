@@ -1,0 +1,181 @@
+"""The command `templates test`: what prompts say, and what is answered to them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from promptkit.batch import usd_text
+from promptkit.errors import ExitCode, OutputError, TemplateError
+from promptkit.session import Session
+from promptkit.templates import Skeleton
+from promptkit.trials import Case, Functions, Result, Stage, Verdict, cases_of, failed, junit, try_prompts
+from promptkit.types import Route
+
+from . import options
+from .face import Face
+from .linting import All, Refs, own_refs
+from .money import dollars
+
+Update = Annotated[bool, typer.Option("--update", help="Keep what is rendered now as the snapshots.")]
+JUnit = Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML, too.")]
+Fresh = Annotated[bool, typer.Option("--fresh", help="Ask again where a reply is stored.")]
+AllowCode = Annotated[
+    bool,
+    typer.Option("--allow-code", help="Run the Python functions of the project's folder that tests name."),
+]
+
+_Tests = Sequence[tuple[Skeleton, tuple[Case, ...]]]
+
+
+def try_templates(
+    face: Face,
+    refs: Refs = None,
+    update: Update = False,
+    all_: All = False,
+    route: options.RouteName = None,
+    target: options.Targets = None,
+    fresh: Fresh = False,
+    allow_code: AllowCode = False,
+    budget: options.Budget = None,
+    junit_: JUnit = None,
+) -> int:
+    """Run the tests that stand beside skeletons, in tests.toml.
+
+    Prompts are tested offline. Replies are asked for only with --route or --target: their price is
+    said first, and a reply that is stored is replayed, so that a second run costs nothing. Exit code
+    3 where a test fails.
+
+    Examples:
+        promptkit templates test
+        promptkit templates test ugc/script@draft --update
+        promptkit templates test ugc/script --route default --budget 0.20 --junit results.xml
+    """
+    session = face.session()
+    wanted = list(refs) if refs else list(own_refs(session, all_=all_))
+    tests, broken = _gather(session, wanted)
+    results = [*broken]
+    for skeleton, cases in tests:
+        results += try_prompts(skeleton, cases, update=update)
+    if route is not None or target:
+        functions = Functions(session.settings.root if allow_code else None)
+        chosen = session.route(route, target)
+        results += asyncio.run(
+            _replies(face, session, chosen, tests, functions, fresh=fresh, cap_pico=options.read_cap(budget))
+        )
+    _write(face, results, untried=_untried(tests) if route is None and not target else 0)
+    if junit_ is not None:
+        _write_file(junit_, junit(results))
+    return _code(results)
+
+
+def _gather(session: Session, refs: Sequence[str]) -> tuple[_Tests, list[Result]]:
+    """Skeletons with their tests; what can't be loaded is a failed test."""
+    found: list[tuple[Skeleton, tuple[Case, ...]]] = []
+    broken: list[Result] = []
+    for ref in refs:
+        try:
+            skeleton = session.library.load(ref)
+            cases = cases_of(skeleton)
+        except TemplateError as error:
+            broken.append(Result(ref, "it loads", Stage.PROMPT, (str(error),)))
+        else:
+            if cases:
+                found.append((skeleton, cases))
+    return found, broken
+
+
+async def _replies(
+    face: Face,
+    session: Session,
+    route: Route,
+    tests: _Tests,
+    functions: Functions,
+    *,
+    fresh: bool,
+    cap_pico: int | None,
+) -> list[Result]:
+    from promptkit.trials.replies import prepare, price_of, try_replies
+
+    try:
+        wanted = [(skeleton, case) for skeleton, cases in tests for case in cases]
+        asks = await prepare(session, route, wanted, fresh=fresh)
+        price = price_of(session, route, asks)
+        targets = ", ".join(map(str, route.targets))
+        face.say(
+            f"{price.replayed} replies are stored; {price.calls} calls to {targets}: about "
+            f"{dollars(price.about_pico)}, at most {dollars(price.at_most_pico)} where none is made twice"
+            if price.calls
+            else f"{price.replayed} replies are stored; nothing to pay"
+        )
+        if price.calls:
+            session.plan(route)
+        return await try_replies(session, route, asks, functions, cap_pico=cap_pico)
+    finally:
+        await session.aclose()
+
+
+def _untried(tests: _Tests) -> int:
+    return sum(case.reply is not None for _, cases in tests for case in cases)
+
+
+def _write(face: Face, results: Sequence[Result], *, untried: int) -> None:
+    if face.as_json:
+        face.print_json([_json(one) for one in results])
+    elif results:
+        face.table(("template", "test", "of", "result", "note"), [_row(one) for one in results])
+        for line in _failures(results):
+            face.print(line)
+    counts = {verdict: sum(one.verdict is verdict for one in results) for verdict in Verdict}
+    told = f"{counts[Verdict.OK]} passed, {counts[Verdict.FAIL]} failed"
+    told += f", {counts[Verdict.SKIPPED]} skipped" if counts[Verdict.SKIPPED] else ""
+    if any(one.stage is Stage.REPLY for one in results):
+        costs = [one.cost_pico for one in results]
+        known = [one for one in costs if one is not None]
+        told += f"; {dollars(sum(known))}{'' if len(known) == len(costs) else ' and more that is unknown'}"
+    if untried:
+        told += f"; {untried} with expectations on replies, which --route NAME asks for"
+    face.say(told if results else "no tests: they stand in tests.toml beside a skeleton's versions")
+
+
+def _row(result: Result) -> tuple[str, ...]:
+    return (result.template, result.name, result.stage, result.verdict, result.note)
+
+
+def _failures(results: Sequence[Result]) -> Iterator[str]:
+    for result in failed(results):
+        where = f"{result.file}:{result.line or 1}: " if result.file else ""
+        yield f"{where}{result.template}, {result.name} ({result.stage}):"
+        for problem in result.problems:
+            yield "\n".join(f"    {line}" for line in problem.splitlines())
+
+
+def _json(result: Result) -> dict[str, object]:
+    return {
+        "template": result.template,
+        "test": result.name,
+        "stage": result.stage,
+        "result": result.verdict,
+        "problems": list(result.problems),
+        "note": result.note,
+        "file": result.file or None,
+        "line": result.line,
+        "cost_usd": usd_text(result.cost_pico),
+    }
+
+
+def _write_file(path: Path, text: str) -> None:
+    try:
+        path.write_text(text, "utf-8")
+    except OSError as cause:
+        raise OutputError(f"can't be written: {cause.strerror}", file=path) from None
+
+
+def _code(results: Sequence[Result]) -> ExitCode:
+    if any(one.stopped for one in results):
+        return ExitCode.BUDGET
+    return ExitCode.TEMPLATE if failed(results) else ExitCode.OK
