@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 
 import pytest
@@ -10,8 +9,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptkit.routing.faults import ACTIONS
-from promptkit.routing.flow import Answered, GaveUp, Hop, Moment, Plan, Send, Sleep, Verdict, back_off_s, flow
-from promptkit.routing.health import COOL_S, STREAK, Health, Park
+from promptkit.routing.flow import (
+    PACE_S,
+    PACED,
+    Answered,
+    GaveUp,
+    Hop,
+    Moment,
+    Plan,
+    Send,
+    Sleep,
+    Verdict,
+    back_off_s,
+    flow,
+)
+from promptkit.routing.health import AUTH_S, COOL_S, QUOTA_S, STREAK, Health, Park
 from promptkit.types import Completion, Failure, Fault, Finish, OnContent, Outcome, Target, Usage
 
 A, B, C, LAST = (Target(name, "m") for name in ("a", "b", "c", "last"))
@@ -26,7 +38,7 @@ def fails(fault: Fault, retry_after_s: float | None = None) -> Failure:
     return Failure(fault, f"it was {fault}", retry_after_s=retry_after_s)
 
 
-def plan(  # noqa: PLR0913 - a plan has so many sides
+def plan(
     *targets: Target,
     attempts: int = 6,
     patience_s: float = 120.0,
@@ -103,9 +115,15 @@ TABLE: list[tuple[str, Plan, Mapping[Target, Iterable[Outcome]], str]] = [
     ),
     (
         "The hint of this very attempt is the floor of the wait.",
-        plan(A, B),
+        plan(A),
         {A: [fails(Fault.TRANSIENT, 7), OK]},
-        "a, sleep 7, a",
+        "a, sleep 7.7, a",
+    ),
+    (
+        "A hint holds for every call, so the next target has its turn.",
+        plan(A, B),
+        {A: [fails(Fault.TRANSIENT, 7)], B: [OK]},
+        "a, b",
     ),
     (
         "A hint beyond patience: the next target has its turn at once.",
@@ -129,13 +147,13 @@ TABLE: list[tuple[str, Plan, Mapping[Target, Iterable[Outcome]], str]] = [
         "All throttled: wait for the earliest, as told.",
         plan(A, B),
         {A: [fails(Fault.RATE_LIMIT, 20), OK], B: [fails(Fault.RATE_LIMIT, 9), OK]},
-        "a, b, sleep 9, b",
+        "a, b, sleep 9.9, b",
     ),
     (
         "Throttled without a hint: a short rest.",
         plan(A),
         {A: [fails(Fault.RATE_LIMIT), OK]},
-        "a, sleep 5, a",
+        "a, sleep 5.5, a",
     ),
     (
         "All closed for longer than patience: giving up at once wastes nobody's time.",
@@ -197,7 +215,7 @@ TABLE: list[tuple[str, Plan, Mapping[Target, Iterable[Outcome]], str]] = [
         "Five stumbles in a row park the target; it waits and goes on when nothing else is open.",
         plan(A, attempts=7),
         {A: [*DOWN * STREAK, OK]},
-        f"a, sleep 0.5, a, sleep 1, a, sleep 2, a, sleep 4, a, sleep {COOL_S:g}, a",
+        f"a, sleep 0.5, a, sleep 1, a, sleep 2, a, sleep 4, a, sleep {COOL_S * 1.1:g}, a",
     ),
 ]
 
@@ -243,7 +261,7 @@ def test_giving_up_says_when_to_try_again() -> None:
     assert isinstance(verdict, GaveUp)
     assert verdict.retry_at_s == NOW_S + 30
     _, verdict = drive(plan(A), {A: [fails(Fault.AUTH)]})
-    assert verdict == GaveUp(fails(Fault.AUTH), "it was auth", None)
+    assert verdict == GaveUp(fails(Fault.AUTH), "it was auth", NOW_S + AUTH_S)
     _, verdict = drive(plan(), {})
     assert verdict == GaveUp(None, "no target could be tried", None)
 
@@ -253,15 +271,85 @@ def test_a_queued_retry_looks_at_the_lane_again() -> None:
     steps = flow(plan(A, B), Moment(NOW_S, 1.0, Health()))
     assert next(steps) == Send(A, 0, 1)
     assert isinstance(steps.send(Moment(NOW_S, 1.0, Health(), fails(Fault.TRANSIENT))), Sleep)
-    parked = Health(providers={"a": Park(math.inf, Fault.QUOTA, "spent")})
+    parked = Health().after(A, fails(Fault.QUOTA), NOW_S)
     assert steps.send(Moment(NOW_S + 0.5, 1.0, parked)) == Send(B, 1, 2)
+
+
+def test_a_target_that_closed_before_anything_left_costs_no_attempt() -> None:
+    """The engine answers such a Send with no outcome: another process closed the target meanwhile."""
+    steps = flow(plan(A, B, attempts=2), Moment(NOW_S, 1.0, Health()))
+    assert next(steps) == Send(A, 0, 1)
+    parked = Health().after(A, fails(Fault.QUOTA), NOW_S)
+    assert steps.send(Moment(NOW_S, 1.0, parked)) == Send(B, 1, 1)
+    assert isinstance(steps.send(Moment(NOW_S, 1.0, parked, fails(Fault.TRANSIENT))), Sleep)
+    assert steps.send(Moment(NOW_S + 0.5, 1.0, parked)) == Send(B, 1, 2)
+    both = parked.after(B, fails(Fault.RATE_LIMIT, 20), NOW_S)
+    assert steps.send(Moment(NOW_S + 0.5, 0.0, both)) == Sleep(19.5, "every target is closed")
+    assert steps.send(Moment(NOW_S + 20, 0.0, parked)) == Send(B, 1, 2)
+    last = flow(plan(last_resort=LAST), Moment(NOW_S, 1.0, Health()))
+    assert next(last) == Send(LAST, 0, 1)
+    with pytest.raises(StopIteration) as end:
+        last.send(Moment(NOW_S, 1.0, Health()))
+    assert end.value.value == GaveUp(None, "no target could be tried", None)
+
+
+def test_all_closed_says_why_and_until_when() -> None:
+    """Not one target could be asked: each is named, with the time at which it opens and the reason."""
+    closed = Health().after(A, Failure(Fault.QUOTA, "the credit is spent"), NOW_S)
+    _, verdict = drive(plan(A, patience_s=5), {}, health=closed)
+    why = "a/m is closed until 1970-01-12 14:46:40 UTC (the credit is spent)"
+    assert verdict == GaveUp(None, why, NOW_S + QUOTA_S)
+
+
+def test_those_who_wait_together_do_not_come_back_together() -> None:
+    """The draw spreads them over a tenth of the wait, two seconds at most, within patience."""
+    closed = Health().after(A, fails(Fault.RATE_LIMIT, 10), NOW_S)
+    waits: list[float] = []
+    for draw in (0.0, 0.5, 0.999):
+        trace, _ = drive(plan(A), {A: [OK]}, health=closed, draw=draw)
+        waits.append(float(trace[0].removeprefix("sleep ")))
+    assert waits == [10.0, 10.5, pytest.approx(10.999)]
+    long = Health().after(A, fails(Fault.RATE_LIMIT, 100), NOW_S)
+    assert drive(plan(A), {A: [OK]}, health=long)[0] == ["sleep 102", "a"]
+    assert drive(plan(A, patience_s=101), {A: [OK]}, health=long)[0] == ["sleep 101", "a"]
+
+
+def test_a_wait_that_was_cut_short_counts_as_long_as_it_was() -> None:
+    """A lane that is opened by hand wakes its waiters; what they didn't wait is theirs to wait again."""
+    closed = Health().after(A, fails(Fault.RATE_LIMIT, 100), NOW_S)
+    steps = flow(plan(A, patience_s=120), Moment(NOW_S, 0.0, closed))
+    assert next(steps) == Sleep(100.0, "every target is closed")
+    assert steps.send(Moment(NOW_S + 10, 0.0, Health())) == Send(A, 0, 1)
+    throttled = Moment(NOW_S + 10, 0.0, closed, fails(Fault.RATE_LIMIT, 90))
+    assert steps.send(throttled) == Sleep(90.0, "every target is closed")
+
+
+class Paced:
+    """A standing where these targets' own limits are used up for so long."""
+
+    def __init__(self, **until_s: float) -> None:
+        self.until_s = until_s
+
+    def park(self, target: Target, now_s: float) -> Park | None:
+        until_s = self.until_s.get(target.provider, 0.0)
+        return Park(until_s, Fault.RATE_LIMIT, "1 a minute", pace=True) if until_s > now_s else None
+
+
+def test_a_turn_under_ones_own_limit_is_nobodys_patience() -> None:
+    """A used-up limit sends the call to the next open target; with none, it waits its turn however long."""
+    both = Moment(NOW_S, 0.5, Paced(a=NOW_S + 300))
+    assert next(flow(plan(A, B), both)) == Send(B, 1, 1)
+    steps = flow(plan(A, patience_s=1), both)
+    assert next(steps) == Sleep(300 + PACE_S / 4, PACED)
+    assert steps.send(Moment(NOW_S + 302, 0.5, Paced())) == Send(A, 0, 1)
+    assert isinstance(steps.send(Moment(NOW_S + 302, 0.5, Paced(), fails(Fault.TRANSIENT))), Sleep)
 
 
 def test_a_target_parked_before_the_call_is_passed_over() -> None:
     """And asked when it opens, if nothing else answered."""
     health = Health().after(A, fails(Fault.RATE_LIMIT, 10), NOW_S)
     trace, _ = drive(plan(A, B, attempts=2), {A: [OK], B: DOWN}, health=health)
-    assert trace == ["b", "sleep 10", "a"]
+    assert trace == ["b", "sleep 11", "a"]
 
 
 def test_a_parked_target_that_opens_too_late_reserves_nothing() -> None:

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptkit.routing.health import COOL_S, QUOTA_S, STREAK, THROTTLE_S, Health, Park
+from promptkit.routing.health import (
+    AUTH_S,
+    COOL_S,
+    GONE_S,
+    LONGEST_COOL_S,
+    PROBE_S,
+    QUOTA_S,
+    SAMPLE,
+    STREAK,
+    THROTTLE_S,
+    WINDOW_S,
+    Health,
+    Lane,
+    LaneKey,
+    Lanes,
+    LaneState,
+    Park,
+    changes,
+    cool_s,
+    merged,
+)
 from promptkit.types import Completion, Failure, Fault, Finish, Outcome, Target
 
 A, A2, B = Target("a", "m"), Target("a", "n"), Target("b", "m")
@@ -32,9 +50,9 @@ def after(*outcomes: tuple[Target, Outcome], health: Health | None = None) -> He
     [
         (Fault.RATE_LIMIT, THROTTLE_S, False),
         (Fault.NO_CAPACITY, THROTTLE_S, False),
-        (Fault.MODEL_GONE, math.inf, False),
+        (Fault.MODEL_GONE, GONE_S, False),
         (Fault.QUOTA, QUOTA_S, True),
-        (Fault.AUTH, math.inf, True),
+        (Fault.AUTH, AUTH_S, True),
     ],
 )
 def test_a_fault_parks_its_lane(fault: Fault, rests_s: float, *, whole_provider: bool) -> None:
@@ -113,3 +131,145 @@ def test_deadlines_only_grow(events: list[tuple[Target, Fault, float | None]]) -
         for each, park in before.items():
             now = health.park(each, NOW_S)
             assert park is None or (now is not None and now.until_s >= park.until_s)
+
+
+STUMBLE = fails(Fault.TRANSIENT)
+LANE_A = LaneKey(Lane.HEALTH, "a", "", "m")
+
+
+def at(now_s: float, *outcomes: Outcome, health: Health | None = None) -> Health:
+    """The health after these outcomes of A, all at one time."""
+    health = health or Health()
+    for outcome in outcomes:
+        health = health.after(A, outcome, now_s)
+    return health
+
+
+def test_a_hint_of_a_stumble_holds_for_every_call() -> None:
+    """Retry-After on a 503: LiteLLM ignored it 60 times of 60, for nobody in the queue learned of it."""
+    health = at(NOW_S, fails(Fault.TRANSIENT, 300))
+    park = health.park(A, NOW_S + 299)
+    assert park is not None
+    assert park.until_s == NOW_S + 300
+    assert health.park(A2, NOW_S) is None
+
+
+def test_most_of_a_minutes_calls_failing_parks_the_target() -> None:
+    """By ratio, with a minimum sample: a target that fails two of three times never has five in a row."""
+    health, calls = Health(), 0
+    while health.park(A, NOW_S) is None:
+        calls += 1
+        health = health.after(A, OK if calls % 3 == 0 else STUMBLE, NOW_S)
+    assert calls == SAMPLE
+    park = health.park(A, NOW_S)
+    assert park is not None
+    assert park.why == "14 of 20 calls failed, the last: why"
+
+
+def test_half_of_the_calls_failing_parks_nothing() -> None:
+    """And a window that is over is forgotten."""
+    assert at(NOW_S, *[STUMBLE, OK, OK] * SAMPLE).park(A, NOW_S) is None
+    old = at(NOW_S, *[STUMBLE, STUMBLE, OK] * 6)
+    later_s = NOW_S + WINDOW_S
+    assert at(later_s, *[STUMBLE, STUMBLE, OK], health=old).park(A, later_s) is None
+    assert at(later_s, OK, health=old).windows == {}
+
+
+def test_half_open_with_one_probe() -> None:
+    """When its time is over one call tries a target, and the others wait for what it finds."""
+    closed = at(NOW_S, *[STUMBLE] * STREAK)
+    assert closed.half_open(A, NOW_S) == ()
+    over_s = NOW_S + COOL_S
+    assert closed.park(A, over_s) is None
+    assert closed.half_open(A, over_s) == (LANE_A,)
+    probing = closed.probing((LANE_A,), over_s + PROBE_S)
+    park = probing.park(A, over_s)
+    assert park is not None
+    assert (park.until_s, "trying it again" in park.why) == (over_s + PROBE_S, True)
+    assert probing.half_open(A, over_s) == ()
+    assert probing.half_open(A, over_s + PROBE_S) == (LANE_A,)
+    assert at(over_s, OK, health=probing).lanes == {}
+    worse = at(over_s, STUMBLE, health=probing).park(A, over_s)
+    assert worse is not None
+    assert worse.until_s == over_s + 2 * COOL_S
+    assert Health().half_open(A, NOW_S) == ()
+
+
+@pytest.mark.parametrize("fault", [Fault.INVALID_REQUEST, Fault.CONTENT, Fault.RATE_LIMIT, Fault.AUTH])
+def test_whatever_answers_is_alive(fault: Fault) -> None:
+    """A probe that is refused found a server that answers: the health lane is well."""
+    closed = at(NOW_S, *[STUMBLE] * STREAK)
+    assert LANE_A not in at(NOW_S + COOL_S, fails(fault), health=closed).lanes
+
+
+def test_those_who_asked_before_it_closed_say_nothing() -> None:
+    """Fifty calls in flight fail or answer after the fifth has closed the lane: it stays as it is."""
+    closed = at(NOW_S, *[STUMBLE] * STREAK)
+    assert at(NOW_S + 1, STUMBLE, OK, STUMBLE, health=closed).lanes == closed.lanes
+
+
+def test_each_failed_probe_doubles_the_time() -> None:
+    """Up to four minutes: an outage of an hour costs some twenty requests."""
+    assert [cool_s(n) for n in (STREAK, STREAK + 1, STREAK + 2)] == [COOL_S, 2 * COOL_S, 4 * COOL_S]
+    assert cool_s(10_000) == LONGEST_COOL_S
+
+
+def test_another_key_stands_in_other_lanes() -> None:
+    """A key that was replaced is not parked for the sins of the old one; an outage is everybody's."""
+    old = (
+        Health(accounts={"a": "111"})
+        .after(A, fails(Fault.AUTH), NOW_S)
+        .after(A, fails(Fault.RATE_LIMIT), NOW_S)
+    )
+    new = Health(old.lanes, {"a": "222"})
+    assert old.park(A, NOW_S) is not None
+    assert new.park(A, NOW_S) is None
+    down = at(NOW_S, *[STUMBLE] * STREAK, health=Health(accounts={"a": "111"}))
+    assert Health(down.lanes, {"a": "222"}).park(A, NOW_S) is not None
+
+
+def test_what_two_processes_learned_is_merged() -> None:
+    """The longer deadline holds, no count goes back, and nobody opens what another closed."""
+    mine = at(NOW_S, fails(Fault.RATE_LIMIT, 10), STUMBLE, STUMBLE)
+    theirs = at(NOW_S, fails(Fault.RATE_LIMIT, 60), STUMBLE)
+    both = merged(theirs.lanes, changes({}, mine.lanes), NOW_S)
+    assert both == merged(mine.lanes, changes({}, theirs.lanes), NOW_S)  # in whichever order
+    park = Health(both).park(A, NOW_S)
+    assert park is not None
+    assert park.until_s == NOW_S + 60
+    assert both[LANE_A].failures == 2
+    shut = at(NOW_S, *[STUMBLE] * STREAK)
+    assert merged(shut.lanes, {LANE_A: None}, NOW_S) == shut.lanes
+    assert merged(shut.lanes, {LANE_A: None}, NOW_S + COOL_S) == {}
+    assert merged({}, {LANE_A: None}, NOW_S) == {}
+
+
+def test_a_pause_that_is_over_is_forgotten() -> None:
+    """The table of lanes doesn't grow."""
+    paused = at(NOW_S, fails(Fault.RATE_LIMIT, 10))
+    assert merged(paused.lanes, {}, NOW_S + 9) == paused.lanes
+    assert merged(paused.lanes, {}, NOW_S + 10) == {}
+
+
+def test_changes_are_what_differs() -> None:
+    """Nothing for the same value; None for a lane that is well again."""
+    one = at(NOW_S, STUMBLE)
+    assert changes(one.lanes, one.lanes) == {}
+    assert changes(one.lanes, at(NOW_S, OK, health=one).lanes) == {LANE_A: None}
+    two = at(NOW_S, STUMBLE, health=one)
+    assert changes(one.lanes, two.lanes) == {LANE_A: two.lanes[LANE_A]}
+
+
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from(list(Fault)), st.floats(0, 1e5)), max_size=20))
+def test_merging_never_brings_a_deadline_nearer(events: list[tuple[bool, Fault, float]]) -> None:
+    """Two processes that learn in any order, each writing what changed: the ledger's deadlines only grow."""
+    ledger: Lanes = {}
+    for first, fault, hint in events:
+        mine = Health(ledger) if first else Health()
+        learned = mine.after(A, fails(fault, hint), NOW_S)
+        new = merged(ledger, changes(mine.lanes, learned.lanes), NOW_S)
+        for key, state in ledger.items():
+            if state.until_s > NOW_S:
+                assert new[key].until_s >= state.until_s
+        ledger = new
+    assert all(isinstance(state, LaneState) for state in ledger.values())

@@ -11,7 +11,8 @@ The rules, in the order in which they bind:
 2. A target is closed while its lane is parked, and until the hint of its own last reply has passed.
 3. A stumble (`ACTIONS[fault].same_tries`) is tried again on the same target, after full-jitter
    back-off; then the next open target has its turn, one that stumbled before comes last.
-4. When all are closed, wait for the earliest, within the call's patience.
+4. When all are closed, wait for the earliest, within the call's patience; waiting for one's turn
+   under one's own limits is nobody's patience. Those who wait together don't come back together.
 5. The last resort has its one attempt when nothing else is left; its answer is degraded.
 """
 
@@ -20,25 +21,35 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from datetime import UTC, datetime
+from typing import Final, Protocol, TypeAlias
 
 from tenacity import RetryCallState, wait_exponential
 
 from promptkit.types import Completion, Failure, Fault, OnContent, Outcome, Target
 
 from .faults import ACTIONS, Action
-from .health import Health
+from .health import Park
 
 _BACK_OFF: Final = wait_exponential(multiplier=0.5, max=20.0)
 """The bound of the nth wait, in seconds: 0.5, 1, 2, ... 20; the draw picks a point below it."""
+SPREAD_S: Final = 2.0
+"""Calls that wait for the same target come back within a tenth of the wait, and this at most."""
+PACE_S: Final = 5.0
+"""A turn under one's own limits that comes so soon is waited for: sooner than with another model."""
+PACED: Final = "its own limit is used up"
 
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """A target of a plan; `window` is its model's context window in tokens, None if unknown."""
+    """A target of a plan; `window` is its model's context window in tokens, None if unknown.
+
+    `weight` is its share of the calls where they are drawn (see `strategies.weighted`).
+    """
 
     target: Target
     window: int | None = None
+    weight: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +63,8 @@ class Plan:
     on_content: OnContent = OnContent.STOP
     resend_unknown: bool = True
     """Whether a request that was sent and never answered may be sent again."""
+    strategy: str = "ordered"
+    """What puts the hops of each call in order, before its flow begins (see `strategies`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +84,25 @@ class Sleep:
     why: str
 
 
+class Standing(Protocol):
+    """How the targets stand: `routing.health.Health`, or that and one's own limits."""
+
+    def park(self, target: Target, now_s: float) -> Park | None:
+        """What keeps a target closed now."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Moment:
     """What the engine resumes the flow with.
 
-    `outcome` is what came of a Send, None after a Sleep; `draw` is uniform in [0, 1).
+    `outcome` is what came of a Send, None after a Sleep. None after a Send: the target had closed
+    before anything left, and nothing was sent. `draw` is uniform in [0, 1).
     """
 
     now_s: float
     draw: float
-    health: Health
+    health: Standing
     outcome: Outcome | None = None
 
 
@@ -137,14 +159,22 @@ class _State:
     def can_wait(self, seconds: float) -> bool:
         return self.waited_s + seconds <= self.plan.patience_s
 
+    def will_open(self, target: Target, now: Moment) -> bool:
+        """Whether it is open, or opens while this call can still wait for it."""
+        return self.can_wait(self.opens_s(target, now) - now.now_s) or _is_pace(target, now)
+
+    def take_back(self, target: Target) -> None:
+        """Count a Send as never decided: the target had closed before anything left."""
+        self.left += 1
+        self.sent -= 1
+        self.tries[target] -= 1
+        if not self.tries[target]:
+            del self.tries[target]
+
     def candidates(self, now: Moment) -> list[Target]:
         """The targets that may still be tried, within what the budget reserves."""
         able = [hop.target for hop in self.plan.hops if hop.target not in self.out]
-        waiting = [
-            target
-            for target in able
-            if target not in self.tries and self.can_wait(self.opens_s(target, now) - now.now_s)
-        ]
+        waiting = [target for target in able if target not in self.tries and self.will_open(target, now)]
         if self.left > len(waiting):
             return able
         return [target for target in able if target not in self.tries]
@@ -164,11 +194,15 @@ def flow(plan: Plan, start: Moment) -> Flow:
     state = _State(plan, left=max(plan.attempts - reserve, 1))
     now = start
     while step := _next_step(state, now):
-        now = yield step
+        before, now = now, (yield step)
         if isinstance(step, Sleep):
-            state.waited_s += step.seconds
+            if step.why != PACED:  # it may have been woken early, and the clock may have been set
+                state.waited_s += min(max(now.now_s - before.now_s, 0.0), step.seconds)
             continue
-        outcome = _outcome(now)
+        outcome = now.outcome
+        if outcome is None:
+            state.take_back(step.target)
+            continue
         if isinstance(outcome, Completion):
             return Answered(outcome, step.target)
         state.failure = outcome
@@ -183,11 +217,11 @@ def _last_resort(state: _State, now: Moment) -> Flow:
     target = state.plan.last_resort
     if target is not None and now.health.park(target, now.now_s) is None:
         now = yield Send(target, len(state.plan.hops), state.sent + 1)
-        outcome = _outcome(now)
+        outcome = now.outcome
         if isinstance(outcome, Completion):
             return Answered(outcome, target, degraded=True)
-        state.failure = outcome
-    why = "no target could be tried" if state.failure is None else state.failure.detail
+        state.failure = outcome or state.failure
+    why = _why_none(state, now) if state.failure is None else state.failure.detail
     opens = [state.opens_s(hop.target, now) for hop in state.plan.hops if hop.target not in state.out]
     retry_at_s = min(opens, default=math.inf)
     return GaveUp(state.failure, why, retry_at_s if now.now_s < retry_at_s < math.inf else None)
@@ -200,14 +234,44 @@ def _next_step(state: _State, now: Moment) -> Step | None:
         return None
     wait_s = state.opens_s(target, now) - now.now_s
     if wait_s > 0:
-        why = "asking again" if target == state.again else "every target is closed"
-        return Sleep(wait_s, why) if state.can_wait(wait_s) else None
+        return _wait(state, target, wait_s, now)
     state.left -= 1
     state.sent += 1
     state.again = None
     state.tries[target] = state.tries.get(target, 0) + 1
     hop = next(index for index, hop in enumerate(state.plan.hops) if hop.target == target)
     return Send(target, hop, state.sent)
+
+
+def _wait(state: _State, target: Target, wait_s: float, now: Moment) -> Sleep | None:
+    """The wait for a target; None where it is longer than this call's patience."""
+    park = now.health.park(target, now.now_s)
+    if park is not None and park.pace:
+        return Sleep(wait_s + now.draw * PACE_S / 2, PACED)
+    if not state.can_wait(wait_s):
+        return None
+    if park is None:
+        return Sleep(wait_s, "asking again")  # the back-off was drawn already
+    left_s = state.plan.patience_s - state.waited_s
+    return Sleep(min(wait_s + now.draw * min(wait_s / 10, SPREAD_S), left_s), "every target is closed")
+
+
+def _is_pace(target: Target, now: Moment) -> bool:
+    park = now.health.park(target, now.now_s)
+    return park is not None and park.pace
+
+
+def _why_none(state: _State, now: Moment) -> str:
+    """Why not one target could be tried."""
+    parks = ((hop.target, now.health.park(hop.target, now.now_s)) for hop in state.plan.hops)
+    closed = [
+        f"{target} is closed until {_clock(park.until_s)} ({park.why})" for target, park in parks if park
+    ]
+    return "; ".join(closed) or "no target could be tried"
+
+
+def _clock(seconds: float) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _choose(state: _State, now: Moment) -> Target | None:
@@ -266,10 +330,3 @@ def _ends_the_call(plan: Plan, failure: Failure) -> bool:
     if failure.fault is Fault.UNKNOWN_OUTCOME:
         return not plan.resend_unknown
     return ACTIONS[failure.fault].then == "stop"
-
-
-def _outcome(now: Moment) -> Outcome:
-    if now.outcome is None:
-        msg = "a Send is answered with an outcome"
-        raise AssertionError(msg)
-    return now.outcome
