@@ -159,7 +159,7 @@ class Studio:
 async def until(what: Callable[[], bool], seconds: float = 20) -> None:
     """Wait until it holds."""
     async with asyncio.timeout(seconds):
-        while not what():
+        while not what():  # noqa: ASYNC110 - what is watched happens in other processes
             await asyncio.sleep(0.01)
 
 

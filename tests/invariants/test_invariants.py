@@ -291,8 +291,8 @@ async def test_8_no_secrets(studio: Studio, padding: int, caplog: pytest.LogCapt
 
 THOUGHT: Final = ("templates", "catalog", "pricing", "tokens", "routing", "adapters", "batch")
 TOUCHING: Final = frozenset(
-    ["aiohttp", "asyncio", "http", "httpx", "httpx2", "multiprocessing", "os", "random", "secrets"]
-    + ["shutil", "socket", "sqlite3", "subprocess", "tempfile", "threading", "time"]
+    {"aiohttp", "asyncio", "http", "httpx", "httpx2", "multiprocessing", "os", "random", "secrets"}
+    | {"shutil", "socket", "sqlite3", "subprocess", "tempfile", "threading", "time"}
 )
 
 

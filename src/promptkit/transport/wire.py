@@ -9,6 +9,7 @@ would cost 40 us of CPU more at concurrency 50, a tenth of all that promptkit ta
 
 from __future__ import annotations
 
+import io
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextvars import ContextVar
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 KEEPALIVE_S: Final = 4.0
 """Idle connections close before common servers close them (uvicorn and Node.js: 5 s): a request
 on a connection that the server is just closing would be an unknown outcome, charged as paid."""
+
+
+_AT_ONCE: Final = 2**20
+"""A larger body is written in pieces: at once it would hold up every other call (aiohttp warns of it)."""
 
 
 class BodyTooLarge(Exception):
@@ -111,7 +116,8 @@ class Wire(httpx2.AsyncBaseTransport):
             if self._closed:
                 raise RuntimeError("the client is closed")
             self._session = self._open(url)
-        return await self._session.request(method, url, headers=headers, data=data, allow_redirects=False)
+        body = io.BytesIO(data) if data and len(data) > _AT_ONCE else data
+        return await self._session.request(method, url, headers=headers, data=body, allow_redirects=False)
 
     async def send(self, exchange: Exchange) -> None:
         """Send a call and put the answer, or its beginning, into the exchange."""
