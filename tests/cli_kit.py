@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,7 +94,7 @@ def started(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:
 
 
 @contextmanager
-def simulating(**options: Any) -> Iterator[Simulator]:
+def simulating(**options: Any) -> Generator[Simulator]:
     """A simulator on a loop thread of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from promptkit.config import Settings, shipped
+from promptkit.config import Budgets, Settings, shipped
 from promptkit.errors import ExitCode, LedgerError, PromptKitError
 from promptkit.types import Json
 
@@ -92,7 +92,7 @@ def configuration(settings: Settings) -> Iterator[Finding]:
         yield Finding("config", Health.OK, str(settings.file))
     for warning in settings.warnings:
         yield Finding("config", Health.WARN, warning)
-    if settings.file is not None and settings.budgets.per_job_pico is settings.budgets.per_day_pico is None:
+    if settings.file is not None and settings.budgets == Budgets():
         yield Finding(
             "budgets", Health.WARN, "there are no caps", "[budgets] per_job_usd and per_day_usd set them."
         )

@@ -90,8 +90,19 @@ class Face:
             yield ledger
 
     def print(self, text: str) -> None:
-        """Data, on stdout."""
-        sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+        """Data, on stdout.
+
+        Raises:
+            OutputError: it can't be written. (A reader that has gone is a `BrokenPipeError`.)
+        """
+        try:
+            sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+        except BrokenPipeError:
+            raise
+        except OSError as cause:
+            from promptkit.errors import OutputError
+
+            raise OutputError(f"stdout can't be written: {cause.strerror}") from cause
 
     def print_json(self, value: object) -> None:
         """Data for programs: one JSON document."""
@@ -106,9 +117,9 @@ class Face:
         self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None
     ) -> None:
         """A table for people, on stdout; `>` before a column's name sets it to the right, `~` lets it fold."""
-        from .table import print_table
+        from .table import drawn
 
-        print_table(columns, rows, title=title, color=self.color)
+        self.print(drawn(columns, rows, title=title, color=self.color))
 
     @property
     def color(self) -> bool:

@@ -28,10 +28,8 @@ _WORDS: Final = {
 """Cells that carry a verdict, and the colour that says it at a glance."""
 
 
-def print_table(
-    columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None, color: bool
-) -> None:
-    """Print rows of texts.
+def drawn(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None, color: bool) -> str:
+    """Draw rows of texts for stdout.
 
     A column whose name begins with `>` is set to the right; one with `~` is folded where the
     terminal is too narrow. Off a terminal nothing is folded or cut.
@@ -62,6 +60,6 @@ def print_table(
         table.add_row(*(Text(cell, style=_WORDS.get(cell, "")) for cell in row))
     width = None if sys.stdout.isatty() else _UNCUT
     console = Console(file=sys.stdout, width=width, no_color=not color, highlight=False)
-    with console.capture() as drawn:
+    with console.capture() as captured:
         console.print(table)
-    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in drawn.get().splitlines()))
+    return "\n".join(line.rstrip() for line in captured.get().splitlines())

@@ -1,0 +1,231 @@
+"""The command as a process: signals, streams, cron, and keys that must not show."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from cli_kit import COMMAND, KEYS, ROWS, VALUES, Ran, make_project, process, simulating, started
+
+from promptkit.cli.run import execute
+from promptkit.ledger import Ledger
+from promptkit.simulator import Simulator
+from promptkit.types import AttemptState
+
+SLOW_MS = 700
+
+
+@pytest.fixture(scope="module")
+def slow() -> Iterator[Simulator]:
+    """A simulator that takes its time."""
+    with simulating(seed=7, latency=SLOW_MS) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def slow_project(tmp_path: Path, machine: Path, slow: Simulator) -> Path:
+    del machine
+    folder = make_project(tmp_path / "slow", slow.url)
+    rows = "".join(f"Brand {number},bar,runners,{number}\n" for number in range(40))
+    (folder / "rows.csv").write_text("brand,product,audience,sku\n" + rows, encoding="utf-8")
+    return folder
+
+
+def wait_for(running: subprocess.Popen[str], condition: Callable[[], bool], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert running.poll() is None, running.communicate()
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+def stopped(folder: Path, sim: Simulator, signals: list[signal.Signals]) -> Ran:
+    """Run a batch of four at once, and signal it as soon as its first calls are out."""
+    before = len(sim.requests())
+    running = started(
+        "batch", "ugc/hooks", "rows.csv", "-o", "out.csv", "--job", "n", "--concurrency", "4", cwd=folder
+    )
+    wait_for(running, lambda: len(sim.requests()) - before >= 4)
+    for number in signals:
+        running.send_signal(number)
+        time.sleep(0.15)
+    out, err = running.communicate(timeout=30)
+    return Ran(running.returncode, out, err)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_the_first_signal_lets_calls_in_flight_finish(
+    slow_project: Path, slow: Simulator, number: signal.Signals, code: int
+) -> None:
+    """SIGINT and SIGTERM end a batch with 130 and 143; what was sent is awaited, paid and written."""
+    ran = stopped(slow_project, slow, [number])
+    assert ran.code == code
+    assert "waiting for the calls in flight" in ran.err
+    assert "36 rows wait: the same command goes on" in ran.err
+    assert len((slow_project / "out.csv").read_text("utf-8").splitlines()) == 1 + 4
+    with Ledger.open(slow_project / "promptkit.db") as ledger:
+        calls = ledger.calls()
+        assert [call.money.unknown for call in calls] == [0, 0, 0, 0]
+
+
+def test_the_second_signal_stops_at_once(slow_project: Path, slow: Simulator) -> None:
+    """What was in flight is recorded as unknown, at its ceiling; the job can go on."""
+    began = time.monotonic()
+    ran = stopped(slow_project, slow, [signal.SIGINT, signal.SIGINT])
+    assert (ran.code, "recorded as unknown" in ran.err) == (130, True)
+    assert time.monotonic() - began < 20
+    with Ledger.open(slow_project / "promptkit.db") as ledger:
+        attempts = [attempt for call in ledger.calls() for attempt in ledger.call(call.id).attempts]  # pyright: ignore[reportOptionalMemberAccess]
+        assert {attempt.state for attempt in attempts} == {AttemptState.UNKNOWN}
+        assert all(attempt.charged_pico == attempt.ceiling_pico for attempt in attempts)
+        job = ledger.job("n")
+        assert job is not None
+        assert len(ledger.pending_rows(job.id)) == 40
+
+
+def test_a_call_that_is_interrupted_is_in_the_books(slow_project: Path, slow: Simulator) -> None:
+    """`run` under SIGINT ends with 130; the attempt stands there as unknown, and nothing is said of a bug."""
+    before = len(slow.requests())
+    running = started("run", "ugc/hooks", *VALUES, cwd=slow_project)
+    wait_for(running, lambda: len(slow.requests()) > before)
+    running.send_signal(signal.SIGINT)
+    out, err = running.communicate(timeout=30)
+    assert (running.returncode, out, "bug" in err) == (130, "", False)
+    with Ledger.open(slow_project / "promptkit.db") as ledger:
+        (call,) = ledger.calls()
+        assert call.money.unknown == 1
+
+
+def test_cron_finds_the_same_ledger_and_keys(project: Path, sim: Simulator) -> None:
+    """From / with an empty environment, --config alone leads to the project's ledger, keys and skeletons."""
+    assert execute(["batch", "ugc/hooks", "rows.csv", "-o", "here.csv", "--job", "night", "-q"]) == 0
+    before = len(sim.requests())
+    ran = process(
+        *("batch", "ugc/hooks", project / "rows.csv", "-o", project / "cron.csv", "--job", "night"),
+        *("--config", project / "promptkit.toml"),
+        cwd=Path("/"),
+        env={},
+    )
+    assert (ran.code, len(sim.requests()) - before) == (0, 0), ran.err
+    assert "job night is finished: 3 rows: 3 ok; nothing was sent" in ran.err
+    assert (project / "cron.csv").read_bytes() == (project / "here.csv").read_bytes()
+    fresh = process(
+        *("run", "ugc/hooks", *VALUES, "--config", project / "promptkit.toml", "-q"), cwd=Path("/"), env={}
+    )
+    assert (fresh.code, fresh.err, len(sim.requests()) - before) == (0, "", 1)
+
+
+def test_no_key_shows_in_anything_that_is_written(project: Path, sim: Simulator, tmp_path: Path) -> None:
+    """Keys are in no database, log, output, cache or message: not on success, refusal, interruption or a bug."""
+    cache = tmp_path / "cache"
+    env = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+    said = list[str]()
+    sim.script(
+        [
+            {
+                "provider": "openai",
+                "fault": "openai.unauthorized",
+                "message": f"bad key {KEYS['OPENAI_API_KEY']}",
+            },
+            {"provider": "anthropic", "fault": "wire.reset_after", "times": 1},
+        ]
+    )
+    for arguments in (
+        ("batch", "ugc/hooks", "rows.csv", "-o", "out.jsonl", "--format", "jsonl"),
+        ("run", "ugc/hooks", *VALUES, "--target", "openai/gpt-6-luna", "--verbose"),
+        ("log", "--json"),
+        ("doctor", "--json", "--verbose"),
+        ("providers", "check", "openai", "--json"),
+        ("run", "ugc/hooks", *VALUES, "--json", "-q"),
+    ):
+        ran = process(*arguments, cwd=project, env=env)
+        assert ran.code in {0, 4, 5}, ran.err
+        said += [ran.out, ran.err]
+    told = "".join(said).encode()
+    kept = {
+        path: path.read_bytes() for root in (project, cache, tmp_path / "home") for path in files_of(root)
+    }
+    for key in KEYS.values():
+        assert key.encode() not in told
+        assert [path.name for path, data in kept.items() if key.encode() in data] == [".env"]
+    assert {"promptkit.db", "out.jsonl"} <= {path.name for path in kept}
+
+
+def files_of(root: Path) -> list[Path]:
+    return [path for path in root.rglob("*") if path.is_file()]
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(project: Path) -> None:
+    """`promptkit ... | head` is no failure: no traceback, no message, and what was sent is kept."""
+    many = "".join(f"Brand {number},bar,runners,{number}\n" for number in range(60))
+    (project / "rows.csv").write_text("brand,product,audience,sku\n" + many, encoding="utf-8")
+    with subprocess.Popen(  # noqa: S603 - our own command
+        [COMMAND, "batch", "ugc/hooks", "rows.csv", "--job", "n", "--concurrency", "2", "-q"],
+        cwd=project,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        assert running.stdout.readline().startswith(b"brand,")
+        running.stdout.close()
+        err = running.stderr.read()
+        code = running.wait(30)
+    assert (code, err) == (0, b"")
+    with Ledger.open(project / "promptkit.db") as ledger:
+        assert all(call.money.unknown == 0 for call in ledger.calls(100))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+class TestFullDisk:
+    def test_stdout_that_is_full_is_exit_9(self, project: Path) -> None:
+        """A text that can't be printed is said, and is in the ledger."""
+        with Path("/dev/full").open("w") as full:
+            ran = process("run", "ugc/hooks", *VALUES, "-q", cwd=project, stdout=full)
+        assert ran.code == 9
+        assert ran.err == "promptkit: stdout can't be written: No space left on device\n"
+
+    def test_rows_that_can_not_be_printed_are_exit_9_and_kept(self, project: Path) -> None:
+        """A batch stops when stdout is full; what was paid is in the ledger, and is not paid again."""
+        with Path("/dev/full").open("w") as full:
+            ran = process("batch", "ugc/hooks", "rows.csv", "--job", "n", "-q", cwd=project, stdout=full)
+        assert (ran.code, "nothing is paid twice" in ran.err) == (9, True)
+        assert process("batch", "ugc/hooks", "rows.csv", "--job", "n", "-q", cwd=project).code == 0
+        with Ledger.open(project / "promptkit.db") as ledger:
+            assert len(ledger.calls(100)) == 3
+
+    def test_a_file_that_can_not_be_written_is_exit_9(self, project: Path) -> None:
+        """-o on a full disk: the results are in the ledger, and the message says how to get them."""
+        ran = process("batch", "ugc/hooks", "rows.csv", "-o", "/dev/full", "--format", "csv", cwd=project)
+        assert ran.code == 9
+        assert "/dev/full: can't be written: No space left on device" in ran.err
+
+
+def test_a_pipe_that_is_never_read_is_not_waited_for(project: Path) -> None:
+    """A stdin that never ends hangs no job that doesn't ask for it with `-`."""
+    read, write = os.pipe()
+    with os.fdopen(read), os.fdopen(write, "w"):
+        done = subprocess.run(  # noqa: S603 - our own command
+            [COMMAND, "render", "ugc/hooks", *VALUES],
+            cwd=project,
+            stdin=read,
+            capture_output=True,
+            timeout=20,
+            check=False,
+        )
+    assert done.returncode == 0
+
+
+def test_json_survives_a_terminal_that_knows_no_unicode(project: Path) -> None:
+    """With an ASCII locale nothing breaks: texts with accents are printed all the same."""
+    (project / "rows.csv").write_text(ROWS, encoding="utf-8")
+    env = {"LC_ALL": "C", "PATH": os.environ["PATH"], "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    ran = process("batch", "ugc/hooks", "rows.csv", "--format", "jsonl", "-q", cwd=project, env=env)
+    assert ran.code == 0
+    assert {json.loads(line)["brand"] for line in ran.out.splitlines()} == {"Barly", "Lumé", "Klim"}
