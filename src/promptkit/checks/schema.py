@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -35,7 +34,7 @@ def check_json(value: Json, schema: Mapping[str, Json]) -> tuple[Problem, ...]:
         errors = sorted(kind(schema, registry=Registry()).iter_errors(value), key=lambda one: one.json_path)
     except SchemaError as cause:
         return (Problem("schema", f"the schema itself is broken: {_short(cause.message)}"),)
-    except (Unresolvable, RecursionError, re.error) as cause:
+    except (Unresolvable, RecursionError) as cause:
         return (Problem("schema", f"the schema can't be followed: {_short(str(cause))}"),)
     return tuple(Problem("schema", f"{error.json_path}: {_short(error.message)}") for error in errors[:_MOST])
 

@@ -67,10 +67,6 @@ class World:
 Check = Callable[[Subject, World], Iterable[Spot]]
 
 
-def _nothing(_subject: Subject, _world: World) -> Iterable[Spot]:
-    return ()
-
-
 @dataclass(frozen=True, slots=True)
 class Rule:
     """A rule: its code, its name, how bad it is, and what it looks for, in a sentence.
@@ -83,12 +79,7 @@ class Rule:
     name: str
     severity: Severity
     summary: str
-    check: Check = _nothing
-
-    @property
-    def switchable(self) -> bool:
-        """Whether front matter may switch it off."""
-        return self.check is not _nothing
+    check: Check | None = None
 
 
 ERROR: Final = Severity.ERROR

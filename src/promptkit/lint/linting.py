@@ -23,7 +23,7 @@ def lint(skeleton: Skeleton, world: World) -> tuple[Finding, ...]:
         The findings by line; none of a rule that `[lint]` switches off.
     """
     subject = Subject(skeleton)
-    found = {code: tuple(rule.check(subject, world)) for code, rule in RULES.items() if rule.switchable}
+    found = {code: tuple(rule.check(subject, world)) for code, rule in RULES.items() if rule.check}
     switches = skeleton.spec.lint
     findings = [
         _finding(RULES[code], spot, skeleton)

@@ -137,15 +137,11 @@ def swallowed_newline(subject: Subject, _world: World) -> Iterator[Spot]:
 
 def _is_glued(tokens: list[Lexeme], start: int) -> bool:
     """Whether what comes next on the output line is text."""
-    inside = False
-    for index in range(start, len(tokens)):
-        token = tokens[index]
+    for token, following in pairwise([*tokens[start:], Lexeme(0, "end", "")]):
         if token.kind == "data":
             return not token.text.startswith("\n")
         if token.kind == "variable_begin":
             return True
-        if token.kind == "block_begin":
-            inside = tokens[index + 1].text != "endmessage"
-            if not inside:
-                return False
+        if token.kind == "block_begin" and following.text == "endmessage":
+            return False
     return False
