@@ -345,6 +345,8 @@ class Route:
     """Where a call may go, in what order, how often and for how long.
 
     `attempts` is one budget over all targets; `patience_s` is what the call may spend waiting.
+    `weights`, where given, holds a target's share of the calls, one a target in their order
+    (for the strategy `weighted`; 0: only when others failed).
     """
 
     name: str
@@ -356,6 +358,7 @@ class Route:
     on_content: OnContent = OnContent.STOP
     max_output_tokens: int = 1024
     """The output limit where a skeleton names none."""
+    weights: tuple[int, ...] = ()
 
 
 # ------------------------------------------------------------------------------- calls
@@ -515,6 +518,18 @@ class Cost:
 def usd(pico: int) -> Decimal:
     """Turn pico-USD into USD, exactly."""
     return Decimal(pico).scaleb(-12)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Money counted together: `job:<id>`, `day:2026-11-22`, `month:2026-11 client=barly`.
+
+    `cap_pico` stops what would pass it, `soft_pico` is only told when it is passed; None is none.
+    """
+
+    key: str
+    cap_pico: int | None
+    soft_pico: int | None = None
 
 
 # ------------------------------------------------------------------------------ results

@@ -15,17 +15,20 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 from types import CodeType
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import jinja2
 
 from promptkit.templates import EPOCH, Compiled, Source, body_key, compile_source
 
-_LAYOUT: Final = 2
+_LAYOUT: Final = 3
 _MAGIC: Final = (
     f"promptkit {_LAYOUT} {EPOCH} jinja {jinja2.__version__} {sys.implementation.cache_tag}"
     f" {sys.hexversion:x}\n"
 ).encode()
+_Fields: TypeAlias = tuple[
+    str, CodeType, dict[str, int], bool, dict[str, int], frozenset[str], dict[tuple[str, ...], int]
+]
 _CHECKSUM_BYTES: Final = 32
 _FOLDER_MODE: Final = 0o700
 _OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
@@ -112,6 +115,7 @@ def _pack(compiled: Compiled) -> bytes:
             compiled.has_messages,
             dict(compiled.loads),
             compiled.stores,
+            dict(compiled.paths),
         )
     )
     return _MAGIC + hashlib.sha256(body).digest() + body
@@ -125,7 +129,7 @@ def _unpack(data: bytes, key: str) -> Compiled | None:
     body = data[start:]
     if hashlib.sha256(body).digest() != data[len(_MAGIC) : start]:
         return None
-    fields: tuple[str, CodeType, dict[str, int], bool, dict[str, int], frozenset[str]] = _load(body)
+    fields: _Fields = _load(body)
     return Compiled(*fields) if fields[0] == key else None
 
 

@@ -12,20 +12,14 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Final
 
 from jinja2 import nodes
 
-from promptkit.types import Kind, Variable
-
 from .compiler import is_message, parse
 from .environment import GLOBALS
+from .paths import EACH, Path, path_of, unknown_field
 from .skeleton import Part, Skeleton
-
-Path: TypeAlias = tuple[str, ...]
-"""A variable and the way into it: `("brand", "name")`; `*` stands for each item of a list."""
-
-EACH: Final = "*"
 
 _IMPLICIT: Final = frozenset({"loop", "caller", *GLOBALS})
 _TOLERANT_TESTS: Final = frozenset({"defined", "undefined"})
@@ -86,23 +80,6 @@ def check(what: Skeleton | Part) -> Findings:
             path: place for path, place in walk.paths.items() if unknown_field(declared, path) is not None
         },
     )
-
-
-def unknown_field(variables: Mapping[str, Variable], path: Path) -> str | None:
-    """The first part of a path that names no field of a declared object; None where all is well."""
-    variable = variables.get(path[0])
-    for part in path[1:]:
-        if variable is None:
-            return None
-        if part == EACH:
-            variable = variable.items
-        elif variable.kind is Kind.OBJECT and variable.fields:
-            if part not in variable.fields:
-                return part
-            variable = variable.fields[part]
-        else:
-            return None
-    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +254,7 @@ class _Walk:
                 self._for(node)
             case nodes.Assign():
                 self._node(node.node)
-                self._store(node.target, self._resolved(_path_of(node.node)))
+                self._store(node.target, self._resolved(path_of(node.node)))
             case nodes.AssignBlock():
                 self._block(node.body, node.filter)
                 self._store(node.target, None)
@@ -349,7 +326,7 @@ class _Walk:
 
     def _for(self, node: nodes.For) -> None:
         self._node(node.iter)
-        over = self._resolved(_path_of(node.iter))
+        over = self._resolved(path_of(node.iter))
 
         def turn() -> None:
             with self._inner():
@@ -362,7 +339,7 @@ class _Walk:
 
     def _with(self, node: nodes.With) -> None:
         self._all(node.values)
-        paths = [self._resolved(_path_of(value)) for value in node.values]
+        paths = [self._resolved(path_of(value)) for value in node.values]
         with self._inner():
             for target, path in zip(node.targets, paths, strict=True):
                 self._store(target, path)
@@ -409,7 +386,7 @@ class _Walk:
     # ----------------------------------------------------------------- reads and stores
 
     def _dotted(self, node: nodes.Getattr | nodes.Getitem) -> None:
-        path = _path_of(node)
+        path = path_of(node)
         if path is not None:
             self._read(path, node)
         else:
@@ -457,19 +434,3 @@ class _Walk:
                     self._store(item, None)
             case _:
                 self._node(target)
-
-
-def _path_of(node: nodes.Node) -> Path | None:
-    """The path that an expression is: names and constant keys only."""
-    match node:
-        case nodes.Name():
-            return (node.name,)
-        case nodes.Getattr():
-            inner, key = _path_of(node.node), node.attr
-        case nodes.Getitem(arg=nodes.Const(value=str() as key)):
-            inner = _path_of(node.node)
-        case nodes.Getitem(arg=nodes.Const(value=int())):
-            inner, key = _path_of(node.node), EACH
-        case _:
-            return None
-    return None if inner is None else (*inner, key)

@@ -18,6 +18,7 @@ from .environment import SkeletonEnvironment
 from .epoch import EPOCH
 from .filters import FILTERS, TESTS
 from .guards import guard
+from .paths import Path, path_of
 from .source import Source
 
 _REFUSED: Final[Mapping[type[nodes.Node], str]] = {
@@ -36,7 +37,7 @@ class Compiled:
 
     `key` depends on the body and the epoch alone; what an include means is settled when a
     skeleton is put together. `loads` are the names that it reads, with the line; `stores` those
-    that it sets anywhere.
+    that it sets anywhere; `paths` are the ways into variables that it writes out.
     """
 
     key: str
@@ -45,6 +46,7 @@ class Compiled:
     has_messages: bool = False
     loads: Mapping[str, int] = field(default_factory=dict[str, int])
     stores: frozenset[str] = frozenset()
+    paths: Mapping[Path, int] = field(default_factory=dict[Path, int])
 
 
 def body_key(source: Source) -> str:
@@ -91,7 +93,9 @@ def compile_source(source: Source) -> Compiled:
             file=source.file,
             remedy="Nest fewer loops and brackets, or split it with includes.",
         ) from None
-    return Compiled(key, code, survey.includes, survey.has_messages, survey.loads, frozenset(survey.stores))
+    return Compiled(
+        key, code, survey.includes, survey.has_messages, survey.loads, frozenset(survey.stores), survey.paths
+    )
 
 
 class _Survey:
@@ -103,6 +107,7 @@ class _Survey:
         self.has_messages = False
         self.loads: dict[str, int] = {}
         self.stores: set[str] = set()
+        self.paths: dict[Path, int] = {}
         self.stray: int | None = None
 
     def walk(self, tree: nodes.Template) -> None:
@@ -128,7 +133,7 @@ class _Survey:
         for child in node.iter_child_nodes():
             self._statement(child, captured=inside)
 
-    def _check(self, node: nodes.Node, *, captured: bool) -> None:
+    def _check(self, node: nodes.Node, *, captured: bool) -> None:  # noqa: C901 - one row a kind of node
         match node:
             case nodes.Name():
                 self._name(node)
@@ -140,8 +145,10 @@ class _Survey:
                 self._data(node, captured=captured)
             case nodes.Include():
                 self._include(node)
-            case nodes.CallBlock() if is_message(node):
+            case nodes.Call(node=nodes.ExtensionAttribute()):
                 self.has_messages = True
+            case nodes.Getattr() | nodes.Getitem():
+                self._dotted(node)
             case nodes.Filter():
                 self._known("filter", node.name, FILTERS, node.lineno)
             case nodes.Test():
@@ -162,6 +169,11 @@ class _Survey:
             self.loads.setdefault(node.name, node.lineno)
         else:
             self.stores.add(node.name)
+
+    def _dotted(self, node: nodes.Node) -> None:
+        path = path_of(node)
+        if path is not None:
+            self.paths.setdefault(path, node.lineno)
 
     def _data(self, node: nodes.TemplateData, *, captured: bool) -> None:
         text = node.data.lstrip()

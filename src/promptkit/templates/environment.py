@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from types import MethodType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from jinja2 import StrictUndefined, Template, nodes
 from jinja2.compiler import CodeGenerator, Frame
@@ -23,6 +23,7 @@ from promptkit.types import Message, Role
 from . import methods, operators
 from .filters import FILTERS, GUARDS, TESTS
 from .meter import Context
+from .variables import SPEAKERS
 
 SETTINGS: Final[Mapping[str, Any]] = {
     "trim_blocks": True,
@@ -72,6 +73,39 @@ class MessageTag(Extension):
             )
         meter.messages.append(Message(Role(role), content))
         return ""
+
+
+class MessagesTag(Extension):
+    """`{% messages history %}`: each turn of a conversation becomes a message, its content as it is."""
+
+    tags = {"messages"}  # noqa: RUF012 - as the base class has it
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        """Read the tag into a call."""
+        line = next(parser.stream).lineno
+        turns = parser.parse_expression()
+        call = self.call_method("collect", [nodes.ContextReference(), turns], lineno=line)
+        return nodes.ExprStmt(call).set_lineno(line)
+
+    def collect(self, context: Context, turns: object) -> None:
+        """Keep the turns; called by compiled templates."""
+        meter = context.meter
+        if meter.in_message:
+            raise TemplateError("messages inside a message", remedy="Close the message before them.")
+        for number, turn in enumerate(meter.items(turns), start=1):
+            meter.messages.append(_message(number, turn))
+
+
+def _message(number: int, turn: object) -> Message:
+    """One turn as a message: a value never speaks as the system."""
+    given = cast("dict[str, object]", turn) if isinstance(turn, dict) else dict[str, object]()
+    role, content = given.get("role"), given.get("content")
+    if role not in SPEAKERS or not isinstance(content, str) or not content.strip():
+        raise TemplateError(
+            f"message {number} of a conversation has no role ({' or '.join(SPEAKERS)}) or no content",
+            remedy='Declare the variable with type = "messages", or give {"role": ..., "content": ...} each.',
+        )
+    return Message(Role(role), content)
 
 
 def _roles() -> str:
@@ -126,7 +160,9 @@ class SkeletonEnvironment(ImmutableSandboxedEnvironment):
     intercepted_binops = frozenset(operators.BINARY)
 
     def __init__(self) -> None:
-        super().__init__(**SETTINGS, undefined=StrictUndefined, extensions=[MessageTag], cache_size=0)
+        super().__init__(
+            **SETTINGS, undefined=StrictUndefined, extensions=[MessageTag, MessagesTag], cache_size=0
+        )
         self.filters = {**FILTERS, **GUARDS}
         self.tests = dict(TESTS)
         self.globals = dict(GLOBALS)
@@ -144,6 +180,8 @@ class SkeletonEnvironment(ImmutableSandboxedEnvironment):
         """A dot: what loops are asked for in every turn goes a short way."""
         if obj.__class__ is LoopContext and attribute in methods.LOOP_VALUES:
             return getattr(obj, attribute)
+        if obj.__class__ is dict and attribute in obj and attribute not in methods.ATTRIBUTES["dict"]:
+            return cast("dict[str, Any]", obj)[attribute]
         return super().getattr(obj, attribute)
 
     def call_binop(self, context: JinjaContext, operator: str, left: Any, right: Any) -> Any:
@@ -152,8 +190,8 @@ class SkeletonEnvironment(ImmutableSandboxedEnvironment):
 
     def call(self, context: JinjaContext, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         """A call, counted and bounded."""
-        if obj.__class__ is MethodType and obj.__func__ is MessageTag.collect:
-            return obj(*args, caller=kwargs["caller"])
+        if obj.__class__ is MethodType and obj.__func__ in _TAGS:
+            return obj(*args, caller=kwargs["caller"]) if "caller" in kwargs else obj(*args)
         inner = (
             {key: kwargs[key] for key in kwargs if key not in _INNER} if _INNER & kwargs.keys() else kwargs
         )
@@ -161,6 +199,7 @@ class SkeletonEnvironment(ImmutableSandboxedEnvironment):
         return methods.call(_ours(context), obj, lambda: run(context, obj, *args, **kwargs), args, inner)
 
 
+_TAGS: Final = frozenset({MessageTag.collect, MessagesTag.collect})
 _INNER: Final = frozenset({"_loop_vars", "_block_vars"})
 
 

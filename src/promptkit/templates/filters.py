@@ -22,6 +22,7 @@ from promptkit.errors import RenderLimit, TemplateError
 from .meter import CONTAINERS, FILTER_STEPS, Context, Meter, is_container
 from .methods import replaced
 from .operators import concatenate, cut, printf
+from .untrusted import Untrusted, changed
 
 MAX_PRECISION: Final = 20
 MAX_JSON_INDENT: Final = 8
@@ -33,6 +34,9 @@ _JINJA: Final = cast("Mapping[str, Filter]", filters.FILTERS)  # pyright: ignore
 _JINJA_TESTS: Final = cast("Mapping[str, Callable[..., bool]]", tests.TESTS)  # pyright: ignore[reportUnknownMemberType] - the same
 
 _WORD = re.compile(r"\w+")
+
+_CARRYING: Final = frozenset({"d", "default", "trim", "truncate"})
+"""Filters that untrusted text passes through, staying what it is."""
 
 LOOP: Final = " loop"
 STEP: Final = " step"
@@ -59,7 +63,13 @@ def _of_jinja(name: str, *, text: bool = False, check: Callable[..., None] | Non
     def guarded(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
         meter = context.meter
         meter.step(FILTER_STEPS)
-        if text:
+        if value.__class__ is Untrusted:
+            if name not in _CARRYING:
+                raise changed(f"|{name}")
+            if text:
+                text_of = inner(*_lead(passes_context, context), value.text, *args, **kwargs)
+                return Untrusted(meter.made(text_of))
+        elif text:
             value = meter.text(value)
         meter.scan(value)
         if check is not None:
@@ -84,7 +94,7 @@ def _of_str(change: Callable[[str], str]) -> Filter:
     @pass_context
     def guarded(context: Context, value: Any) -> str:
         meter = context.meter
-        text = value if value.__class__ is str else meter.text(value)
+        text = value if value.__class__ is str else meter.bare(value, f"|{change.__name__}")
         meter.step(FILTER_STEPS + (len(text) >> 6))
         return meter.made(change(text))
 
@@ -104,7 +114,7 @@ def _counted(function: Callable[..., Any]) -> Filter:
 
 
 def _text(context: Context, value: Any) -> str:
-    return context.meter.text(value)
+    return context.meter.bare(value, "|string")
 
 
 def _length(_context: Context, value: Any) -> int:
@@ -138,7 +148,7 @@ def _join(context: Context, value: Any, d: str = "", attribute: str | int | None
 
 def _replace(context: Context, value: Any, old: Any, new: Any, count: int | None = None) -> str:
     meter = context.meter
-    text, old, new = meter.text(value), meter.text(old), meter.text(new)
+    text, old, new = meter.bare(value, "|replace"), meter.text(old), meter.text(new)
     times = -1 if count is None else count
     replaced(meter, text, old, new, times)
     return text.replace(old, new, times)
@@ -176,6 +186,8 @@ def _json_size(meter: Meter, value: Any, indent: int) -> int:
         meter.step()
         if isinstance(top, Undefined):
             str(top)  # raises, naming what is undefined
+        if isinstance(top, Untrusted):
+            raise changed("|tojson")
         size += 4 + indent * depth + (len(top) if isinstance(top, str) else 0)
         if isinstance(top, dict):
             members = cast("dict[Any, Any]", top)
@@ -187,7 +199,7 @@ def _json_size(meter: Meter, value: Any, indent: int) -> int:
 
 
 def _wordcount(context: Context, value: Any) -> int:
-    text = context.meter.text(value)
+    text = value.text if isinstance(value, Untrusted) else context.meter.text(value)
     context.meter.step(len(text) >> 1)
     return sum(1 for _ in _WORD.finditer(text))
 

@@ -16,6 +16,8 @@ from jinja2.runtime import Undefined
 from promptkit.errors import RenderLimit, TemplateError
 from promptkit.types import Message
 
+from .untrusted import Untrusted, changed
+
 MAX_STEPS: Final = 500_000
 MAX_CHARACTERS: Final = 10_000_000
 MAX_DEPTH: Final = 40
@@ -107,7 +109,19 @@ class Meter:
             return text if self.characters >= 0 else self.made(text)
         if isinstance(value, Undefined):
             return str(value)  # raises, naming what is undefined
+        if kind is Untrusted:
+            return self.made(str(value))
         raise _unprintable(value)
+
+    def bare(self, value: Any, by: str) -> str:
+        """A plain value as text that will be changed, which untrusted text may not be.
+
+        Raises:
+            TemplateError: it is untrusted, or would print as Python.
+        """
+        if value.__class__ is Untrusted:
+            raise changed(by)
+        return self.text(value)
 
     def keep(self, value: Any) -> Any:
         """Count a result that was just made, whatever it is; a lazy one becomes a list."""
@@ -170,6 +184,7 @@ def describe(value: object) -> str:
         tuple: "a list",
         dict: "a mapping",
         range: "a range",
+        Untrusted: "untrusted text",
     }
     return names.get(type(value), f"a {type(value).__name__}")
 

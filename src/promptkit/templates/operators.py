@@ -60,7 +60,7 @@ def printf(meter: Meter, pattern: str, values: Any) -> str:
     by_name = cast("dict[str, Any]", values) if isinstance(values, dict) else None
     by_place = _as_tuple(values)
     members = list(by_place if by_name is None else by_name.values())
-    longest = max((len(meter.text(member)) for member in members), default=0)
+    longest = max((len(meter.bare(member, "a % format")) for member in members), default=0)
     size = len(pattern)
     for spec in _SPEC.finditer(pattern):
         size += max(longest, _FLOAT_DIGITS)

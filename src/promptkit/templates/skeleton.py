@@ -19,8 +19,10 @@ from .compiler import Compiled, compile_source
 from .digests import epoch_of, prompt_digest, template_digest
 from .environment import GLOBALS, SkeletonEnvironment
 from .meter import METER, Context, Meter
+from .paths import unknown_field
 from .reference import parse_ref
 from .source import Source, read_source
+from .untrusted import leaves, suspicion
 
 _IMPLICIT: Final = frozenset({"loop", "caller", *GLOBALS})
 
@@ -94,6 +96,7 @@ class Skeleton:
         "_environment",
         "_files",
         "_part",
+        "_prepared",
         "_required",
         "_root",
         "digest",
@@ -118,6 +121,11 @@ class Skeleton:
             for name, variable in self.spec.variables.items()
             if variable.default is not None
         }
+        self._prepared = [
+            (name, variable)
+            for name, variable in self.spec.variables.items()
+            if variables.is_prepared(variable)
+        ]
         self._required = frozenset(self.spec.variables) - frozenset(self._defaults)
 
     def __repr__(self) -> str:
@@ -156,6 +164,16 @@ class Skeleton:
             raise self._refuse(problems)
         return bound
 
+    def flags(self, bound: Mapping[str, Value]) -> tuple[str, ...]:
+        """What in untrusted values reads like a role or an instruction: worth a look, not refused."""
+        return tuple(
+            f"{name}{at}: untrusted text reads like an instruction: {found!r}"
+            for name, variable in self._prepared
+            if name in bound
+            for at, text in leaves(variable, bound[name])
+            if (found := suspicion(text))
+        )
+
     def _refuse(self, problems: list[str]) -> VariableError:
         listed = "\n  ".join(problems)
         what = listed if len(problems) == 1 else f"{len(problems)} variables don't fit:\n  {listed}"
@@ -182,6 +200,8 @@ class Skeleton:
             raise self._without_messages()
         meter = Meter()
         values: dict[str, Any] = {**GLOBALS, **self._defaults, **bound, METER: meter}
+        for name, variable in self._prepared:
+            values[name] = variables.prepared(variable, values[name])
         context = Context(self._environment, values, self._root.name, {})
         output = self._root.root_render_func(context)
         try:
@@ -276,6 +296,7 @@ def _check_declarations(root: Part, parts: list[Part]) -> None:
     _check_partial(root)
     if not root.has_messages:
         return
+    _check_fields(root, parts)
     known = set(root.source.spec.variables) | _IMPLICIT
     for part in parts:
         known |= part.compiled.stores
@@ -289,6 +310,22 @@ def _check_declarations(root: Part, parts: list[Part]) -> None:
                     file=part.source.file,
                     line=line + part.source.offset,
                     remedy=f"{hint} [variables.{name}] in {root.source.file}.",
+                )
+
+
+def _check_fields(root: Part, parts: list[Part]) -> None:
+    """A field of a declared object must be one, where nothing else may have the object's name."""
+    variables = root.source.spec.variables
+    stored = frozenset[str]().union(*(part.compiled.stores for part in parts))
+    for part in parts:
+        for path, line in part.compiled.paths.items():
+            found = None if path[0] in stored else unknown_field(variables, path)
+            if found is not None:
+                raise TemplateError(
+                    f"unknown field {found!r} in {'.'.join(path)}",
+                    file=part.source.file,
+                    line=line + part.source.offset,
+                    remedy=f"Declare it among the fields of {path[0]} in {root.source.file}, or correct it.",
                 )
 
 

@@ -6,15 +6,25 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Final, cast
 
-from promptkit.types import Kind, Value, Variable
+from promptkit.types import Format, Kind, Role, Value, Variable
+
+from .formats import EXAMPLES, fits
+from .patterns import compiled
+from .untrusted import Untrusted, imitation, is_marked
 
 MAX_DEPTH: Final = 8
 """How deep lists may nest."""
+MAX_PROBLEMS: Final = 20
+"""How many problems of one list or object are told."""
+
+SPEAKERS: Final = (Role.USER.value, Role.ASSISTANT.value)
+"""Who may speak in a variable of messages; the system's words are the skeleton's own."""
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
@@ -25,15 +35,29 @@ _KINDS: Final[Mapping[type, Kind]] = {
     int: Kind.INTEGER,
     float: Kind.NUMBER,
 }
+_UNITS: Final = {Kind.LIST: "items", Kind.MESSAGES: "messages"}
 _INT64: Final = 1 << 63
 _SHOWN: Final = 40
 
 
 @dataclass(frozen=True, slots=True)
 class Bad:
-    """A value that doesn't fit, and why."""
+    """A value that doesn't fit, and why; `at` is where in it (`.name`, `[2]`), `also` what else is wrong."""
 
     why: str
+    at: str = ""
+    also: tuple[Bad, ...] = ()
+
+    def each(self) -> Iterator[Bad]:
+        """All that is wrong, one by one."""
+        yield self
+        yield from self.also
+
+    @classmethod
+    def gathered(cls, found: list[tuple[str, Bad]]) -> Bad:
+        """The problems of several members as one, each with the way to it in front."""
+        flat = [cls(one.why, at + one.at) for at, bad in found for one in bad.each()]
+        return cls(flat[0].why, flat[0].at, tuple(flat[1:MAX_PROBLEMS]))
 
 
 def bind(
@@ -57,7 +81,7 @@ def bind(
             continue
         result = coerce(variable, given[name])
         if isinstance(result, Bad):
-            problems.append(f"{name}: {result.why}")
+            problems += [f"{name}{one.at}: {one.why}" for one in result.each()]
         else:
             bound[name] = result
     problems += [_unknown(name, variables) for name in given if name not in variables]
@@ -74,12 +98,8 @@ def _unknown(name: str, variables: Mapping[str, Variable]) -> str:
 
 def expected(variable: Variable) -> str:
     """What a variable wants, in words: `a string of at most 80 characters (Brand name)`."""
-    article = "an" if variable.kind is Kind.INTEGER else "a"
-    parts = [f"{article} {variable.kind}"]
-    if variable.choices:
-        shown = ", ".join(_show(choice) for choice in variable.choices)
-        parts = [f"a list of: {shown}" if variable.kind is Kind.LIST else f"one of: {shown}"]
-    unit = "items" if variable.kind is Kind.LIST else "characters"
+    parts = [_kind(variable)]
+    unit = _UNITS.get(variable.kind, "characters")
     if variable.min_length is not None:
         parts.append(f"at least {variable.min_length} {unit}")
     if variable.max_length is not None:
@@ -88,8 +108,26 @@ def expected(variable: Variable) -> str:
         parts.append(f"at least {variable.minimum:g}")
     if variable.maximum is not None:
         parts.append(f"at most {variable.maximum:g}")
+    if variable.pattern is not None:
+        parts.append(f"matching {variable.pattern}")
     text = ", ".join(parts)
     return f"{text} ({variable.description})" if variable.description else text
+
+
+def _kind(variable: Variable) -> str:
+    """The kind alone, in words."""
+    if variable.choices:
+        shown = ", ".join(_show(choice) for choice in variable.choices)
+        return f"a list of: {shown}" if variable.kind is Kind.LIST else f"one of: {shown}"
+    if variable.format is not None:
+        return EXAMPLES[variable.format]
+    if variable.kind is Kind.OBJECT and variable.fields:
+        return f"an object with {', '.join(variable.fields)}"
+    if variable.kind is Kind.LIST and variable.items is not None:
+        return f"a list, each {expected(variable.items)}"
+    if variable.kind is Kind.MESSAGES:
+        return f"a list of messages, each with role ({' or '.join(SPEAKERS)}) and content"
+    return f"{'an' if variable.kind in {Kind.INTEGER, Kind.OBJECT} else 'a'} {variable.kind}"
 
 
 def coerce(variable: Variable, value: object, *, from_text: bool = True) -> Value | Bad:
@@ -131,8 +169,10 @@ def _read(variable: Variable, text: str) -> Value | Bad:
         case Kind.BOOLEAN:
             found = _WORDS.get(text.strip().lower())
             return Bad(f"{_show(text)} is not a boolean: true or false") if found is None else found
-        case _:
+        case Kind.LIST:
             return _read_list(variable, text.strip())
+        case _:
+            return _read_json(variable, text.strip())
 
 
 def _read_number(variable: Variable, text: str) -> Value | Bad:
@@ -154,7 +194,15 @@ def _read_list(variable: Variable, text: str) -> Value | Bad:
         return Bad(f"{_show(text)} begins like a JSON array and is none")
 
 
-def _typed(variable: Variable, value: object) -> Value | Bad:  # noqa: PLR0911 - one return a row
+def _read_json(variable: Variable, text: str) -> Value | Bad:
+    """An object or messages: text is JSON."""
+    try:
+        return _typed(variable, json.loads(text))
+    except (ValueError, RecursionError):
+        return Bad(f"{_show(text)} is not JSON; it must be {expected(variable)}")
+
+
+def _typed(variable: Variable, value: object) -> Value | Bad:  # noqa: C901, PLR0911 - one row a kind
     """A value that already has a type, which must be the declared one."""
     match variable.kind, value:
         case Kind.STRING, str():
@@ -169,8 +217,16 @@ def _typed(variable: Variable, value: object) -> Value | Bad:  # noqa: PLR0911 -
             return int(value)
         case Kind.NUMBER, (float() | Decimal()) if math.isfinite(value):
             return float(value)
+        case Kind.STRING, date() if variable.format is Format.DATE and not isinstance(value, datetime):
+            return value.isoformat()
+        case Kind.LIST, (list() | tuple()) if variable.items is not None:
+            return _typed_items(variable.items, cast("list[object] | tuple[object, ...]", value))
         case Kind.LIST, (list() | tuple()):
             return _typed_list(cast("list[object] | tuple[object, ...]", value))
+        case Kind.OBJECT, Mapping():
+            return _typed_object(variable, cast("Mapping[object, object]", value))
+        case Kind.MESSAGES, (list() | tuple()):
+            return _typed_items(_TURN, cast("list[object] | tuple[object, ...]", value))
         case _:
             return _wrong(variable, value)
 
@@ -181,6 +237,48 @@ def _typed_list(items: list[object] | tuple[object, ...]) -> Value | Bad:
         return [item if type(item) is str and item.isascii() else _item(item, MAX_DEPTH) for item in items]
     except ValueError as cause:
         return Bad(str(cause))
+
+
+def _typed_items(item: Variable, values: list[object] | tuple[object, ...]) -> Value | Bad:
+    """A list whose items are declared."""
+    fitting: list[Value] = []
+    problems: list[tuple[str, Bad]] = []
+    for index, value in enumerate(values):
+        result = coerce(item, value)
+        if not isinstance(result, Bad):
+            fitting.append(result)
+        elif len(problems) < MAX_PROBLEMS:
+            problems.append((f"[{index}]", result))
+    return Bad.gathered(problems) if problems else fitting
+
+
+def _typed_object(variable: Variable, given: Mapping[object, object]) -> Value | Bad:
+    """An object: its fields in declared order, their defaults left out."""
+    fitting: dict[str, Value] = {}
+    problems: list[tuple[str, Bad]] = []
+    for name, field in variable.fields.items():
+        if name in given:
+            result = coerce(field, given[name])
+            if isinstance(result, Bad):
+                problems.append((f".{name}", result))
+            else:
+                fitting[name] = result
+        elif field.required:
+            problems.append((f".{name}", Bad(f"missing; it must be {expected(field)}")))
+    for name in given:
+        if name not in variable.fields and len(problems) < MAX_PROBLEMS:
+            problems.append((f".{_bare(name)}", _unknown_field(str(name), variable)))
+    return Bad.gathered(problems) if problems else fitting
+
+
+def _bare(name: object) -> str:
+    return _show(str(name))[1:-1]
+
+
+def _unknown_field(name: str, variable: Variable) -> Bad:
+    close = difflib.get_close_matches(name, variable.fields, n=1)
+    hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(variable.fields)}"
+    return Bad(f"unknown; {hint}")
 
 
 def _item(value: object, depth: int) -> Value:
@@ -217,11 +315,24 @@ def _within(variable: Variable, value: Value) -> Value | Bad:
         if size < (variable.min_length or 0) or (
             variable.max_length is not None and size > variable.max_length
         ):
-            unit = "items" if isinstance(value, list) else "characters"
+            unit = _UNITS.get(variable.kind, "characters")
             return Bad(f"{size} {unit}; it must be {expected(variable)}")
+        if isinstance(value, str) and (problem := _text_problem(variable, value)):
+            return problem
     elif not isinstance(value, dict) and not _between(variable, value):
         return _wrong(variable, value)
     return _chosen(variable, value) if variable.choices else value
+
+
+def _text_problem(variable: Variable, text: str) -> Bad | None:
+    """What a format, a pattern or distrust has against a text."""
+    if variable.format is not None and not fits(variable.format, text):
+        return _wrong(variable, text)
+    if variable.pattern is not None and not compiled(variable.pattern).matches(text):
+        return _wrong(variable, text)
+    if variable.untrusted and (found := imitation(text)):
+        return Bad(f"untrusted text with a control marker of models in it: {_show(found)}")
+    return None
 
 
 def _between(variable: Variable, number: float) -> bool:
@@ -240,3 +351,30 @@ def _chosen(variable: Variable, value: Value) -> Value | Bad:
     if missing is not None:
         return _wrong(variable, missing)
     return [item for item in chosen if item is not None]
+
+
+def is_prepared(variable: Variable) -> bool:
+    """Whether its values change before they are rendered: defaults of fields, marks of distrust."""
+    inner = [*variable.fields.values(), *([] if variable.items is None else [variable.items])]
+    return is_marked(variable) or any(each.default is not None or is_prepared(each) for each in inner)
+
+
+def prepared(variable: Variable, value: Value) -> object:
+    """A bound value as a template sees it: fields have their defaults, untrusted texts are marked."""
+    if variable.untrusted:
+        return Untrusted(cast("str", value))
+    if variable.kind is Kind.OBJECT:
+        members = cast("dict[str, Value]", value)
+        whole = {name: members.get(name, field.default) for name, field in variable.fields.items()}
+        return {name: prepared(variable.fields[name], cast("Value", whole[name])) for name in whole}
+    if variable.items is not None:
+        return [prepared(variable.items, item) for item in cast("list[Value]", value)]
+    return value
+
+
+_TURN: Final = Variable(
+    "message",
+    Kind.OBJECT,
+    fields={"role": Variable("role", choices=SPEAKERS), "content": Variable("content", min_length=1)},
+)
+"""One message of a conversation."""

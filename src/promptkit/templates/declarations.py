@@ -1,0 +1,221 @@
+"""Declarations of variables in the front matter."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from decimal import Decimal
+from typing import Final, cast
+
+from promptkit.toml import Table
+from promptkit.types import Format, Kind, Value, Variable
+
+from .methods import ATTRIBUTES
+from .patterns import compiled
+from .variables import Bad, coerce
+
+MAX_NESTING: Final = 8
+"""How deep objects and lists may be declared in one another."""
+
+RESERVED: Final = frozenset(
+    [
+        "and",
+        "as",
+        "block",
+        "break",
+        "call",
+        "caller",
+        "continue",
+        "elif",
+        "else",
+        "endif",
+        "endfor",
+        "extends",
+        "false",
+        "filter",
+        "for",
+        "from",
+        "if",
+        "import",
+        "in",
+        "include",
+        "is",
+        "kwargs",
+        "loop",
+        "macro",
+        "message",
+        "namespace",
+        "none",
+        "not",
+        "or",
+        "range",
+        "recursive",
+        "self",
+        "set",
+        "super",
+        "true",
+        "varargs",
+        "with",
+        "False",
+        "None",
+        "True",
+    ]
+)
+"""Words that Jinja or promptkit keeps for itself."""
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SIZED: Final = frozenset({Kind.STRING, Kind.LIST, Kind.MESSAGES})
+_NUMERIC: Final = frozenset({Kind.INTEGER, Kind.NUMBER})
+
+
+def read_variables(table: Table) -> dict[str, Variable]:
+    """Read the table of variables, in order.
+
+    Raises:
+        TemplateError: an unknown key, a wrong type, or a declaration that contradicts itself.
+    """
+    return {name: _variable(name, entry, 1) for name, entry in table.items_tables()}
+
+
+def _variable(name: str, entry: Table, depth: int) -> Variable:
+    if not _NAME.fullmatch(name) or name in RESERVED:
+        raise entry.fail(
+            f"a variable can't be called {name!r}",
+            remedy="Use letters, digits and _; not a word of the template language.",
+        )
+    if depth > MAX_NESTING:
+        raise entry.fail(f"objects and lists nest deeper than {MAX_NESTING}", remedy="Declare it flatter.")
+    default = _plain(entry.raw("default", None))
+    choices = _choices(entry)
+    kind = entry.choice("type", Kind, _inferred(entry, default, choices))
+    bare = Variable(
+        name,
+        kind,
+        description=entry.text("description", ""),
+        min_length=entry.integer("min_length", None, least=0),
+        max_length=entry.integer("max_length", None, least=0),
+        minimum=_float(entry.number("minimum", None)),
+        maximum=_float(entry.number("maximum", None)),
+        format=entry.choice("format", Format, None),
+        pattern=entry.text("pattern", None),
+        untrusted=entry.flag("untrusted", default=False),
+        fields=_fields(entry, depth),
+        items=_variable("item", entry.table("items"), depth + 1) if "items" in entry else None,
+    )
+    entry.finish()
+    _check_kind(bare, entry)
+    if choices and (kind in {Kind.OBJECT, Kind.MESSAGES} or bare.items is not None):
+        raise entry.fail("choices are for plain values", "choices", remedy="Put them on the items or fields.")
+    _check_bounds(bare, entry)
+    scalar = replace(bare, kind=Kind.STRING) if kind is Kind.LIST else bare
+    allowed = tuple(
+        item if kind is Kind.LIST else _fitting(scalar, item, entry, "choices") for item in choices
+    )
+    variable = replace(bare, choices=allowed)
+    if default is None:
+        return variable
+    return replace(variable, default=_fitting(variable, default, entry, "default"))
+
+
+def _fields(entry: Table, depth: int) -> dict[str, Variable]:
+    """The fields of an object, none of which may hide behind a method of mappings."""
+    table = entry.table("fields")
+    for name in table.keys():  # noqa: SIM118 - a Table, no dict
+        if name in ATTRIBUTES["dict"]:
+            raise table.fail(
+                f"a field can't be called {name!r}: in a template that is a method",
+                name,
+                remedy="Choose another name.",
+            )
+    return {name: _variable(name, inner, depth + 1) for name, inner in table.items_tables()}
+
+
+def _check_kind(variable: Variable, entry: Table) -> None:
+    """Refuse what says nothing about this kind, and a pattern that isn't one."""
+    kind = variable.kind
+    for key, given, wanted in (
+        ("format", variable.format is not None, Kind.STRING),
+        ("pattern", variable.pattern is not None, Kind.STRING),
+        ("untrusted", variable.untrusted, Kind.STRING),
+        ("fields", bool(variable.fields), Kind.OBJECT),
+        ("items", variable.items is not None, Kind.LIST),
+    ):
+        if given and kind is not wanted:
+            hint = {Kind.LIST: "Put it under items.", Kind.OBJECT: "Put it on its fields."}.get(kind)
+            raise entry.fail(f"{key} says nothing about a {kind}", key, remedy=hint)
+    if kind is Kind.OBJECT and not variable.fields:
+        raise entry.fail(
+            "an object declares its fields",
+            "type",
+            remedy=f"E.g. [variables.{variable.name}.fields.name], with a line of its own for each.",
+        )
+    if variable.pattern is not None:
+        try:
+            compiled(variable.pattern)
+        except ValueError as cause:
+            raise entry.fail(
+                f"pattern {variable.pattern!r}: {cause}",
+                "pattern",
+                remedy="Patterns have characters, [classes], \\d \\w \\s, groups, | and repetitions.",
+            ) from None
+
+
+def _choices(entry: Table) -> tuple[Value, ...]:
+    given: object = _plain(entry.raw("choices", []))
+    if not isinstance(given, list) or any(isinstance(item, list) for item in cast("list[Value]", given)):
+        raise entry.fail("choices must be a list of plain values", "choices")
+    if "choices" in entry and not given:
+        raise entry.fail("choices is empty", "choices", remedy="List the values allowed, or leave it out.")
+    return tuple(cast("list[Value]", given))
+
+
+def _inferred(entry: Table, default: Value | None, choices: tuple[Value, ...]) -> Kind:
+    """The kind of the default, else of the choices, else what fields or items say, else string."""
+    example: Value = default if default is not None else choices[0] if choices else ""
+    if isinstance(example, bool):
+        return Kind.BOOLEAN
+    if isinstance(example, int):
+        return Kind.INTEGER
+    if isinstance(example, float):
+        return Kind.NUMBER
+    if isinstance(example, dict) or "fields" in entry:
+        return Kind.OBJECT
+    return Kind.LIST if isinstance(example, list) or "items" in entry else Kind.STRING
+
+
+def _check_bounds(variable: Variable, entry: Table) -> None:
+    """Refuse bounds that say nothing about this kind, or that nothing can meet."""
+    pairs = (
+        (_SIZED, "min_length", variable.min_length, "max_length", variable.max_length),
+        (_NUMERIC, "minimum", variable.minimum, "maximum", variable.maximum),
+    )
+    for kinds, low_key, low, high_key, high in pairs:
+        for key, bound in ((low_key, low), (high_key, high)):
+            if bound is not None and variable.kind not in kinds:
+                raise entry.fail(f"{key} says nothing about a {variable.kind}", key)
+        if low is not None and high is not None and low > high:
+            raise entry.fail(f"{low_key} is above {high_key}: no value fits", low_key)
+
+
+def _fitting(variable: Variable, value: Value, entry: Table, key: str) -> Value:
+    """A value of the front matter itself, which must fit the declaration without any reading of text."""
+    result = coerce(variable, value, from_text=False)
+    if isinstance(result, Bad):
+        raise entry.fail(f"{key} of {variable.name}: {result.why}", key)
+    return result
+
+
+def _plain(value: object) -> Value | None:
+    """A TOML value with its Decimals as floats."""
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, list):
+        return [cast("Value", _plain(item)) for item in cast("list[object]", value)]
+    if isinstance(value, dict):
+        members = cast("dict[str, object]", value)
+        return {name: cast("Value", _plain(member)) for name, member in members.items()}
+    return cast("Value | None", value)
+
+
+def _float(number: Decimal | None) -> float | None:
+    return None if number is None else float(number)
