@@ -18,7 +18,7 @@ from promptkit.ids import IdMaker, show_id
 from promptkit.ledger import Admitted, AttemptStart, CallEnd, CallStart, Ledger, Refused, RowEnd
 from promptkit.pricing import Prices
 from promptkit.routing.flow import Answered, Flow, GaveUp, Moment, Plan, Send, Sleep, Step, Verdict, flow
-from promptkit.routing.health import Health
+from promptkit.routing.health import Health, LaneKey
 from promptkit.tokens import ceiling_input_tokens
 from promptkit.transport import Transport, open_transport
 from promptkit.types import (
@@ -34,7 +34,8 @@ from promptkit.types import (
     WireRequest,
 )
 
-from .settling import Settled, settle, without_secrets
+from .settling import Settled, fingerprint, settle, without_secrets
+from .standing import Standing
 from .verdicts import EVERYBODYS, parsed, row_stays, status_of, text_of
 from .words import Edge, Made, Work
 
@@ -85,7 +86,11 @@ class Engine:
         self._edge = edge
         self._ids = ids
         self._secrets = settings.keys.secrets()
-        self._health = Health()
+        accounts = {
+            provider.name: fingerprint(settings.keys.get(provider))
+            for provider in settings.catalog.providers.values()
+        }
+        self._standing = Standing(ledger, accounts, edge.clock)
         self._lanes: dict[Target, _Lane] = {}
         self._transports: dict[str, Transport] = {}
         self._said: set[object] = set()
@@ -93,7 +98,7 @@ class Engine:
     @property
     def health(self) -> Health:
         """Which targets are parked, as this process knows it."""
-        return self._health
+        return self._standing.health
 
     async def aclose(self) -> None:
         """Close every transport."""
@@ -135,12 +140,16 @@ class Engine:
         step, verdict = _advance(steps, None)
         while verdict is None:
             if isinstance(step, Send):
+                probed = self._standing.health.half_open(step.target, self._edge.clock())
+                if probed and not await self._standing.claim(probed):
+                    step, verdict = _advance(steps, self._moment(None))
+                    continue
                 settled = await self._attempt(making, step)
-                step, verdict = _advance(steps, self._learn(step.target, settled))
+                step, verdict = _advance(steps, self._learn(step.target, settled, probed))
                 if isinstance(settled, Settled):
                     await self._close(making, settled, verdict)
             elif isinstance(step, Sleep):
-                await asyncio.sleep(step.seconds)
+                await self._standing.sleep(step.seconds)
                 step, verdict = _advance(steps, self._moment(None))
         return verdict
 
@@ -331,13 +340,14 @@ class Engine:
             self._lanes[target] = lane
         return lane
 
-    def _learn(self, target: Target, settled: Settled | Failure) -> Moment:
+    def _learn(self, target: Target, settled: Settled | Failure, probed: tuple[LaneKey, ...]) -> Moment:
         outcome = settled if isinstance(settled, Failure) else settled.outcome
-        self._health = self._health.after(target, outcome, self._edge.clock())
+        self._standing.learn(target, outcome, self._edge.clock(), probed)
         return self._moment(outcome)
 
     def _moment(self, outcome: Outcome | None) -> Moment:
-        return Moment(self._edge.clock(), self._edge.draw(), self._health, outcome)
+        now_s = self._edge.clock()
+        return Moment(now_s, self._edge.draw(), self._standing.look(now_s), outcome)
 
     def _made(self, making: _Making, verdict: Verdict) -> Made:
         gave_up = verdict if isinstance(verdict, GaveUp) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -99,6 +100,11 @@ def without_secrets(failure: Failure, secrets: Sequence[str]) -> Failure:
         request_id=blotted(failure.request_id, secrets),
     )
     return failure if clean == failure else clean
+
+
+def fingerprint(key: str | None) -> str:
+    """What tells one key from another in the ledger, and can't be turned back; empty for no key."""
+    return "" if key is None else hashlib.sha256(key.encode()).hexdigest()[:12]
 
 
 def blotted(text: str | None, secrets: Sequence[str]) -> str | None:

@@ -25,7 +25,6 @@ from .connect import check_writable, explain, prepare, reading_engine, writing_e
 from .group import Begin, EndCall, Finish, Op, State, Task, Withdraw
 from .interning import store_templates
 from .locks import CommitLock, JobLock, LockFile, LockFolder
-from .queries import Queries
 from .records import (
     Admitted,
     AttemptEnd,
@@ -44,6 +43,7 @@ from .records import (
     Scope,
     Settled,
 )
+from .sharing import Sharing
 from .writer import Writer
 
 _SWEEP_EVERY_S: Final = 1.0
@@ -54,7 +54,7 @@ def _now_us() -> int:
     return time.time_ns() // 1000
 
 
-class Ledger(Queries):
+class Ledger(Sharing):
     """The books, on one SQLite file: every attempt, token and cent. Made by `Ledger.open`.
 
     The coroutines return when what they wrote is on disk; many waiting ones share a commit.

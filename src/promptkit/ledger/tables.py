@@ -290,19 +290,39 @@ class Holds(_Table, table=True):
 
 
 class Health(_Table, table=True):
-    """A lane of a provider's health (throttle, health, terminal), shared by all processes."""
+    """A lane of a provider's health (throttle, health, terminal), shared by all processes.
+
+    `account` is the fingerprint of a key; it and `model` are empty where they don't matter.
+    `until_us` 0: not closed, its failures are counted. `probe_owner_id` is who tries it again.
+    """
 
     lane: str = _text(key=True)
     provider: str = _text(key=True)
     account: str = _text(key=True)
     model: str = _text(key=True)
     failures: int = _zero()
-    buckets: str | None = _maybe_text()
-    until_us: int | None = _maybe_big()
-    why: str | None = _maybe_text()
+    until_us: int = _zero()
+    fault: str = _text()
+    why: str = _text()
     probe_owner_id: int | None = _maybe_big()
     probe_until_us: int | None = _maybe_big()
     updated_us: int = _big()
+
+
+class Leases(_Table, table=True):
+    """What of a provider's limits is given out, by kind of limit, to all processes together.
+
+    Of a rate, `at_us` is from when its next unit is free; of a day, when that began, `amount`
+    what is used of it. Of `concurrency`, until when the owner counts among those who share it.
+    """
+
+    kind: str = _text(key=True)
+    provider: str = _text(key=True)
+    account: str = _text(key=True)
+    model: str = _text(key=True)
+    owner_id: int = Field(sa_type=BigInteger, primary_key=True, sa_column_kwargs={"autoincrement": False})
+    at_us: int = _big()
+    amount: int = _zero()
 
 
 class PriceSources(_Table, table=True):
@@ -340,4 +360,6 @@ ATTEMPTS: Final = _table("attempts")
 REPLIES: Final = _table("replies")
 BUDGETS: Final = _table("budgets")
 HOLDS: Final = _table("holds")
+HEALTH: Final = _table("health")
+LEASES: Final = _table("leases")
 PRICE_SOURCES: Final = _table("price_sources")

@@ -39,9 +39,9 @@ def upgrade() -> None:
         sa.Column("account", sa.Text(), nullable=False),
         sa.Column("model", sa.Text(), nullable=False),
         sa.Column("failures", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
-        sa.Column("buckets", sa.Text(), nullable=True),
-        sa.Column("until_us", sa.BigInteger(), nullable=True),
-        sa.Column("why", sa.Text(), nullable=True),
+        sa.Column("until_us", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("fault", sa.Text(), nullable=False),
+        sa.Column("why", sa.Text(), nullable=False),
         sa.Column("probe_owner_id", sa.BigInteger(), nullable=True),
         sa.Column("probe_until_us", sa.BigInteger(), nullable=True),
         sa.Column("updated_us", sa.BigInteger(), nullable=False),
@@ -60,6 +60,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_label_events")),
     )
     op.create_index(op.f("ix_label_events_template_at_us"), "label_events", ["template", "at_us"])
+    op.create_table(
+        "leases",
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("provider", sa.Text(), nullable=False),
+        sa.Column("account", sa.Text(), nullable=False),
+        sa.Column("model", sa.Text(), nullable=False),
+        sa.Column("owner_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("at_us", sa.BigInteger(), nullable=False),
+        sa.Column("amount", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.PrimaryKeyConstraint("kind", "provider", "account", "model", "owner_id", name=op.f("pk_leases")),
+    )
     op.create_table(
         "price_sources",
         sa.Column("id", ID, autoincrement=False, nullable=False),
