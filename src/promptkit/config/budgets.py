@@ -1,0 +1,57 @@
+"""Budgets: read, exact to the pico-dollar."""
+
+from __future__ import annotations
+
+from promptkit.routing.budgets import Budgets, Cap, Caps, Per, Tag, pico_of_usd
+from promptkit.toml import Table
+
+
+def read_budgets(table: Table) -> Budgets:
+    """Read `[budgets]` and its `[budgets.tags."NAME=VALUE"]`.
+
+    Raises:
+        ConfigError: with file and line.
+    """
+    caps = _caps(table)
+    tags: dict[Tag, Caps] = {}
+    for text, one in table.table("tags").items_tables():
+        tags[read_tag(text, one)] = _caps(one)
+        one.finish()
+    table.finish()
+    return Budgets(caps.job, caps.day, caps.month, tags)
+
+
+def read_tag(text: str, table: Table) -> Tag:
+    """The tag that a table is named after.
+
+    Raises:
+        ConfigError: it is no `name=value`.
+    """
+    name, equals, value = text.partition("=")
+    if not (name.strip() and equals and value.strip()):
+        raise table.fail(f"{text!r} is no tag", remedy='Write its name and value: "client=barly".')
+    return name.strip(), value.strip()
+
+
+def _caps(table: Table) -> Caps:
+    return Caps(_cap(table, Per.JOB), _cap(table, Per.DAY), _cap(table, Per.MONTH))
+
+
+def _cap(table: Table, per: Per) -> Cap:
+    hard, soft = f"per_{per}_usd", f"soft_per_{per}_usd"
+    cap = Cap(_pico(table, hard), _pico(table, soft))
+    if cap.hard_pico is not None and cap.soft_pico is not None and cap.soft_pico >= cap.hard_pico:
+        raise table.fail(
+            f"{soft} is not below {hard}", soft, remedy="What is told must come before what is stopped."
+        )
+    return cap
+
+
+def _pico(table: Table, key: str) -> int | None:
+    amount = table.number(key, None)
+    if amount is None:
+        return None
+    try:
+        return pico_of_usd(amount)
+    except ValueError as cause:
+        raise table.fail(f"{key} {cause}", key) from None
