@@ -78,7 +78,7 @@ def test(arguments: list[str], *, fresh: bool) -> int:
 def check_all(python: Path) -> int:
     """Lint, types, layers, the pure rooms by their own tests, and the other tests on top."""
     bin_ = python.parent
-    pytest = (python, "-m", "pytest", "-q", "-n", "2", "--cov-report=term:skip-covered")
+    pytest = (python, "-m", "pytest", "-q", "-n", "2", "--dist", "loadgroup", "--cov-report=term:skip-covered")
     others = [
         folder.name for folder in sorted(TESTS.iterdir()) if folder.is_dir() and folder.name not in PURE
     ]
