@@ -49,12 +49,17 @@ SECTIONS: Final[Mapping[str, Section]] = {
             {
                 "list": Command("skeletons:list_templates", "List all skeletons with their versions."),
                 "show": Command("skeletons:show_template", "Show one skeleton in full."),
+                "new": Command("versions:new", "Begin a skeleton: a draft that renders at once."),
                 "lint": Command(
                     "linting:lint_templates", "Find what is wrong with skeletons before they are sent."
                 ),
                 "test": Command(
                     "trials:try_templates", "Run the tests that stand beside skeletons, in tests.toml."
                 ),
+                "diff": Command("differences:diff_templates", "Show what changed between two versions."),
+                "publish": Command("versions:publish", "Seal the draft as the next version, for good."),
+                "promote": Command("versions:promote", "Put a label on a published version."),
+                "rollback": Command("versions:rollback", "Put a label back on what it meant before."),
             },
         ),
     },

@@ -141,8 +141,10 @@ def _coloured(line: str) -> str:
 
 
 def _print_cost(face: Face, found: Diff) -> None:
-    if None in found.tokens or not found.bills:
+    if found.is_same or None in found.tokens or not found.bills:
         return
+    old, new = found.tokens
+    tokens = f"about {old:,}" if old == new else f"about {old:,} -> {new:,}"
     made = sum(None not in rendering.tokens for rendering in found.renderings)
     face.print("")
     face.table(
@@ -150,7 +152,7 @@ def _print_cost(face: Face, found: Diff) -> None:
         [
             (
                 str(bill.target),
-                "about {:,} -> {:,}".format(*found.tokens),
+                tokens,
                 _costs(bill.input_pico),
                 _most(bill),
             )

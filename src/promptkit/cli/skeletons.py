@@ -14,6 +14,7 @@ from promptkit.types import Json, Kind, Params, Variable
 
 from . import options
 from .face import Face
+from .versions import history_json, print_history
 
 All = Annotated[
     bool, typer.Option("--all", help="Partials too: they are included by others and can't be run.")
@@ -55,10 +56,12 @@ def show_template(face: Face, ref: options.Ref, source: Source = False) -> None:
         face.print(skeleton.sources()[0].text)
         return
     entry = next(entry for entry in library.entries() if entry.name == skeleton.ref.name)
+    moves = library.home(entry.name).versions
     if face.as_json:
-        face.print_json(skeleton_json(skeleton, entry))
+        face.print_json(skeleton_json(skeleton, entry) | {"history": history_json(moves)})
     else:
         _print(face, skeleton, entry)
+        print_history(face, moves)
 
 
 def _row(entry: TemplateEntry) -> tuple[str, str, str]:

@@ -139,8 +139,8 @@ def _before_publishing(face: Face, session: Session, route: str | None) -> Gate:
         findings = lint(skeleton, world)
         errors = [one for one in findings if one.severity is Severity.ERROR]
         if warnings := len(findings) - len(errors):
-            name = skeleton.ref.name
-            face.say(f"lint: {warnings} warning{'s'[: warnings - 1]}; promptkit templates lint {name} tells")
+            count = f"{warnings} warning{'s'[: warnings - 1]}"
+            face.say(f"lint: {count}; promptkit templates lint {skeleton.ref.name}@draft tells")
         told = [f"{one.code} (line {one.line}) {one.what}" for one in errors]
         return [*told, *_tests(skeleton)]
 

@@ -29,7 +29,7 @@ default = []
 
 # What is asked of the model. The limit counts what it thinks, too: leave room.
 [params]
-max_output_tokens = 1000
+max_output_tokens = 2000
 reasoning = "low"
 +++
 {# A comment like this is never sent. All text stands in messages: "system", "user", "assistant".
