@@ -34,10 +34,10 @@ async def make_reply(  # noqa: PLR0913 - what a user can say of a call
 
     bound = skeleton.bind(variables)
     prompt = skeleton.render(bound)
-    plan = session.plan(route)
+    plan = session.plan(route, template=skeleton.ref.name, tags=tags)
     engine = await session.engine()
     call_id = session.ids()
-    scopes = session.scopes(f"call:{call_id}", cap_pico)
+    scopes = session.scopes(f"call:{call_id}", cap_pico, tags)
     if scopes:
         session.check_priced(engine, plan)
     await session.remember(skeleton)

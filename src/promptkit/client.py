@@ -105,11 +105,12 @@ class AsyncPromptKit:
         """
         from .calls import make_reply
 
+        skeleton = self._session.skeleton(ref)
         return await make_reply(
             self._session,
-            self._session.skeleton(ref),
+            skeleton,
             variables or {},
-            route=self._session.route(route, targets),
+            route=self._session.route(route, targets, ref=skeleton.ref, tags=tags or {}),
             tags=tags or {},
             cap_pico=None if budget_usd is None else cap_of(budget_usd),
             parent_id=parent_id,
@@ -150,8 +151,10 @@ class AsyncPromptKit:
             tags=tags or {},
             cap_pico=None if budget_usd is None else cap_of(budget_usd),
             concurrency=concurrency,
+            by_rules=route is None and not targets,
         )
-        return AsyncJob(Job(self._session, ref, rows, self._session.route(route, targets), options))
+        chosen = self._session.route(route, targets, ref=ref, tags=options.all_rows_tags)
+        return AsyncJob(Job(self._session, ref, rows, chosen, options))
 
     async def aclose(self) -> None:
         """Close connections and ledger. A closed kit may be used again."""

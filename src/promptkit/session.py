@@ -11,29 +11,33 @@ import os
 import random
 import secrets
 import time as clock
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from . import config
 from .catalog import parse_target
 from .config import Settings
-from .errors import NoUsableKey, Unpriced, UsageError, closest
+from .errors import NoUsableKey, PromptKitError, Unpriced, UsageError, closest
 from .ids import IdMaker
 from .library import Library
-from .routing.budgets import day_begins, day_of
-from .templates import Skeleton
-from .types import Params, Provider, Route, TemplateRef
+from .routing.budgets import Period, period_of, scopes_of
+from .routing.rules import Ruling
+from .templates import Skeleton, parse_ref
+from .types import Params, Provider, Route, Scope, TemplateRef
 
 if TYPE_CHECKING:
     from .engine import Engine
-    from .ledger import Ledger, Scope
+    from .ledger import Ledger
     from .routing.flow import Plan
+    from .routing.plan import Skipped
 
 DEFAULT_ROUTE: Final = "default"
 _FRESH_S: Final = 1.0
+_PLANS: Final = 256
+_NO_TAGS: Final[Mapping[str, str]] = {}
 _dice = random.Random(secrets.randbits(128))  # noqa: S311 - for ids and jitter, no secrets
 
 
@@ -48,14 +52,6 @@ def load_settings(path: str | Path | None = None) -> Settings:
     """
     given = None if path is None else Path(path)
     return config.load(given, env=os.environ, cwd=Path.cwd(), home=Path.home())
-
-
-class Day(NamedTuple):
-    """A budget day and its bounds, in seconds since the epoch."""
-
-    name: str
-    begins_s: float
-    ends_s: float
 
 
 class Session:
@@ -76,7 +72,8 @@ class Session:
         self._opening: asyncio.Lock | None = None
         self._remembered: set[str] = set()
         self._loaded: dict[str | TemplateRef, tuple[float, Skeleton]] = {}
-        self._day = Day("", 0.0, 0.0)
+        self._period: tuple[float, float, Period] | None = None
+        self._plans: dict[tuple[Route, bool, Ruling], Plan] = {}
         for warning in settings.warnings:
             self.say(warning)
 
@@ -116,8 +113,21 @@ class Session:
 
     # ----------------------------------------------------------------- what to ask
 
-    def route(self, name: str | None = None, targets: Sequence[str] | None = None) -> Route:
-        """The route of that name, or one made of targets in order.
+    def route(
+        self,
+        name: str | None = None,
+        targets: Sequence[str] | None = None,
+        *,
+        ref: str | TemplateRef = "",
+        tags: Mapping[str, str] = _NO_TAGS,
+    ) -> Route:
+        """The route of that name, or one made of targets in order; else what a rule says, else `default`.
+
+        Args:
+            name: as the user says it.
+            targets: `provider/model`, in order, instead of a route.
+            ref: the skeleton, for the rules.
+            tags: the call's, for the rules.
 
         Raises:
             UsageError: unknown route, provider or model; both a route and targets.
@@ -128,41 +138,70 @@ class Session:
                 raise UsageError("give a route or targets, not both")
             base = routes.get(DEFAULT_ROUTE) or Route("", ())
             chosen = tuple(parse_target(text) for text in targets)
-            route = replace(base, name=" ".join(targets), targets=chosen, last_resort=None)
-        elif (name or DEFAULT_ROUTE) in routes:
-            route = routes[name or DEFAULT_ROUTE]
-        else:
-            raise UsageError(
-                f"unknown route {name or DEFAULT_ROUTE!r}", remedy=closest(name or DEFAULT_ROUTE, routes)
+            route = replace(
+                base,
+                name=" ".join(targets),
+                targets=chosen,
+                last_resort=None,
+                strategy="ordered",
+                weights=(),
             )
+        else:
+            name = name or self._ruled(ref, tags) or DEFAULT_ROUTE
+            if name not in routes:
+                raise UsageError(f"unknown route {name!r}", remedy=closest(name, routes))
+            route = routes[name]
         for target in route.targets:
             self.settings.catalog.pair(target)
         return route
 
-    def plan(self, route: Route, *, resend_unknown: bool = True) -> Plan:
-        """The plan of a route's calls, checked before anything is sent.
+    def _ruled(self, ref: str | TemplateRef, tags: Mapping[str, str]) -> str | None:
+        """The route that a rule sends such calls over."""
+        rules = self.settings.rules
+        if not rules:
+            return None
+        named = parse_ref(ref) if isinstance(ref, str) and ref else ref
+        return rules.ruling(named.name if isinstance(named, TemplateRef) else "", tags).route
+
+    def plan(
+        self,
+        route: Route,
+        *,
+        template: str = "",
+        tags: Mapping[str, str] = _NO_TAGS,
+        resend_unknown: bool = True,
+    ) -> Plan:
+        """The plan of calls over a route, checked before anything is sent. Made once for all that fare alike.
 
         Args:
             route: where calls may go.
+            template: the skeleton's name, for the rules.
+            tags: the calls', for the rules.
             resend_unknown: whether an unknown outcome may be sent again.
 
         Raises:
             NoUsableKey: no target can be asked.
+            UsageError: the rules leave no target.
         """
+        key = (route, resend_unknown, self.settings.rules.ruling(template, tags))
+        plan = self._plans.get(key)
+        if plan is None:
+            if len(self._plans) >= _PLANS:
+                self._plans.clear()
+            plan = self._plans[key] = self._make_plan(*key)
+        return plan
+
+    def _make_plan(self, route: Route, resend_unknown: bool, ruling: Ruling) -> Plan:  # noqa: FBT001 - the parts of a key
         from .routing.plan import make_plan
 
         plan, skipped = make_plan(
-            route, self.settings.catalog, self._why_unusable, resend_unknown=resend_unknown
+            route, self.settings.catalog, self._why_unusable, ruling=ruling, resend_unknown=resend_unknown
         )
         for one in skipped:
-            self.say(f"{one.target} is skipped: {one.why}")
+            if one.rule is None:  # what a rule forbids is as the user wants it
+                self.say(f"{one.target} is skipped: {one.why}")
         if not plan.hops:
-            reasons = "; ".join(f"{one.target}: {one.why}" for one in skipped)
-            raise NoUsableKey(
-                f"no target of the route {route.name!r} can be asked ({reasons})",
-                remedy="Set the variable, or put it into the env_file of promptkit.toml. "
-                "Without any key, `--route demo` answers on the embedded model.",
-            )
+            raise _nowhere_to_go(route, skipped)
         return plan
 
     @staticmethod
@@ -173,31 +212,31 @@ class Session:
             return replace(params, max_output_tokens=route.max_output_tokens)
         return params
 
-    def scopes(self, own: str, cap_pico: int | None) -> tuple[Scope, ...]:
-        """The hard caps that a call counts against.
+    def scopes(self, own: str, cap_pico: int | None, tags: Mapping[str, str] = _NO_TAGS) -> tuple[Scope, ...]:
+        """What a call counts in: its job, the budget day and month, in all and by each of its tags.
 
         Args:
-            own: the scope of the job or single call, like `job:night`.
-            cap_pico: its cap as given on the command line, else the configured one counts.
+            own: the scope of the job or single call, like `job:<id>`.
+            cap_pico: its cap as given on the command line, besides the configured one.
+            tags: the call's.
         """
-        from .ledger import Scope
-
         budgets = self.settings.budgets
-        caps = [cap for cap in (cap_pico, budgets.per_job_pico) if cap is not None]
-        scopes = [Scope(own, min(caps))] if caps else []
-        if budgets.per_day_pico is not None:
-            scopes.append(Scope(f"day:{self.today()}", budgets.per_day_pico))
-        return tuple(scopes)
+        if cap_pico is None and not budgets:
+            return ()
+        return scopes_of(budgets, tags, self.period(), own, cap_pico)
+
+    def period(self) -> Period:
+        """The budget day and month that it is."""
+        now_s = clock.time()
+        if self._period is None or not self._period[0] <= now_s < self._period[1]:
+            now = datetime.fromtimestamp(now_s, UTC)
+            period = period_of(now, self.settings.timezone, self.settings.day_starts_at)
+            self._period = (period.begins.timestamp(), period.ends.timestamp(), period)
+        return self._period[2]
 
     def today(self) -> str:
         """The budget day, as an ISO date."""
-        now_s = clock.time()
-        if not self._day.begins_s <= now_s < self._day.ends_s:
-            timezone, starts_at = self.settings.timezone, self.settings.day_starts_at
-            day = day_of(datetime.fromtimestamp(now_s, UTC), timezone, starts_at)
-            begins, ends = (day_begins(each, timezone, starts_at) for each in (day, day + timedelta(days=1)))
-            self._day = Day(day.isoformat(), begins.timestamp(), ends.timestamp())
-        return self._day.name
+        return self.period().day
 
     def check_priced(self, engine: Engine, plan: Plan) -> None:
         """Refuse a plan with a target whose price nobody knows, where a budget is in force.
@@ -264,3 +303,20 @@ class Session:
         ledger = Ledger.open(settings.database_path)
         engine = Engine(settings, ledger, Prices(), Edge(clock.time, _dice.random, self.say), self.ids)
         return ledger, engine
+
+
+def _nowhere_to_go(route: Route, skipped: Sequence[Skipped]) -> PromptKitError:
+    """Why no target of a route can be asked: the rules leave none, or those they leave have no key."""
+    rules = list(dict.fromkeys(str(one.rule) for one in skipped if one.rule is not None))
+    if rules and all(one.rule is not None for one in skipped):
+        what = f"the rules leave no target of the route {route.name!r}: {' and '.join(rules)}"
+        return UsageError(
+            f"{what} {'forbid' if len(rules) > 1 else 'forbids'} every one of them",
+            remedy="Take another --route, or let the rule name one: route = ...",
+        )
+    reasons = "; ".join(f"{one.target}: {one.why}" for one in skipped)
+    return NoUsableKey(
+        f"no target of the route {route.name!r} can be asked ({reasons})",
+        remedy="Set the variable, or put it into the env_file of promptkit.toml. "
+        "Without any key, `--route demo` answers on the embedded model.",
+    )

@@ -16,6 +16,7 @@ SECTIONS = [
     # the page's heading, and a config whose unknown key makes the reader list what it knows there
     ("Top level", f"{STRANGE} = 1"),
     ("`[routes.NAME]`", f'[routes.a]\ntargets = ["ollama/x"]\n{STRANGE} = 1'),
+    ('`[rules."NAME=VALUE"]`', f'[rules."client=a"]\n{STRANGE} = 1'),
     ("`[budgets]`", f"[budgets]\n{STRANGE} = 1"),
     ("`[storage]`", f"[storage]\n{STRANGE} = 1"),
     ("Provider files and `[providers.NAME]`", f"[providers.openai]\n{STRANGE} = 1"),

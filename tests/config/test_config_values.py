@@ -10,6 +10,8 @@ from config_machine import Machine
 
 from promptkit import config
 from promptkit.config import Budgets, Keep, Kept, Storage
+from promptkit.routing.budgets import Cap, Caps
+from promptkit.routing.rules import Rule, Rules
 from promptkit.types import OnContent, Route, Target
 
 LUNA, HAIKU = Target("openai", "gpt-6-luna"), Target("anthropic", "claude-haiku-5-5")
@@ -38,6 +40,17 @@ max_output_tokens = 2000
 [budgets]
 per_job_usd = 5.00
 per_day_usd = 0.000000000001
+soft_per_month_usd = 100
+[budgets.tags."client=barly"]
+per_month_usd = 50.00
+soft_per_month_usd = 40
+[budgets.tags." campaign = xmas=26 "]
+per_day_usd = 2
+[rules."client=familyco"]
+allow = ["anthropic", "openai/gpt-6-luna"]
+route = "default"
+[rules."template=ugc/offer"]
+deny = ["ollama"]
 [providers.openai]
 timeout_s = 5
 [providers.house]
@@ -53,7 +66,21 @@ def test_a_whole_file(machine: Machine) -> None:
     assert settings.timezone.key == "Europe/Paris"
     assert settings.day_starts_at == time(12)
     assert settings.allow_unpriced
-    assert settings.budgets == Budgets(5 * 10**12, 1)
+    assert settings.budgets == Budgets(
+        Cap(5 * 10**12),
+        Cap(1),
+        Cap(soft_pico=100 * 10**12),
+        {
+            ("client", "barly"): Caps(month=Cap(50 * 10**12, 40 * 10**12)),
+            ("campaign", "xmas=26"): Caps(day=Cap(2 * 10**12)),
+        },
+    )
+    assert settings.rules == Rules(
+        (
+            Rule(("client", "familyco"), allow=("anthropic", "openai/gpt-6-luna"), route="default"),
+            Rule(("template", "ugc/offer"), deny=("ollama",)),
+        )
+    )
     assert settings.routes["default"] == Route(
         "default",
         (LUNA, Target("ollama", "qwen:7b")),
@@ -151,8 +178,17 @@ def test_a_folder_that_is_not_there_is_said(machine: Machine) -> None:
         ('[budgets]\nper_day_usd = "5"', 2, "must be a number", None),
         ("[budgets]\nper_dya_usd = 5", 2, "unknown key budgets.per_dya_usd", "'per_day_usd'"),
         ("[budgets]\ntags = 3", 2, "tags must be a table", None),
-        ("[budgets]\nper_month_usd = 5", 2, "a cap by month is not available yet", "per_day_usd"),
-        ('[budgets.tags."client=a"]\nper_day_usd = 5', 1, "caps by tag are not available yet", "per_job_usd"),
+        ("[budgets]\nper_day_usd = 5\nsoft_per_day_usd = 5", 3, "is not below per_day_usd", "before"),
+        ('[budgets.tags."client"]\nper_day_usd = 5', 1, "'client' is no tag", "client=barly"),
+        ('[budgets.tags."=a"]\nper_day_usd = 5', 1, "'=a' is no tag", "client=barly"),
+        ('[budgets.tags."client=a"]\nper_dya_usd = 5', 2, "unknown key", "'per_day_usd'"),
+        ('[rules."client=a"]\nalow = ["openai"]', 2, "unknown key", "'allow'"),
+        ('[rules."client=a"]\nallow = []', 2, "allows nothing", "anthropic"),
+        ('[rules."client=a"]', 1, "says nothing", "allow, deny or route"),
+        ('[rules."client=a"]\ndeny = ["opnai"]', 2, "unknown provider 'opnai'", "'openai'"),
+        ('[rules."client=a"]\ndeny = ["openai/gpt-6-lunar"]', 2, "has no model", "'gpt-6-luna'"),
+        ('[rules."client=a"]\nroute = "demmo"', 2, "unknown route 'demmo'", "'demo'"),
+        ("[rules.client]\nroute = 'demo'", 1, "'client' is no tag", "client=barly"),
         ("[routes.default]\nattempts = 3", 1, "targets is missing", None),
         ("[routes.default]\ntargets = []", 2, "a route needs a target", "openai/gpt-6-luna"),
         ('[routes.default]\ntargets = ["openai"]', 2, "'openai' is no target", "provider/model"),
@@ -160,7 +196,17 @@ def test_a_folder_that_is_not_there_is_said(machine: Machine) -> None:
         ('[routes.a]\ntargets = ["openai/gpt-6-lunar"]', 2, "has no model", "'gpt-6-luna'"),
         ('[routes.a]\ntargets = ["ollama/x", "ollama/x"]', 2, "a target stands twice", "attempts"),
         ('[routes.a]\ntargets = ["ollama/x"]\nlast_resort = "local/x"', 3, "has no model", "smollm2"),
-        ('[routes.a]\ntargets = ["ollama/x"]\nstrategy = "cheapest"', 3, "not available yet", "ordered"),
+        ('[routes.a]\ntargets = ["ollama/x"]\nstrategy = "weighted"', 3, "needs weights", "[3, 1]"),
+        ('[routes.a]\ntargets = ["ollama/x"]\nweights = [1]', 3, "only weighted targets", "weighted"),
+        *(
+            (
+                f'[routes.a]\ntargets = ["ollama/x", "ollama/y"]\nstrategy = "weighted"\nweights = {weights}',
+                4,
+                "whole numbers, one a target",
+                "weight 0",
+            )
+            for weights in ("[1]", "[1, 2, 3]", "[0, 0]", "[1, -1]", "[1, 1.5]", "[1, true]", "3")
+        ),
         ('[routes.a]\ntargets = ["ollama/x"]\nstrategy = "oderd"', 3, "unknown strategy", "'ordered'"),
         ('[routes.a]\ntargets = ["ollama/x"]\nattempts = 0', 3, "at least 1", None),
         ('[routes.a]\ntargets = ["ollama/x"]\npatience_s = -1', 3, "at least 0", None),
@@ -199,7 +245,7 @@ def test_the_example_loads(machine: Machine) -> None:
     """config.example.toml is a config file that can stand as it is."""
     machine.configure(EXAMPLE)
     settings = machine.load()
-    assert settings.budgets == Budgets(5 * 10**12, 20 * 10**12)
+    assert settings.budgets == Budgets(Cap(5 * 10**12), Cap(20 * 10**12))
     assert settings.day_starts_at == time(12)
 
 

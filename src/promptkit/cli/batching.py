@@ -44,11 +44,11 @@ def batch(
         promptkit batch ugc/hooks - --job "night-{date}" --config /srv/studio/promptkit.toml < rows.csv
     """
     from promptkit.jobs import Job, JobOptions
+    from promptkit.templates import parse_ref
 
     from .conduct import Order, conduct
 
     session = face.session()
-    chosen = session.route(route, target)
     made = JobOptions(
         name=job,
         key_column=key,
@@ -62,12 +62,16 @@ def batch(
         limit=limit,
         retry_failed=retry_failed,
         resend_unknown=on_unknown is options.Resend.SEND,
+        by_rules=route is None and not target,
     )
+    chosen = session.route(route, target, ref=ref, tags=made.all_rows_tags)
     if dry_run:
         from .dry_run import check_rows
 
         return check_rows(face, session, ref, rows, chosen, made)
-    session.plan(chosen)  # without a key nothing is pinned
+    session.plan(
+        chosen, template=parse_ref(ref).name, tags=made.all_rows_tags
+    )  # without a key nothing is pinned
     return asyncio.run(
         conduct(face, session, Job(session, ref, rows, chosen, made), Order(rows, out, format_, limit))
     )

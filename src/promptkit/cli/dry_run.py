@@ -48,7 +48,7 @@ def check_rows(face: Face, session: Session, ref: str, rows: str, route: Route, 
         PromptKitError: the batch would refuse to start.
     """
     skeleton = session.library.load(ref, allow_draft=False)
-    target = session.plan(route).hops[0].target
+    target = session.plan(route, template=skeleton.ref.name, tags=options.all_rows_tags).hops[0].target
     source = source_of(rows, options.format)
     reader = Reader(session, skeleton, source.name, source.read(), options)
     ceilings = Ceilings(session, skeleton, route, target)

@@ -5,10 +5,12 @@ See docs/config.md for every key and for the rules about keys and hosts.
 
 from __future__ import annotations
 
+from promptkit.routing.budgets import Budgets
+
 from .keys import Keys
 from .loading import load
 from .places import FILE_NAME, cache_folder, shipped
-from .settings import Budgets, Keep, Kept, Settings, Storage
+from .settings import Keep, Kept, Settings, Storage
 
 __all__ = [
     "FILE_NAME",

@@ -13,14 +13,15 @@ from zoneinfo import ZoneInfo, available_timezones
 from promptkit import toml
 from promptkit.catalog import VARIABLE_NAME, Place
 from promptkit.errors import ConfigError, closest
-from promptkit.routing.budgets import pico_of_usd
 
+from .budgets import read_budgets
 from .env_file import read_env_file
 from .keys import CREDENTIALS, KeySources
 from .places import Home, find_config
 from .providers import TrustedByUser, moved, read_providers, read_shipped, read_text, trust_of, with_keys
 from .routes import read_routes
-from .settings import Budgets, Keep, Kept, Settings, Storage
+from .rules import read_rules
+from .settings import Keep, Kept, Settings, Storage
 
 _DATABASE: Final = "sqlite:///"
 _TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
@@ -76,6 +77,7 @@ def load(path: Path | None = None, *, env: Mapping[str, str], cwd: Path, home: P
     trust = trust_of(ours, at.place, providers, env, _trusted(at, folders))
     catalog, keys = with_keys(providers, sources, trust)
     database_path = _database(at, folders)
+    routes = read_routes(doc.table("routes"), catalog)
     settings = Settings(
         file=at.path,
         root=at.root,
@@ -83,8 +85,9 @@ def load(path: Path | None = None, *, env: Mapping[str, str], cwd: Path, home: P
         database_path=database_path,
         templates=at.paths("templates", ("templates",)),
         catalog=catalog,
-        routes=read_routes(doc.table("routes"), catalog),
-        budgets=_budgets(doc.table("budgets")),
+        routes=routes,
+        rules=read_rules(doc.table("rules"), routes, catalog),
+        budgets=read_budgets(doc.table("budgets")),
         timezone=_timezone(doc),
         day_starts_at=_day_start(doc),
         allow_unpriced=doc.flag("allow_unpriced", default=False),
@@ -181,33 +184,6 @@ def _database(at: _File, home: Home) -> Path:
             "database must be an SQLite file", "database", remedy='For example "sqlite:///promptkit.db".'
         )
     return at.under(name)
-
-
-def _budgets(table: toml.Table) -> Budgets:
-    _refuse_later_caps(table)
-    budgets = Budgets(_cap(table, "per_job_usd"), _cap(table, "per_day_usd"))
-    table.finish()
-    return budgets
-
-
-def _refuse_later_caps(table: toml.Table) -> None:
-    """Refuse the caps that are still to come: ignored, they would be overspent."""
-    remedy = "Use per_job_usd and per_day_usd."
-    if "per_month_usd" in table:
-        raise table.fail("a cap by month is not available yet", "per_month_usd", remedy=remedy)
-    if "tags" in table:
-        for _, tag in table.table("tags").items_tables():
-            raise tag.fail("caps by tag are not available yet", remedy=remedy)
-
-
-def _cap(table: toml.Table, key: str) -> int | None:
-    amount = table.number(key, None)
-    if amount is None:
-        return None
-    try:
-        return pico_of_usd(amount)
-    except ValueError as cause:
-        raise table.fail(f"budgets.{key} {cause}", key) from None
 
 
 def _timezone(doc: toml.Table) -> ZoneInfo:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, cast
 
 from promptkit.catalog import Catalog, parse_target
 from promptkit.errors import UsageError, closest
+from promptkit.routing.strategies import STRATEGIES
 from promptkit.toml import Table
 from promptkit.types import OnContent, Route, Target
 
@@ -16,8 +17,6 @@ DEFAULT: Final = (
     Target("gemini", "gemini-2.5-flash-lite"),
 )
 DEMO: Final = Route("demo", (Target("local", "smollm2-135m"),))
-
-_NOT_YET = ("cheapest", "fastest", "weighted")
 
 
 def read_routes(table: Table, catalog: Catalog) -> dict[str, Route]:
@@ -47,32 +46,51 @@ def _known(target: Target, catalog: Catalog) -> bool:
 
 def _route(name: str, table: Table, catalog: Catalog) -> Route:
     plain = Route(name, ())
-    _check_strategy(table)
+    strategy = _strategy(table)
+    targets = _targets(table, catalog)
     route = Route(
         name=name,
-        targets=_targets(table, catalog),
+        targets=targets,
+        strategy=strategy,
         attempts=table.integer("attempts", plain.attempts, least=1),
         patience_s=float(table.number("patience_s", plain.patience_s, least=0)),
         last_resort=_target(table, "last_resort", table.text("last_resort", None), catalog),
         on_content=table.choice("on_content", OnContent, plain.on_content),
         max_output_tokens=table.integer("max_output_tokens", plain.max_output_tokens, least=1),
+        weights=_weights(table, strategy, len(targets)),
     )
     table.finish()
     return route
 
 
-def _check_strategy(table: Table) -> None:
+def _strategy(table: Table) -> str:
     strategy = table.text("strategy", "ordered")
-    if strategy in _NOT_YET:
-        raise table.fail(
-            f"strategy {strategy!r} is not available yet",
-            "strategy",
-            remedy='Use "ordered": the targets are tried in the order in which they stand.',
+    if strategy not in STRATEGIES:
+        raise table.fail(f"unknown strategy {strategy!r}", "strategy", remedy=closest(strategy, STRATEGIES))
+    return strategy
+
+
+def _weights(table: Table, strategy: str, count: int) -> tuple[int, ...]:
+    """The targets' shares: needed for the strategy `weighted`, and for no other."""
+    weights: object = table.raw("weights", None)
+    if (strategy == "weighted") is (weights is None):
+        what, key = (
+            ('the strategy "weighted" needs weights', "strategy")
+            if weights is None
+            else ("only weighted targets have weights", "weights")
         )
-    if strategy != "ordered":
+        raise table.fail(what, key, remedy='strategy = "weighted" and, one a target, weights = [3, 1].')
+    if weights is None:
+        return ()
+    given = cast("list[object]", weights) if isinstance(weights, list) else []
+    shares = tuple(one for one in given if isinstance(one, int) and not isinstance(one, bool) and one >= 0)
+    if len(shares) < len(given) or len(shares) != count or not any(shares):
         raise table.fail(
-            f"unknown strategy {strategy!r}", "strategy", remedy=closest(strategy, ("ordered", *_NOT_YET))
+            "weights must be a list of whole numbers, one a target in their order, not all 0",
+            "weights",
+            remedy="A target of weight 0 is asked only when others failed.",
         )
+    return shares
 
 
 def _targets(table: Table, catalog: Catalog) -> tuple[Target, ...]:

@@ -10,6 +10,8 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from promptkit.catalog import Catalog
+from promptkit.routing.budgets import Budgets
+from promptkit.routing.rules import NO_RULES, Rules
 from promptkit.types import Route
 
 from .keys import Keys
@@ -45,14 +47,6 @@ class Storage:
 
 
 @dataclass(frozen=True, slots=True)
-class Budgets:
-    """Hard caps in pico-USD; None is no cap."""
-
-    per_job_pico: int | None = None
-    per_day_pico: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Settings:
     """A whole configuration. Paths are absolute.
 
@@ -73,4 +67,5 @@ class Settings:
     allow_unpriced: bool
     storage: Storage
     keys: Keys
+    rules: Rules = NO_RULES
     warnings: tuple[str, ...] = ()

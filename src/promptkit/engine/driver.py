@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,7 +16,7 @@ from promptkit.adapters import Adapter
 from promptkit.config import Keep, Settings
 from promptkit.errors import LedgerError
 from promptkit.ids import IdMaker, show_id
-from promptkit.ledger import Admitted, AttemptStart, CallEnd, CallStart, Ledger, Refused, RowEnd
+from promptkit.ledger import Admitted, AttemptStart, CallEnd, CallStart, Ledger, RowEnd, SoftPassed
 from promptkit.pricing import Prices
 from promptkit.routing.flow import Answered, Flow, GaveUp, Moment, Plan, Send, Sleep, Step, Verdict, flow
 from promptkit.routing.health import Health, LaneKey
@@ -34,6 +35,8 @@ from promptkit.types import (
     WireRequest,
 )
 
+from .choosing import Chooser
+from .saying import refusal_text, soft_text
 from .settling import Settled, fingerprint, settle, without_secrets
 from .standing import Standing
 from .verdicts import EVERYBODYS, parsed, row_stays, status_of, text_of
@@ -65,6 +68,8 @@ class _Making:
     """The call stands in the ledger."""
     closed: bool = False
     """Its end does, too."""
+    refused_by: str | None = None
+    """The scope that had no room for it."""
     attempts: list[Attempt] = field(default_factory=list[Attempt])
 
 
@@ -91,6 +96,8 @@ class Engine:
             for provider in settings.catalog.providers.values()
         }
         self._standing = Standing(ledger, accounts, edge.clock)
+        self._chooser = Chooser(settings.catalog, ledger, prices, edge)
+        self._soft: dict[str, SoftPassed] = {}
         self._lanes: dict[Target, _Lane] = {}
         self._transports: dict[str, Transport] = {}
         self._said: set[object] = set()
@@ -99,6 +106,11 @@ class Engine:
     def health(self) -> Health:
         """Which targets are parked, as this process knows it."""
         return self._standing.health
+
+    @property
+    def soft_passed(self) -> Mapping[str, SoftPassed]:
+        """The scopes whose soft cap was found passed, with what was spent at the last look."""
+        return self._soft
 
     async def aclose(self) -> None:
         """Close every transport."""
@@ -136,7 +148,7 @@ class Engine:
 
     async def _follow(self, making: _Making) -> Verdict:
         """Do what the flow decides, step by step."""
-        steps = flow(making.work.plan, self._moment(None))
+        steps = flow(self._chooser.plan(making.work), self._moment(None))
         step, verdict = _advance(steps, None)
         while verdict is None:
             if isinstance(step, Send):
@@ -190,7 +202,8 @@ class Engine:
                 making.begun = True
                 return None
             if not admission.may_free:
-                return Failure(Fault.BUDGET, _refusal(admission, start.ceiling_pico or 0))
+                making.refused_by = admission.scope_key
+                return Failure(Fault.BUDGET, refusal_text(admission, start.ceiling_pico or 0))
             await self._ledger.freed(_HOLD_POLL_S, admission.releases)
 
     async def _send(self, making: _Making, lane: _Lane, start: AttemptStart, wire: WireRequest) -> Settled:
@@ -270,6 +283,9 @@ class Engine:
                 f"{settled.attempt.target} billed more than the ceiling of attempt {show_id(settled.attempt.id)}: "
                 f"nothing more starts under {', '.join(closed.overrun)} until the cap is raised"
             )
+        for passed in closed.soft:
+            self._soft[passed.scope_key] = passed
+            self._say_once(("soft", passed.scope_key), soft_text(passed))
 
     async def _end_unsent(self, making: _Making, verdict: Verdict) -> None:
         """End a call whose last step sent nothing."""
@@ -362,6 +378,7 @@ class Engine:
             attempts=tuple(making.attempts),
             latency_s=self._edge.clock() - making.started_s,
             row_stays=row_stays(verdict, making.attempts),
+            refused_by=making.refused_by,
             parsed=None if making.work.call.schema is None else parsed(text_of(verdict)),
         )
 
@@ -375,19 +392,6 @@ def _advance(steps: Flow, moment: Moment | None) -> tuple[Step | None, Verdict |
         return (next(steps) if moment is None else steps.send(moment)), None
     except StopIteration as end:
         return None, end.value
-
-
-def _refusal(refused: Refused, ceiling_pico: int) -> str:
-    if refused.stopped:
-        return f"{refused.scope_key} is stopped: a bill passed its ceiling under this cap"
-    return (
-        f"the cap {refused.scope_key} leaves no room: this call can cost up to {_dollars(ceiling_pico)}, "
-        f"{_dollars(refused.spent_pico)} of {_dollars(refused.cap_pico)} are spent"
-    )
-
-
-def _dollars(pico: int) -> str:
-    return f"${pico / 1e12:.6f}"
 
 
 def _us(seconds: float) -> int:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from promptkit.ledger import Scope
 from promptkit.routing.flow import Answered, Plan
-from promptkit.types import Attempt, Call, Failure, Json, Status, Value
+from promptkit.types import Attempt, Call, Failure, Json, Scope, Status, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,4 +55,6 @@ class Made:
     attempts: tuple[Attempt, ...]
     latency_s: float
     row_stays: bool = False
+    refused_by: str | None = None
+    """The scope whose cap refused it, where one did."""
     parsed: Json = None

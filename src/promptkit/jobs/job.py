@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +25,7 @@ from .ingest import Reader, input_digest
 from .keeping import erase_kept_out
 from .options import JobOptions, job_name
 from .output import stored_results
-from .pinning import Pinned, pinned_route, plain_params, plain_route
+from .pinning import Pinned, pinned_detours, pinned_route, plain_detours, plain_params, plain_route
 from .runner import Runner
 from .source import MemorySource, Reading, Source, source_of
 
@@ -198,6 +198,7 @@ class Job:
             return self._go_on(ledger, known)
         skeleton = self._session.library.load(self._ref, allow_draft=False)
         await self._session.remember(skeleton)
+        detours = self._detours()
         start = JobStart(
             id=self._session.ids(),
             name=name,
@@ -207,7 +208,7 @@ class Job:
             created_us=int(datetime.now(UTC).timestamp() * 1e6),
             params=plain_params(self._session.params(skeleton, self._route)),
             schema=skeleton.spec.output,
-            options={"route": plain_route(self._route)},
+            options={"route": plain_route(self._route), "detours": plain_detours(detours)},
             key_column=self._options.key_column,
             input_path=self._source.name,
             output_path=None if self._options.out is None else str(self._options.out.absolute()),
@@ -215,7 +216,7 @@ class Job:
         record = await ledger.create_or_get_job(start)
         if record.id != start.id:  # another process was first
             return self._go_on(ledger, record)
-        return Pinned(record, skeleton, self._route)
+        return Pinned(record, skeleton, self._route, detours)
 
     def _go_on(self, ledger: Ledger, job: JobRecord) -> Pinned:
         """Take up a job with what it pinned; what the user says otherwise now is told and ignored."""
@@ -235,7 +236,14 @@ class Job:
         route = pinned_route(job)
         if route != self._route:
             self._session.say(f"job {job.name}: it goes on with the route it began with ({route.name})")
-        return Pinned(job, skeleton, route)
+        return Pinned(job, skeleton, route, pinned_detours(job))
+
+    def _detours(self) -> dict[str, Route] | None:
+        """The routes that rules name, where rows may go by them."""
+        if not self._options.by_rules:
+            return None
+        settings = self._session.settings
+        return {name: settings.routes[name] for name in sorted(settings.rules.routes)}
 
     def _pinned_skeleton(self, ledger: Ledger, job: JobRecord) -> Skeleton:
         """The skeleton as it was at the job's first start, whatever has become of it since."""
@@ -275,7 +283,7 @@ class Job:
         reader.tell()
         record = ledger.job(job.name)
         if record is not None:
-            self._pinned = Pinned(record, self.pinned.skeleton, self.pinned.route)
+            self._pinned = replace(self.pinned, job=record)
 
 
 def _naming(key_column: str | None) -> str:

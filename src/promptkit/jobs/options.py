@@ -15,7 +15,8 @@ class JobOptions:
     """How to run a job.
 
     `mapping`, `constants` and `tags` are as in `batch.Wishes`; `out` is the output file, None for
-    none; `limit` bounds how many rows are sent this time.
+    none; `limit` bounds how many rows are sent this time. `by_rules` is whether a rule may send
+    rows over a route of its own, as where the user named none.
     """
 
     name: str | None = None
@@ -31,11 +32,22 @@ class JobOptions:
     limit: int | None = None
     retry_failed: bool = False
     resend_unknown: bool = True
+    by_rules: bool = False
 
     @property
     def wishes(self) -> Wishes:
         """What is asked of the columns."""
         return Wishes(self.mapping, self.constants, self.tags, self.key_column, self.strict)
+
+    @property
+    def all_rows_tags(self) -> dict[str, str]:
+        """The tags that every row has: those that come from no column."""
+        return constant_tags(self.tags)
+
+
+def constant_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """The tags that don't take a row's own value (`@COLUMN`)."""
+    return {name: value for name, value in tags.items() if not value.startswith("@")}
 
 
 def job_name(said: str | None, template: str, source: str, out: Path | None, today: str) -> str:

@@ -14,11 +14,16 @@ from promptkit.types import Json, OnContent, Params, Route
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """A job and what it runs, from its first start on."""
+    """A job and what it runs, from its first start on.
+
+    `detours` are the routes over which rules may send single rows, by name; None where the user
+    named a route: then rules only forbid.
+    """
 
     job: JobRecord
     skeleton: Skeleton
     route: Route
+    detours: Mapping[str, Route] | None = None
 
 
 def plain_route(route: Route) -> dict[str, Json]:
@@ -32,12 +37,27 @@ def plain_route(route: Route) -> dict[str, Json]:
         "last_resort": None if route.last_resort is None else str(route.last_resort),
         "on_content": route.on_content.value,
         "max_output_tokens": route.max_output_tokens,
+        "weights": list(route.weights),
     }
+
+
+def plain_detours(detours: Mapping[str, Route] | None) -> Json:
+    """The routes of the rules as JSON, None for none."""
+    return None if detours is None else {name: plain_route(route) for name, route in detours.items()}
 
 
 def pinned_route(job: JobRecord) -> Route:
     """The route that a job began with."""
-    told = cast("Mapping[str, Any]", job.options["route"])
+    return _route(cast("Mapping[str, Any]", job.options["route"]))
+
+
+def pinned_detours(job: JobRecord) -> Mapping[str, Route] | None:
+    """The routes that rules named when it began."""
+    told = cast("Mapping[str, Mapping[str, Any]] | None", job.options.get("detours"))
+    return None if told is None else {name: _route(route) for name, route in told.items()}
+
+
+def _route(told: Mapping[str, Any]) -> Route:
     last = told["last_resort"]
     return Route(
         name=told["name"],
@@ -48,6 +68,7 @@ def pinned_route(job: JobRecord) -> Route:
         last_resort=None if last is None else parse_target(last),
         on_content=OnContent(told["on_content"]),
         max_output_tokens=told["max_output_tokens"],
+        weights=tuple(told.get("weights", ())),
     )
 
 

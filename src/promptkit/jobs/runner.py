@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from promptkit.calls import failure_of
 from promptkit.engine import Engine, Work
-from promptkit.errors import PromptKitError
-from promptkit.ledger import RowEnd, RowRecord, Scope
+from promptkit.errors import NoUsableKey, PromptKitError
+from promptkit.ledger import RowEnd, RowRecord
 from promptkit.session import Session
-from promptkit.types import Call, RowResult, Status
+from promptkit.types import Call, Route, RowResult, Scope, Status
 
 from .options import JobOptions
 from .pinning import Pinned
@@ -43,6 +43,8 @@ class Runner:
         self._pinned = pinned
         self._options = options
         self._halted = False
+        self._full: set[str] = set()
+        """Caps by tag that are used up: rows under them wait, the others go on."""
         self.stop: PromptKitError | None = None
         """What ended it before its rows did."""
 
@@ -58,15 +60,14 @@ class Runner:
             Unpriced: a target has no price, and a budget is in force.
             LedgerError: the ledger can't be written; nothing more is sent.
         """
-        plan = self._session.plan(self._pinned.route, resend_unknown=self._options.resend_unknown)
+        _, plan = self._way(self._options.all_rows_tags)
         engine = await self._session.engine()
-        if self._scopes():
+        if self._scopes({}):
             self._session.check_priced(engine, plan)
         done: asyncio.Queue[RowResult | None] = asyncio.Queue(self._options.concurrency)
         rows = self._rows()
         workers = [
-            asyncio.create_task(self._work(engine, plan, rows, done))
-            for _ in range(self._options.concurrency)
+            asyncio.create_task(self._work(engine, rows, done)) for _ in range(self._options.concurrency)
         ]
         ending = asyncio.create_task(_end(workers, done))
         try:
@@ -97,26 +98,32 @@ class Runner:
                 yield row
 
     async def _work(
-        self, engine: Engine, plan: Plan, rows: Iterator[RowRecord], done: asyncio.Queue[RowResult | None]
+        self, engine: Engine, rows: Iterator[RowRecord], done: asyncio.Queue[RowResult | None]
     ) -> None:
         """One worker: row after row. What breaks one lets the others finish what they began."""
         try:
             for row in rows:
-                result = await self._make(engine, plan, row)
+                result = await self._make(engine, row)
                 if result is not None:
                     await done.put(result)
         except BaseException:
             self.halt()
             raise
 
-    async def _make(self, engine: Engine, plan: Plan, row: RowRecord) -> RowResult | None:
-        """One row's result; None where the row still waits because the job stops."""
-        skeleton, route = self._pinned.skeleton, self._pinned.route
+    async def _make(self, engine: Engine, row: RowRecord) -> RowResult | None:
+        """One row's result; None where the row still waits: the job stops, or its own tags hold it back."""
+        skeleton, scopes = self._pinned.skeleton, self._scopes(row.tags)
+        if not self._full.isdisjoint(scope.key for scope in scopes):
+            return None
         if row.unknowns and not self._options.resend_unknown:
             return await self._failed(row, _UNKNOWN)
         try:
+            route, plan = self._way(row.tags)
             bound = skeleton.bind(row.variables or {})
             prompt = skeleton.render(bound)
+        except NoUsableKey as cause:
+            self.stop = self.stop or cause
+            return None
         except PromptKitError as cause:
             return await self._failed(row, cause.what)
         work = Work(
@@ -124,7 +131,7 @@ class Runner:
             call=Call(prompt, self._session.params(skeleton, route), skeleton.spec.output),
             plan=plan,
             route=route.name,
-            scopes=self._scopes(),
+            scopes=scopes,
             tags=row.tags,
             variables=bound,
             parent_id=row.parent_call_id,
@@ -135,7 +142,10 @@ class Runner:
         made = await engine.make(work)
         if made.row_stays:
             self.stop = self.stop or failure_of(made)
-            self.halt()
+            if made.refused_by is not None and made.refused_by not in self._all_rows_scopes():
+                self._full.add(made.refused_by)  # rows of other clients can go on
+            else:
+                self.halt()
             return None
         return from_call(row, made, prompt.ref)
 
@@ -145,8 +155,23 @@ class Runner:
         await self._ledger.end_row(RowEnd(row.id, Status.FAILED, now_us, None, why))
         return RowResult(row.position + 1, Status.FAILED, error=why, cells=row.passthrough or {})
 
-    def _scopes(self) -> tuple[Scope, ...]:
-        return self._session.scopes(f"job:{self._pinned.job.id}", self._options.cap_pico)
+    def _scopes(self, tags: Mapping[str, str]) -> tuple[Scope, ...]:
+        return self._session.scopes(f"job:{self._pinned.job.id}", self._options.cap_pico, tags)
+
+    def _all_rows_scopes(self) -> frozenset[str]:
+        return frozenset(scope.key for scope in self._scopes(self._options.all_rows_tags))
+
+    def _way(self, tags: Mapping[str, str]) -> tuple[Route, Plan]:
+        """The route and the plan of the rows with these tags."""
+        pinned, settings = self._pinned, self._session.settings
+        template, route = pinned.skeleton.ref.name, pinned.route
+        if pinned.detours is not None and settings.rules:
+            name = settings.rules.ruling(template, tags).route
+            route = pinned.detours.get(name or "") or settings.routes.get(name or "") or route
+        plan = self._session.plan(
+            route, template=template, tags=tags, resend_unknown=self._options.resend_unknown
+        )
+        return route, plan
 
 
 async def _end(workers: list[asyncio.Task[None]], done: asyncio.Queue[RowResult | None]) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from promptkit.types import Scope
+
 from .answers import (
     AttemptRecord,
     BudgetRecord,
@@ -33,8 +35,8 @@ from .records import (
     RowEnd,
     RowStart,
     RowState,
-    Scope,
     Settled,
+    SoftPassed,
 )
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ __all__ = [
     "RowState",
     "Scope",
     "Settled",
+    "SoftPassed",
     "is_wal_reset_affected",
     "sqlite_version",
 ]

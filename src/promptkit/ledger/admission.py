@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Final
 
-from .records import Refused, Scope
+from promptkit.types import Scope
+
+from .records import Refused, SoftPassed
+
+UNCAPPED: Final = 2**63 - 1
+"""What stands as the cap of a scope that is only counted: the largest that a column holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +36,15 @@ class Account:
     @property
     def stopped(self) -> bool:
         """Whether a bill above its ceiling stopped it, and the cap wasn't raised since."""
-        return self.stopped_cap_pico is not None and self.cap_pico <= self.stopped_cap_pico
+        return (
+            self.stopped_cap_pico is not None
+            and self.cap_pico <= self.stopped_cap_pico
+            and self.cap_pico != UNCAPPED
+        )
+
+    def under(self, scope: Scope) -> Account:
+        """The same under the cap that a scope has now."""
+        return self.recapped(UNCAPPED if scope.cap_pico is None else scope.cap_pico)
 
     def recapped(self, cap_pico: int) -> Account:
         """The same under another cap; a cap below what is taken leaves the rest standing over it."""
@@ -51,7 +65,7 @@ class Account:
         spent_pico, held_pico = self.spent_pico + charged_pico, self.held_pico - held
         beyond = max(0, spent_pico + held_pico - self.cap_pico)
         stopped = self.stopped_cap_pico
-        if overran(ceiling_pico, charged_pico):
+        if overran(ceiling_pico, charged_pico) and self.cap_pico != UNCAPPED:
             stopped = max(self.cap_pico, stopped or 0)
         # Only a charge above what was held may lift what the CHECK allows.
         over_pico = beyond if charged_pico > held else min(self.over_pico, beyond)
@@ -98,8 +112,7 @@ class Book:
         accounts = self.accounts
         refused: Refused | None = None
         for scope in scopes:
-            account = accounts.get(scope.key)
-            account = Account(scope.cap_pico) if account is None else account.recapped(scope.cap_pico)
+            account = (accounts.get(scope.key) or Account(UNCAPPED)).under(scope)
             accounts[scope.key] = account
             no = refusal(account, scope.key, ceiling_pico)
             if no is not None and (refused is None or not no.may_free):
@@ -114,7 +127,18 @@ class Book:
         accounts = self.accounts
         for key in scopes:
             accounts[key] = accounts[key].settled(ceiling_pico, charged_pico)
-        return scopes if overran(ceiling_pico, charged_pico) else ()
+        if not overran(ceiling_pico, charged_pico):
+            return ()
+        return tuple(key for key in scopes if accounts[key].stopped)
+
+    def soft(self, scopes: tuple[Scope, ...]) -> tuple[SoftPassed, ...]:
+        """Those of the scopes whose soft cap is reached."""
+        spent = {scope: self.accounts[scope.key].spent_pico for scope in scopes}
+        return tuple(
+            SoftPassed(scope.key, scope.soft_pico, pico)
+            for scope, pico in spent.items()
+            if scope.soft_pico is not None and pico >= scope.soft_pico
+        )
 
     def new(self) -> dict[str, Account]:
         """The accounts that aren't on disk yet."""

@@ -185,10 +185,10 @@ class CallRecord:
 
 @dataclass(frozen=True, slots=True)
 class BudgetRecord:
-    """A scope's money. `stopped`: a provider billed above its ceiling under this cap."""
+    """A scope's money. `stopped`: a provider billed above its ceiling under this cap (None: only counted)."""
 
     scope: str
-    cap_pico: int
+    cap_pico: int | None
     spent_pico: int
     held_pico: int
     over_pico: int

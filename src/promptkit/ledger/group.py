@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from promptkit.errors import LedgerError, PromptKitError
 from promptkit.ids import show_id
-from promptkit.types import AttemptState, Fault
+from promptkit.types import AttemptState, Fault, Scope
 
 from . import columns
 from . import statements as sql
@@ -18,7 +18,7 @@ from .accounts import load, store
 from .admission import Book
 from .encoding import TagIds, digest_id
 from .interning import store_price_sources, store_tagsets
-from .records import Admitted, AttemptEnd, AttemptStart, CallEnd, CallStart, RowEnd, Scope, Settled
+from .records import Admitted, AttemptEnd, AttemptStart, CallEnd, CallStart, RowEnd, Settled, SoftPassed
 
 
 @dataclass(slots=True)
@@ -75,6 +75,8 @@ class Open:
 
     scopes: tuple[str, ...]
     ceiling_pico: int | None
+    soft: tuple[Scope, ...] = ()
+    """Those of its scopes that have a soft cap."""
 
 
 @dataclass(slots=True)
@@ -203,16 +205,17 @@ class Group:
         writes.holds.append(
             (attempt.id, self._state.owner_id, attempt.ceiling_pico, columns.scope_keys(keys))
         )
-        self._open[attempt.id] = Open(keys, attempt.ceiling_pico)
+        soft = tuple(scope for scope in op.scopes if scope.soft_pico is not None)
+        self._open[attempt.id] = Open(keys, attempt.ceiling_pico, soft)
         return _ADMITTED
 
     def _finish(self, op: Finish) -> object:
-        overrun = self._close(op.attempt)
+        overrun, soft = self._close(op.attempt)
         if op.call is not None:
             self._call_end(op.call, op.attempt.id)
         if op.row is not None:
             self._writes.row_ends.append(columns.row_end(op.row))
-        return Settled(overrun) if overrun else _SETTLED
+        return Settled(overrun, soft) if overrun or soft else _SETTLED
 
     def _end_call(self, op: EndCall) -> object:
         if op.start is not None:
@@ -241,7 +244,7 @@ class Group:
             return self._open[attempt_id]
         return self._state.open.get(attempt_id)
 
-    def _close(self, end: AttemptEnd) -> tuple[str, ...]:
+    def _close(self, end: AttemptEnd) -> tuple[tuple[str, ...], tuple[SoftPassed, ...]]:
         opened = self._opened(end.id)
         if opened is None:
             raise LedgerError(f"attempt {show_id(end.id)} is not open in this process")
@@ -252,7 +255,7 @@ class Group:
             self._writes.unknowns.append((end.id,))
         self._writes.released.append((end.id,))
         self._open[end.id] = None
-        return overrun
+        return overrun, self._book.soft(opened.soft) if opened.soft else ()
 
     def _call_start(self, call: CallStart) -> tuple[sql.Column, ...]:
         if not call.tags:

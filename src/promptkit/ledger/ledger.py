@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from promptkit.errors import LedgerError
 from promptkit.ids import IdMaker
 from promptkit.templates import StoredSource
+from promptkit.types import Scope
 
 from . import care, jobs, owners, schema
 from . import tables as t
@@ -40,7 +41,6 @@ from .records import (
     RowEnd,
     RowStart,
     RowState,
-    Scope,
     Settled,
 )
 from .sharing import Sharing

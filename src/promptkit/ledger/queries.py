@@ -17,7 +17,9 @@ from sqlalchemy.exc import DBAPIError
 from promptkit.templates import StoredSource
 from promptkit.types import Finish, Status, Target
 
+from . import lately
 from . import tables as t
+from .admission import UNCAPPED, Account
 from .answers import (
     AttemptRecord,
     BudgetRecord,
@@ -34,6 +36,7 @@ from .filters import conditions
 from .jobs import job_record
 from .reading import attempt_record, money, row_record, tags_of
 from .records import JobRecord, RowState
+from .statements import ACCOUNTS
 
 _PENDING: Final = RowState.PENDING.value
 
@@ -171,6 +174,18 @@ class Queries:
         query = select(t.HOLDS.c.owner_id).where(t.HOLDS.c.owner_id != owner_id).distinct()
         with self._read() as connection:
             return tuple(connection.execute(query).scalars())
+
+    # ----------------------------------------------------------------- lately
+
+    def recent_latencies(self, since_us: int) -> Mapping[Target, float]:
+        """Seconds that each target's latest answers took, as a mean; unknown ones are left out."""
+        with self._read() as connection:
+            return lately.latencies(connection, since_us)
+
+    def recent_output_tokens(self, template_digest: str) -> Mapping[Target | None, float]:
+        """How long a skeleton's latest answers were, as a mean by target; under None over all."""
+        with self._read() as connection:
+            return lately.output_tokens(connection, template_digest)
 
     # ------------------------------------------------------------ log and show
 
@@ -341,14 +356,14 @@ def _call(row: Mapping[Any, Any], attempts: tuple[AttemptRecord, ...]) -> CallRe
 
 
 def _budget(row: Mapping[Any, Any]) -> BudgetRecord:
-    stopped_cap_pico = row["stopped_cap_pico"]
+    account = Account(**{name: row[name] for name in ACCOUNTS[:5]})
     return BudgetRecord(
         scope=row["scope"],
-        cap_pico=row["cap_pico"],
+        cap_pico=None if account.cap_pico == UNCAPPED else account.cap_pico,
         spent_pico=row["spent_pico"],
         held_pico=row["held_pico"],
         over_pico=row["over_pico"],
-        stopped=stopped_cap_pico is not None and row["cap_pico"] <= stopped_cap_pico,
+        stopped=account.stopped,
         updated_us=row["updated_us"],
     )
 

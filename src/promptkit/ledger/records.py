@@ -16,14 +16,6 @@ from promptkit.types import AttemptState, Cost, Fault, Finish, Json, Status, Tar
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
-    """Money counted together under a cap: `job:<id>`, `day:2026-11-22`."""
-
-    key: str
-    cap_pico: int
-
-
-@dataclass(frozen=True, slots=True)
 class CallStart:
     """A call as it begins.
 
@@ -135,13 +127,23 @@ class Refused:
 
 
 @dataclass(frozen=True, slots=True)
+class SoftPassed:
+    """A scope that has spent what its soft cap names, or more."""
+
+    scope_key: str
+    soft_pico: int
+    spent_pico: int
+
+
+@dataclass(frozen=True, slots=True)
 class Settled:
     """The attempt is closed. `overrun` names the scopes that its bill above the ceiling stopped.
 
-    It is true where there are such scopes.
+    `soft` are those of its scopes whose soft cap is reached. It is true where something stopped.
     """
 
     overrun: tuple[str, ...] = ()
+    soft: tuple[SoftPassed, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.overrun)

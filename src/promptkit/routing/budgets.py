@@ -1,17 +1,155 @@
-"""Budget arithmetic: exact money, and where one budget day ends and the next begins."""
+"""Budgets: exact money, where one budget day and month ends and the next begins, and what a call counts in."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Final
+from enum import StrEnum
+from typing import Final, TypeAlias
 from zoneinfo import ZoneInfo
+
+from promptkit.types import Scope
 
 LARGEST_CAP_USD: Final = 9_000_000
 """Pico-USD live in 64-bit integers, which end at about nine million dollars."""
 
 _PICO_DIGITS: Final = 12
 _SMALLEST = Decimal("1e-12")
+
+Tag: TypeAlias = tuple[str, str]
+"""A tag's name and value: `("client", "barly")`."""
+
+
+class Per(StrEnum):
+    """What a cap is for: the money of one job (or single call), one budget day, one month."""
+
+    JOB = "job"
+    DAY = "day"
+    MONTH = "month"
+
+
+@dataclass(frozen=True, slots=True)
+class Cap:
+    """Two bounds in pico-USD, None for none: `hard` stops what would pass it, `soft` is only told."""
+
+    hard_pico: int | None = None
+    soft_pico: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.hard_pico is not None or self.soft_pico is not None
+
+    def within(self, pico: int) -> Cap:
+        """The same with a hard bound of at most so much."""
+        return Cap(pico if self.hard_pico is None else min(pico, self.hard_pico), self.soft_pico)
+
+
+@dataclass(frozen=True, slots=True)
+class Caps:
+    """The caps of all calls, or of those with one tag."""
+
+    job: Cap = Cap()
+    day: Cap = Cap()
+    month: Cap = Cap()
+
+    def __bool__(self) -> bool:
+        return bool(self.job or self.day or self.month)
+
+    @property
+    def hard(self) -> bool:
+        """Whether one of them stops anything."""
+        return any(cap.hard_pico is not None for cap in (self.job, self.day, self.month))
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets(Caps):
+    """All caps: of every call, and by tag."""
+
+    tags: Mapping[Tag, Caps] = field(default_factory=dict[Tag, Caps])
+
+    def __bool__(self) -> bool:
+        return any((self.job, self.day, self.month, *self.tags.values()))
+
+    @property
+    def hard(self) -> bool:
+        """Whether one of them stops anything."""
+        return any(caps.hard for caps in (Caps(self.job, self.day, self.month), *self.tags.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """The budget day and month of an instant, as scopes name them, and when they end (UTC).
+
+    `begins` and `ends` are the day's; a month ends with its last day.
+    """
+
+    day: str
+    month: str
+    begins: datetime
+    ends: datetime
+    month_ends: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """A scope, and what of: of all calls (`tag` None) or of those with a tag."""
+
+    scope: Scope
+    per: Per
+    tag: Tag | None = None
+
+
+def period_of(now: datetime, timezone: ZoneInfo, starts_at: time) -> Period:
+    """The budget day and month that an instant belongs to.
+
+    A month holds the days whose names begin with it: with days that start at noon, it begins at
+    noon of the first.
+    """
+    day = day_of(now, timezone, starts_at)
+    after = (day.replace(day=1) + timedelta(days=31)).replace(day=1)
+    begins, ends, month_ends = (
+        day_begins(each, timezone, starts_at) for each in (day, day + timedelta(days=1), after)
+    )
+    return Period(day.isoformat(), f"{day:%Y-%m}", begins, ends, month_ends)
+
+
+def scopes_of(
+    budgets: Budgets, tags: Mapping[str, str], period: Period, own: str, own_cap_pico: int | None = None
+) -> tuple[Scope, ...]:
+    """What a call counts in: every scope that has a cap, of all calls and of each of its tags.
+
+    Args:
+        budgets: the caps.
+        tags: the call's.
+        period: now.
+        own: the key of its job, or of a single call: `job:<id>`, `call:<id>`.
+        own_cap_pico: a cap for that, besides the configured one.
+    """
+    if own_cap_pico is not None:
+        budgets = replace(budgets, job=budgets.job.within(own_cap_pico))
+    return tuple(one.scope for one in counted(budgets, tags, period, own))
+
+
+def counted(budgets: Budgets, tags: Mapping[str, str], period: Period, own: str) -> Iterator[Counted]:
+    """The same, each scope with what it is of."""
+    yield from _counted(budgets, period, own, None)
+    if budgets.tags:
+        for tag in tags.items():
+            caps = budgets.tags.get(tag)
+            if caps is not None:
+                yield from _counted(caps, period, own, tag)
+
+
+def _counted(caps: Caps, period: Period, own: str, tag: Tag | None) -> Iterator[Counted]:
+    end = "" if tag is None else f" {tag[0]}={tag[1]}"
+    if caps.job:
+        yield Counted(Scope(own + end, caps.job.hard_pico, caps.job.soft_pico), Per.JOB, tag)
+    if caps.day:
+        yield Counted(Scope(f"day:{period.day}{end}", caps.day.hard_pico, caps.day.soft_pico), Per.DAY, tag)
+    if caps.month:
+        key = f"month:{period.month}{end}"
+        yield Counted(Scope(key, caps.month.hard_pico, caps.month.soft_pico), Per.MONTH, tag)
 
 
 def pico_of_usd(amount: Decimal) -> int:
