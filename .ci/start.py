@@ -78,7 +78,8 @@ def test(arguments: list[str], *, fresh: bool) -> int:
 def check_all(python: Path) -> int:
     """Lint, types, layers, the pure rooms by their own tests, and the other tests on top."""
     bin_ = python.parent
-    pytest = (python, "-m", "pytest", "-q", "-n", "2", "--dist", "loadgroup", "--cov-report=term:skip-covered")
+    options = "-q -n 2 --dist loadgroup --cov-report=term:skip-covered".split()
+    pytest = (python, "-m", "pytest", *options)
     others = [
         folder.name for folder in sorted(TESTS.iterdir()) if folder.is_dir() and folder.name not in PURE
     ]
