@@ -16,6 +16,7 @@ language = "en"
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -89,8 +90,10 @@ class Case:
 
 
 def slug(name: str) -> str:
-    """A name as that of a file: letters, digits and dashes."""
-    return _UNSAFE.sub("-", name).strip("-").lower()
+    """A name as that of a file: letters, digits and dashes, without accents where letters remain."""
+    # File systems disagree on how an accent is written.
+    bare = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return next((found for one in (bare, name) if (found := _UNSAFE.sub("-", one).strip("-").lower())), "")
 
 
 def read_cases(text: str, *, file: str) -> tuple[Case, ...]:

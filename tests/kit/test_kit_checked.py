@@ -1,0 +1,64 @@
+"""The shipped kit keeps promptkit's own lint, and the tests that stand beside its versions."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from promptkit import config
+from promptkit.config import Settings, shipped
+from promptkit.library import Library
+from promptkit.lint import World, lint
+from promptkit.pricing import Prices
+from promptkit.templates import Skeleton
+from promptkit.trials import cases_of, failed, try_prompts
+
+NAMES = sorted(
+    str(path.parent.relative_to(shipped("templates"))) for path in shipped("templates").rglob("versions.toml")
+)
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    folder = tmp_path_factory.mktemp("home")
+    return config.load(None, env={}, cwd=folder, home=folder)
+
+
+def skeleton(library: Library, name: str) -> Skeleton:
+    return library.load(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_lint_finds_nothing(name: str, library: Library, settings: Settings) -> None:
+    """On the route that each is made for, the shipped skeletons and partials are clean."""
+    route = settings.routes["demo" if name == "demo/hook" else "default"]
+    world = World(settings.catalog, Prices(), route, datetime(2026, 11, 22, tzinfo=UTC))
+    assert not lint(skeleton(library, name), world)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("ugc/")])
+def test_offline_tests_pass(name: str, library: Library) -> None:
+    """English and French, the least and everything, and the frame for families where there is one."""
+    shown = skeleton(library, name)
+    cases = cases_of(shown)
+    assert not failed(try_prompts(shown, cases))
+    assert {case.variables.get("language", "en") for case in cases} == {"en", "fr"}
+    assert sum(case.snapshot is True for case in cases) == 4
+    families = {case.variables.get("language", "en") for case in cases if case.variables.get("family_safe")}
+    assert families == ({"en", "fr"} if "family_safe" in shown.spec.variables else set[str]())
+    assert all(case.max_tokens and case.reply for case in cases)
+
+
+def test_no_snapshot_is_left_over() -> None:
+    """Every snapshot that is shipped belongs to a test."""
+    library = Library([shipped("templates")])
+    kept = {path.relative_to(shipped("templates")) for path in shipped("templates").rglob("snapshots/*")}
+    asked = {
+        Path(name) / "snapshots" / f"{case.slug}.txt"
+        for name in NAMES
+        for case in cases_of(library.load(name))
+        if case.snapshot is True
+    }
+    assert kept == asked
