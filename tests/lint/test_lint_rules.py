@@ -41,9 +41,10 @@ def test_a_name_set_in_one_branch_is_undeclared_in_the_other() -> None:
 
 
 def test_an_unknown_field_is_undeclared() -> None:
-    """A field that a declared object doesn't have is found by its whole path."""
-    text = user("{{ brand.nane }}", '[variables.brand]\ntype = "object"\n[variables.brand.fields.name]')
-    assert [one.what for one in found(text, "PK101")] == ["brand.nane is no declared field"]
+    """A field that the items of a declared list don't have is found by its whole path, through a loop."""
+    front = '[variables.shots]\ntype = "list"\n[variables.shots.items]\ntype = "object"\nfields.place = {}'
+    (one,) = found(user("{% for shot in shots %}\n{{ shot.plaice }}\n{% endfor %}", front), "PK101")
+    assert (one.what, one.line) == ("shots.*.plaice is no declared field", 10)
 
 
 def test_a_partial_needs_what_its_includers_declare() -> None:

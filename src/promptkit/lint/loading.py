@@ -12,6 +12,7 @@ from .rules import RULES
 
 _BY_WORDS: Final[Mapping[str, str]] = {
     "unknown variable": "PK101",
+    "unknown field": "PK101",
     "includes only pinned versions": "PK603",
     "after it was published": "PK602",
     "has no seal": "PK602",
