@@ -29,6 +29,7 @@ from promptkit.types import TemplateRef
 from .bytecode import Bytecode
 from .files import read_bytes, read_text
 from .home import (
+    SUFFIX,
     Home,
     check_seal,
     default_version,
@@ -38,6 +39,7 @@ from .home import (
     numbers,
     without_file,
 )
+from .listing import glance, walked
 from .versions import FILE, Versions, read_versions, unsorted
 
 _T = TypeVar("_T")
@@ -281,18 +283,33 @@ class Library:
 
     def _names(self) -> Iterator[tuple[str, Path]]:
         """Every template's name and folder, sorted by name; a hidden one is left out."""
-        found: dict[str, Path] = {}
-        for folder in reversed(self._folders):
-            for path, _, files in os.walk(folder):
-                if any(map(is_template_file, files)):
-                    found[Path(path).relative_to(folder).as_posix()] = folder
-        yield from sorted(found.items())
+        for name, (folder, _) in walked(self._folders):
+            yield name, folder
 
     def entries(self) -> list[TemplateEntry]:
-        """All templates, sorted by name; a broken one stands there with its problem."""
-        return [self._entry(name, folder) for name, folder in self._names()]
+        """All templates, sorted by name; one that can't be read stands there with its problem.
 
-    def _entry(self, name: str, folder: Path) -> TemplateEntry:
+        Ten thousand take a second, so most aren't loaded: what a source says wrong inside is told
+        by `load` and `check_seals`.
+        """
+        return [self._entry(name, folder, files) for name, (folder, files) in walked(self._folders)]
+
+    def _entry(self, name: str, folder: Path, files: list[str]) -> TemplateEntry:
+        seen = glance(folder / name, files)
+        if seen is None:
+            return self._loaded_entry(name, folder)
+        return TemplateEntry(
+            name,
+            seen.description,
+            seen.versions,
+            seen.labels,
+            f"{DRAFT}{SUFFIX}" in files,
+            TemplateRef(name, seen.at),
+            folder,
+            seen.is_partial,
+        )
+
+    def _loaded_entry(self, name: str, folder: Path) -> TemplateEntry:
         try:
             home = self._home(name)
         except TemplateError as cause:
@@ -317,22 +334,31 @@ class Library:
             problem,
         )
 
+    def problems(self, name: str) -> list[TemplateError]:
+        """Everything that is wrong with a template's versions, seals and labels.
+
+        Raises:
+            TemplateNotFound: no such template.
+            TemplateError: its versions.toml is broken, so that nothing more can be said.
+        """
+        home = self.home(name)
+        found = unsorted(home.versions, file=str(home.path / FILE))
+        for version in sorted({*home.versions.seals, *numbers(home)}):
+            try:
+                self._skeleton(self._part(home, version, ()))
+            except TemplateError as cause:
+                found.append(cause)
+        return found
+
     def check_seals(self) -> list[str]:
-        """Everything that is wrong with versions and seals, one text each."""
-        problems: list[str] = []
+        """The problems of all templates, one text each."""
+        told: list[str] = []
         for name, _ in self._names():
             try:
-                home = self._home(name)
+                told += map(str, self.problems(name))
             except TemplateError as cause:
-                problems.append(str(cause))
-                continue
-            problems += map(str, unsorted(home.versions, file=str(home.path / FILE)))
-            for version in sorted({*home.versions.seals, *numbers(home)}):
-                try:
-                    self._part(home, version, ())
-                except TemplateError as cause:
-                    problems.append(str(cause))
-        return list(dict.fromkeys(problems))
+                told.append(str(cause))
+        return list(dict.fromkeys(told))
 
     # ------------------------------------------------------------------ for publishing
 
