@@ -1,0 +1,214 @@
+"""Money, times and pace in words; keys out of them; errors and their exit codes."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from promptkit.cli import scrub
+from promptkit.cli.face import Face
+from promptkit.cli.money import dollars, spent
+from promptkit.cli.pace import Pace
+from promptkit.cli.progress import fetching, following
+from promptkit.cli.run import tell
+from promptkit.cli.table import drawn
+from promptkit.cli.times import iso, lasting, read_since, shortly, when
+from promptkit.errors import AllTargetsFailed, ConfigError, PromptKitError, UsageError
+from promptkit.ids import id_range, read_id, show_id
+from promptkit.ledger import Money
+from promptkit.types import Attempt, AttemptState, Cost, Fault, RowResult, Status, Target
+
+PARIS = ZoneInfo("Europe/Paris")
+NOW = datetime(2026, 11, 21, 21, 30, tzinfo=UTC)
+USD = 10**12
+
+
+@pytest.mark.parametrize(
+    ("pico", "text"),
+    [
+        (None, "unknown"),
+        (0, "$0"),
+        (5 * USD, "$5.00"),
+        (1_204_500_000_000_000, "$1,204.50"),
+        (USD // 2, "$0.50"),
+        (420_000_000, "$0.00042"),
+        (1_000_000, "$0.000001"),
+        (1_000, "<$0.000001"),
+    ],
+)
+def test_dollars_are_short_and_never_read_as_nothing(pico: int | None, text: str) -> None:
+    """Two decimals from a dollar on, six below it; what is too small says so."""
+    assert dollars(pico) == text
+
+
+def test_what_is_unknown_is_said_beside_what_is_known() -> None:
+    """A sum with attempts of unknown cost prints both parts."""
+    assert spent(Money(1_200_000_000_000, 1_200_000_000_000, 0, 3)) == "$1.20"
+    assert spent(Money(1_200_000_000_000, 1_240_000_000_000, 2, 5)) == "$1.20 + up to $0.04 unknown"
+    assert spent(Money(0, 0, 2, 2)) == "$0 + 2 unpriced"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("90s", datetime(2026, 11, 21, 21, 28, 30, tzinfo=UTC)),
+        ("2h", datetime(2026, 11, 21, 19, 30, tzinfo=UTC)),
+        ("3d", datetime(2026, 11, 18, 21, 30, tzinfo=UTC)),
+        ("today", datetime(2026, 11, 20, 23, 0, tzinfo=UTC)),
+        ("2026-11-20", datetime(2026, 11, 19, 23, 0, tzinfo=UTC)),
+        ("2026-11-20T22:00", datetime(2026, 11, 20, 21, 0, tzinfo=UTC)),
+        ("2026-11-20T22:00+00:00", datetime(2026, 11, 20, 22, 0, tzinfo=UTC)),
+    ],
+)
+def test_since_is_read_in_the_projects_time_zone(text: str, expected: datetime) -> None:
+    """Ages, days and times mean what they mean where the studio is."""
+    assert read_since(text, NOW, PARIS) == expected
+
+
+@pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "h2", "999999w"])
+def test_what_is_no_time_is_refused(text: str) -> None:
+    """The message shows what can be written."""
+    with pytest.raises(UsageError, match="today"):
+        read_since(text, NOW, PARIS)
+
+
+def test_times_are_local_for_people_and_utc_for_programs() -> None:
+    """One moment, three ways."""
+    us = int(NOW.timestamp() * 1e6)
+    assert when(us, PARIS) == "2026-11-21 22:30:00"
+    assert shortly(us, PARIS) == "11-21 22:30:00"
+    assert iso(us) == "2026-11-21T21:30:00.000Z"
+    assert iso(None) is None
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.04, "0.0 s"), (9.5, "9.5 s"), (42, "42 s"), (200, "3 min"), (7500, "2 h 05 min")]
+)
+def test_durations_are_as_exact_as_they_need_be(seconds: float, text: str) -> None:
+    """Tenths only where they matter."""
+    assert lasting(seconds) == text
+
+
+def result(
+    number: int, status: Status = Status.OK, pico: int | None = 10**9, call: int | None = 1
+) -> RowResult:
+    return RowResult(number, status, cost=None if pico is None else Cost(pico, "t"), call=call)
+
+
+def test_pace_counts_rate_rest_and_cost() -> None:
+    """A line says rows, troubles, rate, what is left and what it cost so far."""
+    pace = Pace(total=100, done=20, to_do=80, pico=10**9)
+    assert pace.line(0) == "20 of 100 rows, $0.001 so far"
+    for number in range(8):
+        pace.add(result(number))
+    pace.add(result(8, Status.FAILED, None))
+    pace.add(result(9, Status.DEGRADED))
+    assert (
+        pace.line(5)
+        == "30 of 100 rows, 1 failed, 1 degraded, 2.0 rows/s, about 35 s left, $0.01 + 1 unknown so far"
+    )
+    assert pace.speed(100) == "6 rows/min"
+
+
+def test_a_row_without_a_call_costs_nothing() -> None:
+    """A row that was never sent isn't of unknown cost."""
+    pace = Pace(total=1, done=0, to_do=1)
+    pace.add(result(1, Status.FAILED, None, call=None))
+    assert (pace.unknown, pace.left_s(1)) == (0, 0)
+
+
+def test_lines_come_now_and_then_and_not_with_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+    """Off a terminal a line is printed at intervals; a quick job prints none, nor does a quiet one."""
+    for quiet in (False, True):
+        with following(Face(quiet=quiet), Pace(50, 0, 50), rows_on_terminal=False) as note:
+            for number in range(50):
+                note(result(number))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_download_is_told_in_quarters(capsys: pytest.CaptureFixture[str]) -> None:
+    """Off a terminal a download prints a line a quarter."""
+    with fetching(Face(), "weights") as told:
+        for percent in range(101):
+            told(percent * 10**6, 100 * 10**6)
+    err = capsys.readouterr().err
+    assert [line.split()[2] for line in err.splitlines()] == ["0", "25", "50", "75", "100"]
+
+
+def test_a_table_off_a_terminal_is_never_cut() -> None:
+    """Long cells stay whole, numbers stand to the right, and markup is text."""
+    lines = drawn(
+        (">n", "~text"), [("1", "[bold]" + "x" * 500), ("10", "é")], title=None, color=False
+    ).splitlines()
+    assert lines[2] == " 1  [bold]" + "x" * 500
+    assert lines[3] == "10  é"
+
+
+def test_keys_are_taken_out_of_what_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of the configuration, and what the environment calls a key."""
+    monkeypatch.setenv("SOME_API_KEY", "sk-from-the-environment")
+    monkeypatch.setenv("KEYBOARD", "a-long-harmless-word")
+    scrub.remember(["sk-remembered-1", "short"])
+    text = "sk-remembered-1 sk-from-the-environment a-long-harmless-word short"
+    assert scrub.clean(text) == "[key] [key] a-long-harmless-word short"
+
+
+def test_an_error_tells_where_what_and_what_next(capsys: pytest.CaptureFixture[str]) -> None:
+    """`file:line: what`, then the remedy; the exit code is the error's."""
+    assert tell(ConfigError("unknown key 'x'", file="promptkit.toml", line=3, remedy="Remove it.")) == 2
+    assert capsys.readouterr().err == "promptkit: promptkit.toml:3: unknown key 'x'\n  Remove it.\n"
+
+
+def test_failures_list_their_attempts(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each attempt is a line: target, fault, detail."""
+    attempt = Attempt(1, Target("openai", "m"), AttemptState.FAILED, Fault.QUOTA, "429", None, None, 0, 0.1)
+    assert tell(AllTargetsFailed("all failed", attempts=[attempt])) == 5
+    assert capsys.readouterr().err.splitlines()[1] == "  openai/m: quota: 429"
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), PromptKitError("bare")])
+def test_what_is_none_of_ours_is_a_bug(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 70 with where to report it; the traceback only with --verbose, and without keys."""
+    scrub.remember(["sk-remembered-1"])
+    error.__cause__ = ValueError("sk-remembered-1 leaked")
+    assert tell(error) == 70
+    assert "Traceback" not in capsys.readouterr().err
+    assert tell(error, verbose=True) == 70
+    err = capsys.readouterr().err
+    assert type(error).__name__ in err
+    assert "[key] leaked" in err
+
+
+@given(st.integers(0, 2**63 - 1), st.integers(1, 13))
+def test_an_id_lies_in_the_range_of_its_beginning(number: int, length: int) -> None:
+    """Any prefix of an id finds it, and only ids that begin so."""
+    text = show_id(number)
+    low, high = id_range(text[:length])
+    assert low <= number <= high
+    assert (read_id(text), show_id(low)[:length], show_id(min(high, 2**63 - 1))[:length]) == (
+        number,
+        text[:length],
+        text[:length],
+    )
+
+
+@pytest.mark.parametrize("text", ["", "u", "38g0rws6r0evcx", "zzzzzzzzzzzzz"])
+def test_what_no_id_begins_with_has_no_range(text: str) -> None:
+    """Characters outside the alphabet, too many of them, or none."""
+    with pytest.raises(ValueError, match="not an id"):
+        id_range(text)
+
+
+def test_colours_are_for_terminals_that_want_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NO_COLOR and --no-color both say no; so does a pipe."""
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert Face().may_color
+    assert not Face(no_color=True).may_color
+    assert not Face().color
+    monkeypatch.setitem(os.environ, "NO_COLOR", "1")
+    assert not Face().may_color
