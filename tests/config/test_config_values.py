@@ -205,7 +205,7 @@ def test_a_folder_that_is_not_there_is_said(machine: Machine) -> None:
                 "whole numbers, one a target",
                 "weight 0",
             )
-            for weights in ("[1]", "[1, 2, 3]", "[0, 0]", "[1, -1]", "[1, 1.5]", "[1, true]", "3")
+            for weights in ("[1]", "[1, 2, 3]", "[0, 0]", "[1, -1]", "[1, 1.5]", "[1, true]", "[1, 1000001]", "3")
         ),
         ('[routes.a]\ntargets = ["ollama/x"]\nstrategy = "oderd"', 3, "unknown strategy", "'ordered'"),
         ('[routes.a]\ntargets = ["ollama/x"]\nattempts = 0', 3, "at least 1", None),

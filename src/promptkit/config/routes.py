@@ -11,6 +11,7 @@ from promptkit.routing.strategies import STRATEGIES
 from promptkit.toml import Table
 from promptkit.types import OnContent, Route, Target
 
+LARGEST_WEIGHT: Final = 1_000_000
 DEFAULT: Final = (
     Target("openai", "gpt-6-luna"),
     Target("anthropic", "claude-haiku-5-5"),
@@ -83,7 +84,11 @@ def _weights(table: Table, strategy: str, count: int) -> tuple[int, ...]:
     if weights is None:
         return ()
     given = cast("list[object]", weights) if isinstance(weights, list) else []
-    shares = tuple(one for one in given if isinstance(one, int) and not isinstance(one, bool) and one >= 0)
+    shares = tuple(
+        one
+        for one in given
+        if isinstance(one, int) and not isinstance(one, bool) and 0 <= one <= LARGEST_WEIGHT
+    )
     if len(shares) < len(given) or len(shares) != count or not any(shares):
         raise table.fail(
             "weights must be a list of whole numbers, one a target in their order, not all 0",

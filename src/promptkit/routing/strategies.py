@@ -72,18 +72,16 @@ def weighted(hops: Hops, facts: Facts) -> Hops:
 
     One draw is enough: what is left of it, scaled up, is uniform again.
     """
-    left, drawn, draw = [hop for hop in hops if hop.weight], list[Hop](), facts.draw
+    left = [hop for hop in hops if hop.weight]
+    drawn: list[Hop] = []
+    draw = facts.draw
     while left:
-        point = draw * sum(hop.weight for hop in left)
-        chosen = left[0]
-        for hop in left:
-            chosen = hop
-            if point < hop.weight:
-                break
-            point -= hop.weight
-        draw = point / chosen.weight
-        left.remove(chosen)
-        drawn.append(chosen)
+        point, place = draw * sum(hop.weight for hop in left), 0
+        while point >= left[place].weight:
+            point -= left[place].weight
+            place += 1
+        drawn.append(left.pop(place))
+        draw = point / drawn[-1].weight
     return (*drawn, *(hop for hop in hops if not hop.weight))
 
 
