@@ -17,7 +17,7 @@ from promptkit.lint import Finding, Severity, World, from_error, lint
 from promptkit.pricing import Prices
 from promptkit.session import Session
 from promptkit.templates import DRAFT
-from promptkit.types import Fault, Route, Target, TemplateRef
+from promptkit.types import Fault, Route, Target
 
 from . import options
 from .face import Face
@@ -120,22 +120,14 @@ def findings_of(library: Library, ref: str, world: World) -> Sequence[Finding]:
 
 
 def seal_findings(library: Library, names: set[str]) -> Iterator[Finding]:
-    """Versions that don't load, or whose seal is broken."""
-    from promptkit.library.versions import FILE, unsorted
-
+    """What is wrong with versions, seals and labels."""
     for name in sorted(names):
         try:
-            home = library.home(name)
+            problems = library.problems(name)
         except TemplateError:
             continue  # told already: it didn't load
-        for problem in unsorted(home.versions, file=str(home.path / FILE)):
+        for problem in problems:
             yield from_error(name, problem)
-        for version in home.versions.seals:
-            ref = TemplateRef(name, str(version))
-            try:
-                library.load(ref)
-            except TemplateError as error:
-                yield from_error(str(ref), error)
 
 
 # --------------------------------------------------------------------------- writing
