@@ -204,9 +204,10 @@ class TestTemplates:
         """One broken skeleton doesn't hide the others."""
         here = project / "templates/my/line"
         here.mkdir(parents=True)
-        (here / "draft.jinja").write_text("+++\nvariables = 1\n+++\n", encoding="utf-8")
+        (here / "draft.jinja").write_text("+++\n+++\n", encoding="utf-8")
+        (here / "versions.toml").write_text("<<<<<<< ours\n", encoding="utf-8")
         ran = invoke("templates", "list")
-        assert (ran.code, "(broken)" in ran.out, "draft.jinja" in ran.err, "ugc/hooks" in ran.out) == (
+        assert (ran.code, "(broken)" in ran.out, "versions.toml" in ran.err, "ugc/hooks" in ran.out) == (
             0,
             *[True] * 3,
         )
