@@ -12,17 +12,17 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from promptkit.adapters import output_limit
 from promptkit.calls import cost_of, make_reply
 from promptkit.checks import check_json
-from promptkit.errors import AllTargetsFailed, BudgetStop, PromptKitError, TemplateError
+from promptkit.errors import AllTargetsFailed, BudgetStop, TemplateError
 from promptkit.pricing import Prices
 from promptkit.session import Session
 from promptkit.templates import Skeleton
 from promptkit.tokens import ceiling_input_tokens, estimate_input_tokens
-from promptkit.types import Attempt, Prompt, Route, Status, Target, Usage
+from promptkit.types import Prompt, Route, Status, Target, Usage
 
 from .case import Case, ReplyTest
 from .functions import Functions
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 KEY_TAG: Final = "test-key"
 TEST_TAG: Final = "test"
+
+Unanswered: TypeAlias = AllTargetsFailed | BudgetStop
 
 _AT_ONCE: Final = 4
 _LOOKED_AT: Final = 8
@@ -174,19 +176,25 @@ async def try_replies(
 
     Returns:
         The results in the order of `asks`; a call that fails, or that a cap stops, is one, too.
+
+    Raises:
+        PromptKitError: nothing can be asked at all: no usable key, a ledger that can't be written.
     """
     asked = _Asking(session, route, cap_pico)
     gate = asyncio.Semaphore(1 if cap_pico is not None else _AT_ONCE)
-    answers: dict[str, asyncio.Task[Answer | PromptKitError]] = {}
+    answers: dict[str, asyncio.Task[Answer | Unanswered]] = {}
 
-    async def limited(ask: Ask) -> Answer | PromptKitError:
+    async def limited(ask: Ask) -> Answer | Unanswered:
         async with gate:
             return await asked.answer(ask)
 
-    async with asyncio.TaskGroup() as group:
-        for ask in asks:
-            if ask.key not in answers:
-                answers[ask.key] = group.create_task(limited(ask))
+    try:
+        async with asyncio.TaskGroup() as group:
+            for ask in asks:
+                if ask.key not in answers:
+                    answers[ask.key] = group.create_task(limited(ask))
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
     seen: set[str] = set()
     results: list[Result] = []
     for ask in asks:
@@ -204,7 +212,7 @@ class _Asking:
         self._route = route
         self._left = cap_pico
 
-    async def answer(self, ask: Ask) -> Answer | PromptKitError:
+    async def answer(self, ask: Ask) -> Answer | Unanswered:
         if ask.stored is not None:
             return ask.stored
         try:
@@ -217,8 +225,8 @@ class _Asking:
                 cap_pico=self._left,
                 parent_id=None,
             )
-        except PromptKitError as error:
-            self._spend(sum(attempt.charged_pico for attempt in _attempts(error)))
+        except (AllTargetsFailed, BudgetStop) as error:
+            self._spend(sum(attempt.charged_pico for attempt in error.attempts))
             return error
         self._spend(reply.charged_pico)
         return Answer(reply.text, reply.target, reply.status, reply.cost_pico)
@@ -228,14 +236,10 @@ class _Asking:
             self._left = max(0, self._left - pico)
 
 
-def _attempts(error: PromptKitError) -> Sequence[Attempt]:
-    return error.attempts if isinstance(error, AllTargetsFailed | BudgetStop) else ()
-
-
-def _result(ask: Ask, answer: Answer | PromptKitError, functions: Functions, *, paid: bool) -> Result:
+def _result(ask: Ask, answer: Answer | Unanswered, functions: Functions, *, paid: bool) -> Result:
     started = perf_counter()
-    if isinstance(answer, PromptKitError):
-        problems, note, skipped, cost = (str(answer),), "", False, cost_of(_attempts(answer))
+    if isinstance(answer, Unanswered):
+        problems, note, skipped, cost = (str(answer),), "", False, cost_of(answer.attempts)
     else:
         problems, left_out = _judge(ask, answer, functions)
         notes = [str(answer.target or ""), "replayed" if answer.replayed else "", left_out]
