@@ -78,7 +78,7 @@ def test(arguments: list[str], *, fresh: bool) -> int:
 def check_all(python: Path) -> int:
     """Lint, types, layers, the pure rooms by their own tests, and the other tests on top."""
     bin_ = python.parent
-    options = "-q -n 2 --dist loadgroup --cov-report=term:skip-covered".split()
+    options = ["-q", "-n", "2", "--dist", "loadgroup", "--cov-report=term:skip-covered"]
     pytest = (python, "-m", "pytest", *options)
     others = [
         folder.name for folder in sorted(TESTS.iterdir()) if folder.is_dir() and folder.name not in PURE
@@ -110,6 +110,7 @@ def bench(arguments: list[str], *, fresh: bool) -> int:
         print("benchmarks: call_overhead, startup", file=sys.stderr)
         return 2
     python = development(fresh=fresh)
+    os.environ["PROMPTKIT_PYTHON"] = str(environment("plain", ["--editable", str(ROOT)]))
     for name, requirement in PEERS.items():
         os.environ[f"{name.upper()}_PYTHON"] = str(environment(name, [requirement]))
     return run(python, ROOT / "benchmarks" / f"{arguments[0]}.py", *arguments[1:])
