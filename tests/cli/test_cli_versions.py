@@ -366,3 +366,41 @@ def test_two_commands_at_once_never_make_one_version_twice(
     assert outs[:2] == [f"{NAME}@2\n"] * 2
     shown = json.loads(process("templates", "show", NAME, "--json", cwd=project).out)
     assert (shown["versions"], shown["labels"]) == ([1, 2], {"a": 1, "b": 1, "c": 1})
+
+
+class TestWhatMergesAndCrashesLeave:
+    """What is wrong with versions is told by lint with file and line, and by the command that meets it."""
+
+    def test_a_file_without_its_seal(self, published: Path, invoke: Invoke) -> None:
+        left = published / "v3.jinja"
+        left.write_bytes((published / "draft.jinja").read_bytes() + b"\n")
+        ran = invoke("templates", "lint")
+        assert ran.code == 3
+        assert "clips/opening/v3.jinja: error" in ran.out
+        assert "publishing never ended" in ran.out
+        (published / "draft.jinja").write_bytes(left.read_bytes())
+        assert invoke("templates", "publish", NAME).out == f"{NAME}@3\n"
+        assert invoke("templates", "lint").code == 0
+
+    def test_a_seal_without_its_file(self, published: Path, invoke: Invoke) -> None:
+        (published / "v2.jinja").unlink()
+        ran = invoke("templates", "lint")
+        assert (ran.code, "clips/opening/versions.toml:6: error" in ran.out) == (3, True)
+        assert "git checkout" in ran.out
+
+    def test_a_conflict(self, published: Path, invoke: Invoke) -> None:
+        file = published / "versions.toml"
+        edit(file, "[labels]", "<<<<<<< HEAD\n[labels]")
+        for command in (("run", NAME), ("templates", "lint"), ("templates", "promote", f"{NAME}@2", "a")):
+            ran = invoke(*command)
+            assert ran.code == 3
+            assert "clips/opening/versions.toml:8" in ran.out + ran.err
+            assert "Keep the lines of both sides" in ran.out + ran.err
+
+    def test_moves_out_of_order(self, published: Path, invoke: Invoke) -> None:
+        file = published / "versions.toml"
+        edit(file, " },\n]\n", ' },\n  { label = "production", to = 2, at = 2020-01-01T00:00:00Z },\n]\n')
+        ran = invoke("templates", "lint")
+        assert ran.code == 3
+        assert "clips/opening/versions.toml:11: error" in ran.out
+        assert "order of their times" in ran.out

@@ -27,7 +27,7 @@ Old = Annotated[
     str, typer.Argument(metavar="A", help="The version before; alone, it is compared with the draft.")
 ]
 New = Annotated[
-    str | None, typer.Argument(metavar="[B]", help="The version after: ugc/script@2, or @2 alone.")
+    str | None, typer.Argument(metavar="B", help="The version after: ugc/script@2, or @2 alone.")
 ]
 
 _SIGNS: Final = {How.ADDED: "+", How.REMOVED: "-", How.CHANGED: "~"}
