@@ -258,7 +258,8 @@ class OnReject(StrEnum):
 class Model:
     """A model of a provider. Sizes are in tokens; None is unknown.
 
-    `rejects` names fields of `Params` that the model does not take. `reasoning` maps a level
+    `rejects` names fields of `Params` that the model does not take, and `prefill` where it doesn't go on
+    from an assistant message at the end of a prompt. `reasoning` maps a level
     to what the wire format wants: a word (effort, level) or an integer (a token budget);
     None: the model does not reason, and a level is dropped silently only when it is `off`.
     `price_ref` is the name under which genai-prices knows it, where that differs from `id`.
@@ -272,6 +273,8 @@ class Model:
     reasoning: Mapping[Reasoning, str | int] | None = None
     price: PriceOverride | None = None
     price_ref: str | None = None
+    limits: Limits | None = None
+    """Its own limits; those it leaves open are its provider's."""
 
 
 class Checked(StrEnum):

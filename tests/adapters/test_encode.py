@@ -134,7 +134,7 @@ models = st.builds(
     Model,
     id=st.just("m"),
     max_output_tokens=st.none() | st.integers(1, 9000),
-    rejects=st.frozensets(st.sampled_from(["temperature", "top_k", "seed", "stop", "reasoning"])),
+    rejects=st.frozensets(st.sampled_from(["temperature", "top_k", "seed", "stop", "reasoning", "prefill"])),
     reasoning=st.sampled_from([None, WORDS, {Reasoning.LOW: 512, Reasoning.HIGH: 4096, Reasoning.OFF: 0}]),
 )
 
@@ -545,3 +545,24 @@ async def test_a_gemini_body_is_what_the_sdk_itself_would_send(
     theirs = theirs.replace(b"thinking_level", b"thinkingLevel")
     assert json.loads(theirs) == json.loads(request.body)
     assert replay.path == "/v1beta" + request.path
+
+
+BEGUN = prompt((Role.USER, "Write a hook."), (Role.ASSISTANT, "Hook:"))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_begun_answer(form: str) -> None:
+    """An assistant message at the end is sent as it is; a model that rejects prefill goes without it."""
+    assert b"Hook:" in encode(form, call(asked=BEGUN), Model("m")).body
+    rejecting = Model("m", rejects=frozenset({"prefill"}))
+    without = encode(form, call(asked=BEGUN), rejecting)
+    assert b"Hook:" not in without.body
+    assert without.warnings == ("left out: m rejects prefill (an assistant message at the end)",)
+    assert encode(form, call(), rejecting).warnings == ()
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_begun_answer_refused(form: str) -> None:
+    """Where a model is to refuse what it rejects, a begun answer sends nothing."""
+    model = Model("m", rejects=frozenset({"prefill"}), on_reject=OnReject.REFUSE)
+    assert "rejects prefill" in refused(form, call(asked=BEGUN), model).detail

@@ -57,7 +57,7 @@ class AnthropicMessages(Reader):
         fitted = fit(call, model, _FORMAT)
         if isinstance(fitted, Failure):
             return fitted
-        prompt = split_system(call.prompt)
+        prompt = split_system(fitted.messages)
         body: JsonObject = {
             "model": model.id,
             "max_tokens": fitted.max_output_tokens,

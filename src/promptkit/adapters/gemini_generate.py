@@ -85,7 +85,7 @@ class GeminiGenerate(Reader):
         fitted = fit(call, model, _FORMAT)
         if isinstance(fitted, Failure):
             return fitted
-        prompt = split_system(call.prompt)
+        prompt = split_system(fitted.messages)
         config: JsonObject = {"maxOutputTokens": fitted.max_output_tokens, **fitted.sampling}
         if fitted.reasoning is not None:
             config["thinkingConfig"] = _thinking(fitted.reasoning)

@@ -57,7 +57,7 @@ class OpenAIChat(Reader):
             return fitted
         body: JsonObject = {
             "model": model.id,
-            "messages": [{"role": m.role, "content": m.content} for m in call.prompt.messages],
+            "messages": [{"role": m.role, "content": m.content} for m in fitted.messages],
             provider.max_tokens_field: fitted.max_output_tokens,
             **fitted.sampling,
         }

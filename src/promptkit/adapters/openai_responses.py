@@ -53,7 +53,7 @@ class OpenAIResponses(Reader):
             return fitted
         body: JsonObject = {
             "model": model.id,
-            "input": [{"role": m.role, "content": m.content} for m in call.prompt.messages],
+            "input": [{"role": m.role, "content": m.content} for m in fitted.messages],
             "max_output_tokens": fitted.max_output_tokens,
             "store": False,
             **fitted.sampling,

@@ -19,7 +19,6 @@ from promptkit.types import (
     Model,
     OnReject,
     Params,
-    Prompt,
     Reasoning,
     Role,
 )
@@ -36,6 +35,9 @@ _SAMPLING: Final = (
     "seed",
     "stop",
 )
+
+PREFILL: Final = "prefill"
+"""What a model rejects that doesn't go on from an assistant message."""
 
 _NOT_A_TIER: Final = frozenset({"standard", "batch"})
 """Standard is what comes unasked; a batch is another way to send, not a field."""
@@ -62,6 +64,7 @@ class Format:
 class Fitted:
     """What goes on the wire. `sampling` has the format's own names; `reasoning` is a word or a budget."""
 
+    messages: tuple[Message, ...]
     max_output_tokens: int
     sampling: dict[str, Json] = field(default_factory=dict[str, Json])
     reasoning: str | int | None = None
@@ -83,7 +86,7 @@ def fit(call: Call, model: Model, wire: Format) -> Fitted | Failure:
         nothing was sent) of a model that refuses what it doesn't take.
     """
     params = call.params
-    fitted = Fitted(output_limit(params, model))
+    fitted = Fitted(call.prompt.messages, output_limit(params, model))
     notes: list[str] = []
     if params.max_output_tokens and params.max_output_tokens > fitted.max_output_tokens:
         notes.append(f"max_output_tokens = {fitted.max_output_tokens}: {model.id} gives no more")
@@ -91,6 +94,7 @@ def fit(call: Call, model: Model, wire: Format) -> Fitted | Failure:
         *_fit_sampling(params, model, wire, fitted),
         *_fit_reasoning(params.reasoning, model, wire, fitted, notes),
         *_fit_tier(call.tier, wire, fitted),
+        *_fit_prefill(model, fitted),
     ]
     if unfit and model.on_reject is OnReject.REFUSE:
         return Failure(Fault.INVALID_REQUEST, f"nothing was sent: {'; '.join(unfit)}")
@@ -155,6 +159,15 @@ def _fit_tier(tier: str | None, wire: Format, fitted: Fitted) -> list[str]:
     return []
 
 
+def _fit_prefill(model: Model, fitted: Fitted) -> list[str]:
+    """A prompt that ends with the assistant begins the answer, which not every model goes on from."""
+    begun = next((i for i, m in enumerate(reversed(fitted.messages)) if m.role is not Role.ASSISTANT), 0)
+    if PREFILL not in model.rejects or not begun:
+        return []
+    fitted.messages = fitted.messages[:-begun]
+    return [f"{model.id} rejects prefill (an assistant message at the end)"]
+
+
 @dataclass(frozen=True, slots=True)
 class Turns:
     """A prompt for a format that keeps instructions apart from the conversation."""
@@ -164,20 +177,20 @@ class Turns:
     warnings: tuple[str, ...] = ()
 
 
-def split_system(prompt: Prompt) -> Turns:
+def split_system(messages: tuple[Message, ...]) -> Turns:
     """Take the system messages out of the conversation.
 
     A later one moves to the front, with a warning: its own place is not valid for every model.
     Where there is nothing else, the last one is said by the user, since a conversation needs a turn.
     """
-    system = tuple(message.content for message in prompt.messages if message.role is Role.SYSTEM)
-    turns = tuple(message for message in prompt.messages if message.role is not Role.SYSTEM)
+    system = tuple(message.content for message in messages if message.role is Role.SYSTEM)
+    turns = tuple(message for message in messages if message.role is not Role.SYSTEM)
     if not turns and system:
         turns = (Message(Role.USER, system[-1]),)
         return Turns(
             system[:-1], turns, ("the last system message is sent as the user's: there is no other",)
         )
-    leading = next((i for i, message in enumerate(prompt.messages) if message.role is not Role.SYSTEM), 0)
+    leading = next((i for i, message in enumerate(messages) if message.role is not Role.SYSTEM), 0)
     moved = len(system) - leading
     warnings = (f"{moved} later system message(s) sent before the conversation",) if moved else ()
     return Turns(system, turns, warnings)

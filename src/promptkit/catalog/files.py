@@ -41,9 +41,9 @@ FAMILIES: Final[Mapping[str, Family]] = {
 }
 
 REJECTABLE: Final = tuple(
-    sorted(field.name for field in dataclasses.fields(Params) if field.name != "max_output_tokens")
+    sorted({field.name for field in dataclasses.fields(Params)} - {"max_output_tokens"} | {"prefill"})
 )
-"""What a model may reject. Not the output limit: a budget's ceiling stands on it."""
+"""What a model may reject; `prefill` is an assistant message at the end of the prompt. Not the output limit: a budget's ceiling stands on it."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _TOKENS_FIELDS = ("max_completion_tokens", "max_tokens")
@@ -175,6 +175,7 @@ def _model(table: Table, start: Model) -> Model:
         reasoning=_reasoning(table, start.reasoning),
         price=_price(table, start.price),
         price_ref=table.text("price_ref", start.price_ref),
+        limits=_limits(table.table("limits"), start.limits or Limits()) if "limits" in table else start.limits,
     )
     table.finish()
     return model
