@@ -277,11 +277,15 @@ class PromptKit:
         return BlockingJob(made, self._run)
 
     def close(self) -> None:
-        """Close connections, ledger and loop thread. A closed kit may be used again."""
+        """Close connections, ledger and loop thread; calls of other threads are cancelled.
+
+        A closed kit may be used again.
+        """
         with self._starting:
             thread, self._thread = self._thread, None
         if thread is not None:
             try:
+                thread.run(_end_others())
                 thread.run(self._kit.aclose())
             finally:
                 thread.stop()
@@ -395,6 +399,15 @@ def _hand_over(ended: Future[_T], task: asyncio.Task[_T]) -> None:
         ended.set_exception(error)
     else:
         ended.set_result(task.result())
+
+
+async def _end_others() -> None:
+    """Cancel what still runs on this loop, and wait until it has written down what it had in flight."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()
 
 
 async def _next(results: AsyncIterator[_T]) -> _T:
