@@ -30,10 +30,12 @@ def read_text(path: Path) -> str:
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file in one move: after a crash it is the old one or the new one, whole.
 
+    Called under the lock of its folder, so that what a killed process left is written over.
+
     Raises:
         OutputError: what the system says against it.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    part = path.with_name(f".{path.name}.tmp")
     try:
         with part.open("wb") as file:
             file.write(content)
