@@ -66,6 +66,7 @@ SECTIONS: Final[Mapping[str, Section]] = {
     "Books": {
         "log": Command("books:log", "List the calls that were made, newest first."),
         "show": Command("books:show", "Show one call in full."),
+        "budgets": Command("budgets:budgets", "Show every cap: spent, held, and what it would refuse."),
     },
     "Providers": {
         "providers": Group(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +15,12 @@ from typing import Final
 from promptkit.batch import Format, usd_text
 from promptkit.errors import ExitCode, PromptKitError, StorageError, exit_code, worst
 from promptkit.jobs import Job, JobReport
-from promptkit.ledger import RowState
+from promptkit.ledger import RowState, SoftPassed
 from promptkit.session import Session
 from promptkit.types import Json
 
 from .face import Face
-from .money import spent
+from .money import dollars, spent
 from .pace import Pace
 from .progress import following
 from .run import tell
@@ -51,6 +51,8 @@ class Outcome:
     took_s: float
     idle: bool
     """There was nothing to do: the job had finished before."""
+    soft: Sequence[SoftPassed] = ()
+    """The soft caps that were found passed."""
 
 
 class Halting:
@@ -131,8 +133,14 @@ async def _run(face: Face, session: Session, job: Job, order: Order, halting: Ha
             face.say(OutFile(job, manner, order.format, order.out).write(ledger, after))
     except StorageError as cause:
         codes.append(ExitCode(tell(cause)))
+    soft = (await session.engine()).soft_passed
     return Outcome(
-        after, halting.code or worst(codes), job.stop, monotonic() - began, idle=not before.pending
+        after,
+        halting.code or worst(codes),
+        job.stop,
+        monotonic() - began,
+        idle=not before.pending,
+        soft=tuple(soft.values()),
     )
 
 
@@ -169,6 +177,11 @@ def _conclude(face: Face, job: Job, order: Order, outcome: Outcome) -> None:
         face.say(f"job {report.name} is finished: {counts(report)}; nothing was sent")
     else:
         face.say(f"job {report.name}: {counts(report)}; {spent(report.money)}; {lasting(outcome.took_s)}")
+    for passed in outcome.soft:
+        face.say(
+            f"soft cap passed: {dollars(passed.spent_pico)} of {dollars(passed.soft_pico)} "
+            f"under {passed.scope_key}"
+        )
     if report.pending:
         face.say(f"{report.pending:,} rows wait: the same command goes on, and pays nothing twice")
     if report.failed:
@@ -201,6 +214,7 @@ def _print_json(face: Face, job: Job, order: Order, outcome: Outcome) -> None:
         "unknown_attempts": report.money.unknown,
         "took_s": round(outcome.took_s, 3),
         "output": None if order.out is None else str(order.out),
+        "soft_caps_passed": [passed.scope_key for passed in outcome.soft],
         "stopped": None if outcome.stop is None else outcome.stop.what,
         "exit_code": outcome.code,
     }

@@ -185,7 +185,11 @@ class CallRecord:
 
 @dataclass(frozen=True, slots=True)
 class BudgetRecord:
-    """A scope's money. `stopped`: a provider billed above its ceiling under this cap (None: only counted)."""
+    """A scope's money. `cap_pico` None: it is only counted.
+
+    `stopped`: a provider billed above its ceiling under this cap; `stopped_cap_pico` is the cap up
+    to which that stops it.
+    """
 
     scope: str
     cap_pico: int | None
@@ -194,3 +198,10 @@ class BudgetRecord:
     over_pico: int
     stopped: bool
     updated_us: int
+    stopped_cap_pico: int | None = None
+
+    def stops_at(self, cap_pico: int | None) -> bool:
+        """Whether it would be stopped under that cap."""
+        return (
+            cap_pico is not None and self.stopped_cap_pico is not None and cap_pico <= self.stopped_cap_pico
+        )

@@ -365,6 +365,7 @@ def _budget(row: Mapping[Any, Any]) -> BudgetRecord:
         over_pico=row["over_pico"],
         stopped=account.stopped,
         updated_us=row["updated_us"],
+        stopped_cap_pico=account.stopped_cap_pico,
     )
 
 
