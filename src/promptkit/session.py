@@ -285,6 +285,8 @@ class Session:
             await asyncio.to_thread(ledger.close)
 
     async def _opened(self) -> tuple[Ledger, Engine]:
+        if self._open is not None:
+            return self._open
         if self._opening is None:
             self._opening = asyncio.Lock()
         async with self._opening:
