@@ -200,6 +200,13 @@ class TestTemplates:
         del project
         assert invoke("templates", "show", "demo/hook", "--source").out.startswith("+++\ndescription")
 
+    def test_the_schema_alone(self, invoke: Invoke, project: Path) -> None:
+        """--schema prints the JSON Schema of the variables, for other programs."""
+        del project
+        told = invoke("templates", "show", "demo/hook", "--schema").json()
+        assert told["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+        assert told["properties"]["product"]["type"] == "string"
+
     def test_a_broken_one_is_listed_and_said(self, invoke: Invoke, project: Path) -> None:
         """One broken skeleton doesn't hide the others."""
         here = project / "templates/my/line"

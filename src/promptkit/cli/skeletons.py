@@ -9,7 +9,7 @@ from typing import Annotated, cast
 import typer
 
 from promptkit.library import TemplateEntry
-from promptkit.templates import Skeleton
+from promptkit.templates import Skeleton, variables_schema
 from promptkit.types import Json, Kind, Params, Variable
 
 from . import options
@@ -19,7 +19,13 @@ from .versions import history_json, print_history
 All = Annotated[
     bool, typer.Option("--all", help="Partials too: they are included by others and can't be run.")
 ]
+Schema = Annotated[
+    bool, typer.Option("--schema", help="Print the JSON Schema of its variables, and nothing else.")
+]
 Source = Annotated[bool, typer.Option("--source", help="Print the source, and nothing else.")]
+
+
+_UNITS = {Kind.LIST: "items", Kind.MESSAGES: "messages"}
 
 
 def list_templates(face: Face, all_: All = False) -> None:
@@ -41,7 +47,7 @@ def list_templates(face: Face, all_: All = False) -> None:
             face.say(entry.problem)
 
 
-def show_template(face: Face, ref: options.Ref, source: Source = False) -> None:
+def show_template(face: Face, ref: options.Ref, source: Source = False, schema: Schema = False) -> None:
     """Show one skeleton in full.
 
     What it makes, the variables it takes, its parameters, its versions and labels.
@@ -49,11 +55,15 @@ def show_template(face: Face, ref: options.Ref, source: Source = False) -> None:
     Examples:
         promptkit templates show ugc/hooks
         promptkit templates show ugc/script@1 --source
+        promptkit templates show ugc/script --schema > script.schema.json
     """
     library = face.session().library
     skeleton = library.load(ref)
     if source:
         face.print(skeleton.sources()[0].text)
+        return
+    if schema:
+        face.print_json(variables_schema(skeleton.spec, str(skeleton.ref)))
         return
     entry = next(entry for entry in library.entries() if entry.name == skeleton.ref.name)
     moves = library.home(entry.name).versions
@@ -110,7 +120,7 @@ def _default(variable: Variable) -> str:
     return default if isinstance(default, str) else json.dumps(default, ensure_ascii=False)
 
 
-def takes(variable: Variable) -> str:
+def takes(variable: Variable) -> str:  # noqa: PLR0911 - one return a kind
     """What a variable accepts, in few words: `tu, vous`, `1 to 20`, `up to 80 characters`."""
     if variable.choices:
         return ", ".join(map(str, variable.choices))
@@ -118,7 +128,13 @@ def takes(variable: Variable) -> str:
         return "true, false"
     if variable.kind in {Kind.INTEGER, Kind.NUMBER}:
         return _between(variable.minimum, variable.maximum) or variable.kind.value
-    unit = "items" if variable.kind is Kind.LIST else "characters"
+    if variable.kind is Kind.OBJECT:
+        return f"object: {', '.join(variable.fields)}"
+    if variable.items is not None:
+        return f"list, each {takes(variable.items)}"
+    if wanted := variable.format or variable.pattern:
+        return str(wanted)
+    unit = _UNITS.get(variable.kind, "characters")
     bounds = _between(variable.min_length, variable.max_length)
     return f"{bounds} {unit}" if bounds else variable.kind.value
 

@@ -11,6 +11,7 @@ from .epoch import EPOCH
 from .pinning import pin
 from .places import Token, places
 from .reference import DRAFT, HASH, is_pinned, parse_ref, version_of
+from .schema import variables_schema
 from .skeleton import Part, Skeleton, StoredSource
 from .source import Source, read_source
 from .syntax import Lexeme, lexemes_of
@@ -43,5 +44,6 @@ __all__ = [
     "prompt_digest",
     "read_source",
     "template_digest",
+    "variables_schema",
     "version_of",
 ]
