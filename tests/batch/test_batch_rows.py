@@ -37,7 +37,7 @@ from promptkit.batch import (
     writer,
 )
 from promptkit.errors import ExitCode, InputError, PromptKitError, UsageError, VariableError
-from promptkit.types import Cost, Json, RowResult, Status, Target, TemplateRef, Usage, Value, Variable
+from promptkit.types import Cost, Json, Kind, RowResult, Status, Target, TemplateRef, Usage, Value, Variable
 
 VARIABLES: Final = {
     "brand": Variable("brand"),
@@ -71,6 +71,44 @@ def test_an_empty_cell_is_an_absent_value(cell: Json) -> None:
     """Nothing, white space alone, or null in JSON: the variable's default then serves."""
     row = record(brand=cell, audience=0)
     assert binding(Wishes(), None).variables(row) == {"audience": 0}
+
+
+OBJECT: Final = {
+    "brand": Variable(
+        "brand",
+        Kind.OBJECT,
+        fields={
+            "name": Variable("name"),
+            "home": Variable("home", Kind.OBJECT, fields={"city": Variable("city")}),
+        },
+    )
+}
+
+
+def test_an_object_from_columns() -> None:
+    """A column for each field, by its way or by --map; empty ones are absent; or the whole in one cell."""
+    wishes = Wishes({"brand.home.city": "Town"})
+    bound = Binding(("brand.name", "Town", "sku"), OBJECT, wishes, "rows.csv")
+    assert bound.unused == ("sku",)
+    row = {"brand.name": "Barly", "Town": "Lyon", "sku": "7"}
+    assert bound.variables(Record(1, 2, row)) == {"brand": {"name": "Barly", "home": {"city": "Lyon"}}}
+    assert bound.variables(Record(1, 2, {**row, "Town": " "})) == {"brand": {"name": "Barly"}}
+    assert bound.variables(Record(1, 2, {"brand.name": ""})) == {}
+    whole = Binding(None, OBJECT, Wishes(), "rows.jsonl")
+    assert whole.variables(Record(1, 2, {"brand": {"name": "B"}})) == {"brand": {"name": "B"}}
+
+
+def test_an_object_twice() -> None:
+    """The whole object and a field of it contradict each other, and so does -v; a missing one is asked for."""
+    bound = Binding(("brand", "brand.name"), OBJECT, Wishes(), "rows.csv")
+    with pytest.raises(InputError, match=r"'brand' holds the whole object, and 'brand.name' a field of it"):
+        bound.variables(Record(1, 2, {"brand": "{}", "brand.name": "x"}))
+    with pytest.raises(InputError, match=r"'brand' comes from -v and from column 'brand.name'"):
+        Binding(("brand.name",), OBJECT, Wishes(constants={"brand": "{}"}), "rows.csv")
+    with pytest.raises(VariableError, match="no column for the required 'brand'"):
+        Binding(("sku",), OBJECT, Wishes(), "rows.csv")
+    with pytest.raises(UsageError, match=r"no variable 'brand.nmae'"):
+        Binding(("sku",), OBJECT, Wishes({"brand.nmae": "sku"}), "rows.csv")
 
 
 def test_tags() -> None:

@@ -155,7 +155,7 @@ def test_agrees_with_binding(variable: Variable, value: Any) -> None:
     declared = {"v": variable}
     schema = variables_schema(TemplateSpec(variables=declared))
     Draft202012Validator.check_schema(schema)
-    validator = Draft202012Validator(schema)
+    validator: Any = Draft202012Validator(schema)
     valid = validator.is_valid({"v": value})
     bound, problems = bind(declared, {"v": value})
     if valid:

@@ -3,6 +3,7 @@
 A cell fills the variable of its column's name, or the one that `--map VAR=COLUMN` says. An empty
 cell (white space alone is empty; in JSON also null) is an absent value. `-v` gives a variable the
 same value in all rows; where a column fills it too, the two contradict each other and are refused.
+An object comes whole, as JSON, or from a column for each field: `brand.name`, `brand.url`.
 Columns that fill nothing pass through to the output, never to the prompt.
 """
 
@@ -12,9 +13,10 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from typing import cast
 
 from promptkit.errors import InputError, UsageError, VariableError
-from promptkit.types import Json, Variable
+from promptkit.types import Json, Kind, Variable
 
 from .lines import Record
 
@@ -23,7 +25,7 @@ from .lines import Record
 class Wishes:
     """What the user asks of the columns.
 
-    `mapping` is variable -> column; `constants` variable -> value; `tags` name -> value, or
+    `mapping` is variable (or field: `brand.name`) -> column; `constants` variable -> value; `tags` name -> value, or
     `@COLUMN` (`@@x` is the plain value `@x`); `key` the column that names a row; `strict` refuses
     columns that fill nothing.
     """
@@ -43,7 +45,7 @@ class Binding:
             whose columns are known row by row.
     """
 
-    __slots__ = ("_columns", "_file", "_known", "_tag_columns", "_tags", "_wishes", "unused")
+    __slots__ = ("_columns", "_fields", "_file", "_known", "_tag_columns", "_tags", "_wishes", "unused")
 
     def __init__(
         self, columns: Sequence[str] | None, variables: Mapping[str, Variable], wishes: Wishes, file: str
@@ -51,11 +53,17 @@ class Binding:
         self._file = file
         self._wishes = wishes
         self._columns = {name: wishes.mapping.get(name, name) for name in variables}
+        self._fields = {
+            name: [(path, wishes.mapping.get(".".join(path), ".".join(path))) for path in _paths(variable)]
+            for name, variable in variables.items()
+            if variable.kind is Kind.OBJECT
+        }
         self._tags = {
             name: value.removeprefix("@") for name, value in wishes.tags.items() if not _names_column(value)
         }
         self._tag_columns = {name: value[1:] for name, value in wishes.tags.items() if _names_column(value)}
-        self._known = {*self._columns.values(), *self._tag_columns.values(), wishes.key}
+        fields = {column for parts in self._fields.values() for _, column in parts}
+        self._known = {*self._columns.values(), *fields, *self._tag_columns.values(), wishes.key}
         _refuse_unknown(variables, wishes)
         self.unused: tuple[str, ...] = ()
         if columns is not None:
@@ -74,6 +82,9 @@ class Binding:
         values: dict[str, object] = {}
         for name, column in self._columns.items():
             cell = cells.get(column)
+            for path, part in self._fields.get(name, ()):
+                if not _empty(filled := cells.get(part)):
+                    cell = self._with_field(cell, path, filled, (column, record.line))
             if not _empty(cell):
                 if name in constants:
                     raise self._contradiction(name, column, record.line)
@@ -81,6 +92,21 @@ class Binding:
             elif name in constants:
                 values[name] = constants[name]
         return values
+
+    def _with_field(
+        self, cell: Json, path: Sequence[str], filled: Json, where: tuple[str, int]
+    ) -> dict[str, Json]:
+        """An object with one more field, from a column of its own."""
+        if not _empty(cell) and not isinstance(cell, _Fields):
+            column, line = where
+            what = f"column {column!r} holds the whole object, and {'.'.join(path)!r} a field of it"
+            raise InputError(what, file=self._file, line=line, remedy="fill in one or the other")
+        whole = cell if isinstance(cell, _Fields) else _Fields()
+        inner: dict[str, Json] = whole
+        for part in path[1:-1]:
+            inner = cast("dict[str, Json]", inner.setdefault(part, {}))
+        inner[path[-1]] = filled
+        return whole
 
     def tags(self, record: Record) -> dict[str, str]:
         """The tags of a row; an empty cell gives none."""
@@ -116,20 +142,27 @@ class Binding:
                     f"no column {column!r}{_like(column, columns)}", file=self._file, remedy=remedy
                 )
         for name in self._wishes.constants:
-            if self._columns[name] in columns:
-                raise self._contradiction(name, self._columns[name], line=None)
+            for column in self._sources(name):
+                if column in columns:
+                    raise self._contradiction(name, column, line=None)
         self._check_required(columns, variables)
 
     def _check_required(self, columns: Sequence[str], variables: Mapping[str, Variable]) -> None:
         missing = [
             name
             for name, variable in variables.items()
-            if variable.required and name not in self._wishes.constants and self._columns[name] not in columns
+            if variable.required
+            and name not in self._wishes.constants
+            and not any(column in columns for column in self._sources(name))
         ]
         if missing:
             named = ", ".join(f"{name!r}{_like(name, self._free(columns))}" for name in missing)
             remedy = f"--map {missing[0]}=COLUMN or -v {missing[0]}=VALUE; columns: {', '.join(columns)}"
             raise VariableError(f"no column for the required {named}", file=self._file, remedy=remedy)
+
+    def _sources(self, name: str) -> list[str]:
+        """The columns that may fill a variable."""
+        return [self._columns[name], *(column for _, column in self._fields.get(name, ()))]
 
     def _free(self, columns: Iterable[str]) -> list[str]:
         return [column for column in columns if column not in self._known]
@@ -148,6 +181,23 @@ class Binding:
         return InputError(what, file=self._file, line=line, remedy="leave out one of them")
 
 
+class _Fields(dict[str, Json]):
+    """An object that was put together from columns."""
+
+    __slots__ = ()
+
+
+def _paths(variable: Variable) -> list[tuple[str, ...]]:
+    """The ways to the plain fields of an object."""
+    if variable.kind is not Kind.OBJECT:
+        return []
+    return [
+        (variable.name, *rest)
+        for field in variable.fields.values()
+        for rest in _paths(field) or [(field.name,)]
+    ]
+
+
 def cell_text(cell: Json) -> str:
     """A cell as text: text as it is, anything else as JSON; None is empty."""
     if cell is None:
@@ -157,8 +207,9 @@ def cell_text(cell: Json) -> str:
 
 def _refuse_unknown(variables: Mapping[str, Variable], wishes: Wishes) -> None:
     declared = f"declared: {', '.join(variables)}" if variables else "the skeleton declares none"
+    fields = {".".join(path) for variable in variables.values() for path in _paths(variable)}
     for name in wishes.mapping:
-        if name not in variables:
+        if name not in variables and name not in fields:
             raise UsageError(f"--map: no variable {name!r}{_like(name, variables)}", remedy=declared)
     for name in wishes.constants:
         if name not in variables:
