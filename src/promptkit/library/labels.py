@@ -162,7 +162,7 @@ def _never_moved(home: Home, label: str) -> TemplateError:
     if stands is None:
         known = ", ".join(sorted(home.versions.labels)) or "none"
         return TemplateNotFound(
-            f"{home.name} has no label {label}", file=home.path / FILE, remedy=f"Its labels: {known}."
+            f"{home.name} has no label {label}", file=home.path, remedy=f"Its labels: {known}."
         )
     return TemplateError(
         f"{label} meant nothing before version {stands}",
