@@ -24,7 +24,9 @@ def run() -> NoReturn:
     gc.set_threshold(_COLLECT_EVERY)
     signal.signal(signal.SIGTERM, _terminated)
     _forgive(sys.stdout)
-    sys.exit(_flushed(execute(sys.argv[1:])))
+    code = _flushed(execute(sys.argv[1:]))
+    gc.disable()  # else the interpreter looks through everything once more before it lets go: 50 ms
+    sys.exit(code)
 
 
 def execute(arguments: Sequence[str]) -> int:
