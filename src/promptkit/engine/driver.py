@@ -95,7 +95,7 @@ class Engine:
             provider.name: fingerprint(settings.keys.get(provider))
             for provider in settings.catalog.providers.values()
         }
-        self._standing = Standing(ledger, accounts, edge.clock)
+        self._standing = Standing(ledger, settings.catalog, accounts, edge.clock)
         self._chooser = Chooser(settings.catalog, ledger, prices, edge)
         self._soft: dict[str, SoftPassed] = {}
         self._lanes: dict[Target, _Lane] = {}
@@ -152,12 +152,17 @@ class Engine:
         step, verdict = _advance(steps, None)
         while verdict is None:
             if isinstance(step, Send):
-                probed = self._standing.health.half_open(step.target, self._edge.clock())
-                if probed and not await self._standing.claim(probed):
+                entry = await self._standing.enter(step.target, making.work.call)
+                if entry is None:
                     step, verdict = _advance(steps, self._moment(None))
                     continue
-                settled = await self._attempt(making, step)
-                step, verdict = _advance(steps, self._learn(step.target, settled, probed))
+                outcome: Outcome | None = _LOST
+                try:
+                    settled = await self._attempt(making, step)
+                    outcome = settled.outcome if isinstance(settled, Settled) else None
+                finally:
+                    self._standing.leave(entry, outcome)
+                step, verdict = _advance(steps, self._learn(step.target, settled, entry.probed))
                 if isinstance(settled, Settled):
                     await self._close(making, settled, verdict)
             elif isinstance(step, Sleep):
@@ -218,8 +223,11 @@ class Engine:
             await asyncio.shield(self._close(making, settled, GaveUp(lost, lost.detail), stopped=True))
             raise
         latency_s = perf_counter() - began
-        broken = isinstance(reply, WireBreak)
-        outcome = adapters.from_break(reply) if broken else lane.adapter.decode(reply)
+        if isinstance(reply, WireBreak):
+            outcome = adapters.from_break(reply)
+        else:
+            outcome = lane.adapter.decode(reply)
+            self._standing.heard(start.target, reply.headers)
         return self._settle(lane, start, outcome, latency_s)
 
     def _settle(self, lane: _Lane, start: AttemptStart, outcome: Outcome, latency_s: float) -> Settled:
@@ -384,6 +392,7 @@ class Engine:
 
 
 _GONE: Final = GaveUp(None, _STOPPED)
+_LOST: Final = Failure(Fault.UNKNOWN_OUTCOME, _STOPPED, billed=True)
 
 
 def _advance(steps: Flow, moment: Moment | None) -> tuple[Step | None, Verdict | None]:

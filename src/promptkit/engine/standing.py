@@ -1,24 +1,39 @@
-"""How the targets stand, as all processes of the night know it: health from the ledger, kept at hand."""
+"""How the targets stand, as all processes of the night know it: health and limits, kept at hand."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
+from promptkit.catalog import Catalog
 from promptkit.errors import LedgerError
 from promptkit.ledger import Ledger
 from promptkit.routing.health import PROBE_S, Changes, Health, LaneKey, Lanes, Park, changes, merged
-from promptkit.types import Outcome, Target
+from promptkit.types import Call, Outcome, Target
+
+from .gates import Gate, Gates, Turn
 
 FRESH_S: Final = 0.25
 """How old what is known of other processes may be."""
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A call's way to a target: the lanes that it tries again, and what it took of the limits."""
+
+    probed: tuple[LaneKey, ...] = ()
+    gate: Gate | None = None
+    turn: Turn | None = None
+
+
+_FREE: Final = Entry()
+
+
 class Standing:
-    """The health of the targets in one process.
+    """The health of the targets in one process, and their limits.
 
     What is learned here holds at once, goes to the ledger with the attempt that taught it, and
     is read back by all others within `FRESH_S`. Where nothing goes wrong nothing is written,
@@ -26,12 +41,16 @@ class Standing:
 
     Args:
         ledger: which all processes share.
+        catalog: who has which limits.
         accounts: the fingerprints of the keys in use, by provider.
         clock: seconds since the epoch.
     """
 
-    def __init__(self, ledger: Ledger, accounts: Mapping[str, str], clock: Callable[[], float]) -> None:
+    def __init__(
+        self, ledger: Ledger, catalog: Catalog, accounts: Mapping[str, str], clock: Callable[[], float]
+    ) -> None:
         self.health = Health(accounts=accounts)
+        self._gates = Gates(catalog, ledger, accounts, clock)
         self._ledger = ledger
         self._clock = clock
         self._read_s = 0.0
@@ -41,13 +60,49 @@ class Standing:
 
     def park(self, target: Target, now_s: float) -> Park | None:
         """What keeps a target closed now."""
-        return self.health.park(target, now_s)
+        return self.health.park(target, now_s) or self._gates.park(target, now_s)
 
     def look(self, now_s: float) -> Standing:
         """Make sure that nothing here is older than `FRESH_S`."""
         if not 0 <= now_s - self._read_s < FRESH_S:
             self._read(now_s)
         return self
+
+    async def enter(self, target: Target, call: Call) -> Entry | None:
+        """Wait for the call's turn under the target's limits, and look at its lanes again.
+
+        Returns:
+            What `leave` is told when the attempt is over, however it ends; None where the
+            target closed meanwhile, or another call is trying it again.
+        """
+        gate, turn = self._gates.of(target), None
+        if gate is not None:
+            turn = await gate.enter(call)
+            if turn is None:
+                return None
+        now_s = self._clock()
+        if not self.health.lanes:
+            return _FREE if gate is None else Entry((), gate, turn)
+        entry, admitted = Entry(self.health.half_open(target, now_s), gate, turn), False
+        try:
+            if self.health.park(target, now_s) is None:
+                admitted = not entry.probed or await self._claim(entry.probed)
+        finally:
+            if not admitted:
+                self.leave(entry, None)
+        return entry if admitted else None
+
+    def heard(self, target: Target, headers: Mapping[str, str]) -> None:
+        """Hold back as far as a reply's headers say."""
+        gate = self._gates.of(target)
+        if gate is not None:
+            gate.heard(headers)
+
+    @staticmethod
+    def leave(entry: Entry, outcome: Outcome | None) -> None:
+        """Give back what the entry took of the limits; no outcome: nothing was sent."""
+        if entry.gate is not None and entry.turn is not None:
+            entry.gate.leave(entry.turn, outcome)
 
     def learn(self, target: Target, outcome: Outcome, now_s: float, probed: tuple[LaneKey, ...] = ()) -> None:
         """Take in what came of an attempt; to be called just before the ledger closes that.
@@ -68,7 +123,7 @@ class Standing:
         self._take(health, now_s)
         self._tell(changes(before.lanes, health.lanes), now_s)
 
-    async def claim(self, keys: tuple[LaneKey, ...]) -> bool:
+    async def _claim(self, keys: tuple[LaneKey, ...]) -> bool:
         """Become the one call that tries half-open lanes; False where another is."""
         now_s = self._clock()
         # At once, so that no other call of this process tries it meanwhile.
@@ -87,7 +142,9 @@ class Standing:
                 await waiter
 
     @contextmanager
-    def _sleeping(self, waiter: asyncio.Future[None], loop: asyncio.AbstractEventLoop) -> Generator[None, None, None]:
+    def _sleeping(
+        self, waiter: asyncio.Future[None], loop: asyncio.AbstractEventLoop
+    ) -> Generator[None, None, None]:
         self._sleepers.add(waiter)
         if self._poll is None:
             self._poll = loop.call_later(FRESH_S, self._look_again, loop)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from sqlalchemy import Connection
 
 from promptkit.routing.health import Changes, LaneKey, Lanes
+from promptkit.routing.limits import Ask
 
-from . import lanes
+from . import lanes, leases
 from .group import State, Task
 from .queries import Queries
 from .writer import Writer
@@ -52,6 +53,19 @@ class Sharing(Queries):
         opened = await self._soon(partial(lanes.reset, provider=provider))
         assert isinstance(opened, int)  # noqa: S101 - what the task gives
         return opened
+
+    async def lease(
+        self, place: leases.Place, asks: Sequence[Ask], today: leases.Today | None, now_s: float
+    ) -> leases.Leased:
+        """Lease the next units of a target's rates, and requests of its day."""
+        result = await self._soon(partial(leases.take, place=place, asks=asks, today=today, now_s=now_s))
+        assert isinstance(result, leases.Leased)  # noqa: S101 - what the task gives
+        return result
+
+    def join(self, place: leases.Place, now_s: float) -> asyncio.Future[object]:
+        """Take part in a provider's slots for a few seconds; the result is how many processes do."""
+        owner_id = self._state.owner_id
+        return self._soon(partial(leases.join, place=place, owner_id=owner_id, now_s=now_s))
 
     def _soon(self, run: Callable[[Connection], object]) -> asyncio.Future[object]:
         loop = asyncio.get_running_loop()
