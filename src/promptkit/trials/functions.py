@@ -60,7 +60,7 @@ class Functions:
         try:
             found = function(text, variables)
         except AssertionError as cause:
-            return (f"{name}: {cause or 'an assertion failed'}",)
+            return (f"{name}: {str(cause) or 'an assertion failed'}",)
         except Exception as cause:  # noqa: BLE001 - whatever the user's code says is the test's problem
             return (f"{name} raised {type(cause).__name__}: {cause}",)
         return tuple(f"{name}: {problem}" for problem in _problems(found))
