@@ -20,12 +20,13 @@ def read_spec(table: Table) -> TemplateSpec:
         TemplateError: an unknown key, a wrong type, or a default outside its own bounds.
     """
     variables = read_variables(table.table("variables"))
+    checks = table.table("checks")
     spec = TemplateSpec(
         description=table.text("description", ""),
         variables=variables,
         params=_params(table.table("params")),
         output=_output(table),
-        checks=read_checks(table.table("checks"), variables) if "checks" in table else None,
+        checks=read_checks(checks, variables) if "checks" in table else None,
         lint=_switches(table.table("lint")),
     )
     table.finish()
@@ -67,8 +68,6 @@ def _params(table: Table) -> Params:
 
 def _output(table: Table) -> dict[str, Json] | None:
     """The JSON Schema of a structured reply, as plain JSON."""
-    if "output" not in table:
-        return None
     schema = table.table("output")
     if not schema.keys():
         return None
