@@ -367,6 +367,32 @@ def test_near_the_context_window(front: str, near: bool) -> None:  # noqa: FBT00
     assert not found(user("{{ a }}", front), "PK502", world(replace(THINKS, context_window=None)))
 
 
+def test_lists_and_objects_have_bounds_too() -> None:
+    """A list is as long as its items times their number, an object as its fields, printed one by one or not."""
+    model = replace(THINKS, context_window=100_000)
+    items = '[variables.a]\ntype = "list"\nmax_length = 10\n[variables.a.items]\nmax_length = {}'
+    loop = "{% for x in a %}\n- {{ x }}\n{% endfor %}"
+    assert found(user(loop, items.format(24_000)), "PK502", world(model))
+    assert not found(user(loop, items.format(23_000)), "PK502", world(model))
+    assert not found(user(loop, '[variables.a]\ntype = "list"\nmax_length = 999999'), "PK502", world(model))
+    fields = (
+        '[variables.a]\ntype = "object"\nfields.x = {{ max_length = {0} }}\nfields.y = {{ max_length = {0} }}'
+    )
+    both = "{{ a.x }} {{ a.y }}"
+    assert found(user(both, fields.format(120_000)), "PK502", world(model))
+    assert not found(user(both, fields.format(115_000)), "PK502", world(model))
+
+
+def test_a_conversation_breaks_the_prefix() -> None:
+    """What comes behind a history is in another place in every call."""
+    front = '+++\n[variables.history]\ntype = "messages"\ndefault = []\n+++\n'
+    text = "{% messages history %}\n" + user(LONG)
+    assert [one.line for one in found(front + text, "PK301")] == [6]
+    assert not found(front + user(LONG) + "{% messages history %}\n", "PK301")
+    fixed = '{% messages [{"role": "user", "content": "hi"}] %}\n' + user(LONG)
+    assert not found(fixed, "PK301")
+
+
 # ---------------------------------------------------------------- PK6, PK7, and the whole
 
 

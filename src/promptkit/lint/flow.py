@@ -72,6 +72,11 @@ class _Reader:
             self.differing.add(node.name)
         return ()
 
+    def turns(self, node: nodes.ExprStmt) -> Iterable[Piece]:
+        """A conversation that the caller brings: `{% messages history %}`."""
+        name = self._reads(node.node)
+        return [self._piece("", node.lineno, name)] if name else ()
+
     def with_(self, node: nodes.With) -> Iterable[Piece]:
         for target, value in zip(node.targets, node.values, strict=True):
             self._spread(value, target)
@@ -139,6 +144,7 @@ _READERS: Final[Mapping[type[nodes.Node], Callable[[_Reader, Any], Iterable[Piec
     nodes.With: _Reader.with_,
     nodes.CallBlock: _Reader.block,
     nodes.FilterBlock: _Reader.block,
+    nodes.ExprStmt: _Reader.turns,
 }
 """How each kind of statement is read; others put nothing out."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -47,13 +48,22 @@ def near_window(subject: Subject, world: World) -> Iterator[Spot]:
 def _longest(subject: Subject) -> int:
     """The tokens of the prompt with every variable as long as it may be; without bound, it counts nothing."""
     variables = subject.spec.variables
-    return sum(
-        _most(variables.get(piece.variable)) if piece.variable else estimate_text_tokens(piece.text)
-        for piece in subject.flow
+    printed = Counter(piece.variable for piece in subject.flow if piece.variable in variables)
+    text = sum(estimate_text_tokens(piece.text) for piece in subject.flow)
+    # Of an object each field is printed by itself: together they are the object, once.
+    return text + sum(
+        _most(variables[name]) * (1 if variables[name].kind is Kind.OBJECT else times)
+        for name, times in printed.items()
     )
 
 
-def _most(variable: Variable | None) -> int:
-    if variable is None or variable.kind is not Kind.STRING or variable.max_length is None:
-        return 0
-    return variable.max_length // _CHARACTERS_PER_TOKEN
+def _most(variable: Variable) -> int:
+    match variable.kind:
+        case Kind.STRING:
+            return (variable.max_length or 0) // _CHARACTERS_PER_TOKEN
+        case Kind.LIST if variable.items is not None:
+            return (variable.max_length or 0) * _most(variable.items)
+        case Kind.OBJECT:
+            return sum(map(_most, variable.fields.values()))
+        case _:
+            return 0
