@@ -95,9 +95,21 @@ def find_config(path: Path | None, env: Mapping[str, str], cwd: Path, home: Home
     if env.get(VARIABLE):
         return _named(cwd / env[VARIABLE], VARIABLE)
     for found in _candidates(cwd, home):
-        if found.is_file():
+        if _is_there(found):
             return _ours(found)
     return None
+
+
+def _is_there(file: Path) -> bool:
+    """Whether there is such a file. One that can't be looked at may hold caps: it is not passed over."""
+    try:
+        return file.is_file()
+    except OSError as cause:
+        raise ConfigError(
+            f"can't be looked at: {cause.strerror}",
+            file=file,
+            remedy="Call it from another folder, or name the file: --config FILE",
+        ) from None
 
 
 def _candidates(cwd: Path, home: Home) -> Iterator[Path]:

@@ -87,7 +87,11 @@ class FileReading:
         self._hash = hashlib.sha256()
         self._file = _open(name)
         self._done = False
-        self._rows = read_rows(self._chunks(), name=name, format=format_)
+        try:
+            self._rows = read_rows(self._chunks(), name=name, format=format_)
+        except BaseException:
+            self._file.close()
+            raise
 
     @property
     def columns(self) -> Sequence[str] | None:
@@ -115,11 +119,14 @@ class FileReading:
         return excel_like(self._rows.dialect, self._rows.encoding)
 
     def __iter__(self) -> Iterator[Record]:
-        yield from self._rows
-        self._done = True
+        try:
+            yield from self._rows
+            self._done = True
+        finally:
+            self._file.close()
 
     def _chunks(self) -> Iterator[bytes]:
-        with self._file:
+        with self._file:  # closed too where nobody reads to the end
             while block := self._file.read(_BLOCK):
                 self._hash.update(block)
                 yield block

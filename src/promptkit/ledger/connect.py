@@ -47,6 +47,7 @@ _TROUBLES: Final[tuple[tuple[str, str, str], ...]] = (
 
 def explain(error: BaseException, path: Path) -> LedgerError:
     """Turn a database's or the system's error into one that says what to do."""
+    error = _first(error)
     if isinstance(error, LedgerError):
         return LedgerError(error.what, file=error.file or path, remedy=error.remedy)
     cause: BaseException | None = error.orig if isinstance(error, DBAPIError) else error
@@ -59,6 +60,13 @@ def explain(error: BaseException, path: Path) -> LedgerError:
         what = f"the database can't be used: {cause.strerror or cause}"
         return LedgerError(what, file=path, remedy="check the permissions of the file and of its folder")
     return LedgerError(f"the database refused: {cause}", file=path, remedy="run `promptkit doctor`")
+
+
+def _first(error: BaseException) -> BaseException:
+    """The trouble itself: on a full disk SQLite undoes all, and then a savepoint is missed that is gone."""
+    while "no such savepoint" in str(error) and error.__context__ is not None:
+        error = error.__context__
+    return error
 
 
 def prepare(path: Path) -> Path:
