@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 import subprocess
 import sys
@@ -12,9 +13,10 @@ from pathlib import Path
 
 import pytest
 import studio as studio_module
-from studio import ALL, REF, Studio, assert_books_agree, attempts_of, brands, run_all, until
+from studio import ALL, REF, THREE, Studio, assert_books_agree, attempts_of, brands, run_all
 
-from promptkit.errors import AllTargetsFailed, BudgetStop, LedgerError, NoUsableKey
+from promptkit.errors import AllTargetsFailed, BudgetStop, LedgerError, LockHeld, NoUsableKey
+from promptkit.jobs.source import FileSource
 from promptkit.ledger import RowState
 from promptkit.simulator import Simulator
 from promptkit.types import AttemptState, Status
@@ -58,6 +60,8 @@ async def test_a_route_without_targets_stops_the_job(studio: Studio, fault: str)
         assert asked <= 4 + 4 * 3
     studio.sim.script([])
     async with studio.kit() as kit:
+        for provider in THREE:  # what `providers reset` does
+            await (await kit.session.ledger()).reset_lanes(provider)
         assert len(await run_all(kit.batch(REF, brands(12), job="night"))) == 12
         assert studio.asked() == asked + 8
         assert_books_agree(await kit.session.ledger(), studio)
@@ -211,6 +215,19 @@ async def test_memory_stays_flat(studio: Studio) -> None:
     assert large - small < 12 * 1024, f"{small} KiB after 2,000 rows, {large} KiB after 20,000"
 
 
+async def test_two_kits_start_one_job(studio: Studio) -> None:
+    """Two that start the same new job at once agree on one; whoever holds its lock runs it, the other is refused."""
+    async with studio.kit() as one, studio.kit() as other:
+        await asyncio.gather(one.session.engine(), other.session.engine())
+        jobs = [kit.batch(REF, brands(2), job="night") for kit in (one, other)]
+        ended = await asyncio.gather(*map(run_all, jobs), return_exceptions=True)
+        refused = [end for end in ended if isinstance(end, BaseException)]
+        assert all(isinstance(end, LockHeld) for end in refused)
+        assert len(refused) < 2
+        assert len((await one.session.ledger()).jobs()) == 1
+    assert studio.asked() == 2
+
+
 async def test_two_processes_start_one_job(studio: Studio) -> None:
     """Two processes that start the same new job at once: one runs it, the other is refused or finds it done."""
     worker = Path(studio_module.__file__).with_name("studio_worker.py")
@@ -220,4 +237,24 @@ async def test_two_processes_start_one_job(studio: Studio) -> None:
     assert studio.asked() == 10
     assert any(out.count(b" ok\n") == 10 for out, _ in ended)
     assert all(out.count(b" ok\n") == 10 or b"LockHeld" in err for out, err in ended)
-    await until(lambda: all(each.returncode is not None for each in both))
+
+
+async def test_what_a_job_tells_of_itself(studio: Studio) -> None:
+    """A report counts the rows; a job that has not begun has nothing to tell."""
+    async with studio.kit() as kit:
+        job = studio.job(kit, brands(3), limit=1)
+        with pytest.raises(AssertionError, match="not started"):
+            _ = job.record
+        await run_all(job)
+        report = await job.report()
+        assert (report.name, report.template, report.total, report.pending) == ("night", "ad/line@1", 3, 2)
+
+
+def test_how_a_file_is_written(tmp_path: Path) -> None:
+    """A reading tells delimiter and encoding, and whether the file looks as Excel writes it, for the output to follow."""
+    path = tmp_path / "rows.csv"
+    path.write_bytes("marque;prix\nCafé;3\n".encode("cp1252"))
+    reading = FileSource(str(path), None).read()
+    assert [dict(record.cells) for record in reading] == [{"marque": "Café", "prix": "3"}]
+    assert (reading.dialect.delimiter, reading.encoding, reading.excel) == (";", "cp1252", True)
+    assert reading.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
