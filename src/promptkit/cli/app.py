@@ -73,10 +73,15 @@ SECTIONS: Final[Mapping[str, Section]] = {
             "The providers: targets, prices, keys, and whether they answer.",
             {
                 "list": Command(
-                    "providers:list_providers", "List providers and targets: keys, limits, prices."
+                    "providers:list_providers",
+                    "List providers and targets: keys, limits, prices, and what is closed until when.",
                 ),
                 "check": Command(
                     "providers:check", "Check key, address and models of each provider, free of charge."
+                ),
+                "reset": Command(
+                    "lanes:reset",
+                    "Open all that is closed of a provider: it is asked again at once, by running jobs too.",
                 ),
             },
         ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -13,6 +14,7 @@ from promptkit.errors import ExitCode
 from promptkit.types import Json, Limits, Model, Provider, Usage
 
 from .face import Face
+from .lanes import Closed, closed_lanes
 from .money import dollars
 
 if TYPE_CHECKING:
@@ -31,10 +33,11 @@ _SAMPLE: Final = 1000
 
 
 def list_providers(face: Face, names: Names = None) -> None:
-    """List providers and targets: keys, limits, prices.
+    """List providers and targets: keys, limits, prices, and what is closed until when.
 
     Prices are in USD per million tokens of input and output. A key is never shown. `checked`
-    says how far the provider's file was tried, and when.
+    says how far the provider's file was tried, and when. What is closed is not asked by any
+    process until then; `providers reset NAME` opens it.
 
     Examples:
         promptkit providers list
@@ -45,8 +48,9 @@ def list_providers(face: Face, names: Names = None) -> None:
     settings = face.settings()
     providers = chosen(settings, names)
     prices = Prices()
+    closed = closed_lanes(face, settings, providers)
     if face.as_json:
-        face.print_json([_json(provider, settings.keys, prices) for provider in providers])
+        face.print_json([_json(provider, settings.keys, prices, closed) for provider in providers])
         return
     face.table(
         ("provider", "~key", "checked", "~limits", "~address"),
@@ -57,6 +61,9 @@ def list_providers(face: Face, names: Names = None) -> None:
         ("target", ">in $/M", ">out $/M", ">window", ">most out"),
         [_model_row(provider, model, prices) for provider in providers for model in provider.models.values()],
     )
+    if closed:
+        face.print("")
+        face.table(("closed", "lane", "until", "~why"), [lane.row(settings.timezone) for lane in closed])
     for provider in providers:
         if provider.open_models:
             face.say(f"{provider.name}/ANY: it takes models that its file doesn't list")
@@ -151,7 +158,7 @@ def list_price(provider: Provider, model: Model, prices: Prices) -> tuple[int | 
     return (None if read is None else read * times, None if written is None else written * times)
 
 
-def _json(provider: Provider, keys: Keys, prices: Prices) -> dict[str, Json]:
+def _json(provider: Provider, keys: Keys, prices: Prices, closed: Sequence[Closed]) -> dict[str, Json]:
     return {
         "name": provider.name,
         "adapter": provider.adapter,
@@ -171,6 +178,7 @@ def _json(provider: Provider, keys: Keys, prices: Prices) -> dict[str, Json]:
             "output_tokens_per_minute": provider.limits.output_tokens_per_minute,
             "concurrency": provider.limits.concurrency,
         },
+        "closed": [lane.as_json() for lane in closed if lane.provider == provider.name],
         "models": [_model_json(provider, model, prices) for model in provider.models.values()],
     }
 

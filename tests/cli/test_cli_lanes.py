@@ -1,0 +1,110 @@
+"""`providers list` shows what is closed, until when and why; `providers reset` opens it."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from pathlib import Path
+
+import pytest
+from cli_kit import KEYS, VALUES, Invoke
+
+from promptkit.cli.lanes import clock_text
+from promptkit.ledger import Ledger
+from promptkit.routing.health import STREAK, Lane, LaneKey, LaneState
+from promptkit.simulator import Simulator
+from promptkit.types import Fault
+
+
+def close(folder: Path, **lanes: tuple[LaneKey, LaneState]) -> None:
+    """Put lanes into the ledger, as a process of the night would."""
+
+    async def learn() -> None:
+        with Ledger.open(folder / "promptkit.db") as ledger:
+            await ledger.learn(dict(lanes.values()), time.time())
+
+    asyncio.run(learn())
+
+
+@pytest.fixture
+def closed(project: Path) -> Path:
+    """A key out of credit, another key that was refused, a model half open, one that stumbled twice."""
+    account = hashlib.sha256(KEYS["OPENAI_API_KEY"].encode()).hexdigest()[:12]
+    later_s, past_s = time.time() + 3600, time.time() - 5
+    close(
+        project,
+        credit=(LaneKey(Lane.TERMINAL, "openai", account), LaneState(later_s, Fault.QUOTA, "no credit")),
+        other=(LaneKey(Lane.TERMINAL, "anthropic", "abc"), LaneState(later_s, Fault.AUTH, "wrong key")),
+        half=(
+            LaneKey(Lane.HEALTH, "gemini", "", "g"),
+            LaneState(past_s, Fault.TRANSIENT, "was down", STREAK),
+        ),
+        two=(LaneKey(Lane.HEALTH, "mistral", "", "m"), LaneState(0.0, Fault.TRANSIENT, "stumbled", 2)),
+    )
+    return project
+
+
+def test_list_says_what_is_closed_until_when_and_why(closed: Path, invoke: Invoke) -> None:
+    """In the morning the first question is why nothing went there."""
+    del closed
+    ran = invoke("providers", "list")
+    assert ran.code == 0
+    assert "no credit" in ran.out
+    assert "wrong key (with another key)" in ran.out
+    assert "half open" in ran.out
+    assert "stumbled" not in ran.out
+
+
+def test_list_as_json(closed: Path, invoke: Invoke) -> None:
+    """Each provider with its lanes; a half-open one has no time."""
+    del closed
+    told = {one["name"]: one["closed"] for one in invoke("providers", "list", "--json").json()}
+    assert told["openai"][0]["why"] == "no credit"
+    assert told["openai"][0]["model"] is None
+    assert told["openai"][0]["until"] > time.time()
+    assert told["anthropic"][0]["another_key"]
+    assert told["gemini"] == [
+        {"model": "g", "lane": "health", "until": None, "why": "was down", "another_key": False}
+    ]
+    assert told["mistral"] == []
+
+
+def test_reset_opens_a_provider(closed: Path, invoke: Invoke, sim: Simulator) -> None:
+    """What is opened is asked by the next call; the others stay closed."""
+    del closed
+    sim.script([])
+    ran = invoke("providers", "reset", "openai")
+    assert (ran.code, ran.out) == (0, "openai: open again\n")
+    assert invoke("providers", "reset", "openai").out == "openai: nothing was closed\n"
+    assert invoke("run", "ugc/hooks", *VALUES, "--target", "openai/gpt-6-luna").code == 0
+    assert invoke("providers", "reset", "--all", "--json").json()["anthropic"] == 1
+    assert invoke("providers", "reset", "--all").out == ""
+
+
+def test_reset_wants_a_name(closed: Path, invoke: Invoke) -> None:
+    """Or --all, and not both; a name that is wrong is told with the right one."""
+    del closed
+    assert invoke("providers", "reset").code == 2
+    assert invoke("providers", "reset", "openai", "--all").code == 2
+    ran = invoke("providers", "reset", "opnai")
+    assert (ran.code, "openai" in ran.err) == (2, True)
+
+
+def test_list_needs_no_ledger(project: Path, invoke: Invoke) -> None:
+    """None is made; one that can't be read is said, and the list comes all the same."""
+    (project / "promptkit.db").unlink()
+    assert invoke("providers", "list", "openai").code == 0
+    assert not (project / "promptkit.db").exists()
+    (project / "promptkit.db").write_text("no database")
+    ran = invoke("providers", "list", "openai")
+    assert (ran.code, "can't say what is closed" in ran.err) == (0, True)
+
+
+def test_a_time_is_told_on_the_users_clock() -> None:
+    """With its date where that isn't today."""
+    from zoneinfo import ZoneInfo
+
+    paris = ZoneInfo("Europe/Paris")
+    assert clock_text(0.0, paris) == "1970-01-01 01:00"
+    assert len(clock_text(time.time(), paris)) == len("07:00:00")
