@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
 import os
 import sqlite3
 import stat
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -232,6 +234,21 @@ async def test_an_output_that_says_more_than_the_ledger_stays(studio: Studio) ->
     more = rows_of(studio.folder / "more.csv")
     assert [bool(row["text"]) for row in more] == [False, False, True]
     assert "not kept" in more[0]["error"]
+
+
+@pytest.mark.parametrize("to", ["-o out.csv", "> out.csv", "> /dev/full", "-o /dev/full"])
+async def test_the_command_forgets_what_it_has_delivered(studio: Studio, to: str) -> None:
+    """`batch` erases what [storage] keeps out once its output is written, and not before."""
+    studio.configure(tables='[storage]\nreplies = "none"\nvariables = "none"\n')
+    (studio.folder / "rows.csv").write_text("brand\nBrand 0\n")
+    program = "from promptkit.cli import main; main()"
+    command = f"'{sys.executable}' -c '{program}' batch {REF} rows.csv --job night --quiet {to}"
+    process = await asyncio.create_subprocess_shell(command, cwd=studio.folder, stderr=-1)
+    await process.communicate()
+    full = "full" in to
+    assert process.returncode == (9 if full else 0)
+    assert ("Brand 0" in everything(studio)) is full
+    assert studio.asked() == (0 if to == "> /dev/full" else 1)  # the header alone told it
 
 
 async def test_failed_rows_can_be_retried_after_their_texts_went(studio: Studio) -> None:

@@ -131,6 +131,8 @@ async def _run(face: Face, session: Session, job: Job, order: Order, halting: Ha
             stdout.end()
         elif order.out is not None:
             face.say(OutFile(job, manner, order.format, order.out).write(ledger, after))
+        if stdout is None or stdout.whole:
+            await job.forget()
     except StorageError as cause:
         codes.append(ExitCode(tell(cause)))
     soft = (await session.engine()).soft_passed

@@ -63,6 +63,11 @@ class Stdout:
         self._file: BinaryIO = sys.stdout.buffer
         self._trouble: OSError | None = None
 
+    @property
+    def whole(self) -> bool:
+        """Whether all that was to be written was taken."""
+        return self._trouble is None
+
     def start(self) -> None:
         """Write what stands before the first row."""
         self._write(self._writer.start)
