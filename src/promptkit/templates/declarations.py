@@ -87,6 +87,7 @@ def _variable(name: str, entry: Table, depth: int) -> Variable:
         raise entry.fail(f"objects and lists nest deeper than {MAX_NESTING}", remedy="Declare it flatter.")
     default = _plain(entry.raw("default", None))
     choices = _choices(entry)
+    items = entry.table("items")
     kind = entry.choice("type", Kind, _inferred(entry, default, choices))
     bare = Variable(
         name,
@@ -100,7 +101,7 @@ def _variable(name: str, entry: Table, depth: int) -> Variable:
         pattern=entry.text("pattern", None),
         untrusted=entry.flag("untrusted", default=False),
         fields=_fields(entry, depth),
-        items=_variable("item", entry.table("items"), depth + 1) if "items" in entry else None,
+        items=_variable("item", items, depth + 1) if "items" in entry else None,
     )
     entry.finish()
     _check_kind(bare, entry)
