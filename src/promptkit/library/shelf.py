@@ -93,7 +93,7 @@ class Library:
         bytecode: where compiled templates are kept between processes; None keeps none.
     """
 
-    __slots__ = ("_bytecode", "_compiled", "_files", "_folders", "_loaded", "_loading", "_seen")
+    __slots__ = ("_bytecode", "_compiled", "_files", "_folders", "_loaded", "_loading", "_made", "_seen")
 
     def __init__(self, folders: Sequence[Path], *, bytecode: Path | None = None) -> None:
         self._folders = tuple(folders)
@@ -102,6 +102,7 @@ class Library:
         self._files: dict[Path, tuple[_Stamp, object]] = {}
         self._loaded: dict[tuple[TemplateRef, bool], _Loaded] = {}
         self._loading = threading.Lock()
+        self._made: dict[TemplateRef, Skeleton] = {}
         self._seen: dict[Path, _Stamp | None] = {}
 
     # ------------------------------------------------------------------------- loading
@@ -132,11 +133,10 @@ class Library:
 
     def _skeleton(self, part: Part) -> Skeleton:
         """The skeleton of a part: the one at hand, where another reference has led to it."""
-        for held in self._loaded.values():
-            skeleton = held.skeleton
-            if (skeleton.ref, skeleton.digest, skeleton.file) == (part.ref, part.digest, part.source.file):
-                return skeleton
-        return Skeleton(part)
+        held = self._made.get(part.ref)
+        if held is None or (held.digest, held.file) != (part.digest, part.source.file):
+            held = self._made[part.ref] = Skeleton(part)
+        return held
 
     def _part(self, home: Home, at: int | str, above: tuple[TemplateRef, ...]) -> Part:
         """A version with all that it includes; published ones with their seal checked."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
+from typing import NamedTuple
 
 from promptkit import toml
 from promptkit.errors import TemplateError
@@ -12,6 +14,14 @@ from promptkit.templates.check import check
 from promptkit.types import TemplateSpec
 
 from .flow import Piece, flow_of
+
+
+class Text(NamedTuple):
+    """A stretch of text in a message, and whether it begins and ends the message: there, blanks are stripped."""
+
+    token: Lexeme
+    first: bool
+    last: bool
 
 
 class Subject:
@@ -42,6 +52,11 @@ class Subject:
         return lexemes_of(self.source)
 
     @cached_property
+    def texts(self) -> tuple[Text, ...]:
+        """The text inside its own messages; all of it, in a partial."""
+        return tuple(_texts(self.lexemes, inside=self.skeleton.is_partial))
+
+    @cached_property
     def flow(self) -> tuple[Piece, ...]:
         """What it puts out, in order."""
         return flow_of(self.skeleton.part)
@@ -61,3 +76,19 @@ class Subject:
         for name in path[:-1]:
             table = table.table(name)
         return table.fail("", path[-1]).line or 1
+
+
+def _texts(lexemes: list[Lexeme], *, inside: bool) -> Iterator[Text]:
+    tokens = [token for token in lexemes if token.kind != "whitespace"]
+    edge = False
+    for index, token in enumerate(tokens):
+        name = tokens[index + 1].text if token.kind == "block_begin" and index + 1 < len(tokens) else ""
+        if name in ("message", "endmessage"):
+            inside, edge = name == "message", name == "message"
+        elif token.kind == "data":
+            if inside:
+                following = [one.text for one in tokens[index + 1 : index + 3]]
+                yield Text(token, edge, following[1:] == ["endmessage"])
+            edge = False
+        elif token.kind == "variable_begin":
+            edge = False

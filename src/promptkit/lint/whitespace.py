@@ -22,27 +22,9 @@ _TURNS: Final = frozenset({"else", "elif"})
 _CLOSES: Final = frozenset({"endif", "endfor"})
 
 
-def _texts(subject: Subject) -> Iterator[tuple[Lexeme, bool, bool]]:
-    """The text inside messages, and whether it begins and ends one (there, blanks are stripped)."""
-    inside = subject.skeleton.is_partial
-    tokens = [token for token in subject.lexemes if token.kind != "whitespace"]
-    edge = False
-    for index, token in enumerate(tokens):
-        name = tokens[index + 1].text if token.kind == "block_begin" and index + 1 < len(tokens) else ""
-        if name in ("message", "endmessage"):
-            inside, edge = name == "message", name == "message"
-        elif token.kind == "data":
-            if inside:
-                following = [one.text for one in tokens[index + 1 : index + 3]]
-                yield token, edge, following[1:] == ["endmessage"]
-            edge = False
-        elif token.kind == "variable_begin":
-            edge = False
-
-
 def blank_lines(subject: Subject, _world: World) -> Iterator[Spot]:
     """Two or more blank lines in a row."""
-    for token, first, last in _texts(subject):
+    for token, first, last in subject.texts:
         text = token.text
         for found in _BLANK_LINES.finditer(text):
             at_edge = (first and not text[: found.start()].strip()) or (
@@ -59,7 +41,7 @@ def blank_lines(subject: Subject, _world: World) -> Iterator[Spot]:
 
 def trailing_blanks(subject: Subject, _world: World) -> Iterator[Spot]:
     """Blanks at the end of a line."""
-    for token, _, _ in _texts(subject):
+    for token, _, _ in subject.texts:
         for found in _TRAILING.finditer(token.text):
             yield Spot(
                 f"{len(found['blanks'])} blank{'s' if len(found['blanks']) > 1 else ''} at the end of the line",
@@ -71,7 +53,7 @@ def trailing_blanks(subject: Subject, _world: World) -> Iterator[Spot]:
 
 def braces(subject: Subject, _world: World) -> Iterator[Spot]:
     """A declared variable in single braces, which is sent as it stands."""
-    for token, _, _ in _texts(subject):
+    for token, _, _ in subject.texts:
         for found in _BRACES.finditer(token.text):
             if found["name"] in subject.spec.variables:
                 yield Spot(

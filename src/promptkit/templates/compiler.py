@@ -6,7 +6,7 @@ import difflib
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from types import CodeType
 from typing import Final, NoReturn
 
@@ -60,8 +60,14 @@ def _environment() -> SkeletonEnvironment:
 
 
 def parse(source: Source) -> nodes.Template:
-    """The syntax tree of a source that compiles, as it was written."""
-    return _environment().parse(source.body)
+    """The syntax tree of a source that compiles, as it was written: to be read, not to be changed."""
+    return _tree(source.body)
+
+
+@lru_cache(maxsize=64)
+def _tree(body: str) -> nodes.Template:
+    # Several readers walk a tree, and many skeletons include the same partials.
+    return _environment().parse(body)
 
 
 def compile_source(source: Source) -> Compiled:
