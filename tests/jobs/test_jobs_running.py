@@ -258,3 +258,19 @@ def test_how_a_file_is_written(tmp_path: Path) -> None:
     assert [dict(record.cells) for record in reading] == [{"marque": "Café", "prix": "3"}]
     assert (reading.dialect.delimiter, reading.encoding, reading.excel) == (";", "cp1252", True)
     assert reading.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+async def test_a_client_at_its_cap_holds_back_its_own_rows(studio: Studio) -> None:
+    """Where one client's cap is reached, its rows wait and those of the others are made; the job says why it stopped."""
+    studio.configure(tables='[budgets.tags."client=barly"]\nper_day_usd = 0.0005\n')
+    rows = [{"brand": f"B{n}", "client": "barly" if n % 2 else "caro"} for n in range(40)]
+    async with studio.kit() as kit:
+        job = kit.batch(REF, rows, job="night", tags={"client": "@client"}, concurrency=4)
+        with pytest.raises(BudgetStop, match="client=barly"):
+            await run_all(job)
+        ledger = await kit.session.ledger()
+        done = [row.row.tags["client"] for row in ledger.rows_in_order(ledger.jobs()[0].id) if row.text]
+        assert done.count("caro") == 20
+        assert 0 < done.count("barly") < 20
+        assert (await job.report()).pending == 20 - done.count("barly")
+        assert_books_agree(ledger, studio)
