@@ -4,7 +4,8 @@
     python docs/make.py --check    say which pages are behind (exit 1)
 
 A generated part stands between a mark and `<!-- end -->`: after `<!-- variables NAME -->` the table
-of the variables of a shipped skeleton, after `<!-- commands -->` the help of every command.
+of the variables of a shipped skeleton, after `<!-- commands -->` the help of every command, after
+`<!-- providers -->` (in the README) how far each shipped provider was tried.
 """  # noqa: INP001 - a script beside the pages, no package
 
 from __future__ import annotations
@@ -15,18 +16,21 @@ import re
 import sys
 from pathlib import Path
 
+from promptkit import toml
+from promptkit.catalog import read_provider
 from promptkit.config import shipped
 from promptkit.library import Library
-from promptkit.types import Kind, TemplateSpec, Value, Variable
+from promptkit.types import Checked, Kind, TemplateSpec, Value, Variable
 
 _VARIABLES = re.compile(r"(<!-- variables (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _COMMANDS = re.compile(r"(<!-- commands -->\n).*?(<!-- end -->)", re.DOTALL)
+_PROVIDERS = re.compile(r"(<!-- providers -->\n).*?(<!-- end -->)", re.DOTALL)
 _WIDTH = 100
 
 
 def pages(folder: Path) -> list[Path]:
-    """The pages that may hold generated parts."""
-    return sorted(folder.glob("*.md"))
+    """The pages that may hold generated parts: the folder's, and the README beside it."""
+    return sorted([*folder.glob("*.md"), *folder.parent.glob("README.md")])
 
 
 def renewed(page: str, library: Library) -> str:
@@ -36,7 +40,8 @@ def renewed(page: str, library: Library) -> str:
         TemplateNotFound: a part names a skeleton that isn't shipped.
     """
     page = _VARIABLES.sub(lambda part: part[1] + table(library.load(part[2]).spec) + part[3], page)
-    return _COMMANDS.sub(lambda part: part[1] + commands() + part[2], page)
+    page = _COMMANDS.sub(lambda part: part[1] + commands() + part[2], page)
+    return _PROVIDERS.sub(lambda part: part[1] + providers() + part[2], page)
 
 
 def commands() -> str:
@@ -44,6 +49,24 @@ def commands() -> str:
     from promptkit.cli.app import helps
 
     return "\n".join(f"## {name}\n\n```text\n{text}\n```\n" for name, text in helps(_WIDTH))
+
+
+def providers() -> str:
+    """The shipped providers as a Markdown table, those that were tried first."""
+    files = [read_provider(path.stem, _document(path)) for path in shipped("providers").glob("*.toml")]
+    ordered = sorted(files, key=lambda provider: (provider.checked is Checked.DOCS, provider.name))
+    rows = [
+        f"| `{one.name}` | {one.adapter} {one.api} | {f'`{one.api_key_env}`' if one.api_key_env else 'none'} "
+        f"| {one.checked_on if one.checked is Checked.LIVE else 'never'} "
+        f"| {'' if one.checked is Checked.LIVE else f'{one.checked}, {one.checked_on}'} |"
+        for one in ordered
+    ]
+    head = "| provider | format | key | last checked live | otherwise checked |"
+    return "\n".join([head, "|---|---|---|---|---|", *rows, ""])
+
+
+def _document(path: Path) -> toml.Table:
+    return toml.parse(path.read_text(encoding="utf-8"), file=path.name)
 
 
 def table(spec: TemplateSpec) -> str:
