@@ -73,7 +73,7 @@ def lint_templates(
     findings = [one for ref in wanted for one in findings_of(session.library, ref, world)]
     if not refs:
         findings += seal_findings(session.library, {name.partition("@")[0] for name in wanted})
-    findings = list(dict.fromkeys(findings))
+    findings = _once(findings)
     _write(face, findings, Format.JSON if face.as_json else format_)
     counts = Counter(one.severity for one in findings)
     errors, warnings = counts[Severity.ERROR], counts[Severity.WARNING]
@@ -120,7 +120,7 @@ def findings_of(library: Library, ref: str, world: World) -> Sequence[Finding]:
 
 
 def seal_findings(library: Library, names: set[str]) -> Iterator[Finding]:
-    """What is wrong with versions, seals and labels."""
+    """Versions that don't load, seals and labels that don't hold."""
     for name in sorted(names):
         try:
             problems = library.problems(name)
@@ -173,6 +173,11 @@ def _workflow_command(finding: Finding) -> str:
     )
     text = f"{finding.what}\n{finding.remedy}".strip()
     return f"::{finding.severity} {given}::{_escaped(text, _ESCAPES)}"
+
+
+def _once(findings: Sequence[Finding]) -> list[Finding]:
+    """Each finding once: a version that doesn't load is told by its reference and by its template."""
+    return list({(one.code, one.file, one.line, one.what): one for one in reversed(findings)}.values())[::-1]
 
 
 def _title(finding: Finding) -> str:
