@@ -32,9 +32,9 @@ def test_every_key_is_told() -> None:
         "banned required min_words max_words min_characters max_characters language matches not_matches packs"
     )
     assert {
-        *"name variables snapshot contains not_contains max_tokens error".split(),
+        *["name", "variables", "snapshot", "contains", "not_contains", "max_tokens", "error"],
         *reply.split(),
-        *"schema json function".split(),
+        *["schema", "json", "function"],
     } == KEYS
 
 
