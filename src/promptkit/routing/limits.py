@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from promptkit.types import Limits, Model, Provider, Usage
@@ -122,9 +123,8 @@ def share(limit: int, processes: int) -> int:
 # ------------------------------------------------------------------- what a process holds
 
 
-@dataclass(frozen=True, slots=True)
-class Allowance:
-    """What a process holds of one rate.
+class Allowance(NamedTuple):
+    """What a process holds of one rate. (A tuple: each call makes some of them.)
 
     `credit` units are its own, the first of them free at `next_s`, the others after it at `rate`
     units a second. An estimate that was too low may leave the credit below zero.
@@ -153,21 +153,26 @@ class Allowance:
     def leased(self, amount: float, start_s: float, now_s: float) -> Allowance:
         """The same with units that are free from `start_s`."""
         next_s = max(self.next_s, start_s - max(self.credit, 0.0) / self.rate)
-        return replace(self, credit=self.credit + amount, next_s=next_s, lot=amount, leased_s=now_s)
+        return Allowance(self.rate, self.credit + amount, next_s, amount, now_s)
 
     def taken(self, amount: float, now_s: float) -> tuple[Allowance, float]:
         """Take units; returns what is left, and when their turn is."""
         at_s = max(self.next_s, now_s - BURST_S)
-        return replace(self, credit=self.credit - amount, next_s=at_s + amount / self.rate), at_s
+        next_s = at_s + amount / self.rate
+        return Allowance(self.rate, self.credit - amount, next_s, self.lot, self.leased_s), at_s
 
     def corrected(self, amount: float) -> Allowance:
         """The same after it turned out that so many more were used; negative: fewer."""
-        return replace(self, credit=self.credit - amount, next_s=self.next_s + amount / self.rate)
+        next_s = self.next_s + amount / self.rate
+        return Allowance(self.rate, self.credit - amount, next_s, self.lot, self.leased_s)
 
     def clamped(self, left: int, limit: int | None, need: float, now_s: float) -> Allowance:
         """Hold back as far as a reply says that only so much is left, or that the limit is lower."""
         rate = self.rate if limit is None else min(self.rate, max(limit, 1) / _MINUTE_S)
-        return replace(self, rate=rate, next_s=max(self.next_s, now_s + (need - left) / rate))
+        next_s = now_s + (need - left) / rate
+        if rate == self.rate and next_s <= self.next_s:
+            return self
+        return Allowance(rate, self.credit, max(self.next_s, next_s), self.lot, self.leased_s)
 
 
 def allowances(limits: Limits) -> dict[Kind, Allowance]:
@@ -241,12 +246,19 @@ def told(headers: Mapping[str, str]) -> dict[Kind, Told]:
         left = _count(headers.get(left_name))
         if left is None:
             continue
-        reset_s = duration_s(headers.get(reset_name, ""))
-        limit = None if reset_s is not None and reset_s > _MINUTE_S else _count(headers.get(limit_name))
+        limit = _count(headers.get(limit_name))
+        if limit is not None and _is_a_days(headers.get(reset_name, "")):
+            limit = None
         for kind in kinds:
             if kind not in found or left < found[kind].left:
                 found[kind] = Told(left, limit)
     return found
+
+
+@lru_cache(maxsize=64)  # a key's resets are few, and reading one takes longer than all the rest
+def _is_a_days(reset: str) -> bool:
+    reset_s = duration_s(reset)
+    return reset_s is not None and reset_s > _MINUTE_S
 
 
 def _count(text: str | None) -> int | None:
