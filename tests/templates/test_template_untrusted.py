@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from promptkit.errors import TemplateError, VariableError
 from promptkit.templates import Part, Skeleton, compile_source, parse_ref, read_source
-from promptkit.templates.untrusted import Untrusted, block, imitation, suspicion
+from promptkit.templates.untrusted import Untrusted, block, imitation, name_for, suspicion
 
 MakeSkeleton = Callable[..., Skeleton]
 
@@ -73,13 +73,12 @@ def test_no_text_leaves_its_block(text: str) -> None:
     assert content.lower().count(name) == 2
 
 
-def test_a_name_that_stands_in_the_text() -> None:
-    """A digest that is found in the text is not taken."""
-    text = "x"
-    name = block(text).split("\n")[0][1:-1]
-    # Nobody finds a text that holds its own digest; one that is asked for under that digest does.
-    assert name.removeprefix("untrusted-") not in text
-    assert block(f"see {name}") != block(text)
+@pytest.mark.parametrize("text", ["0123456789abcd", "0123456789ABCD", "abcdef012345678"])
+def test_a_name_that_stands_in_the_text(text: str) -> None:
+    """A digest that is found in the text, in any case, is not taken: the next one is."""
+    name = name_for(text, digits=1)
+    assert name[-1] not in text.lower()
+    assert name == name_for(text, digits=1)
 
 
 @pytest.mark.parametrize(
@@ -174,11 +173,11 @@ def test_suspicion(make_skeleton: MakeSkeleton, text: str, found: str) -> None:
     """What reads like a role or an instruction is told, not refused: honest text may read so."""
     assert suspicion(text) == found
     skeleton = make_skeleton(user("{{ review }}"))
-    flags = skeleton.flags(skeleton.bind({"review": text, "quotes": ["x", text]}))
-    assert len(flags) == (2 if found else 0)
-    assert all(found in flag for flag in flags)
-    if flags:
-        assert flags[1].startswith("quotes[1]: untrusted text reads like an instruction")
+    given = {"review": text, "quotes": ["x", text], "shop": {"name": text, "about": text}}
+    flags = skeleton.flags(skeleton.bind(given))
+    places = [flag.partition(":")[0] for flag in flags]
+    assert places == (["review", "shop.about", "quotes[1]"] if found else [])
+    assert all(flag.endswith(f"untrusted text reads like an instruction: {found!r}") for flag in flags)
 
 
 def test_searching_is_quick() -> None:

@@ -8,9 +8,9 @@ in `always` is missed by every rendering that goes through.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -19,6 +19,7 @@ from jinja2 import nodes
 from .compiler import is_message, parse
 from .environment import GLOBALS
 from .paths import EACH, Path, path_of, unknown_field
+from .scopes import Known, Macro, Scope, met
 from .skeleton import Part, Skeleton
 
 _IMPLICIT: Final = frozenset({"loop", "caller", *GLOBALS})
@@ -82,95 +83,6 @@ def check(what: Skeleton | Part) -> Findings:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What is known about names in one scope, at one place.
-
-    `sure` are those surely set, each with the path into a caller's variable that it stands for, if
-    one; `maybe` those set on some of the ways that lead here; `macros` what a name may call.
-    """
-
-    sure: dict[str, Path | None] = field(default_factory=dict[str, "Path | None"])
-    maybe: set[str] = field(default_factory=set[str])
-    macros: dict[str, tuple[_Macro, ...]] = field(default_factory=dict[str, "tuple[_Macro, ...]"])
-
-    def copy(self) -> _Known:
-        """The same, to go on from apart."""
-        return _Known(dict(self.sure), set(self.maybe), dict(self.macros))
-
-    def set(self, name: str, path: Path | None = None, macro: _Macro | None = None) -> None:
-        """A name is set."""
-        self.sure[name] = path
-        self.maybe.add(name)
-        self.macros[name] = () if macro is None else (macro,)
-
-
-def _met(ends: list[_Known]) -> _Known:
-    """What is known where several ways meet."""
-    first = ends[0].sure
-    common = [name for name in first if all(name in end.sure for end in ends)]
-    names = {name for end in ends for name in end.macros}
-    return _Known(
-        {
-            name: first[name] if all(end.sure[name] == first[name] for end in ends) else None
-            for name in common
-        },
-        {name for end in ends for name in end.maybe},
-        {
-            name: tuple(dict.fromkeys(macro for end in ends for macro in end.macros.get(name, ())))
-            for name in names
-        },
-    )
-
-
-@dataclass(slots=True, eq=False)
-class _Scope:
-    """A place where names are set, within another."""
-
-    outer: _Scope | None
-    known: _Known = field(default_factory=_Known)
-
-    def chain(self) -> Iterator[_Scope]:
-        """This scope and the ones around it."""
-        scope: _Scope | None = self
-        while scope is not None:
-            yield scope
-            scope = scope.outer
-
-    def find(self, name: str) -> _Scope | None:
-        """The scope that has surely set a name."""
-        return next((scope for scope in self.chain() if name in scope.known.sure), None)
-
-    def may_have(self, name: str) -> bool:
-        """Whether a name may be set."""
-        return any(name in scope.known.maybe for scope in self.chain())
-
-    def macros(self, name: str) -> list[_Macro]:
-        """Every macro that a name may mean."""
-        found: list[_Macro] = []
-        for scope in self.chain():
-            found += scope.known.macros.get(name, ())
-            if name in scope.known.sure:
-                break
-        return found
-
-    def seen(self) -> tuple[frozenset[object], frozenset[str]]:
-        """All that is surely set, and all that may be."""
-        return (
-            frozenset(item for scope in self.chain() for item in scope.known.sure.items()),
-            frozenset(name for scope in self.chain() for name in scope.known.maybe),
-        )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Macro:
-    """A macro, where it was defined."""
-
-    node: nodes.Macro
-    part: Part
-    scope: _Scope
-
-
 class _Walk:
     """One walk over a part and all that it includes."""
 
@@ -180,25 +92,25 @@ class _Walk:
         self.stored: dict[str, Place] = {}
         self.paths: dict[Path, Place] = {}
         self._part = root
-        self._scope = _Scope(None)
+        self._scope = Scope(None)
         self._trees: dict[str, nodes.Template] = {}
         self._walked: dict[tuple[object, ...], set[str]] = {}
 
     # ---------------------------------------------------------------- files and scopes
 
-    def file(self, part: Part, scope: _Scope | None) -> None:
+    def file(self, part: Part, scope: Scope | None) -> None:
         """Walk a file; what it sets stays in it."""
         key = part.compiled.key
         if key not in self._trees:
             self._trees[key] = parse(part.source)
 
         def walk() -> None:
-            with self._in(part, _Scope(scope)):
+            with self._in(part, Scope(scope)):
                 self._all(self._trees[key].body)
 
         self._once(part.digest, scope, walk)
 
-    def _once(self, what: object, scope: _Scope | None, walk: Callable[[], None]) -> None:
+    def _once(self, what: object, scope: Scope | None, walk: Callable[[], None]) -> None:
         """Walk a file or macro, unless that was done with the same names set: it tells nothing new."""
         key = (what, None if scope is None else scope.seen())
         if key not in self._walked:
@@ -214,7 +126,7 @@ class _Walk:
         return found
 
     @contextmanager
-    def _in(self, part: Part, scope: _Scope) -> Generator[None]:
+    def _in(self, part: Part, scope: Scope) -> Generator[None]:
         outer = self._part, self._scope
         self._part, self._scope = part, scope
         yield
@@ -223,7 +135,7 @@ class _Walk:
     @contextmanager
     def _inner(self) -> Generator[None]:
         """A scope of its own: what is set in it ends with it."""
-        with self._in(self._part, _Scope(self._scope)):
+        with self._in(self._part, Scope(self._scope)):
             yield
 
     @contextmanager
@@ -302,7 +214,7 @@ class _Walk:
     def _if(self, node: nodes.If) -> None:
         """What is set in every branch is set behind them."""
         scope, before = self._scope, self._scope.known
-        ends: list[_Known] = []
+        ends: list[Known] = []
 
         def branch(body: list[nodes.Node]) -> None:
             scope.known = before.copy()
@@ -318,7 +230,7 @@ class _Walk:
             self._ways([partial(branch, rest[0].body), partial(otherwise, rest[1:])])
 
         otherwise([node, *node.elif_])
-        scope.known = _met(ends)
+        scope.known = met(ends)
 
     def _ways(self, ways: Iterable[Callable[[], None]]) -> None:
         """One of these is gone: what each of them reads is read for sure."""
@@ -348,7 +260,7 @@ class _Walk:
     def _define(self, node: nodes.Macro) -> None:
         """A macro's body is walked where it is called: by then more may be set than where it stands."""
         self.stored.setdefault(node.name, self._place(node))
-        self._scope.known.set(node.name, macro=_Macro(node, self._part, self._scope))
+        self._scope.known.set(node.name, macro=Macro(node, self._part, self._scope))
 
     def _call_block(self, node: nodes.CallBlock) -> None:
         if is_message(node):
@@ -366,9 +278,9 @@ class _Walk:
         else:
             self._node(node.node)
 
-    def _macro(self, macro: _Macro) -> None:
+    def _macro(self, macro: Macro) -> None:
         def walk() -> None:
-            with self._in(macro.part, _Scope(macro.scope)):
+            with self._in(macro.part, Scope(macro.scope)):
                 self._parameters(macro.node)
                 self._all(macro.node.body)
 

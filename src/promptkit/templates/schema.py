@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, cast
 
 from promptkit.types import Format, Json, Kind, TemplateSpec, Variable
 
@@ -72,11 +72,11 @@ def _schema(variable: Variable) -> dict[str, Json]:
     elif variable.kind is Kind.MESSAGES:
         found["items"] = dict(_TURN)
     elif variable.choices:
-        found["enum"] = list(variable.choices)
+        found["enum"] = _choices(variable)
     size = "Length" if variable.kind is Kind.STRING else "Items"
     members: dict[str, Json] = {
         "description": variable.description or None,
-        "default": variable.default,
+        "default": cast("Json", variable.default),
         f"min{size}": variable.min_length,
         f"max{size}": variable.max_length,
         "minimum": variable.minimum,
@@ -91,7 +91,11 @@ def _schema(variable: Variable) -> dict[str, Json]:
 def _items(variable: Variable) -> dict[str, Json]:
     if variable.items is not None:
         return _schema(variable.items)
-    return {"enum": list(variable.choices)} if variable.choices else dict(_ITEM)
+    return {"enum": _choices(variable)} if variable.choices else dict(_ITEM)
+
+
+def _choices(variable: Variable) -> list[Json]:
+    return cast("list[Json]", list(variable.choices))
 
 
 def _bare(pattern: str) -> str:

@@ -66,18 +66,15 @@ def _plain(text: str) -> str:
 
 def block(text: str) -> str:
     """A text between its delimiters, each on a line of its own."""
-    name = _name(text)
+    name = name_for(text)
     return f"<{name}>\n{text}\n</{name}>"
 
 
-def _name(text: str) -> str:
+def name_for(text: str, *, digits: int = _DIGITS) -> str:
     """The first name made of the text's digest that doesn't stand in the text."""
-    raw = text.encode("utf-8", "surrogatepass")
-    for turn in count():
-        digest = hashlib.sha256(b"%d\n%b" % (turn, raw)).hexdigest()[:_DIGITS]
-        if digest not in text.lower():
-            return f"{TAG}-{digest}"
-    raise AssertionError
+    raw, folded = text.encode("utf-8", "surrogatepass"), text.lower()
+    digests = (hashlib.sha256(b"%d\n%b" % (turn, raw)).hexdigest()[:digits] for turn in count())
+    return f"{TAG}-{next(digest for digest in digests if digest not in folded)}"
 
 
 class Untrusted:
