@@ -152,12 +152,12 @@ Brand: {{ brand }}
 """
 
 
-def outcomes(folder: Path, tests: str) -> list[tuple[str, ...]]:
+def outcomes(folder: Path, tests: str, *, update: bool = False) -> list[tuple[str, ...]]:
     (folder / "a").mkdir(exist_ok=True)
     (folder / "a" / "draft.jinja").write_text(SKELETON)
     (folder / "a" / "tests.toml").write_text(tests)
     skeleton = Library([folder]).load("a")
-    return [result.problems for result in try_prompts(skeleton, cases_of(skeleton))]
+    return [result.problems for result in try_prompts(skeleton, cases_of(skeleton), update=update)]
 
 
 def test_errors_that_are_expected(tmp_path: Path) -> None:
@@ -174,12 +174,30 @@ def test_errors_that_are_expected(tmp_path: Path) -> None:
 
 
 def test_snapshots_in_the_file_itself(tmp_path: Path) -> None:
-    """A text in place of `true` is the snapshot; `--update` leaves it to its author."""
+    """A text in place of `true` is the snapshot; `--update` puts the new one in its place."""
     one = '[[tests]]\nname = "a"\nvariables = { brand = "x" }\nsnapshot = """\n--- user ---\nBrand: %s\n"""'
     assert outcomes(tmp_path, one % "x") == [()]
     (problems,) = outcomes(tmp_path, one % "y")
-    assert problems[0].endswith("-Brand: y\n+Brand: x\n(it stands in tests.toml: change it there)")
+    assert problems[0].endswith("-Brand: y\n+Brand: x\n(it stands in tests.toml)")
+    assert outcomes(tmp_path, f"{one % 'y'}\n# end\n", update=True) == [()]
+    assert (tmp_path / "a" / "tests.toml").read_text() == f"{one % 'x'}\n# end\n"
     assert not (tmp_path / "a" / "snapshots").exists()
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        '[[tests]]\nname = "a"\nvariables = { brand = "x" }\nsnapshot = "y"',
+        '[[tests]]\nname = "a"\nvariables = { brand = "x\\\\" }\nsnapshot = """\ny"""',
+        '[[tests]]\nname = "a"\nvariables = { brand = "x" }\nsnapshot = """\ny"""\ncontains = ["""\ny"""]',
+    ],
+    ids=["one line", "an escape", "twice"],
+)
+def test_snapshots_that_must_be_changed_by_hand(tests: str, tmp_path: Path) -> None:
+    """What can't be replaced for sure is left as it is, and said."""
+    (problems,) = outcomes(tmp_path, tests, update=True)
+    assert problems[-1].endswith("change it there by hand)")
+    assert (tmp_path / "a" / "tests.toml").read_text() == tests
 
 
 def test_a_gate_before_publishing(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 from time import perf_counter
+from typing import Final
 
 from promptkit.errors import TemplateError
 from promptkit.templates import Skeleton
@@ -14,6 +15,8 @@ from . import snapshots
 from .case import FILE, Case, read_cases
 from .judging import judge_prompt
 from .results import Result, Stage, failed
+
+_BY_HAND: Final = ", and not by itself between triple quotes: change it there by hand"
 
 
 def cases_of(skeleton: Skeleton) -> tuple[Case, ...]:
@@ -102,7 +105,9 @@ def _snapshot(case: Case, prompt: Prompt, *, update: bool) -> tuple[str, str]:
     now = snapshots.show(prompt)
     if isinstance(case.snapshot, str):
         difference = snapshots.difference(case.snapshot, now)
-        return (difference and f"{difference}\n(it stands in {FILE}: change it there)"), ""
+        if difference and update and snapshots.rewrite(Path(case.file), case.snapshot, now):
+            return "", "snapshot written"
+        return (difference and f"{difference}\n(it stands in {FILE}{_BY_HAND if update else ''})"), ""
     path = snapshots.file_of(Path(case.file), case.slug)
     kept = snapshots.read(path)
     difference = (

@@ -51,6 +51,26 @@ def read(path: Path) -> str | None:
         raise TemplateError(f"the snapshot can't be read: {cause}", file=path) from None
 
 
+def rewrite(tests: Path, kept: str, now: str) -> bool:
+    """Put a new text in the place of one that stands in tests.toml itself.
+
+    Returns:
+        Whether it was done: the old one must stand between triple quotes, as it is and only once,
+        and the new one must need no escapes.
+
+    Raises:
+        TemplateError: the file can't be written.
+    """
+    text = read(tests) or ""
+    places = [(quotes, f"{quotes}\n{kept}{quotes}") for quotes in ('"""', "'''")]
+    found = [(quotes, place) for quotes, place in places if text.count(place) == 1]
+    if len(found) != 1 or "\\" in now or '"""' in now or "'''" in now:
+        return False
+    ((quotes, place),) = found
+    write(tests, text.replace(place, f"{quotes}\n{now}{quotes}"))
+    return True
+
+
 def write(path: Path, text: str) -> None:
     """Keep a snapshot.
 
