@@ -43,6 +43,8 @@ targets = ["openai/{MODEL}"]
 [providers.openai]
 base_url = "URL"
 api = "API"
+[providers.openai.limits]
+concurrency = 1000
 """
 
 

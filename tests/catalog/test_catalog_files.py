@@ -201,3 +201,14 @@ def test_every_complaint_has_file_line_and_remedy(
 def test_a_name_is_plain(name: str) -> None:
     """A provider's name is the first part of a target: lower case, without a slash."""
     assert "can't name a provider" in refused(SMALL, name=name).what
+
+
+def test_a_model_may_have_limits_of_its_own() -> None:
+    """Laid over one by one like a provider's; a model without any has none."""
+    text = SMALL + '[[models]]\nid = "a"\n[models.limits]\nrequests_per_minute = 60\n[[models]]\nid = "b"\n'
+    provider = read(text)
+    assert provider.models["a"].limits == Limits(requests_per_minute=60)
+    assert provider.models["b"].limits is None
+    over = '[[models]]\nid = "a"\n[models.limits]\nconcurrency = 2\n'
+    assert read(over, provider).models["a"].limits == Limits(requests_per_minute=60, concurrency=2)
+    assert "concurency" in str(refused(text.replace("requests_per_minute", "concurency")))

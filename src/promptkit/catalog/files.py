@@ -148,6 +148,12 @@ def _limits(table: Table, start: Limits) -> Limits:
     return limits
 
 
+def _own_limits(model: Table, start: Limits | None) -> Limits | None:
+    """A model's own limits; None where it has none."""
+    table = model.table("limits")
+    return _limits(table, start or Limits()) if "limits" in model else start
+
+
 def _models(doc: Table, start: Mapping[str, Model]) -> dict[str, Model]:
     models = dict(start)
     seen: set[str] = set()
@@ -175,7 +181,7 @@ def _model(table: Table, start: Model) -> Model:
         reasoning=_reasoning(table, start.reasoning),
         price=_price(table, start.price),
         price_ref=table.text("price_ref", start.price_ref),
-        limits=_limits(table.table("limits"), start.limits or Limits()) if "limits" in table else start.limits,
+        limits=_own_limits(table, start.limits),
     )
     table.finish()
     return model

@@ -124,7 +124,7 @@ def share(limit: int, processes: int) -> int:
 
 
 class Allowance(NamedTuple):
-    """What a process holds of one rate. (A tuple: each call makes some of them.)
+    """What a process holds of one rate; a tuple, for each call makes some of them.
 
     `credit` units are its own, the first of them free at `next_s`, the others after it at `rate`
     units a second. An estimate that was too low may leave the credit below zero.
