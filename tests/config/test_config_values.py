@@ -95,6 +95,15 @@ def test_a_whole_file(machine: Machine) -> None:
     assert settings.catalog.provider("house").api == "responses"
 
 
+def test_weights_go_with_their_targets(machine: Machine) -> None:
+    """A weighted route has a share for each target; 0 is one."""
+    machine.configure(
+        '[routes.a]\ntargets = ["ollama/x", "ollama/y"]\nstrategy = "weighted"\nweights = [3, 0]'
+    )
+    route = machine.load().routes["a"]
+    assert (route.strategy, route.weights) == ("weighted", (3, 0))
+
+
 def test_storage_goes_by_the_tag_client(machine: Machine) -> None:
     """A client's own setting holds for calls tagged with it, the general one for all others."""
     machine.configure(WHOLE)
@@ -205,7 +214,16 @@ def test_a_folder_that_is_not_there_is_said(machine: Machine) -> None:
                 "whole numbers, one a target",
                 "weight 0",
             )
-            for weights in ("[1]", "[1, 2, 3]", "[0, 0]", "[1, -1]", "[1, 1.5]", "[1, true]", "[1, 1000001]", "3")
+            for weights in (
+                "[1]",
+                "[1, 2, 3]",
+                "[0, 0]",
+                "[1, -1]",
+                "[1, 1.5]",
+                "[1, true]",
+                "[1, 1000001]",
+                "3",
+            )
         ),
         ('[routes.a]\ntargets = ["ollama/x"]\nstrategy = "oderd"', 3, "unknown strategy", "'ordered'"),
         ('[routes.a]\ntargets = ["ollama/x"]\nattempts = 0', 3, "at least 1", None),
