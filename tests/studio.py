@@ -187,6 +187,7 @@ def assert_books_agree(ledger: Ledger, studio: Studio) -> None:
     missing = studio.billed_pico - money.known_pico
     assert 0 <= missing <= money.at_most_unknown_pico
     for attempt in attempts_of(ledger):
+        assert attempt.ceiling_pico is None or attempt.charged_pico <= attempt.ceiling_pico
         told = bill.get(f"{attempt.request_id}".removeprefix("req_"), 0)
         if attempt.cost is not None:
             assert attempt.cost.pico == told == attempt.charged_pico

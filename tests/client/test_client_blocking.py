@@ -165,14 +165,18 @@ def test_errors_carry_every_attempt(blocking: Studio) -> None:
     assert len({attempt.target for attempt in caught.value.attempts}) == 3
 
 
-def test_an_interrupt_is_recorded(blocking: Studio) -> None:
+@pytest.mark.parametrize(
+    "code",
+    [
+        "with PromptKit(sys.argv[1]) as kit:\n    kit.run('ad/line', {'brand': 'B'})",
+        "PromptKit(sys.argv[1]).run('ad/line', {'brand': 'B'})",
+    ],
+    ids=["with", "without"],
+)
+def test_an_interrupt_is_recorded(blocking: Studio, code: str) -> None:
     """Ctrl-C while a call waits ends it at once: the attempt is unknown in the books, and nothing hangs."""
-    code = (
-        "import sys; from promptkit import PromptKit\n"
-        "with PromptKit(sys.argv[1]) as kit:\n    kit.run('ad/line', {'brand': 'B'})"
-    )
     blocking.sim.script(["wire.stall"])
-    process = started(blocking, code)
+    process = started(blocking, f"import sys; from promptkit import PromptKit\n{code}")
     wait_for(lambda: blocking.asked() == 1)
     process.send_signal(signal.SIGINT)
     _, told_err = process.communicate(timeout=20)
