@@ -34,6 +34,8 @@ async def make_reply(  # noqa: PLR0913 - what a user can say of a call
 
     bound = skeleton.bind(variables)
     prompt = skeleton.render(bound)
+    for flag in skeleton.flags(bound):
+        session.say(flag)
     plan = session.plan(route, template=skeleton.ref.name, tags=tags)
     engine = await session.engine()
     call_id = session.ids()

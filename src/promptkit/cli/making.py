@@ -64,7 +64,10 @@ def render(face: Face, ref: options.Ref, var: options.Vars = None, vars_: option
 
     session = Session(face.settings(), face.say)
     skeleton = session.library.load(ref)
-    prompt = skeleton.render(skeleton.bind(options.read_variables(var, vars_)))
+    bound = skeleton.bind(options.read_variables(var, vars_))
+    prompt = skeleton.render(bound)
+    for flag in skeleton.flags(bound):
+        face.say(flag)
     if face.as_json:
         face.print_json(prompt_json(prompt))
     else:

@@ -58,6 +58,7 @@ class Reader:
         self._met: dict[str, None] = dict.fromkeys(reading.columns or ())
         self._garbled = 0
         self._invalid = 0
+        self._suspect = 0
 
     def read(self) -> InputRead:
         """What was read: all columns in the order they were met, and the digest. For when `rows` has ended."""
@@ -83,6 +84,11 @@ class Reader:
         if self._invalid > _TOLD:
             self._session.say(f"{self._invalid} rows are invalid; the first {_TOLD} are told above")
 
+        if self._suspect > _TOLD:
+            self._session.say(
+                f"{self._suspect} untrusted texts read like instructions; the first {_TOLD} are told above"
+            )
+
     def _row(self, record: Record) -> RowStart:
         tags = self._binding.tags(record)
         error = None
@@ -93,6 +99,10 @@ class Reader:
                 raise InputError(cause.what, file=self._file, line=record.line) from None
             bound, error = {}, cause.what
             self._tell_invalid(record, cause)
+        for flag in self._skeleton.flags(bound):
+            self._suspect += 1
+            if self._suspect <= _TOLD:
+                self._session.say(f"line {record.line}: {flag}")
         row = self._namer.row(record, bound, tags, self._binding.key(record))
         return RowStart(
             id=self._session.ids(),
