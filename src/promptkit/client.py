@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import os
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, wait
 from contextlib import aclosing
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from .config import Settings
 from .errors import UsageError
+from .loop_thread import LoopThread, Run, end_others
 from .routing.budgets import pico_of_usd
 from .session import Session, load_settings
 from .types import Prompt, Reply, RowResult, TemplateRef
@@ -285,7 +282,7 @@ class PromptKit:
             thread, self._thread = self._thread, None
         if thread is not None:
             try:
-                thread.run(_end_others())
+                thread.run(end_others())
                 thread.run(self._kit.aclose())
             finally:
                 thread.stop()
@@ -332,82 +329,6 @@ class BlockingJob:
     def halt(self) -> None:
         """Send no new rows; what is in flight is awaited and recorded."""
         self._job.halt()
-
-
-class Run(Protocol):
-    """Runs a coroutine elsewhere and waits for it."""
-
-    def __call__(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run it."""
-        ...
-
-
-class LoopThread:
-    """An event loop on a thread of its own."""
-
-    def __init__(self) -> None:
-        self._pid = os.getpid()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="promptkit-loop", daemon=True)
-        self._thread.start()
-
-    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run a coroutine there and wait for it; an interrupt here cancels it there.
-
-        Raises:
-            UsageError: the process was forked since: the thread did not come along.
-        """
-        if os.getpid() != self._pid:
-            work.close()
-            raise UsageError(
-                "this PromptKit was in use before the process was forked",
-                remedy="Make one in each process, after the fork.",
-            )
-        ended: Future[_T] = Future()
-        tasks: list[asyncio.Task[_T]] = []
-
-        def begin() -> None:
-            tasks.append(self._loop.create_task(work))
-            tasks[0].add_done_callback(partial(_hand_over, ended))
-
-        def cancel() -> None:
-            for task in tasks:
-                task.cancel()
-
-        self._loop.call_soon_threadsafe(begin)
-        try:
-            return ended.result()
-        except BaseException:
-            if not ended.done():
-                self._loop.call_soon_threadsafe(cancel)
-                # What it has in flight is being written down: wait until it is.
-                wait((ended,))
-            raise
-
-    def stop(self) -> None:
-        """End the loop and its thread."""
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
-
-
-def _hand_over(ended: Future[_T], task: asyncio.Task[_T]) -> None:
-    """Give what became of a task to the thread that waits for it."""
-    if task.cancelled():
-        ended.set_exception(asyncio.CancelledError())
-    elif (error := task.exception()) is not None:
-        ended.set_exception(error)
-    else:
-        ended.set_result(task.result())
-
-
-async def _end_others() -> None:
-    """Cancel what still runs on this loop, and wait until it has written down what it had in flight."""
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
-    await asyncio.get_running_loop().shutdown_asyncgens()
 
 
 async def _next(results: AsyncIterator[_T]) -> _T:
