@@ -93,7 +93,7 @@ def failure_of(made: Made) -> PromptKitError:
         return BudgetStop(made.why, attempts=made.attempts, remedy="Raise the cap, or wait for the next day.")
     if fault is Fault.UNPRICED:
         return Unpriced(made.why, attempts=made.attempts)
-    if made.attempts and all(attempt.fault is Fault.AUTH for attempt in made.attempts):
+    if fault is Fault.AUTH and all(attempt.fault is Fault.AUTH for attempt in made.attempts):
         return NoUsableKey(f"every key was refused: {made.why}", remedy="promptkit providers check")
     tried = f"{len(made.attempts)} attempts failed, the last: {made.why}" if made.attempts else made.why
     return AllTargetsFailed(tried, attempts=made.attempts, remedy=_try_again(made.retry_at_s))

@@ -11,7 +11,7 @@ from studio import ALL, ANTHROPIC, OPENAI, REF, Studio, assert_books_agree, unti
 
 from promptkit import AsyncPromptKit
 from promptkit.engine import standing
-from promptkit.errors import AllTargetsFailed
+from promptkit.errors import AllTargetsFailed, LedgerError, NoUsableKey
 from promptkit.ledger import Ledger
 from promptkit.routing.health import STREAK, Lane, LaneKey, LaneState
 from promptkit.types import Fault
@@ -139,6 +139,17 @@ async def test_another_key_is_not_parked_for_the_old_one(studio: Studio) -> None
         assert await ask(kit) == OPENAI
 
 
+async def test_a_refused_key_is_the_reason_the_second_time_too(studio: Studio) -> None:
+    """The next run says what the first one said, and asks nobody."""
+    studio.configure(targets=ONE)
+    studio.sim.script([{"fault": "openai.unauthorized", "times": None}])
+    for _ in range(2):
+        async with studio.kit() as kit:
+            with pytest.raises(NoUsableKey):
+                await kit.run(REF, {"brand": "Barly"})
+    assert studio.asked() == 1
+
+
 async def test_a_hint_holds_for_every_call_of_every_process(studio: Studio) -> None:
     """Retry-After: 300 on a 503, obeyed by all that come after (the peers' router: ignored 60 of 60 times)."""
     studio.configure(targets=ALL[:2])
@@ -150,6 +161,21 @@ async def test_a_hint_holds_for_every_call_of_every_process(studio: Studio) -> N
         for n in range(10):
             assert await ask(two, f"B{n}") == ANTHROPIC
     assert studio.asked("openai") == 1
+
+
+async def test_a_ledger_that_cannot_be_read_loses_no_reply(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is known of health gets old; what was paid is written."""
+
+    def broken(_: Ledger) -> object:
+        raise LedgerError("the disk failed")
+
+    async with studio.kit() as kit:
+        ledger = await kit.session.ledger()
+        monkeypatch.setattr(Ledger, "lanes", broken)
+        assert await ask(kit) == OPENAI
+        assert_books_agree(ledger, studio)
 
 
 async def test_where_all_is_well_nothing_is_written(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -301,6 +301,18 @@ def test_all_closed_says_why_and_until_when() -> None:
     assert verdict == GaveUp(None, why, NOW_S + QUOTA_S)
 
 
+def test_keys_that_are_known_to_be_refused_are_the_reason() -> None:
+    """The second call with a wrong key ends as the first did, without asking; one good key is another matter."""
+    closed = Health().after(A, fails(Fault.AUTH), NOW_S)
+    _, verdict = drive(plan(A), {}, health=closed)
+    assert isinstance(verdict, GaveUp)
+    assert verdict.failure is not None
+    assert (verdict.failure.fault, verdict.failure.detail) == (Fault.AUTH, verdict.why)
+    _, verdict = drive(plan(A, B), {}, health=closed.after(B, fails(Fault.QUOTA), NOW_S))
+    assert isinstance(verdict, GaveUp)
+    assert verdict.failure is None
+
+
 def test_those_who_wait_together_do_not_come_back_together() -> None:
     """The draw spreads them over a tenth of the wait, two seconds at most, within patience."""
     closed = Health().after(A, fails(Fault.RATE_LIMIT, 10), NOW_S)

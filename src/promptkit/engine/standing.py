@@ -158,8 +158,7 @@ class Standing:
     def _look_again(self, loop: asyncio.AbstractEventLoop) -> None:
         """Look on behalf of all sleepers, whom nobody else would wake."""
         self._poll = loop.call_later(FRESH_S, self._look_again, loop)
-        with suppress(LedgerError):  # whoever writes next is told
-            self.look(self._clock())
+        self.look(self._clock())
 
     def _stop_looking(self) -> None:
         if self._poll is not None:
@@ -170,7 +169,10 @@ class Standing:
 
     def _read(self, now_s: float) -> None:
         self._read_s = now_s
-        lanes: Lanes = self._ledger.lanes()
+        try:
+            lanes: Lanes = self._ledger.lanes()
+        except LedgerError:
+            return  # a paid reply may be waiting to be written, and that write will say what is wrong
         if not lanes and not self.health.lanes:
             return
         for changed in self._pending.values():

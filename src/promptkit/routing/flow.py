@@ -119,7 +119,8 @@ class Answered:
 class GaveUp:
     """The end of a flow: nothing answered.
 
-    `failure` is the last one, None where not one attempt could be made; `retry_at_s` is when
+    `failure` is the last one, None where not one attempt could be made (but `auth` where that is
+    for keys that are known to be refused); `retry_at_s` is when
     the earliest parked target opens again (seconds since the epoch), None if none is known.
     """
 
@@ -221,10 +222,11 @@ def _last_resort(state: _State, now: Moment) -> Flow:
         if isinstance(outcome, Completion):
             return Answered(outcome, target, degraded=True)
         state.failure = outcome or state.failure
+    failure = state.failure or _refused_key(state, now)
     why = _why_none(state, now) if state.failure is None else state.failure.detail
     opens = [state.opens_s(hop.target, now) for hop in state.plan.hops if hop.target not in state.out]
     retry_at_s = min(opens, default=math.inf)
-    return GaveUp(state.failure, why, retry_at_s if now.now_s < retry_at_s < math.inf else None)
+    return GaveUp(failure, why, retry_at_s if now.now_s < retry_at_s < math.inf else None)
 
 
 def _next_step(state: _State, now: Moment) -> Step | None:
@@ -268,6 +270,13 @@ def _why_none(state: _State, now: Moment) -> str:
         f"{target} is closed until {_clock(park.until_s)} ({park.why})" for target, park in parks if park
     ]
     return "; ".join(closed) or "no target could be tried"
+
+
+def _refused_key(state: _State, now: Moment) -> Failure | None:
+    """The failure of a call that wasn't made because every key is known to be refused."""
+    parks = [now.health.park(hop.target, now.now_s) for hop in state.plan.hops]
+    refused = [park for park in parks if park is not None and park.fault is Fault.AUTH]
+    return Failure(Fault.AUTH, _why_none(state, now)) if refused and len(refused) == len(parks) else None
 
 
 def _clock(seconds: float) -> str:
