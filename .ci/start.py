@@ -118,7 +118,7 @@ def check_all(python: Path) -> int:
 def bench(arguments: list[str], *, fresh: bool) -> int:
     """One benchmark, told where its peers are installed."""
     if not arguments:
-        print("benchmarks: call_overhead, startup", file=sys.stderr)
+        print("benchmarks: call_overhead, startup, failover", file=sys.stderr)
         return 2
     python = development(fresh=fresh)
     os.environ["PROMPTKIT_PYTHON"] = str(environment("plain", ["--editable", str(ROOT)]))
