@@ -114,9 +114,10 @@ class Chooser:
             provider, model = self._catalog.pair(hop.target)
             limit = adapters.output_limit(call.params, model)
             usage = Usage(input_tokens, habit.output(hop.target, limit))
-            cost = self._prices.cost(provider, model, usage, None, call.tier, at)
-            if cost is not None:
-                costs[hop.target] = cost.pico
+            card = self._prices.card(provider, model, at)
+            pico = None if card is None else card.pico(usage, call.tier)
+            if pico is not None:
+                costs[hop.target] = pico
         return Facts(cost_pico=costs)
 
     def _habit(self, call: Call, ceiling: int, now_s: float) -> _Habit:

@@ -1,0 +1,150 @@
+"""What the strategies go by, from a real ledger: how long answers were, and how long they took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from studio import ANTHROPIC, GEMINI, OPENAI, Studio
+
+from promptkit.engine import Edge, Work
+from promptkit.engine.choosing import LATENCY_KNOWN_S, Chooser
+from promptkit.ledger import AttemptEnd, AttemptStart, CallStart, Ledger
+from promptkit.pricing import Prices
+from promptkit.routing.flow import Hop, Plan
+from promptkit.session import Session
+from promptkit.types import AttemptState, Call, Cost, Params, Target, Usage
+
+START_S = 1_800_000_000.0
+HOPS = tuple(Hop(Target(*name.split("/"))) for name in (OPENAI, ANTHROPIC, GEMINI))
+LUNA, HAIKU, FLASH = (hop.target for hop in HOPS)
+
+
+@dataclass
+class Desk:
+    """A chooser over a ledger, with a clock and dice that the test holds."""
+
+    ledger: Ledger
+    session: Session
+    now_s: float = START_S
+    draw: float = 0.99
+
+    def __post_init__(self) -> None:
+        edge = Edge(lambda: self.now_s, lambda: self.draw, print)
+        self.chooser = Chooser(self.session.settings.catalog, self.ledger, Prices(), edge)
+        skeleton = self.session.skeleton("ad/line")
+        self.call = Call(skeleton.render(skeleton.bind({"brand": "Barly"})), Params(max_output_tokens=1_000))
+        self.sources = skeleton.sources()
+
+    def order(self, strategy: str, hops: tuple[Hop, ...] = HOPS, call: Call | None = None) -> list[Target]:
+        work = Work(1, call or self.call, Plan(hops, 6, 1.0, strategy=strategy), "default")
+        return [hop.target for hop in self.chooser.plan(work).hops]
+
+    async def answer(
+        self,
+        target: Target,
+        seconds: float,
+        output_tokens: int = 10,
+        state: AttemptState = AttemptState.OK,
+        digest: str | None = None,
+    ) -> None:
+        """Write an answer into the ledger, as if it had come now."""
+        await self.ledger.remember_template(self.sources)
+        now_us, ids = int(self.now_s * 1e6), self.session.ids
+        call = CallStart(ids(), digest or self.call.prompt.template_digest, "ad/line@1", "sha256:b", now_us)
+        start = AttemptStart(ids(), call.id, 1, 1, target, 1, now_us)
+        await self.ledger.begin(start, (), call)
+        answered = state is AttemptState.OK
+        end = AttemptEnd(
+            start.id,
+            state,
+            1,
+            now_us,
+            usage=Usage(50, output_tokens) if answered else None,
+            cost=Cost(1, "test"),
+            latency_us=int(seconds * 1e6),
+        )
+        await self.ledger.finish(end)
+
+
+@pytest.fixture
+def desk(studio: Studio, tmp_path: Path) -> Iterator[Desk]:
+    session = Session(studio.settings(), studio.said.append)
+    with Ledger.open(tmp_path / "promptkit.db") as ledger:
+        yield Desk(ledger, session)
+
+
+async def test_latency_is_looked_up_every_few_seconds(desk: Desk) -> None:
+    """An empty ledger leaves the route's order; what comes in counts from the next look on."""
+    assert desk.order("fastest") == [LUNA, HAIKU, FLASH]
+    for target, seconds in ((LUNA, 3.0), (HAIKU, 1.0), (FLASH, 2.0)):
+        await desk.answer(target, seconds)
+    assert desk.order("fastest") == [LUNA, HAIKU, FLASH]
+    desk.now_s += 6
+    assert desk.order("fastest") == [HAIKU, FLASH, LUNA]
+
+
+async def test_a_latency_grows_old(desk: Desk) -> None:
+    """After a quarter of an hour without an answer a target is unknown again: asked first now and then."""
+    for target, seconds in ((LUNA, 1.0), (HAIKU, 2.0), (FLASH, 3.0)):
+        await desk.answer(target, seconds)
+    assert desk.order("fastest") == [LUNA, HAIKU, FLASH]
+    desk.now_s += LATENCY_KNOWN_S + 60
+    await desk.answer(HAIKU, 2.0)
+    desk.now_s += 6
+    assert desk.order("fastest") == [HAIKU, LUNA, FLASH]
+    desk.draw = 0.09
+    assert desk.order("fastest") == [FLASH, HAIKU, LUNA]
+
+
+async def test_only_answers_and_lost_requests_say_how_fast_a_target_is(desk: Desk) -> None:
+    """A target that fails at once isn't fast; one that let a request run into its time-out is slow."""
+    await desk.answer(LUNA, 0.001, state=AttemptState.FAILED)
+    await desk.answer(HAIKU, 60.0, state=AttemptState.UNKNOWN)
+    await desk.answer(FLASH, 2.0)
+    assert desk.order("fastest") == [FLASH, HAIKU, LUNA]
+
+
+async def test_the_expected_cost_goes_by_the_skeletons_own_answers(desk: Desk) -> None:
+    """A model that talks much is dear, whatever its rates; another skeleton's answers say nothing."""
+    pair = (Hop(HAIKU), Hop(FLASH))
+    assert desk.order("cheapest", pair) == [FLASH, HAIKU]
+    for _ in range(3):
+        await desk.answer(FLASH, 1.0, output_tokens=900)
+        await desk.answer(HAIKU, 1.0, output_tokens=5)
+    desk.now_s += 31
+    assert desk.order("cheapest", pair) == [HAIKU, FLASH]
+    other = replace(desk.call, prompt=replace(desk.call.prompt, template_digest="1:sha256:" + "f" * 64))
+    assert desk.order("cheapest", pair, other) == [FLASH, HAIKU]
+
+
+async def test_what_has_no_price_is_not_taken_for_cheap(desk: Desk) -> None:
+    """Where nobody knows a price, for the model or for the tier, the route's order stays, behind what is known."""
+    unknown = Hop(Target("openrouter", "nobody/knows-this"))
+    assert desk.order("cheapest", (unknown, Hop(HAIKU), Hop(FLASH))) == [FLASH, HAIKU, unknown.target]
+    gold = replace(desk.call, tier="gold")
+    assert desk.order("cheapest", call=gold) == [LUNA, HAIKU, FLASH]
+
+
+async def test_weights_use_the_engines_dice(desk: Desk) -> None:
+    """Each call draws; a single target and a plain route draw nothing and stay as they are."""
+    hops = (Hop(LUNA, None, 1), Hop(HAIKU, None, 1))
+    desk.draw = 0.75
+    assert desk.order("weighted", hops) == [HAIKU, LUNA]
+    desk.draw = 0.25
+    assert desk.order("weighted", hops) == [LUNA, HAIKU]
+    work = Work(1, desk.call, Plan((Hop(LUNA),), 6, 1.0, strategy="weighted"), "default")
+    assert desk.chooser.plan(work) is work.plan
+    plain = Work(1, desk.call, Plan(HOPS, 6, 1.0), "default")
+    assert desk.chooser.plan(plain) is plain.plan
+
+
+async def test_what_is_remembered_is_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skeletons without end don't fill the memory of a long night."""
+    monkeypatch.setattr("promptkit.engine.choosing._HABITS", 2)
+    for number in range(5):
+        prompt = replace(desk.call.prompt, template_digest=f"1:sha256:{number:064d}")
+        desk.order("cheapest", call=replace(desk.call, prompt=prompt))
+    assert len(desk.chooser._habits) <= 2  # pyright: ignore[reportPrivateUsage]
