@@ -26,9 +26,7 @@ from .money import dollars
 Old = Annotated[
     str, typer.Argument(metavar="A", help="The version before; alone, it is compared with the draft.")
 ]
-New = Annotated[
-    str | None, typer.Argument(metavar="B", help="The version after: ugc/script@2, or @2 alone.")
-]
+New = Annotated[str | None, typer.Argument(metavar="B", help="The version after: ugc/script@2, or @2 alone.")]
 
 _SIGNS: Final = {How.ADDED: "+", How.REMOVED: "-", How.CHANGED: "~"}
 _COLOURS: Final = {"+": "32", "-": "31", "@": "36", "~": "33"}
