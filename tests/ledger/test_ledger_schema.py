@@ -15,7 +15,7 @@ from alembic.script import ScriptDirectory
 from ledger_making import SOURCE, attempt_end, attempt_start, call_end, call_start, job_start, row_start
 from sqlalchemy import Engine, create_engine, select
 
-from promptkit.ledger import Admitted, Ingested, Ledger, Refused, RowEnd, Scope, Settled
+from promptkit.ledger import Admitted, Ingested, Ledger, Refused, RowEnd, Scope, Settled, lanes, leases
 from promptkit.ledger import tables as t
 from promptkit.ledger.connect import writing_engine
 from promptkit.ledger.group import Begin, Finish, Group, Op, State, Task, Withdraw
@@ -23,7 +23,9 @@ from promptkit.ledger.interning import store_templates
 from promptkit.ledger.jobs import begin_ingest, create_or_get, ingest
 from promptkit.ledger.owners import settle_owners
 from promptkit.ledger.schema import HEAD, MIGRATIONS, REVISIONS, revision, upgrade
-from promptkit.types import Status
+from promptkit.routing.health import Lane, LaneKey, LaneState
+from promptkit.routing.limits import Ask, Kind
+from promptkit.types import Fault, Status
 
 
 def test_models_and_migrations_agree(ledger: Ledger) -> None:
@@ -111,3 +113,26 @@ def test_the_sql_is_valid_on_postgresql(postgres: Engine) -> None:
         assert (budget.spent_pico, budget.held_pico) == (1_600, 0)
         assert connection.execute(select(t.REPLIES.c.text)).scalar() == "A script."
         assert connection.execute(select(t.HOLDS)).all() == []
+
+
+def test_what_processes_share_is_valid_on_postgresql(postgres: Engine) -> None:
+    """Lanes and leases run on PostgreSQL as they stand."""
+    with postgres.begin() as connection:
+        if revision(connection, Path("pg")) is None:
+            upgrade(connection)
+        key = LaneKey(Lane.HEALTH, "openai", "", "m")
+        down = LaneState(100.0, Fault.TRANSIENT, "it was down", 5)
+        lanes.learn(connection, {key: down}, 90.0)
+        assert lanes.load(connection) == {key: down}
+        assert not lanes.claim(connection, (key,), 99.0, 130.0, 7)
+        assert lanes.claim(connection, (key,), 101.0, 131.0, 7)
+        assert not lanes.claim(connection, (key,), 101.0, 131.0, 8)
+        assert lanes.reset(connection, "openai") == 1
+        place = leases.Place("openai", "", "m")
+        ask = Ask(Kind.REQUESTS, 10, 5.0)
+        today = leases.Today(2, 3, 0.0)
+        assert leases.take(connection, place, [ask], today, 100.0) == leases.Leased({Kind.REQUESTS: 98.0}, 2)
+        assert leases.take(connection, place, [ask], today, 100.0) == leases.Leased({Kind.REQUESTS: 100.0}, 1)
+        assert leases.take(connection, place, [], None, 100.0) == leases.Leased({})
+        assert [leases.join(connection, place, owner, 100.0) for owner in (1, 2, 2)] == [1, 2, 2]
+        assert leases.join(connection, place, 2, 110.0) == 1

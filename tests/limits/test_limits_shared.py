@@ -16,13 +16,28 @@ import pytest
 from studio import ALL, ANTHROPIC, KEYS, OPENAI, REF, Studio, attempts_of, until
 
 from promptkit import AsyncPromptKit
-from promptkit.engine.gates import Slots
+from promptkit.catalog import Catalog
+from promptkit.engine.gates import Gates, Slots
 from promptkit.errors import AllTargetsFailed
 from promptkit.ledger import Ledger
 from promptkit.ledger.leases import Place
 from promptkit.routing.limits import BURST_S
 from promptkit.simulator import Scenario, Simulator
 from promptkit.simulator.scenario import LimitRule
+from promptkit.templates import parse_ref
+from promptkit.types import (
+    Call,
+    Completion,
+    Finish,
+    Limits,
+    Message,
+    Model,
+    Params,
+    Prompt,
+    Provider,
+    Role,
+    Target,
+)
 
 WORKER = Path(__file__).parent.parent / "studio_worker.py"
 PER_MINUTE = 480
@@ -204,7 +219,7 @@ async def test_processes_share_the_slots(studio: Studio) -> None:
     with Ledger.open(path) as one, Ledger.open(path) as two:
         mine, theirs = (Slots(place, 8, ledger, lambda: now_s[0]) for ledger in (one, two))
         await mine.take()
-        await until(lambda: mine.allowed == 8)
+        await until(lambda: _leases(studio) == 1)
         await theirs.take()
         await until(lambda: theirs.allowed == 4)
         now_s[0] += 3
@@ -253,6 +268,40 @@ async def test_without_limits_there_is_no_gate(studio: Studio) -> None:
     async with studio.kit() as kit:
         for n in range(5):
             await ask(kit, f"B{n}")
+    assert _leases(studio) == 0
+
+
+def _leases(studio: Studio) -> int:
     connection = sqlite3.connect(studio.folder / "promptkit.db")
-    assert connection.execute("SELECT count(*) FROM leases").fetchone() == (0,)
-    connection.close()
+    try:
+        return int(connection.execute("SELECT count(*) FROM leases").fetchone()[0])
+    finally:
+        connection.close()
+
+
+async def test_a_turn_that_is_not_used_is_the_next_ones(studio: Studio) -> None:
+    """Cancelled while it waits, or refused by a cap before it was sent: nothing of the limit is lost."""
+    told = Limits(requests_per_minute=60, requests_per_day=100, concurrency=4)
+    models = {"m": Model("m", limits=Limits(concurrency=1))}
+    catalog = Catalog({"p": Provider("p", "openai", "chat", "openai", limits=told, models=models)})
+    ref = parse_ref("ad/line@1")
+    call = Call(Prompt((Message(Role.USER, "hi"),), "", ref, ""), Params(max_output_tokens=10))
+    with Ledger.open(studio.folder / "promptkit.db") as ledger:
+        gate = Gates(catalog, ledger, {}, time.time).of(Target("p", "m"))
+        assert gate is not None
+        for _ in range(3):
+            turn = await gate.enter(call)
+            assert turn is not None
+            gate.leave(turn, Completion("t", Finish.STOP, None))
+        last, behind = (asyncio.create_task(gate.enter(call)) for _ in range(2))
+        await asyncio.sleep(0.1)
+        behind.cancel()
+        await asyncio.sleep(0)
+        last.cancel()
+        await asyncio.gather(last, behind, return_exceptions=True)
+        began = time.monotonic()
+        for _ in range(3):
+            turn = await gate.enter(call)
+            assert turn is not None
+            gate.leave(turn, None)
+        assert time.monotonic() - began < 1.9
