@@ -69,8 +69,10 @@ def test_caps_hold_through_kill_9(database: Path) -> None:
             budget = ledger.spent(scope.key)
             assert budget is not None
             assert (budget.spent_pico, budget.held_pico, budget.over_pico) == (total.charged_pico, 0, 0)
+            assert scope.cap_pico is not None
             assert budget.spent_pico <= scope.cap_pico
         assert 0 <= total.unknown <= 200
+        assert SCOPES[0].cap_pico is not None
         assert total.charged_pico > SCOPES[0].cap_pico - 100
         assert ledger.quick_check() == ()
 
