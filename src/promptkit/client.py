@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
@@ -211,6 +211,7 @@ class PromptKit:
         self._kit = AsyncPromptKit(config, say=say)
         self._thread: LoopThread | None = None
         self._starting = threading.Lock()
+        self._open: set[AsyncIterator[RowResult]] = set()
 
     @property
     def session(self) -> Session:
@@ -271,7 +272,7 @@ class PromptKit:
             budget_usd=budget_usd,
             concurrency=concurrency,
         )
-        return BlockingJob(made, self._run)
+        return BlockingJob(made, self._run, self._open)
 
     def close(self) -> None:
         """Close connections, ledger and loop thread; calls of other threads are cancelled.
@@ -282,6 +283,7 @@ class PromptKit:
             thread, self._thread = self._thread, None
         if thread is not None:
             try:
+                thread.run(_close_all(self._open))
                 thread.run(end_others())
                 thread.run(self._kit.aclose())
             finally:
@@ -306,12 +308,14 @@ class PromptKit:
 class BlockingJob:
     """A job, lazily: nothing is read or sent before it is iterated. See `AsyncJob`."""
 
-    def __init__(self, job: AsyncJob, run: Run) -> None:
+    def __init__(self, job: AsyncJob, run: Run, open_: set[AsyncIterator[RowResult]]) -> None:
         self._job = job
         self._run = run
+        self._open = open_
 
     def __iter__(self) -> Iterator[RowResult]:
         results = aiter(self._job)
+        self._open.add(results)
         try:
             while True:
                 try:
@@ -320,7 +324,9 @@ class BlockingJob:
                     return
                 yield result
         finally:
-            self._run(_aclose(results))
+            if results in self._open:  # else its kit was closed, which closed it
+                self._open.discard(results)
+                self._run(_aclose(results))
 
     def report(self) -> JobReport:
         """Where the job stands; it must have begun."""
@@ -333,6 +339,14 @@ class BlockingJob:
 
 async def _next(results: AsyncIterator[_T]) -> _T:
     return await anext(results)
+
+
+async def _close_all(open_: set[AsyncIterator[RowResult]]) -> None:
+    """Close iterators that nobody reads to their end."""
+    while open_:
+        results = open_.pop()
+        with suppress(RuntimeError):  # another thread waits for its next row: it is cancelled with the rest
+            await _aclose(results)
 
 
 async def _aclose(results: AsyncIterator[Any]) -> None:
@@ -350,4 +364,4 @@ def cap_of(budget_usd: Decimal | float | str) -> int:
     try:
         return pico_of_usd(Decimal(str(budget_usd)))
     except (ValueError, ArithmeticError) as cause:
-        raise UsageError(f"the budget {budget_usd!r} can't stand: {cause}") from None
+        raise UsageError(f"the budget {budget_usd} can't stand: {cause}") from None

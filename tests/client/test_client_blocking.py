@@ -233,6 +233,23 @@ kit.close()
     assert blocking.asked() == 1
 
 
+def test_closing_while_a_batch_is_half_read(blocking: Studio) -> None:
+    """A kit may be closed over an iterator that is read half: nothing is complained of, and the process ends."""
+    code = """
+import sys
+from promptkit import PromptKit
+kit = PromptKit(sys.argv[1])
+half = iter(kit.batch("ad/line", [{"brand": name} for name in "ABC"], job="n"))
+print(next(half).status)
+kit.close()
+"""
+    process = started(blocking, code)
+    try:
+        assert process.communicate(timeout=30) == (b"ok\n", b"")
+    finally:
+        process.kill()
+
+
 def test_budgets_that_cannot_stand(blocking: Studio) -> None:
     """A budget that is negative, no number or finer than a pico-dollar is a usage error."""
     with kit_of(blocking) as kit:
