@@ -186,10 +186,14 @@ def _conclude(face: Face, job: Job, order: Order, outcome: Outcome) -> None:
         )
     if report.pending:
         face.say(f"{report.pending:,} rows wait: the same command goes on, and pays nothing twice")
-    if report.failed:
+    if report.failed > report.rows.get(RowState.INVALID, 0):
         face.say(
             f"why rows failed: promptkit log --job {report.name}; "
             "the same command with --retry-failed does them again"
+        )
+    elif report.failed:
+        face.say(
+            "what is wrong with the invalid rows stands in their `error`: correct them, then the same command"
         )
 
 

@@ -77,6 +77,7 @@ def tell(error: Exception, *, verbose: bool = False) -> int:
 
 def _tell_usage(error: Exception, message: str) -> int:
     context = getattr(error, "ctx", None)
+    message = message.replace(": Value error, ", ": ")  # how pydantic, which typer asks, begins
     _print(f"promptkit: {message[:1].lower()}{message[1:]}")
     if context is not None:
         _print(f"  {context.command_path} --help tells what it takes.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from io import StringIO
 from typing import Final
 
 from rich import box
@@ -59,7 +60,7 @@ def drawn(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str |
         # Text, not markup: a reply that says [bold] is shown as it is.
         table.add_row(*(Text(cell, style=_WORDS.get(cell, "")) for cell in row))
     width = None if sys.stdout.isatty() else _UNCUT
-    console = Console(file=sys.stdout, width=width, no_color=not color, highlight=False)
-    with console.capture() as captured:
-        console.print(table)
-    return "\n".join(line.rstrip() for line in captured.get().splitlines())
+    # Not on stdout itself: rich would write there, where a full disk has to become an error of ours.
+    drawing = StringIO()
+    Console(file=drawing, width=width, force_terminal=color, no_color=not color, highlight=False).print(table)
+    return "\n".join(line.rstrip() for line in drawing.getvalue().splitlines())
