@@ -23,6 +23,7 @@ from promptkit.batch import (
     Record,
     Tally,
     Wishes,
+    constant_tags,
     content_digest,
     excel_like,
     garbled_columns,
@@ -114,6 +115,7 @@ def test_an_object_twice() -> None:
 def test_tags() -> None:
     """K=V for all rows, K=@COLUMN by row, @@ for a plain @; an empty cell gives no tag."""
     wishes = Wishes(MAPPED, tags={"team": "ugc", "client": "@client", "sku": "@sku", "handle": "@@barly"})
+    assert constant_tags(wishes.tags) == {"team": "ugc", "handle": "@barly"}
     row = record(client=" barly ", sku="")
     assert binding(wishes).tags(row) == {"team": "ugc", "client": "barly", "handle": "@barly"}
     assert binding(wishes).unused == ()

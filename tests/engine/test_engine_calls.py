@@ -141,7 +141,7 @@ async def test_a_call_waits_for_room_that_another_frees(studio: Studio) -> None:
 
 async def test_a_dearer_hop_that_does_not_fit_ends_the_call(studio: Studio) -> None:
     """Money is held anew before each hop; where a dearer target doesn't fit, the call stops with its attempts."""
-    studio.configure(targets=["big/big-1", "anthropic/claude-opus-5-5"], route="patience_s = 0.05")
+    studio.configure(targets=["big/big-1", "anthropic/claude-opus-5-5"], route="attempts = 2")
     studio.sim.script([{"fault": "http.503", "provider": "big"}])
     async with studio.kit() as kit:
         with pytest.raises(BudgetStop) as caught:

@@ -4,7 +4,7 @@ The way of a row: `read_rows` -> `Binding.variables` -> the skeleton's own `bind
 -> calls -> `Layout.record` -> `Writer.row`, counted by `Tally`.
 """
 
-from .binding import Binding, Wishes
+from .binding import Binding, Wishes, constant_tags
 from .dialect import Dialect, Format, format_of, sniff
 from .keys import Generation, Namer, Ordinals, content_digest, generation, row_key
 from .lines import Record
@@ -27,6 +27,7 @@ __all__ = [
     "Tally",
     "Wishes",
     "Writer",
+    "constant_tags",
     "content_digest",
     "excel_like",
     "format_of",

@@ -58,9 +58,7 @@ class Binding:
             for name, variable in variables.items()
             if variable.kind is Kind.OBJECT
         }
-        self._tags = {
-            name: value.removeprefix("@") for name, value in wishes.tags.items() if not _names_column(value)
-        }
+        self._tags = constant_tags(wishes.tags)
         self._tag_columns = {name: value[1:] for name, value in wishes.tags.items() if _names_column(value)}
         fields = {column for parts in self._fields.values() for _, column in parts}
         self._known = {*self._columns.values(), *fields, *self._tag_columns.values(), wishes.key}
@@ -214,6 +212,11 @@ def _refuse_unknown(variables: Mapping[str, Variable], wishes: Wishes) -> None:
     for name in wishes.constants:
         if name not in variables:
             raise VariableError(f"no variable {name!r}{_like(name, variables)}", remedy=declared)
+
+
+def constant_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """The tags that are the same for all rows; `@@x` is the plain value `@x`."""
+    return {name: value.removeprefix("@") for name, value in tags.items() if not _names_column(value)}
 
 
 def _names_column(value: str) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from promptkit.batch import Format, Wishes
+from promptkit.batch import Format, Wishes, constant_tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +43,6 @@ class JobOptions:
     def all_rows_tags(self) -> dict[str, str]:
         """The tags that every row has: those that come from no column."""
         return constant_tags(self.tags)
-
-
-def constant_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """The tags that don't take a row's own value (`@COLUMN`)."""
-    return {name: value for name, value in tags.items() if not value.startswith("@")}
 
 
 def job_name(said: str | None, template: str, source: str, out: Path | None, today: str) -> str:
