@@ -161,7 +161,7 @@ async def test_refused_keys(studio: Studio) -> None:
             with pytest.raises(NoUsableKey, match="every key was refused") as caught:
                 await kit.run(REF, {"brand": "Barly"})
             assert "providers check" in str(caught.value)
-            with pytest.raises(AllTargetsFailed):
+            with pytest.raises(NoUsableKey):
                 await kit.run(REF, {"brand": "Barly"})
     assert sorted(text.split(" ")[0] for text in studio.said) == sorted(ALL)
     assert studio.asked() == 3
