@@ -250,6 +250,19 @@ class TestTelling:
         with Ledger.open(project / "promptkit.db") as ledger:
             assert ledger.jobs() == ()
 
+    def test_a_dry_run_renders_every_row(self, invoke: Invoke, project: Path) -> None:
+        """A row whose values make no prompt is found before anything is paid."""
+        here = project / "templates/my/line"
+        here.mkdir(parents=True)
+        (here / "draft.jinja").write_text(
+            '+++\n[variables.many]\ntype = "integer"\n+++\n'
+            '{% message "user" %}{% for one in range(many) %}x{% endfor %}{% endmessage %}\n',
+            encoding="utf-8",
+        )
+        (project / "rows.csv").write_text("many\n3\n99999999\n", encoding="utf-8")
+        ran = invoke("batch", "my/line@draft", "rows.csv", "--dry-run")
+        assert (ran.code, "1 can be sent, 1 are invalid" in ran.out, "line 3: " in ran.err) == (1, True, True)
+
     @pytest.mark.parametrize(
         ("arguments", "code", "says"),
         [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("project")
 def made(invoke: Invoke, sim: Simulator, project: Path) -> list[str]:
     """Four calls: three rows of a job, one of which fell back, and one alone."""
     del project
-    sim.script([{"fault": "openai.unavailable", "times": 2}])
+    sim.script([{"fault": "openai.insufficient_quota", "times": 1}])
     invoke(
         "batch",
         "ugc/hooks",
@@ -97,9 +99,9 @@ def test_a_call_in_full_proves_its_prompt(invoke: Invoke, made: list[str]) -> No
 def test_every_attempt_is_shown(invoke: Invoke, made: list[str]) -> None:
     """A call that was tried again shows each attempt with its fault."""
     attempts = invoke("show", made[-1], "--json").json()["attempts"]
-    assert (attempts[0]["state"], attempts[0]["fault"]) == ("failed", "transient")
+    assert (attempts[0]["state"], attempts[0]["fault"]) == ("failed", "quota")
     assert attempts[-1]["state"] == "ok"
-    assert "transient" in invoke("show", made[-1]).out
+    assert "quota" in invoke("show", made[-1]).out
 
 
 def test_the_beginning_of_an_id_is_enough(invoke: Invoke, made: list[str]) -> None:
@@ -143,6 +145,35 @@ def test_an_edited_draft_is_shown_as_it_was_sent(invoke: Invoke, project: Path) 
     page = invoke("show", call).out
     assert "One line for Barly" in page
     assert "the digest is the same" in page
+
+
+def test_a_call_that_failed_is_shown_with_all_its_attempts(invoke: Invoke, sim: Simulator) -> None:
+    """No reply, the error, and an attempt of unknown outcome at what it can cost at most."""
+    sim.script([{"fault": "wire.reset_after", "times": 1}, "openai.bad_request"])
+    assert invoke("run", "ugc/hooks", *VALUES, "--target", "openai/gpt-6-luna").code == 5
+    call = invoke("log", "--json").json()[0]["id"]
+    page = invoke("show", call).out
+    for expected in (
+        "--- reply ---\n(none)",
+        "error     ",
+        "unknown_outcome",
+        "up to $0.00",
+        "invalid_request",
+    ):
+        assert expected in page
+
+
+def test_books_that_were_changed_prove_nothing(invoke: Invoke, project: Path) -> None:
+    """A digest that differs is said out loud; a source that isn't what it was can't be rendered."""
+    call = invoke("run", "ugc/hooks", *VALUES, "--json").json()["id"]
+    with closing(sqlite3.connect(project / "promptkit.db")) as books:
+        books.execute("UPDATE calls SET prompt_digest = 'sha256:' || substr('0', 1, 1)")
+        books.commit()
+        assert "NOT THE SAME" in invoke("show", call).out
+        books.execute("UPDATE templates SET source = source || 'x'")
+        books.commit()
+    ran = invoke("show", call)
+    assert (ran.code, "can't be rendered again" in ran.out, "(not compared)" in ran.out) == (0, True, True)
 
 
 def test_without_a_ledger_there_is_nothing_to_show(invoke: Invoke, project: Path) -> None:

@@ -15,7 +15,7 @@ import pytest
 from cli_kit import Invoke, process, started
 
 from promptkit import local
-from promptkit.cli.examine import Health, clock, cron, file_system
+from promptkit.cli.examine import Health, clock, cron, database, file_system, local_model
 from promptkit.cli.face import Face
 from promptkit.cli.project import machine_zone, project_files
 from promptkit.config import Settings
@@ -298,8 +298,40 @@ class TestDoctor:
     def test_the_clock_names_the_budget_day(self, project: Path) -> None:
         """Time, zone, and the day that caps count."""
         settings: Settings = Face(config=project / "promptkit.toml").settings()
-        (found,) = clock(settings)
-        assert f"the budget day is {datetime.now(UTC):%Y-}" in found.says
+        (found,) = clock(settings, datetime(2026, 11, 21, 23, tzinfo=UTC))
+        assert "2026-11-21 23:00:00 in UTC; the budget day is 2026-11-21" in found.says
+        (found,) = clock(settings, datetime(1970, 1, 1, tzinfo=UTC))
+        assert (found.health, "timedatectl" in (found.remedy or "")) == (Health.FAIL, True)
+
+    def test_a_network_drive_is_no_place_for_the_ledger(self, project: Path) -> None:
+        """SQLite's WAL needs shared memory, which such a drive doesn't give."""
+        settings = Face(config=project / "promptkit.toml").settings()
+        found = next(database(settings, f"nas:/x {project} nfs4 rw 0 0\n", whole=False))
+        assert (found.health, "network drive (nfs4)" in found.says) == (Health.FAIL, True)
+
+    def test_caps_keys_and_folders_that_are_missing_are_warnings(self, invoke: Invoke, project: Path) -> None:
+        """No cap, a target without a key, a template folder that isn't there."""
+        text = (
+            (project / "promptkit.toml")
+            .read_text("utf-8")
+            .replace("per_job_usd = 5.00\nper_day_usd = 20.00\n", "")
+        )
+        (project / "promptkit.toml").write_text('templates = ["skeletons"]\n' + text, encoding="utf-8")
+        (project / ".env").write_text("OPENAI_API_KEY=sk-canary-openai-0001\n", encoding="utf-8")
+        ran = invoke("doctor")
+        for expected in (
+            "there are no caps",
+            "gemini is on a route, and is skipped",
+            "skeletons, which isn't there",
+        ):
+            assert expected in ran.out
+        assert ran.code == 0
+
+    def test_a_machine_without_the_model_is_told_how_to_get_it(self, tmp_path: Path) -> None:
+        """The weights are one command away."""
+        pytest.importorskip("xllamacpp", reason="the extra `local` is not installed")
+        (found,) = local_model({"XDG_CACHE_HOME": str(tmp_path)}, tmp_path)
+        assert (found.health, found.remedy) == (Health.WARN, "promptkit local fetch")
 
 
 class TestDatabase:

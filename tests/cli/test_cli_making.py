@@ -80,6 +80,9 @@ class TestRun:
             (["ugc/hooks", "-v", "brand"], 2, "no K=V"),
             (["ugc/hooks", "-v", "brand:={"], 2, "not valid JSON"),
             (["ugc/hooks", "--vars", "none.json"], 2, "none.json: can't be read"),
+            (["ugc/hooks", "--vars", "list.json"], 2, "list.json: must hold one JSON object"),
+            (["ugc/hooks", "--vars", "rows.csv"], 2, "rows.csv: not valid JSON"),
+            (["ugc/hooks", "--vars", "latin.json"], 2, "latin.json: is no UTF-8 text"),
             (["ugc/hooks", *VALUES, "--route", "defualt"], 2, "Did you mean 'default'?"),
             (["ugc/hooks", *VALUES, "--target", "openai"], 2, "provider/model"),
             (["ugc/hooks", *VALUES, "--tag", "client"], 2, "--tag client=barly"),
@@ -93,6 +96,8 @@ class TestRun:
         self, invoke: Invoke, arguments: list[str], code: int, says: str
     ) -> None:
         """A wrong argument has its exit code, and a message that helps."""
+        Path("list.json").write_text("[1]", encoding="utf-8")
+        Path("latin.json").write_bytes(b'{"brand": "Lum\xe9"}')
         ran = invoke("run", *arguments)
         assert (ran.code, ran.out) == (code, "")
         assert says.lower() in ran.err.lower()

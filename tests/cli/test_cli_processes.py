@@ -102,6 +102,25 @@ def test_a_call_that_is_interrupted_is_in_the_books(slow_project: Path, slow: Si
         assert call.money.unknown == 1
 
 
+def test_a_call_under_sigterm_is_143(slow_project: Path, slow: Simulator) -> None:
+    """SIGTERM ends `run` like an interrupt, with its own code."""
+    before = len(slow.requests())
+    running = started("run", "ugc/hooks", *VALUES, cwd=slow_project)
+    wait_for(running, lambda: len(slow.requests()) > before)
+    running.terminate()
+    out, err = running.communicate(timeout=30)
+    assert (running.returncode, out, "counts at its ceiling" in err) == (143, "", True)
+
+
+def test_a_page_that_nobody_reads_is_no_failure(project: Path) -> None:
+    """stdout closed before anything was printed: quiet, exit 0."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as nobody:
+        ran = process("render", "ugc/hooks", *VALUES, cwd=project, stdout=nobody)
+    assert (ran.code, ran.err) == (0, "")
+
+
 def test_cron_finds_the_same_ledger_and_keys(project: Path, sim: Simulator) -> None:
     """From / with an empty environment, --config alone leads to the project's ledger, keys and skeletons."""
     assert execute(["batch", "ugc/hooks", "rows.csv", "-o", "here.csv", "--job", "night", "-q"]) == 0

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import pty
+import struct
+import sys
+import termios
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -16,12 +25,13 @@ from promptkit.cli.money import dollars, spent
 from promptkit.cli.pace import Pace
 from promptkit.cli.progress import fetching, following
 from promptkit.cli.run import tell
+from promptkit.cli.skeletons import takes
 from promptkit.cli.table import drawn
 from promptkit.cli.times import iso, lasting, read_since, shortly, when
 from promptkit.errors import AllTargetsFailed, ConfigError, PromptKitError, UsageError
 from promptkit.ids import id_range, read_id, show_id
 from promptkit.ledger import Money
-from promptkit.types import Attempt, AttemptState, Cost, Fault, RowResult, Status, Target
+from promptkit.types import Attempt, AttemptState, Cost, Fault, Kind, RowResult, Status, Target, Variable
 
 PARIS = ZoneInfo("Europe/Paris")
 NOW = datetime(2026, 11, 21, 21, 30, tzinfo=UTC)
@@ -138,6 +148,69 @@ def test_a_download_is_told_in_quarters(capsys: pytest.CaptureFixture[str]) -> N
             told(percent * 10**6, 100 * 10**6)
     err = capsys.readouterr().err
     assert [line.split()[2] for line in err.splitlines()] == ["0", "25", "50", "75", "100"]
+
+
+@contextmanager
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Generator[bytearray]:
+    """stderr as a real terminal within the block; what was drawn there is whole when it ends."""
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    seen = bytearray()
+
+    def read() -> None:
+        with suppress(OSError):  # how Linux says that the other end is closed
+            while data := os.read(master, 1 << 16):
+                seen.extend(data)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    with monkeypatch.context() as here, os.fdopen(slave, "w", encoding="utf-8") as stderr:
+        here.delenv("NO_COLOR", raising=False)
+        here.setenv("TERM", "xterm-256color")
+        here.setattr(sys, "stderr", stderr)
+        yield seen
+    reader.join(10)
+    os.close(master)
+
+
+def test_on_a_terminal_a_bar_says_it_all_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows, troubles, rate, rest and cost beside the bar; notices stand above it; at the end it is wiped."""
+    pace = Pace(total=40, done=10, to_do=30)
+    with terminal(monkeypatch) as seen, following(Face(), pace, rows_on_terminal=False) as note:
+        for number in range(20):
+            note(result(number, Status.FAILED if number == 3 else Status.OK))
+        Face().say("a notice")
+        time.sleep(0.15)
+    drawn_there = seen.decode()
+    for expected in ("30/40 rows", "1 failed", "rows/s", " left", "$0.02", "promptkit: a notice"):
+        assert expected in drawn_there
+    assert drawn_there.rstrip().endswith("\x1b[2K")
+
+
+def test_on_a_terminal_a_download_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes of how many, and how fast."""
+    with terminal(monkeypatch) as seen, fetching(Face(), "weights") as told:
+        told(5 * 10**6, 10 * 10**6)
+        time.sleep(0.15)
+    assert "5.0/10.0 MB" in seen.decode()
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        (Variable("x", choices=("a", "b")), "a, b"),
+        (Variable("x", Kind.BOOLEAN), "true, false"),
+        (Variable("x", Kind.INTEGER), "integer"),
+        (Variable("x", Kind.INTEGER, minimum=1, maximum=1_000_000), "1 to 1,000,000"),
+        (Variable("x", Kind.NUMBER, minimum=0.5), "at least 0.5"),
+        (Variable("x"), "string"),
+        (Variable("x", max_length=80), "up to 80 characters"),
+        (Variable("x", Kind.LIST, min_length=1, max_length=3), "1 to 3 items"),
+    ],
+)
+def test_what_a_variable_takes_is_said_in_few_words(variable: Variable, text: str) -> None:
+    """For the table of `templates show`."""
+    assert takes(variable) == text
 
 
 def test_a_table_off_a_terminal_is_never_cut() -> None:

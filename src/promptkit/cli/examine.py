@@ -129,11 +129,17 @@ def keys(settings: Settings) -> Iterator[Finding]:
             yield Finding("keys", Health.WARN, f"{provider.name} is on a route, and is skipped: {why}")
 
 
-def database(settings: Settings, *, whole: bool) -> Iterator[Finding]:
-    """The ledger's file: local, private, writable, of this schema, whole."""
+def database(settings: Settings, mounts: str, *, whole: bool) -> Iterator[Finding]:
+    """The ledger's file: local, private, writable, of this schema, whole.
+
+    Args:
+        settings: where it is.
+        mounts: the text of /proc/mounts.
+        whole: read it through however large it is.
+    """
     path = settings.database_path
     folder = next(parent for parent in path.parents if parent.exists())
-    kind = file_system(folder, _mounts())
+    kind = file_system(folder, mounts)
     if kind in _REMOTE:
         yield Finding(
             "database",
@@ -195,11 +201,10 @@ def _mounts() -> str:
         return ""
 
 
-def clock(settings: Settings) -> Iterator[Finding]:
-    """The time, and the day that budgets count."""
+def clock(settings: Settings, now: datetime) -> Iterator[Finding]:
+    """The time, and the day that budgets count; `now` is aware."""
     from promptkit.routing.budgets import day_of
 
-    now = datetime.now(UTC)
     if now.year < _BUILT:
         yield Finding(
             "clock", Health.FAIL, f"it says {now:%Y-%m-%d}", "Set the clock: timedatectl set-ntp true"
@@ -273,8 +278,8 @@ def examine(load: Callable[[], Settings], *, whole: bool) -> Iterator[Finding]:
     yield from configuration(settings)
     yield from seals(settings)
     yield from keys(settings)
-    yield from database(settings, whole=whole)
-    yield from clock(settings)
+    yield from database(settings, _mounts(), whole=whole)
+    yield from clock(settings, datetime.now(UTC))
     yield from cron(os.environ, settings)
 
 

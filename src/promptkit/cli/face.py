@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -111,7 +111,8 @@ class Face:
     def say(self, text: str) -> None:
         """A notice, on stderr; not with --quiet."""
         if not self.quiet:
-            print(scrub.clean(f"promptkit: {text}"), file=sys.stderr)
+            with suppress(OSError):  # nobody listens: that stops no job
+                print(scrub.clean(f"promptkit: {text}"), file=sys.stderr)
 
     def table(
         self, columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str | None = None

@@ -8,6 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, NoReturn, TextIO
 
 from . import scrub
@@ -35,6 +36,8 @@ def execute(arguments: Sequence[str]) -> int:
         from .app import app
 
         return int(app(list(arguments), prog_name="promptkit", standalone_mode=False) or 0)
+    except SystemExit as end:  # typer's own: a completion, and 1 where stdout's reader has gone
+        return 0 if isinstance(end.__context__, BrokenPipeError) else int(end.code or 0)
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     except Terminated:
@@ -53,8 +56,6 @@ def _terminated(_number: int, _frame: object) -> None:
 
 def _tell(error: Exception, *, verbose: bool) -> int:
     """Say what is wrong, on stderr; the exit code."""
-    if isinstance(error, BrokenPipeError):
-        return 0
     usage = getattr(error, "format_message", None)  # click's own usage errors
     if callable(usage):
         return _tell_usage(error, str(usage()))
@@ -102,7 +103,8 @@ def _tell_bug(error: Exception, *, verbose: bool) -> int:
 
 
 def _print(text: str) -> None:
-    print(scrub.clean(text), file=sys.stderr)
+    with suppress(OSError):  # nobody listens: that changes nothing
+        print(scrub.clean(text), file=sys.stderr)
 
 
 def _forgive(stream: TextIO) -> None:
