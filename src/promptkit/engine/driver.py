@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import perf_counter
 from typing import Final
 
 from promptkit import adapters
-from promptkit.adapters import Adapter
-from promptkit.config import Keep, Settings
+from promptkit.config import Kept, Settings
 from promptkit.errors import LedgerError
 from promptkit.ids import IdMaker, show_id
-from promptkit.ledger import Admitted, AttemptStart, CallEnd, CallStart, Ledger, RowEnd, SoftPassed
+from promptkit.ledger import Admitted, AttemptStart, CallEnd, Ledger, RowEnd, SoftPassed
 from promptkit.pricing import Prices
 from promptkit.routing.flow import Answered, Flow, GaveUp, Moment, Plan, Send, Sleep, Step, Verdict, flow
 from promptkit.routing.health import Health, LaneKey
 from promptkit.tokens import ceiling_input_tokens
-from promptkit.transport import Transport, open_transport
 from promptkit.types import (
-    Attempt,
     Cost,
     Failure,
     Fault,
-    Model,
     Outcome,
-    Provider,
     Target,
     WireBreak,
     WireRequest,
 )
 
 from .choosing import Chooser
+from .entries import Making, call_end, call_start
+from .lanes import Lane, Lanes
 from .saying import refusal_text, soft_text
 from .settling import Settled, fingerprint, settle, without_secrets
 from .standing import Standing
@@ -46,31 +41,6 @@ _HOLD_POLL_S: Final = 0.25
 """How often a call that waits for room under a cap looks again: another process may have freed it."""
 
 _STOPPED: Final = "stopped while it was under way"
-
-
-@dataclass(frozen=True, slots=True)
-class _Lane:
-    """What it takes to ask one target."""
-
-    provider: Provider
-    model: Model
-    adapter: Adapter
-    transport: Transport
-
-
-@dataclass(slots=True)
-class _Making:
-    """A call under way."""
-
-    work: Work
-    started_s: float
-    begun: bool = False
-    """The call stands in the ledger."""
-    closed: bool = False
-    """Its end does, too."""
-    refused_by: str | None = None
-    """The scope that had no room for it."""
-    attempts: list[Attempt] = field(default_factory=list[Attempt])
 
 
 class Engine:
@@ -98,8 +68,7 @@ class Engine:
         self._standing = Standing(ledger, settings.catalog, accounts, edge.clock)
         self._chooser = Chooser(settings.catalog, ledger, prices, edge)
         self._soft: dict[str, SoftPassed] = {}
-        self._lanes: dict[Target, _Lane] = {}
-        self._transports: dict[str, Transport] = {}
+        self._lanes = Lanes(settings)
         self._said: set[object] = set()
 
     @property
@@ -114,9 +83,7 @@ class Engine:
 
     async def aclose(self) -> None:
         """Close every transport."""
-        transports, self._transports = self._transports, {}
-        self._lanes.clear()
-        await asyncio.gather(*(transport.aclose() for transport in transports.values()))
+        await self._lanes.aclose()
 
     def unpriced(self, plan: Plan) -> Target | None:
         """The first target of a plan that has no price; None where all have one."""
@@ -136,7 +103,7 @@ class Engine:
         Raises:
             LedgerError: the ledger can't be written; nothing more is sent.
         """
-        making = _Making(work, self._edge.clock())
+        making = Making(work, self._edge.clock())
         try:
             verdict = await self._follow(making)
         except asyncio.CancelledError:
@@ -146,7 +113,7 @@ class Engine:
             await self._end_unsent(making, verdict)
         return self._made(making, verdict)
 
-    async def _follow(self, making: _Making) -> Verdict:
+    async def _follow(self, making: Making) -> Verdict:
         """Do what the flow decides, step by step."""
         steps = flow(self._chooser.plan(making.work), self._moment(None))
         step, verdict = _advance(steps, None)
@@ -172,9 +139,9 @@ class Engine:
 
     # ------------------------------------------------------------------ one attempt
 
-    async def _attempt(self, making: _Making, send: Send) -> Settled | Failure:
+    async def _attempt(self, making: Making, send: Send) -> Settled | Failure:
         """Hold, send, read, price. A Failure alone means that nothing was sent."""
-        work, lane = making.work, self._lane(send.target)
+        work, lane = making.work, self._lanes.to(send.target)
         wire = lane.adapter.encode(work.call, lane.provider, lane.model)
         if isinstance(wire, Failure):
             return wire
@@ -198,9 +165,9 @@ class Engine:
             return refused
         return await self._send(making, lane, start, wire)
 
-    async def _hold(self, making: _Making, start: AttemptStart) -> Failure | None:
+    async def _hold(self, making: Making, start: AttemptStart) -> Failure | None:
         """Commit the attempt and its hold, waiting for room that other holds may free."""
-        call = None if making.begun else self._call_start(making)
+        call = None if making.begun else call_start(making, self._kept(making))
         while True:
             admission = await self._ledger.begin(start, making.work.scopes, call)
             if isinstance(admission, Admitted):
@@ -211,7 +178,7 @@ class Engine:
                 return Failure(Fault.BUDGET, refusal_text(admission, start.ceiling_pico or 0))
             await self._ledger.freed(_HOLD_POLL_S, admission.releases)
 
-    async def _send(self, making: _Making, lane: _Lane, start: AttemptStart, wire: WireRequest) -> Settled:
+    async def _send(self, making: Making, lane: Lane, start: AttemptStart, wire: WireRequest) -> Settled:
         """Send what is in the books, and settle what comes of it."""
         began = perf_counter()
         try:
@@ -230,21 +197,21 @@ class Engine:
             self._standing.heard(start.target, reply.headers)
         return self._settle(lane, start, outcome, latency_s)
 
-    def _settle(self, lane: _Lane, start: AttemptStart, outcome: Outcome, latency_s: float) -> Settled:
+    def _settle(self, lane: Lane, start: AttemptStart, outcome: Outcome, latency_s: float) -> Settled:
         if isinstance(outcome, Failure):
             outcome = without_secrets(outcome, self._secrets)
             self._tell(start.target, outcome)
         cost = self._cost(lane, outcome, _moment_of(start.started_us / 1e6))
         return settle(start, outcome, cost, latency_s, _us(self._edge.clock()))
 
-    def _cost(self, lane: _Lane, outcome: Outcome, at: datetime) -> Cost | None:
+    def _cost(self, lane: Lane, outcome: Outcome, at: datetime) -> Cost | None:
         if isinstance(outcome, Failure) and not outcome.billed:
             return Cost(0, "not billed")
         return self._prices.cost(
             lane.provider, lane.model, outcome.usage, outcome.served_model, outcome.tier, at
         )
 
-    def _ceiling(self, work: Work, lane: _Lane, at: datetime) -> int | None:
+    def _ceiling(self, work: Work, lane: Lane, at: datetime) -> int | None:
         """The most that the attempt can cost: by the sizes that will be sent, at the price of `at`."""
         call = work.call
         return self._prices.ceiling_pico(
@@ -258,26 +225,8 @@ class Engine:
 
     # ------------------------------------------------------------------ the books
 
-    def _call_start(self, making: _Making) -> CallStart:
-        work = making.work
-        prompt = work.call.prompt
-        return CallStart(
-            id=work.id,
-            template_digest=prompt.template_digest,
-            template_ref=str(prompt.ref),
-            prompt_digest=prompt.digest,
-            variables=work.variables if self._settings.storage.of(work.tags).variables is Keep.FULL else None,
-            tags=work.tags,
-            parent_id=work.parent_id,
-            deliverable=work.deliverable,
-            job_id=work.job_id,
-            row_id=work.row_id,
-            route=work.route,
-            started_us=_us(making.started_s),
-        )
-
     async def _close(
-        self, making: _Making, settled: Settled, verdict: Verdict | None, *, stopped: bool = False
+        self, making: Making, settled: Settled, verdict: Verdict | None, *, stopped: bool = False
     ) -> None:
         """Close an attempt with its settlement, and the call and its row with the last one."""
         making.attempts.append(settled.attempt)
@@ -295,13 +244,13 @@ class Engine:
             self._soft[passed.scope_key] = passed
             self._say_once(("soft", passed.scope_key), soft_text(passed))
 
-    async def _end_unsent(self, making: _Making, verdict: Verdict) -> None:
+    async def _end_unsent(self, making: Making, verdict: Verdict) -> None:
         """End a call whose last step sent nothing."""
         call, row = self._ends(making, verdict)
-        start = None if making.begun else self._call_start(making)
+        start = None if making.begun else call_start(making, self._kept(making))
         await self._ledger.end_call(call, row, start)
 
-    async def _abandon(self, making: _Making) -> None:
+    async def _abandon(self, making: Making) -> None:
         """End a call whose caller has gone between two attempts; its row waits."""
         if making.closed:
             return
@@ -310,27 +259,12 @@ class Engine:
             await asyncio.shield(self._ledger.end_call(end))
 
     def _ends(
-        self, making: _Making, verdict: Verdict, *, stopped: bool = False
+        self, making: Making, verdict: Verdict, *, stopped: bool = False
     ) -> tuple[CallEnd, RowEnd | None]:
-        work, status, text = making.work, status_of(verdict), text_of(verdict)
-        ended_us = _us(self._edge.clock())
-        keep = self._settings.storage.of(work.tags).replies
-        gave_up = isinstance(verdict, GaveUp)
-        # A job's output is written from the ledger: until then it keeps the texts of its rows.
-        kept = not gave_up and (keep is Keep.FULL or work.row_id is not None)
-        end = CallEnd(
-            id=work.id,
-            status=status,
-            ended_us=ended_us,
-            error=verdict.why if gave_up else None,
-            text=text if kept else None,
-            text_sha256=None if gave_up or keep is Keep.NONE else hashlib.sha256(text.encode()).hexdigest(),
-            finish=None if gave_up else verdict.completion.finish,
-        )
-        waits = work.plan.resend_unknown if stopped else row_stays(verdict, making.attempts)
-        if work.row_id is None or waits:
-            return end, None
-        return end, RowEnd(work.row_id, status, ended_us, work.id, end.error)
+        return call_end(making, verdict, self._kept(making), _us(self._edge.clock()), stopped=stopped)
+
+    def _kept(self, making: Making) -> Kept:
+        return self._settings.storage.of(making.work.tags)
 
     # ------------------------------------------------------------------ the edge
 
@@ -352,18 +286,6 @@ class Engine:
                 "so it counts at its ceiling",
             )
 
-    def _lane(self, target: Target) -> _Lane:
-        lane = self._lanes.get(target)
-        if lane is None:
-            provider, model = self._settings.catalog.pair(target)
-            transport = self._transports.get(provider.name)
-            if transport is None:
-                transport = open_transport(provider, self._settings.keys.get(provider))
-                self._transports[provider.name] = transport
-            lane = _Lane(provider, model, adapters.for_provider(provider), transport)
-            self._lanes[target] = lane
-        return lane
-
     def _learn(self, target: Target, settled: Settled | Failure, probed: tuple[LaneKey, ...]) -> Moment:
         outcome = settled if isinstance(settled, Failure) else settled.outcome
         self._standing.learn(target, outcome, self._edge.clock(), probed)
@@ -373,7 +295,7 @@ class Engine:
         now_s = self._edge.clock()
         return Moment(now_s, self._edge.draw(), self._standing.look(now_s), outcome)
 
-    def _made(self, making: _Making, verdict: Verdict) -> Made:
+    def _made(self, making: Making, verdict: Verdict) -> Made:
         gave_up = verdict if isinstance(verdict, GaveUp) else None
         return Made(
             id=making.work.id,

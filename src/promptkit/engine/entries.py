@@ -1,0 +1,81 @@
+"""What the books say of a call: how it begins and how it ends. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+from promptkit.config import Keep, Kept
+from promptkit.ledger import CallEnd, CallStart, RowEnd
+from promptkit.routing.flow import GaveUp, Verdict
+from promptkit.types import Attempt
+
+from .verdicts import row_stays, status_of, text_of
+from .words import Work
+
+
+@dataclass(slots=True)
+class Making:
+    """A call under way."""
+
+    work: Work
+    started_s: float
+    begun: bool = False
+    """The call stands in the ledger."""
+    closed: bool = False
+    """Its end does, too."""
+    refused_by: str | None = None
+    """The scope that had no room for it."""
+    attempts: list[Attempt] = field(default_factory=list[Attempt])
+
+
+def call_start(making: Making, kept: Kept) -> CallStart:
+    """The call as it begins; variables that the settings keep out are left out."""
+    work = making.work
+    prompt = work.call.prompt
+    return CallStart(
+        id=work.id,
+        template_digest=prompt.template_digest,
+        template_ref=str(prompt.ref),
+        prompt_digest=prompt.digest,
+        variables=work.variables if kept.variables is Keep.FULL else None,
+        tags=work.tags,
+        parent_id=work.parent_id,
+        deliverable=work.deliverable,
+        job_id=work.job_id,
+        row_id=work.row_id,
+        route=work.route,
+        started_us=int(making.started_s * 1_000_000),
+    )
+
+
+def call_end(
+    making: Making, verdict: Verdict, kept: Kept, ended_us: int, *, stopped: bool = False
+) -> tuple[CallEnd, RowEnd | None]:
+    """The call as it ends, and its row, unless that still waits.
+
+    Args:
+        making: the call.
+        verdict: how its flow ended.
+        kept: what the settings keep of it.
+        ended_us: when.
+        stopped: whether its caller went away: the row waits then, if it may be sent again.
+    """
+    work, status, text = making.work, status_of(verdict), text_of(verdict)
+    gave_up = isinstance(verdict, GaveUp)
+    # A job's output is written from the ledger: until then it keeps the texts of its rows.
+    keeps_text = not gave_up and (kept.replies is Keep.FULL or work.row_id is not None)
+    keeps_digest = not gave_up and kept.replies is not Keep.NONE
+    end = CallEnd(
+        id=work.id,
+        status=status,
+        ended_us=ended_us,
+        error=verdict.why if gave_up else None,
+        text=text if keeps_text else None,
+        text_sha256=hashlib.sha256(text.encode()).hexdigest() if keeps_digest else None,
+        finish=None if gave_up else verdict.completion.finish,
+    )
+    waits = work.plan.resend_unknown if stopped else row_stays(verdict, making.attempts)
+    if work.row_id is None or waits:
+        return end, None
+    return end, RowEnd(work.row_id, status, ended_us, work.id, end.error)
