@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
+from .engine import Made, Work
 from .errors import AllTargetsFailed, BudgetStop, NoUsableKey, PromptKitError, Unpriced
 from .session import Session
 from .templates import Skeleton
 from .types import Attempt, Call, Fault, Reply, Route
-
-if TYPE_CHECKING:
-    from .engine import Made, Work
 
 
 async def make_reply(  # noqa: PLR0913 - what a user can say of a call
@@ -30,8 +27,6 @@ async def make_reply(  # noqa: PLR0913 - what a user can say of a call
     Raises:
         PromptKitError: as `AsyncPromptKit.run` tells.
     """
-    from .engine import Work
-
     bound = skeleton.bind(variables)
     prompt = skeleton.render(bound)
     for flag in skeleton.flags(bound):

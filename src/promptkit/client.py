@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
+from .calls import make_reply
 from .config import Settings
 from .errors import UsageError
 from .loop_thread import LoopThread, Run, end_others
@@ -100,8 +101,6 @@ class AsyncPromptKit:
             BudgetStop: a hard cap leaves no room.
             LedgerError: the ledger can't be written; nothing more is sent.
         """
-        from .calls import make_reply
-
         skeleton = self._session.skeleton(ref)
         return await make_reply(
             self._session,

@@ -2,11 +2,25 @@
 
 For each step that the flow decides on, an attempt and its hold are committed, the request is
 sent, the reply read and priced, and the attempt closed together with its settlement.
+
+The words load at once; `Engine`, and with it all that it drives, when it is first named.
 """
 
 from __future__ import annotations
 
-from .driver import Engine
+from typing import TYPE_CHECKING, Any
+
 from .words import Edge, Made, Work
 
+if TYPE_CHECKING:
+    from .driver import Engine
+
 __all__ = ["Edge", "Engine", "Made", "Work"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Engine":
+        from .driver import Engine
+
+        return Engine
+    raise AttributeError(name)
