@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptkit.ids import IdMaker, read_id, show_id
+from promptkit.ids import IdMaker, id_range, read_id, show_id
 
 BITS = st.integers(min_value=0, max_value=2**63 - 1)
 
@@ -34,6 +34,23 @@ def test_what_is_no_id_is_refused(text: str) -> None:
     """Wrong length, a letter outside the alphabet, or more than 63 bits."""
     with pytest.raises(ValueError, match="not an id"):
         read_id(text)
+
+
+@given(BITS, st.integers(min_value=1, max_value=13))
+def test_a_beginning_stands_for_a_range(number: int, length: int) -> None:
+    """All ids that begin so, and no others: so a short beginning can be looked up."""
+    beginning = show_id(number)[:length]
+    low, high = id_range(beginning)
+    assert low <= number <= high
+    assert show_id(low) == beginning.ljust(13, "0")
+    assert high - low == 32 ** (13 - length) - 1
+
+
+@pytest.mark.parametrize("text", ["", "u", "0" * 14])
+def test_no_id_begins_so(text: str) -> None:
+    """Nothing, a letter outside the alphabet, or too much."""
+    with pytest.raises(ValueError, match="not an id"):
+        id_range(text)
 
 
 @given(st.lists(st.integers(min_value=0, max_value=2**42 - 2), min_size=2, max_size=200))
