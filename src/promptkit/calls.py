@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from .engine import Made, Work
 from .errors import AllTargetsFailed, BudgetStop, NoUsableKey, PromptKitError, Unpriced
+from .routing.budgets import scope_remedy
 from .session import Session
 from .templates import Skeleton
 from .types import Attempt, Call, Fault, Reply, Route
@@ -85,7 +86,8 @@ def failure_of(made: Made) -> PromptKitError:
     """The error to raise for a call that nothing answered; every attempt is on it."""
     fault = made.failure.fault if made.failure else None
     if fault is Fault.BUDGET:
-        return BudgetStop(made.why, attempts=made.attempts, remedy="Raise the cap, or wait for the next day.")
+        remedy = None if made.refused_by is None else scope_remedy(made.refused_by)
+        return BudgetStop(made.why, attempts=made.attempts, remedy=remedy)
     if fault is Fault.UNPRICED:
         return Unpriced(made.why, attempts=made.attempts)
     if fault is Fault.AUTH and all(attempt.fault is Fault.AUTH for attempt in made.attempts):

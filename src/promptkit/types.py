@@ -523,6 +523,19 @@ def usd(pico: int) -> Decimal:
     return Decimal(pico).scaleb(-12)
 
 
+def dollars(pico: int | None) -> str:
+    """Money as people read it: `$1,204.50`, `$0.00042`, `<$0.000001`, `unknown`."""
+    if pico is None:
+        return "unknown"
+    amount = usd(pico)
+    if amount == 0:
+        return "$0"
+    if amount >= 1:
+        return f"${amount:,.2f}"
+    text = f"{amount:.6f}".rstrip("0")
+    return f"${text.ljust(len('0.00'), '0')}" if text != "0." else "<$0.000001"
+
+
 @dataclass(frozen=True, slots=True)
 class Scope:
     """Money counted together: `job:<id>`, `day:2026-11-22`, `month:2026-11 client=barly`.

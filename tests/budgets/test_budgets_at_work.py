@@ -9,6 +9,7 @@ import pytest
 from studio import ALL, ANTHROPIC, GEMINI, OPENAI, Studio, assert_books_agree, brands, run_all
 
 from promptkit.errors import AllTargetsFailed, BudgetStop, NoUsableKey, UsageError
+from promptkit.routing.budgets import scope_words
 from promptkit.session import Session
 from promptkit.types import Status
 
@@ -79,7 +80,7 @@ async def test_a_soft_cap_is_told_once_and_stops_nothing(studio: Studio) -> None
         record = ledger.spent(passed.scope_key)
     told = [text for text in studio.said if "soft cap passed" in text]
     assert len(told) == 1
-    assert passed.scope_key in told[0]
+    assert scope_words(passed.scope_key) in told[0]
     assert record is not None
     assert (record.cap_pico, record.spent_pico) == (None, passed.spent_pico)
 

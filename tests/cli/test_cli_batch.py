@@ -184,7 +184,7 @@ class TestGoingOn:
         a_row = float(invoke(*BATCH, "--dry-run", "--json").json()["ceiling_usd"]) / 3
         ran = invoke(*BATCH, "-o", "out.csv", "--concurrency", "1", "--budget", f"{a_row * 1.02:.6f}")
         assert ran.code == 6
-        assert "leaves no room" in ran.err
+        assert "has no room left" in ran.err
         done = len(table((project / "out.csv").read_text("utf-8")))
         assert 0 < done < 3
         assert invoke(*BATCH, "-o", "out.csv", "--budget", "1").code == 0

@@ -66,7 +66,7 @@ def test_what_is_spent_is_shown_by_scope(invoke: Invoke, project: Path, sim: Sim
     cost = Decimal(ran.json()["cost_usd"])
     assert ran.code == 0
     assert ran.err.count("soft cap passed") == 1
-    assert "under day:" in ran.err
+    assert "the budget day 20" in ran.err
     day, barly, other = (
         line(invoke, "day"), line(invoke, "month", "client=barly"), line(invoke, "month", "client=other")
     )  # fmt: skip

@@ -69,7 +69,7 @@ class TestRun:
         before = len(sim.requests())
         ran = invoke("run", "ugc/hooks", *VALUES, "--budget", "0.0001")
         assert (ran.code, len(sim.requests()) - before) == (6, 0)
-        assert "leaves no room" in ran.err
+        assert "has no room left" in ran.err
 
     @pytest.mark.parametrize(
         ("arguments", "code", "says"),

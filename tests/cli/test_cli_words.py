@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from promptkit.cli import scrub
 from promptkit.cli.face import Face
-from promptkit.cli.money import dollars, spent
+from promptkit.cli.money import spent
 from promptkit.cli.pace import Pace
 from promptkit.cli.progress import fetching, following
 from promptkit.cli.run import tell
@@ -31,7 +31,18 @@ from promptkit.cli.times import iso, lasting, read_since, shortly, when
 from promptkit.errors import AllTargetsFailed, ConfigError, PromptKitError, UsageError
 from promptkit.ids import id_range, read_id, show_id
 from promptkit.ledger import Money
-from promptkit.types import Attempt, AttemptState, Cost, Fault, Kind, RowResult, Status, Target, Variable
+from promptkit.types import (
+    Attempt,
+    AttemptState,
+    Cost,
+    Fault,
+    Kind,
+    RowResult,
+    Status,
+    Target,
+    Variable,
+    dollars,
+)
 
 PARIS = ZoneInfo("Europe/Paris")
 NOW = datetime(2026, 11, 21, 21, 30, tzinfo=UTC)

@@ -132,7 +132,7 @@ async def test_a_call_waits_for_room_that_another_frees(studio: Studio) -> None:
     async with studio.kit() as kit:
         replies = await asyncio.gather(*(kit.run(REF, {"brand": f"B{n}"}) for n in range(3)))
         assert [reply.status for reply in replies] == [Status.OK] * 3
-        with pytest.raises(BudgetStop, match="leaves no room") as caught:
+        with pytest.raises(BudgetStop, match="has no room left") as caught:
             await asyncio.gather(*(kit.run(REF, {"brand": f"C{n}"}) for n in range(20)))
         assert caught.value.attempts == ()
         assert_books_agree(await kit.session.ledger(), studio)

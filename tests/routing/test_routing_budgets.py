@@ -22,6 +22,8 @@ from promptkit.routing.budgets import (
     day_of,
     period_of,
     pico_of_usd,
+    scope_remedy,
+    scope_words,
     scopes_of,
 )
 from promptkit.types import Scope
@@ -238,3 +240,36 @@ def test_each_scope_knows_what_it_counts() -> None:
     assert told["day:2026-11-21"] == (Per.DAY, None)
     assert told["job:7 client=barly"] == (Per.JOB, ("client", "barly"))
     assert told["month:2026-11 client=barly"] == (Per.MONTH, ("client", "barly"))
+
+
+@pytest.mark.parametrize(
+    ("key", "words", "remedy"),
+    [
+        ("call:123", "this call", "Raise --budget, or per_job_usd in [budgets]."),
+        (
+            "job:123",
+            "this job",
+            "Raise --budget, or per_job_usd in [budgets]; a job goes on with the same command.",
+        ),
+        (
+            "day:2026-11-22",
+            "the budget day 2026-11-22",
+            (
+                "Raise per_day_usd in [budgets], or wait: `promptkit budgets` tells when it begins anew; "
+                "a job goes on with the same command."
+            ),
+        ),
+        (
+            "month:2026-11 client=barly bar",
+            "the month 2026-11 of client=barly bar",
+            (
+                "Raise per_month_usd in [budgets], or wait: `promptkit budgets` tells when it begins anew; "
+                "a job goes on with the same command."
+            ),
+        ),
+    ],
+)
+def test_a_full_scope_is_told_in_words(key: str, words: str, remedy: str) -> None:
+    """No id and no key of the books: what is full, and what to do about it."""
+    assert scope_words(key) == words
+    assert scope_remedy(key) == remedy

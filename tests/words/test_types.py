@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptkit.types import Cost, Reply, Status, Target, TemplateRef, Variable, usd
+from promptkit.types import Cost, Reply, Status, Target, TemplateRef, Variable, dollars, usd
 
 
 @given(st.integers(min_value=-(2**63), max_value=2**63))
@@ -50,3 +51,19 @@ def test_an_unknown_cost_is_none_in_dollars_too() -> None:
     )
     assert reply.cost is None
     assert reply.charged == Decimal("0.0000025")
+
+
+@pytest.mark.parametrize(
+    ("pico", "text"),
+    [
+        (None, "unknown"),
+        (0, "$0"),
+        (420_000_000, "$0.00042"),
+        (500_000_000_000, "$0.50"),
+        (1, "<$0.000001"),
+        (1_204_500_000_000_000, "$1,204.50"),
+    ],
+)
+def test_money_is_read_as_people_write_it(pico: int | None, text: str) -> None:
+    """Cents from a dollar on, below it as many digits as it takes; too little is said to be little."""
+    assert dollars(pico) == text

@@ -8,10 +8,9 @@ from zoneinfo import ZoneInfo
 from promptkit.batch import usd_text
 from promptkit.caps import CapStanding, standings
 from promptkit.routing.budgets import Per
-from promptkit.types import Json
+from promptkit.types import Json, dollars
 
 from .face import Face
-from .money import dollars
 
 if TYPE_CHECKING:
     from promptkit.session import Session

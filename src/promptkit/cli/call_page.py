@@ -10,11 +10,11 @@ from promptkit.errors import TemplateError, UsageError
 from promptkit.ids import id_range, show_id
 from promptkit.ledger import AttemptRecord, CallRecord, Ledger
 from promptkit.templates import Skeleton
-from promptkit.types import Json, Prompt, Usage
+from promptkit.types import Json, Prompt, Usage, dollars
 
 from .face import Face
 from .making import usage_json
-from .money import dollars, spent
+from .money import spent
 from .times import iso, lasting, when
 
 

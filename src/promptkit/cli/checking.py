@@ -16,10 +16,9 @@ from promptkit.errors import PromptKitError
 from promptkit.session import Session
 from promptkit.templates import Part, Skeleton, compile_source, parse_ref, read_source
 from promptkit.transport import open_transport
-from promptkit.types import Fault, Json, Provider, Reply, Route, Target, WireBreak, WireReply
+from promptkit.types import Fault, Json, Provider, Reply, Route, Target, WireBreak, WireReply, dollars
 
 from .estimates import Ceilings
-from .money import dollars
 
 LIVE_CAP_PICO: Final = 10**10
 """What all live checks of one command may cost together: $0.01."""

@@ -17,10 +17,10 @@ from promptkit.errors import ExitCode, PromptKitError, StorageError, exit_code, 
 from promptkit.jobs import Job, JobReport
 from promptkit.ledger import RowState, SoftPassed
 from promptkit.session import Session
-from promptkit.types import Json
+from promptkit.types import Json, dollars
 
 from .face import Face
-from .money import dollars, spent
+from .money import spent
 from .pace import Pace
 from .progress import following
 from .run import tell

@@ -17,11 +17,10 @@ from promptkit.pricing import Prices
 from promptkit.session import Session
 from promptkit.templates import DRAFT, Skeleton
 from promptkit.trials import cases_of
-from promptkit.types import Json, Route
+from promptkit.types import Json, Route, dollars
 
 from . import options
 from .face import Face
-from .money import dollars
 
 Old = Annotated[
     str, typer.Argument(metavar="A", help="The version before; alone, it is compared with the draft.")

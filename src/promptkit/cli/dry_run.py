@@ -12,11 +12,10 @@ from promptkit.jobs.source import source_of
 from promptkit.session import Session
 from promptkit.templates import Skeleton
 from promptkit.tokens import estimate_input_tokens
-from promptkit.types import Prompt, Route
+from promptkit.types import Prompt, Route, dollars
 
 from .estimates import Ceilings
 from .face import Face
-from .money import dollars
 
 
 @dataclass(slots=True)

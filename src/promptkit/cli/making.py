@@ -5,11 +5,10 @@ from __future__ import annotations
 from promptkit.batch import usd_text
 from promptkit.errors import ExitCode
 from promptkit.ids import show_id
-from promptkit.types import Json, Prompt, Reply, Status, Usage
+from promptkit.types import Json, Prompt, Reply, Status, Usage, dollars
 
 from . import options
 from .face import Face
-from .money import dollars
 
 
 def run(

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from promptkit.types import RowResult, Status
+from promptkit.types import RowResult, Status, dollars
 
-from .money import dollars
 from .times import lasting
 
 _FAILED: Final = (Status.FAILED, Status.REFUSED)

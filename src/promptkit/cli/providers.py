@@ -11,11 +11,10 @@ import typer
 
 from promptkit.batch import usd_text
 from promptkit.errors import ExitCode
-from promptkit.types import Json, Limits, Model, Provider, Usage
+from promptkit.types import Json, Limits, Model, Provider, Usage, dollars
 
 from .face import Face
 from .lanes import Closed, closed_lanes
-from .money import dollars
 
 if TYPE_CHECKING:
     from promptkit.config import Keys, Settings

@@ -14,12 +14,11 @@ from promptkit.errors import ExitCode, OutputError, TemplateError
 from promptkit.session import Session
 from promptkit.templates import Skeleton
 from promptkit.trials import Case, Functions, Result, Stage, Verdict, cases_of, failed, junit, try_prompts
-from promptkit.types import Route
+from promptkit.types import Route, dollars
 
 from . import options
 from .face import Face
 from .linting import All, Refs, own_refs
-from .money import dollars
 
 Update = Annotated[bool, typer.Option("--update", help="Keep what is rendered now as the snapshots.")]
 JUnit = Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML, too.")]

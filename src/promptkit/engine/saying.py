@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from promptkit.ledger import Refused, SoftPassed
+from promptkit.routing.budgets import scope_words
+from promptkit.types import dollars
 
 
 def refusal_text(refused: Refused, ceiling_pico: int) -> str:
     """Why a cap refused a call."""
+    scope = scope_words(refused.scope_key)
     if refused.stopped:
-        return f"{refused.scope_key} is stopped: a bill passed its ceiling under this cap"
+        return f"{scope} is stopped: a bill passed its ceiling under the cap of {dollars(refused.cap_pico)}"
     return (
-        f"the cap {refused.scope_key} leaves no room: this call can cost up to {_dollars(ceiling_pico)}, "
-        f"{_dollars(refused.spent_pico)} of {_dollars(refused.cap_pico)} are spent"
+        f"{scope} has no room left under its cap of {dollars(refused.cap_pico)}: {dollars(refused.spent_pico)} "
+        f"are spent, and a call can cost up to {dollars(ceiling_pico)}"
     )
 
 
 def soft_text(passed: SoftPassed) -> str:
     """That a soft cap is reached."""
     return (
-        f"soft cap passed: {_dollars(passed.spent_pico)} spent under {passed.scope_key}, "
-        f"where {_dollars(passed.soft_pico)} was to be told; nothing is stopped"
+        f"soft cap passed: {scope_words(passed.scope_key)} has spent {dollars(passed.spent_pico)}, "
+        f"where {dollars(passed.soft_pico)} was to be told; nothing is stopped"
     )
-
-
-def _dollars(pico: int) -> str:
-    return f"${pico / 1e12:.6f}"

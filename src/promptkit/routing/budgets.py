@@ -16,6 +16,7 @@ LARGEST_CAP_USD: Final = 9_000_000
 """Pico-USD live in 64-bit integers, which end at about nine million dollars."""
 
 _PICO_DIGITS: Final = 12
+_GO_ON: Final = "; a job goes on with the same command"
 _SMALLEST = Decimal("1e-12")
 
 Tag: TypeAlias = tuple[str, str]
@@ -199,3 +200,21 @@ def day_of(now: datetime, timezone: ZoneInfo, starts_at: time) -> date:
     """
     today = now.astimezone(timezone).date()
     return today if now >= day_begins(today, timezone, starts_at) else today - timedelta(days=1)
+
+
+def scope_words(key: str) -> str:
+    """A scope's key in words: `this job`, `the budget day 2026-11-22`, `... of client=barly`."""
+    name, _, tag = key.partition(" ")
+    kind, _, which = name.partition(":")
+    words = {"day": f"the budget day {which}", "month": f"the month {which}"}.get(kind, f"this {kind}")
+    return f"{words} of {tag}" if tag else words
+
+
+def scope_remedy(key: str) -> str:
+    """What a user can do about a full scope."""
+    kind = key.partition(":")[0]
+    if kind in {"call", "job"}:
+        return f"Raise --budget, or per_job_usd in [budgets]{_GO_ON if kind == 'job' else ''}."
+    return (
+        f"Raise per_{kind}_usd in [budgets], or wait: `promptkit budgets` tells when it begins anew{_GO_ON}."
+    )
