@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from decimal import Decimal
@@ -211,6 +212,7 @@ class PromptKit:
         self._thread: LoopThread | None = None
         self._starting = threading.Lock()
         self._open: set[AsyncIterator[RowResult]] = set()
+        self._end: Callable[[], object] | None = None
 
     @property
     def session(self) -> Session:
@@ -276,17 +278,15 @@ class PromptKit:
     def close(self) -> None:
         """Close connections, ledger and loop thread; calls of other threads are cancelled.
 
-        A closed kit may be used again.
+        A closed kit may be used again. One that is never closed is, when it is forgotten or the
+        process ends.
         """
         with self._starting:
             thread, self._thread = self._thread, None
-        if thread is not None:
-            try:
-                thread.run(_close_all(self._open))
-                thread.run(end_others())
-                thread.run(self._kit.aclose())
-            finally:
-                thread.stop()
+            end, self._end = self._end, None
+        if thread is not None and end is not None:
+            thread.check_process()
+            end()
 
     def __enter__(self) -> Self:
         return self
@@ -300,6 +300,7 @@ class PromptKit:
         with self._starting:
             if self._thread is None:
                 self._thread = LoopThread()
+                self._end = weakref.finalize(self, _end, self._thread, self._kit.session, self._open)
             thread = self._thread
         return thread.run(work)
 
@@ -334,6 +335,23 @@ class BlockingJob:
     def halt(self) -> None:
         """Send no new rows; what is in flight is awaited and recorded."""
         self._job.halt()
+
+
+def _end(thread: LoopThread, session: Session, open_: set[AsyncIterator[RowResult]]) -> None:
+    """Close what a kit has open, and its loop thread. The garbage collector may call it, and the end of the process."""
+    if thread.is_of_another_process:
+        return
+    if thread.is_current:  # a thread can't wait for itself
+        threading.Thread(target=_end, args=(thread, session, open_)).start()
+        return
+    try:
+        thread.run(_close_all(open_))
+        thread.run(end_others())
+        ledger = thread.run(session.let_go())
+    finally:
+        thread.stop()
+    if ledger is not None:
+        ledger.close()  # here: at the end of a process no executor takes it any more
 
 
 async def _next(results: AsyncIterator[_T]) -> _T:

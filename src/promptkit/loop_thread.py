@@ -32,18 +32,39 @@ class LoopThread:
         self._thread = threading.Thread(target=self._loop.run_forever, name="promptkit-loop", daemon=True)
         self._thread.start()
 
+    @property
+    def is_current(self) -> bool:
+        """Whether this is that thread."""
+        return threading.current_thread() is self._thread
+
+    @property
+    def is_of_another_process(self) -> bool:
+        """Whether the process was forked since: the thread did not come along."""
+        return os.getpid() != self._pid
+
+    def check_process(self) -> None:
+        """Make sure that the thread is there.
+
+        Raises:
+            UsageError: the process was forked since.
+        """
+        if self.is_of_another_process:
+            raise UsageError(
+                "this PromptKit was in use before the process was forked",
+                remedy="Make one in each process, after the fork.",
+            )
+
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Run a coroutine there and wait for it; an interrupt here cancels it there.
 
         Raises:
             UsageError: the process was forked since: the thread did not come along.
         """
-        if os.getpid() != self._pid:
+        try:
+            self.check_process()
+        except UsageError:
             work.close()
-            raise UsageError(
-                "this PromptKit was in use before the process was forked",
-                remedy="Make one in each process, after the fork.",
-            )
+            raise
         ended: Future[_T] = Future()
         tasks: list[asyncio.Task[_T]] = []
 

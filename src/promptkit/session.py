@@ -276,13 +276,20 @@ class Session:
 
     async def aclose(self) -> None:
         """Close what is open; what was written is on disk."""
+        ledger = await self.let_go()
+        if ledger is not None:
+            await asyncio.to_thread(ledger.close)
+
+    async def let_go(self) -> Ledger | None:
+        """Close what belongs to this loop; the ledger, where one was open, is the caller's to close."""
         opened, self._open = self._open, None
         self._opening = None  # it belongs to the loop that is being left
         self._remembered.clear()
-        if opened is not None:
-            ledger, engine = opened
-            await engine.aclose()
-            await asyncio.to_thread(ledger.close)
+        if opened is None:
+            return None
+        ledger, engine = opened
+        await engine.aclose()
+        return ledger
 
     async def _opened(self) -> tuple[Ledger, Engine]:
         if self._open is not None:

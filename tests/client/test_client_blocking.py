@@ -250,6 +250,48 @@ kit.close()
         process.kill()
 
 
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "",
+        "kit = None",
+        'half = iter(kit.batch("ad/line", [{"brand": name} for name in "AB"], job="n")); next(half)',
+        "cycle = [kit]; cycle.append(cycle); del kit, cycle; import gc; gc.collect()",
+    ],
+)
+def test_a_kit_that_is_never_closed(blocking: Studio, ending: str) -> None:
+    """A process that never closes its kit ends at once and complains of nothing; its books are closed."""
+    code = f"""
+import sys
+from promptkit import PromptKit
+kit = PromptKit(sys.argv[1])
+reply = kit.run("ad/line", {{"brand": "Barly", "angle": "proof"}}, route="default", tags={{"client": "barly"}})
+print(reply.target, flush=True)
+{ending}
+"""
+    told = [sys.executable, "-W", "default", "-c", code, str(blocking.folder / "promptkit.toml")]
+    done = subprocess.run(told, capture_output=True, timeout=20, check=False)  # noqa: S603 - the tests' own code
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"openai/gpt-6-luna\n", b"")
+    assert not list((blocking.folder / "promptkit.db-locks").glob("owner-*"))
+
+
+def test_an_asynchronous_kit_that_is_never_closed(blocking: Studio) -> None:
+    """An `AsyncPromptKit` without `aclose` doesn't keep its process from ending."""
+    code = """
+import asyncio, sys
+from promptkit import AsyncPromptKit
+async def main():
+    print((await AsyncPromptKit(sys.argv[1]).run("ad/line", {"brand": "Barly"})).target)
+asyncio.run(main())
+"""
+    process = started(blocking, code)
+    try:
+        assert process.communicate(timeout=20)[0] == b"openai/gpt-6-luna\n"
+        assert process.returncode == 0
+    finally:
+        process.kill()
+
+
 def test_budgets_that_cannot_stand(blocking: Studio) -> None:
     """A budget that is negative, no number or finer than a pico-dollar is a usage error."""
     with kit_of(blocking) as kit:
