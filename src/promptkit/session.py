@@ -60,10 +60,12 @@ class Session:
     Args:
         settings: the configuration.
         say: is called with each notice, once.
+        by_hand: somebody asks to see how a target is, however it was found before.
     """
 
-    def __init__(self, settings: Settings, say: Callable[[str], None]) -> None:
+    def __init__(self, settings: Settings, say: Callable[[str], None], *, by_hand: bool = False) -> None:
         self.settings = settings
+        self._by_hand = by_hand
         self.ids = IdMaker(lambda: clock.time_ns() // 1_000_000, _dice.getrandbits)
         self._say = say
         self._said: set[str] = set()
@@ -310,7 +312,8 @@ class Session:
         if settings.file is None:  # nobody named a database: the user's data folder may be new
             settings.database_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         ledger = Ledger.open(settings.database_path)
-        engine = Engine(settings, ledger, Prices(), Edge(clock.time, _dice.random, self.say), self.ids)
+        edge = Edge(clock.time, _dice.random, self.say, by_hand=self._by_hand)
+        engine = Engine(settings, ledger, Prices(), edge, self.ids)
         return ledger, engine
 
 

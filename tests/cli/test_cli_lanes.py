@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import time
 from pathlib import Path
 
 import pytest
-from cli_kit import KEYS, VALUES, Invoke
+from cli_kit import VALUES, Invoke
 
 from promptkit.cli.lanes import clock_text
+from promptkit.engine.settling import accounts_of
 from promptkit.ledger import Ledger
 from promptkit.routing.health import STREAK, Lane, LaneKey, LaneState
+from promptkit.session import load_settings
 from promptkit.simulator import Simulator
 from promptkit.types import Fault
 
@@ -27,17 +28,26 @@ def close(folder: Path, **lanes: tuple[LaneKey, LaneState]) -> None:
     asyncio.run(learn())
 
 
+def accounts_here() -> dict[str, str]:
+    """The accounts of the project in the working folder."""
+    settings = load_settings()
+    return accounts_of(settings.catalog, settings.keys)
+
+
 @pytest.fixture
 def closed(project: Path) -> Path:
     """A key out of credit, another key that was refused, a model half open, one that stumbled twice."""
-    account = hashlib.sha256(KEYS["OPENAI_API_KEY"].encode()).hexdigest()[:12]
+    accounts = accounts_here()
     later_s, past_s = time.time() + 3600, time.time() - 5
     close(
         project,
-        credit=(LaneKey(Lane.TERMINAL, "openai", account), LaneState(later_s, Fault.QUOTA, "no credit")),
+        credit=(
+            LaneKey(Lane.TERMINAL, "openai", accounts["openai"]),
+            LaneState(later_s, Fault.QUOTA, "no credit"),
+        ),
         other=(LaneKey(Lane.TERMINAL, "anthropic", "abc"), LaneState(later_s, Fault.AUTH, "wrong key")),
         half=(
-            LaneKey(Lane.HEALTH, "gemini", "", "g"),
+            LaneKey(Lane.HEALTH, "gemini", accounts["gemini"].partition(":")[0], "g"),
             LaneState(past_s, Fault.TRANSIENT, "was down", STREAK),
         ),
         two=(LaneKey(Lane.HEALTH, "mistral", "", "m"), LaneState(0.0, Fault.TRANSIENT, "stumbled", 2)),
@@ -51,7 +61,7 @@ def test_list_says_what_is_closed_until_when_and_why(closed: Path, invoke: Invok
     ran = invoke("providers", "list")
     assert ran.code == 0
     assert "no credit" in ran.out
-    assert "wrong key (with another key)" in ran.out
+    assert "wrong key (with another key or address)" in ran.out
     assert "half open" in ran.out
     assert "stumbled" not in ran.out
 
@@ -80,6 +90,49 @@ def test_reset_opens_a_provider(closed: Path, invoke: Invoke, sim: Simulator) ->
     assert invoke("run", "ugc/hooks", *VALUES, "--target", "openai/gpt-6-luna").code == 0
     assert invoke("providers", "reset", "--all", "--json").json()["anthropic"] == 1
     assert invoke("providers", "reset", "--all").out == ""
+
+
+def test_a_check_that_is_answered_opens_what_waited_for_it(closed: Path, invoke: Invoke) -> None:
+    """The account that answers is open again, in its terminal lanes; another key's are not its own."""
+    del closed
+    says = {
+        one["provider"]: one["says"]
+        for one in invoke("providers", "check", "openai", "anthropic", "--json").json()
+    }
+    assert says["openai"].endswith("; it was closed, and is open again")
+    assert "open again" not in says["anthropic"]
+    told = {one["name"]: one["closed"] for one in invoke("providers", "list", "--json").json()}
+    assert [len(told[name]) for name in ("openai", "anthropic", "gemini")] == [0, 1, 1]
+    assert "open again" not in invoke("providers", "check", "openai").out
+
+
+def test_a_check_that_fails_opens_nothing(
+    project: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was closed stays closed while nobody answers there."""
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    key = LaneKey(Lane.TERMINAL, "openai", accounts_here()["openai"])
+    close(project, refused=(key, LaneState(time.time() + 3600, Fault.AUTH, "refused")))
+    assert invoke("providers", "check", "openai").code == 4
+    assert invoke("providers", "reset", "openai", "--json").json() == {"openai": 1}
+
+
+def test_a_live_check_asks_whatever_was_met_before(project: Path, invoke: Invoke) -> None:
+    """Asked for by hand it is asked: a pause and an outage that others met stay theirs."""
+    account = accounts_here()["openai"]
+    later_s = time.time() + 3600
+    down = LaneKey(Lane.HEALTH, "openai", account.partition(":")[0], "gpt-6-luna")
+    close(
+        project,
+        down=(down, LaneState(later_s, Fault.TRANSIENT, "down", STREAK)),
+        pause=(
+            down._replace(lane=Lane.THROTTLE, account=account),
+            LaneState(later_s, Fault.RATE_LIMIT, "slow"),
+        ),
+    )
+    ran = invoke("providers", "check", "openai", "--live")
+    assert (ran.code, "answered in" in ran.out) == (0, True)
+    assert invoke("run", "ugc/hooks", *VALUES, "--target", "openai/gpt-6-luna").code != 0
 
 
 def test_reset_wants_a_name(closed: Path, invoke: Invoke) -> None:

@@ -11,6 +11,7 @@ from studio import ALL, ANTHROPIC, OPENAI, REF, Studio, assert_books_agree, unti
 
 from promptkit import AsyncPromptKit
 from promptkit.engine import standing
+from promptkit.engine.settling import accounts_of
 from promptkit.errors import AllTargetsFailed, LedgerError, NoUsableKey
 from promptkit.ledger import Ledger
 from promptkit.routing.health import STREAK, Lane, LaneKey, LaneState
@@ -115,7 +116,7 @@ async def test_reset_opens_a_lane_and_wakes_who_waits_for_it(studio: Studio) -> 
     """A call that waits for a parked provider goes on at once when somebody opens it by hand."""
     studio.configure(targets=ONE, route="patience_s = 60")
     closed = LaneState(time.time() + 50, Fault.RATE_LIMIT, "told to wait")
-    await _close(studio, closed, LaneKey(Lane.HEALTH, "openai", "", "gpt-6-luna"))
+    await _close(studio, closed)
     async with studio.kit() as kit, studio.kit() as other:
         call = asyncio.create_task(ask(kit))
         await asyncio.sleep(0.3)
@@ -136,6 +137,17 @@ async def test_another_key_is_not_parked_for_the_old_one(studio: Studio) -> None
         assert await ask(kit) == ANTHROPIC
     assert studio.asked("openai") == 1
     async with studio.kit({"OPENAI_API_KEY": "sk-another-one-0009"}) as kit:
+        assert await ask(kit) == OPENAI
+
+
+async def test_a_wrong_address_parks_nothing_of_the_right_one(studio: Studio) -> None:
+    """A typo in a base URL is an outage there, not where the provider really is."""
+    studio.configure(targets=ALL[:2], route="attempts = 2")
+    async with studio.kit({"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}) as kit:
+        for n in range(STREAK + 1):
+            assert await ask(kit, f"B{n}") == ANTHROPIC
+        assert [state.failures for state in (await kit.session.ledger()).lanes().values()] == [STREAK]
+    async with studio.kit() as kit:
         assert await ask(kit) == OPENAI
 
 
@@ -202,13 +214,15 @@ async def test_the_ledger_keeps_no_key(studio: Studio) -> None:
     async with studio.kit() as kit:
         assert await ask(kit) == ANTHROPIC
         [key] = (await kit.session.ledger()).lanes()
-    assert len(key.account) == 12
+    assert [len(part) for part in key.account.split(":")] == [12, 12]
     for path in (studio.folder / "promptkit.db", studio.folder / "promptkit.db-wal"):
         assert not path.exists() or b"sk-canary" not in path.read_bytes()
 
 
-async def _close(studio: Studio, state: LaneState, key: LaneKey | None = None) -> None:
-    """Put a lane into the ledger, as another process would."""
-    key = key or LaneKey(Lane.HEALTH, "openai", "", "gpt-6-luna")
+async def _close(studio: Studio, state: LaneState) -> None:
+    """Put a health lane into the ledger, as another process would."""
+    settings = studio.settings()
+    account = accounts_of(settings.catalog, settings.keys)["openai"]
+    key = LaneKey(Lane.HEALTH, "openai", account.partition(":")[0], "gpt-6-luna")
     with Ledger.open(Path(studio.folder / "promptkit.db")) as ledger:
         await ledger.learn({key: state}, time.time())

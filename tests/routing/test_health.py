@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +13,7 @@ from promptkit.routing.health import (
     COOL_S,
     GONE_S,
     LONGEST_COOL_S,
+    PASSING,
     PROBE_S,
     QUOTA_S,
     SAMPLE,
@@ -226,6 +229,26 @@ def test_another_key_stands_in_other_lanes() -> None:
     assert new.park(A, NOW_S) is None
     down = at(NOW_S, *[STUMBLE] * STREAK, health=Health(accounts={"a": "111"}))
     assert Health(down.lanes, {"a": "222"}).park(A, NOW_S) is not None
+
+
+def test_another_address_stands_in_other_lanes() -> None:
+    """A typo in an address parks nothing of the right one; a key at the same address shares its outages."""
+    wrong, right = Health(accounts={"a": "typo:key"}), "host:key"
+    down = at(NOW_S, *[STUMBLE] * STREAK, health=wrong).after(A, fails(Fault.AUTH), NOW_S)
+    assert down.park(A, NOW_S) is not None
+    assert Health(down.lanes, {"a": right}).park(A, NOW_S) is None
+    here = at(NOW_S, *[STUMBLE] * STREAK, health=Health(accounts={"a": right}))
+    assert Health(here.lanes, {"a": "host:other"}).park(A, NOW_S) is not None
+
+
+def test_who_asks_by_hand_is_kept_out_by_terminal_lanes_alone() -> None:
+    """An outage or a pause that was met before is passed over; a refused key is not. Half open or closed."""
+    down = at(NOW_S, *[STUMBLE] * STREAK).after(A, fails(Fault.RATE_LIMIT), NOW_S)
+    for now_s in (NOW_S, NOW_S + COOL_S):
+        by_hand = replace(down, ignored=PASSING)
+        assert (by_hand.park(A, now_s), by_hand.half_open(A, now_s)) == (None, ())
+    refused = replace(down, ignored=PASSING).after(A, fails(Fault.AUTH), NOW_S)
+    assert refused.park(A, NOW_S) is not None
 
 
 def test_what_two_processes_learned_is_merged() -> None:

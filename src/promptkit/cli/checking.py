@@ -12,7 +12,8 @@ from promptkit.adapters import from_break
 from promptkit.adapters.failures import from_reply
 from promptkit.batch import usd_text
 from promptkit.calls import make_reply
-from promptkit.errors import PromptKitError
+from promptkit.errors import LedgerError, PromptKitError
+from promptkit.routing.health import Lane
 from promptkit.session import Session
 from promptkit.templates import Part, Skeleton, compile_source, parse_ref, read_source
 from promptkit.transport import open_transport
@@ -74,6 +75,7 @@ async def check_all(
     """Check providers; all at once, and the live calls one after the other, under one cap."""
     try:
         checks = list(await asyncio.gather(*(_check(session, provider) for provider in providers)))
+        checks = await _reopened(session, checks, say)
         return await _check_live(session, checks, say) if live else checks
     finally:
         await session.aclose()
@@ -87,6 +89,31 @@ async def _check(session: Session, provider: Provider) -> Check:
             return _read(provider, await transport.models())
     except PromptKitError as cause:
         return Check(provider.name, False, _line(cause))  # noqa: FBT003
+
+
+async def _reopened(session: Session, checks: list[Check], say: Callable[[str], None]) -> list[Check]:
+    """Open what was closed until something changes, of those that have just answered."""
+    settings = session.settings
+    if not settings.database_path.exists():
+        return checks
+    from promptkit.engine.settling import accounts_of
+
+    accounts = accounts_of(settings.catalog, settings.keys)
+    try:
+        ledger = await session.ledger()
+        closed = {(key.provider, key.account) for key in ledger.lanes() if key.lane is Lane.TERMINAL}
+        again = [
+            check for check in checks if check.usable and (check.provider, accounts[check.provider]) in closed
+        ]
+        for check in again:
+            await ledger.reset_lanes(check.provider, terminal_of=accounts[check.provider])
+    except LedgerError as error:
+        say(f"the ledger can't say what is closed: {error}")
+        return checks
+    return [
+        replace(check, says=f"{check.says}; it was closed, and is open again") if check in again else check
+        for check in checks
+    ]
 
 
 def _read(provider: Provider, found: list[str] | WireReply | WireBreak) -> Check:

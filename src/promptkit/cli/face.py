@@ -62,11 +62,11 @@ class Face:
         scrub.remember(settings.keys.secrets())
         return settings
 
-    def session(self, settings: Settings | None = None) -> Session:
-        """One process at work, with nothing open yet."""
+    def session(self, settings: Settings | None = None, *, by_hand: bool = False) -> Session:
+        """One process at work, with nothing open yet; see `Session` for `by_hand`."""
         from promptkit.session import Session
 
-        return Session(settings or self.settings(), self.say)
+        return Session(settings or self.settings(), self.say, by_hand=by_hand)
 
     @contextmanager
     def ledger(self, settings: Settings) -> Generator[Ledger, None, None]:

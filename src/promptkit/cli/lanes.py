@@ -13,7 +13,8 @@ from zoneinfo import ZoneInfo
 import typer
 
 from promptkit.errors import LedgerError
-from promptkit.types import Json, Provider
+from promptkit.routing.health import keys_of
+from promptkit.types import Json, Provider, Target
 
 from .face import Face
 
@@ -38,7 +39,7 @@ class Closed:
 
     def row(self, timezone: ZoneInfo) -> tuple[str, str, str, str]:
         """For a table."""
-        why = f"{self.why} (with another key)" if self.another_key else self.why
+        why = f"{self.why} (with another key or address)" if self.another_key else self.why
         who = f"{self.provider}/{self.model}" if self.model else self.provider
         return who, self.lane, clock_text(self.until_s, timezone), why
 
@@ -87,7 +88,7 @@ def closed_lanes(face: Face, settings: Settings, providers: Sequence[Provider]) 
     """What is closed of these providers, or half open, as the ledger knows it; nothing where there is none."""
     if not settings.database_path.exists():
         return []
-    from promptkit.engine.settling import fingerprint
+    from promptkit.engine.settling import accounts_of
 
     try:
         with face.ledger(settings) as ledger:
@@ -95,12 +96,13 @@ def closed_lanes(face: Face, settings: Settings, providers: Sequence[Provider]) 
     except LedgerError as error:
         face.say(f"the ledger can't say what is closed: {error}")
         return []
-    accounts = {provider.name: fingerprint(settings.keys.get(provider)) for provider in providers}
+    accounts = accounts_of(settings.catalog, settings.keys)
+    named = {provider.name for provider in providers}
     now_s = time.time()
     return [
         _closed(key, state, accounts[key.provider], now_s)
         for key, state in sorted(lanes.items())
-        if key.provider in accounts and _counts(key, state, now_s)
+        if key.provider in named and _counts(key, state, now_s)
     ]
 
 
@@ -111,7 +113,7 @@ def _counts(key: LaneKey, state: LaneState, now_s: float) -> bool:
 
 def _closed(key: LaneKey, state: LaneState, account: str, now_s: float) -> Closed:
     until_s = max(state.until_s, state.probe_until_s)
-    another = bool(key.account) and key.account != account
+    another = key not in keys_of(Target(key.provider, key.model), account)
     return Closed(
         key.provider, key.model, key.lane.value, until_s if until_s > now_s else None, state.why, another
     )

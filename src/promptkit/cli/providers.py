@@ -72,7 +72,9 @@ def check(face: Face, names: Names = None, live: Live = False) -> int:
     """Check key, address and models of each provider, free of charge.
 
     Each one is asked for its list of models, through its own SDK. With --live each that answers
-    is then asked for one word, through the engine, so that the call stands in the ledger.
+    is then asked for one word, through the engine, so that the call stands in the ledger; a pause
+    or an outage that was met before doesn't keep it from asking. A key that works again opens what
+    was closed until it would.
 
     Examples:
         promptkit providers check
@@ -80,7 +82,7 @@ def check(face: Face, names: Names = None, live: Live = False) -> int:
     """
     from .checking import check_all
 
-    session = face.session()
+    session = face.session(by_hand=True)
     providers = chosen(session.settings, names)
     checks = asyncio.run(check_all(session, providers, live=live, say=face.say))
     if face.as_json:

@@ -32,7 +32,7 @@ from .choosing import Chooser
 from .entries import Making, call_end, call_start
 from .lanes import Lane, Lanes
 from .saying import refusal_text, soft_text
-from .settling import Settled, fingerprint, settle, without_secrets
+from .settling import Settled, accounts_of, settle, without_secrets
 from .standing import Standing
 from .verdicts import EVERYBODYS, parsed, row_stays, status_of, text_of
 from .words import Edge, Made, Work
@@ -61,11 +61,8 @@ class Engine:
         self._edge = edge
         self._ids = ids
         self._secrets = settings.keys.secrets()
-        accounts = {
-            provider.name: fingerprint(settings.keys.get(provider))
-            for provider in settings.catalog.providers.values()
-        }
-        self._standing = Standing(ledger, settings.catalog, accounts, edge.clock)
+        accounts = accounts_of(settings.catalog, settings.keys)
+        self._standing = Standing(ledger, settings.catalog, accounts, edge.clock, by_hand=edge.by_hand)
         self._chooser = Chooser(settings.catalog, ledger, prices, edge)
         self._soft: dict[str, SoftPassed] = {}
         self._lanes = Lanes(settings)

@@ -264,7 +264,7 @@ class Gates:
     Args:
         catalog: who has which limits.
         ledger: where all processes share them.
-        accounts: the fingerprints of the keys in use, by provider.
+        accounts: the accounts in use, by provider (`accounts_of`).
         clock: seconds since the epoch.
     """
 

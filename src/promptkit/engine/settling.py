@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from promptkit.catalog import Catalog
+from promptkit.config import Keys
 from promptkit.ledger import AttemptEnd, AttemptStart
 from promptkit.types import (
     Attempt,
@@ -102,9 +104,24 @@ def without_secrets(failure: Failure, secrets: Sequence[str]) -> Failure:
     return failure if clean == failure else clean
 
 
-def fingerprint(key: str | None) -> str:
-    """What tells one key from another in the ledger, and can't be turned back; empty for no key."""
-    return "" if key is None else hashlib.sha256(key.encode()).hexdigest()[:12]
+def accounts_of(catalog: Catalog, keys: Keys) -> dict[str, str]:
+    """The accounts in use, by provider, as `address:key`: each a fingerprint that can't be turned back.
+
+    A part is empty where there is none; who has neither is the empty account.
+    """
+    return {
+        provider.name: account_of(provider.base_url, keys.get(provider))
+        for provider in catalog.providers.values()
+    }
+
+
+def account_of(base_url: str | None, key: str | None) -> str:
+    """What tells one account from another in the ledger; another address is another account."""
+    return f"{_fingerprint(base_url)}:{_fingerprint(key)}" if base_url or key else ""
+
+
+def _fingerprint(text: str | None) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12] if text else ""
 
 
 def blotted(text: str | None, secrets: Sequence[str]) -> str | None:

@@ -11,7 +11,7 @@ from typing import Final
 from promptkit.catalog import Catalog
 from promptkit.errors import LedgerError
 from promptkit.ledger import Ledger
-from promptkit.routing.health import PROBE_S, Changes, Health, LaneKey, Lanes, Park, changes, merged
+from promptkit.routing.health import PASSING, PROBE_S, Changes, Health, LaneKey, Lanes, Park, changes, merged
 from promptkit.types import Call, Outcome, Target
 
 from .gates import Gate, Gates, Turn
@@ -42,14 +42,21 @@ class Standing:
     Args:
         ledger: which all processes share.
         catalog: who has which limits.
-        accounts: the fingerprints of the keys in use, by provider.
+        accounts: the accounts in use, by provider (`accounts_of`).
         clock: seconds since the epoch.
+        by_hand: ask though others were told to wait, or found that nobody answers.
     """
 
     def __init__(
-        self, ledger: Ledger, catalog: Catalog, accounts: Mapping[str, str], clock: Callable[[], float]
+        self,
+        ledger: Ledger,
+        catalog: Catalog,
+        accounts: Mapping[str, str],
+        clock: Callable[[], float],
+        *,
+        by_hand: bool = False,
     ) -> None:
-        self.health = Health(accounts=accounts)
+        self.health = Health(accounts=accounts, ignored=PASSING if by_hand else frozenset())
         self._gates = Gates(catalog, ledger, accounts, clock)
         self._ledger = ledger
         self._clock = clock

@@ -11,11 +11,15 @@ from promptkit.types import Attempt, Call, Failure, Json, Scope, Status, Value
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """What comes in from the world: seconds since the epoch, a draw in [0, 1), and a voice."""
+    """What comes in from the world: seconds since the epoch, a draw in [0, 1), and a voice.
+
+    `by_hand` is whether somebody asks to see how a target is, however it was found before.
+    """
 
     clock: Callable[[], float]
     draw: Callable[[], float]
     say: Callable[[str], None]
+    by_hand: bool = False
 
 
 @dataclass(frozen=True, slots=True)

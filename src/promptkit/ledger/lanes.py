@@ -43,9 +43,12 @@ def claim(
     return True
 
 
-def reset(connection: Connection, provider: str) -> int:
-    """Open all lanes of a provider; returns how many there were."""
-    mine = t.HEALTH.c.provider == provider
+def reset(connection: Connection, provider: str, terminal_of: str | None = None) -> int:
+    """Open the lanes of a provider: all, or the terminal ones of an account; returns how many there were."""
+    column = t.HEALTH.c
+    mine = column.provider == provider
+    if terminal_of is not None:
+        mine &= (column.lane == Lane.TERMINAL.value) & (column.account == terminal_of)
     count = len(connection.execute(select(t.HEALTH.c.lane).where(mine)).all())
     connection.execute(delete(t.HEALTH).where(mine))
     return count

@@ -48,9 +48,9 @@ class Sharing(Queries):
         run = partial(lanes.claim, keys=keys, now_s=now_s, until_s=until_s, owner_id=owner_id)
         return bool(await self._soon(run))
 
-    async def reset_lanes(self, provider: str) -> int:
-        """Open all lanes of a provider by hand; returns how many there were."""
-        opened = await self._soon(partial(lanes.reset, provider=provider))
+    async def reset_lanes(self, provider: str, *, terminal_of: str | None = None) -> int:
+        """Open the lanes of a provider by hand: all, or the terminal ones of an account; returns how many."""
+        opened = await self._soon(partial(lanes.reset, provider=provider, terminal_of=terminal_of))
         assert isinstance(opened, int)  # noqa: S101 - what the task gives
         return opened
 

@@ -2,15 +2,15 @@
 
 - *Throttle*: the server asked for a pause. Of one model under one account, until the time that
   it named; it opens by itself.
-- *Health*: it doesn't answer. Of one model under any account; closed after `STREAK` failures in
+- *Health*: it doesn't answer. Of one model at one address, whatever the key; closed after `STREAK` failures in
   a row, or where most of a minute's calls fail. Once its time is over it is half open: one call
   finds out whether it answers again, the others wait for what that finds.
 - *Terminal*: nothing can be had there until something changes (a spent quota, a refused key, a
   model that is gone). Of the account, or of one model under it. Half open like the health lane.
 
 A new deadline never shortens an old one, and no lane shortens another: a target is closed until
-the last of its lanes opens. An account is the fingerprint of a key, so that another key stands
-in other lanes. The same rules, applied to what the ledger holds, make all processes agree.
+the last of its lanes opens. An account is `address:key`, two fingerprints, so that another key or
+address stands in other lanes. The same rules, applied to what the ledger holds, make all processes agree.
 """
 
 from __future__ import annotations
@@ -69,8 +69,12 @@ class Lane(StrEnum):
     TERMINAL = "terminal"
 
 
+PASSING: Final = frozenset({Lane.THROTTLE, Lane.HEALTH})
+"""The lanes that say how a target was lately, and not what must change before it can be asked."""
+
+
 class LaneKey(NamedTuple):
-    """Whose lane it is; an empty account or model stands for all of them."""
+    """Whose lane it is; an empty account or model stands for all, and a health lane's account is an address."""
 
     lane: Lane
     provider: str
@@ -124,26 +128,27 @@ class Window:
 class Health:
     """The lanes as they stand. Equal values mean the same thing: a transition returns a new one.
 
-    `accounts` are the fingerprints of the keys in use, by provider. `windows` are this
-    process's own; a lane that they close is everybody's.
+    `accounts` are those in use, by provider. `windows` are this process's own; a lane that they
+    close is everybody's. Lanes that are `ignored` are kept, and keep nobody out.
     """
 
     lanes: Lanes = field(default_factory=dict[LaneKey, LaneState])
     accounts: Mapping[str, str] = field(default_factory=dict[str, str])
     windows: Mapping[Target, Window] = field(default_factory=dict[Target, Window])
+    ignored: frozenset[Lane] = frozenset()
 
     def park(self, target: Target, now_s: float) -> Park | None:
         """What keeps a target closed now: of its lanes the one that opens last."""
         if not self.lanes:
             return None  # the common case costs nothing
-        parks = (_park_of(state, now_s) for _, state in self._lanes_of(target))
+        parks = (_park_of(state, now_s) for _, state in self._heeded(target))
         return max((park for park in parks if park is not None), key=lambda park: park.until_s, default=None)
 
     def half_open(self, target: Target, now_s: float) -> tuple[LaneKey, ...]:
         """The lanes whose time is over, and of which nobody knows yet whether they are well."""
         if not self.lanes:
             return ()
-        return tuple(key for key, state in self._lanes_of(target) if _is_half_open(key, state, now_s))
+        return tuple(key for key, state in self._heeded(target) if _is_half_open(key, state, now_s))
 
     def after(self, target: Target, outcome: Outcome, now_s: float) -> Health:
         """The health once an attempt has ended."""
@@ -187,8 +192,11 @@ class Health:
             if state is not None:
                 yield key, state
 
+    def _heeded(self, target: Target) -> Iterator[tuple[LaneKey, LaneState]]:
+        return ((key, state) for key, state in self._lanes_of(target) if key.lane not in self.ignored)
+
     def _stumbled(self, target: Target, failure: Failure, now_s: float) -> Health:
-        key = LaneKey(Lane.HEALTH, target.provider, "", target.model)
+        key = _health_of(target, self.accounts.get(target.provider, ""))
         state = self.lanes.get(key)
         if state is not None and state.until_s > now_s:
             return self  # asked before it was closed: that is known by now
@@ -224,9 +232,14 @@ def keys_of(target: Target, account: str) -> tuple[LaneKey, ...]:
     return (
         LaneKey(Lane.TERMINAL, provider, account),
         LaneKey(Lane.TERMINAL, provider, account, model),
-        LaneKey(Lane.HEALTH, provider, "", model),
+        _health_of(target, account),
         LaneKey(Lane.THROTTLE, provider, account, model),
     )
+
+
+def _health_of(target: Target, account: str) -> LaneKey:
+    """The health lane: of an address, whoever asks there."""
+    return LaneKey(Lane.HEALTH, target.provider, account.rpartition(":")[0], target.model)
 
 
 def cool_s(failures: int) -> float:
