@@ -210,6 +210,17 @@ class TestFullDisk:
         assert ran.code == 9
         assert ran.err == "promptkit: stdout can't be written: No space left on device\n"
 
+    @pytest.mark.parametrize("buffered", ["", "1"])
+    @pytest.mark.parametrize("words", [(), ("--help",), ("--version",), ("run", "--help"), ("providers",)])
+    def test_help_that_can_not_be_printed_is_exit_9(
+        self, project: Path, words: tuple[str, ...], buffered: str
+    ) -> None:
+        """Whatever is printed, and however Python buffers it: the plain message, and no bug."""
+        env = {**os.environ, "PYTHONUNBUFFERED": buffered}
+        with Path("/dev/full").open("w") as full:
+            ran = process(*words, cwd=project, stdout=full, env=env)
+        assert (ran.code, ran.err) == (9, "promptkit: stdout can't be written: No space left on device\n")
+
     def test_rows_that_can_not_be_printed_are_exit_9_and_kept(self, project: Path) -> None:
         """A batch stops when stdout is full; what was paid is in the ledger, and is not paid again."""
         with Path("/dev/full").open("w") as full:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from zoneinfo import ZoneInfo
 
@@ -249,10 +250,16 @@ def test_an_error_tells_where_what_and_what_next(capsys: pytest.CaptureFixture[s
 
 
 def test_failures_list_their_attempts(capsys: pytest.CaptureFixture[str]) -> None:
-    """Each attempt is a line: target, fault, detail."""
-    attempt = Attempt(1, Target("openai", "m"), AttemptState.FAILED, Fault.QUOTA, "429", None, None, 0, 0.1)
-    assert tell(AllTargetsFailed("all failed", attempts=[attempt])) == 5
-    assert capsys.readouterr().err.splitlines()[1] == "  openai/m: quota: 429"
+    """Each attempt is a line: target, fault, detail; equal ones in a row are one, with their number."""
+    first = Attempt(1, Target("openai", "m"), AttemptState.FAILED, Fault.QUOTA, "429", None, None, 0, 0.1)
+    down = replace(first, target=Target("big", "m"), fault=Fault.TRANSIENT, detail="refused")
+    attempts = [first, *(replace(down, id=number) for number in range(2, 8)), first]
+    assert tell(AllTargetsFailed("all failed", attempts=attempts)) == 5
+    assert capsys.readouterr().err.splitlines()[1:] == [
+        "  openai/m: quota: 429",
+        "  big/m: transient: refused (x6)",
+        "  openai/m: quota: 429",
+    ]
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), PromptKitError("bare")])

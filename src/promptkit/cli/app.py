@@ -5,7 +5,6 @@ So `--help` costs no more than typer itself, and `render` never pays for what `b
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Annotated, Any, ClassVar, Final, NamedTuple
@@ -185,14 +184,14 @@ def _typer(
 
 def _help_alone(ctx: typer.Context) -> None:
     if ctx.invoked_subcommand is None:
-        sys.stdout.write(f"{ctx.get_help()}\n")
+        typer.echo(ctx.get_help())
 
 
 def _show_version(value: bool) -> None:
     if value:
         from importlib.metadata import version
 
-        sys.stdout.write(f"promptkit {version('promptkit-router')}\n")
+        typer.echo(f"promptkit {version('promptkit-router')}")
         raise typer.Exit
 
 

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import groupby
 from typing import Final, NoReturn, TextIO
 
 from . import scrub
@@ -43,6 +44,8 @@ def execute(arguments: Sequence[str]) -> int:
     except Terminated:
         return 128 + signal.SIGTERM
     except Exception as error:  # noqa: BLE001 - the last place that can tell the user
+        if isinstance(error, OSError) and _is_of_printing(error):
+            return _tell_unwritten(error)
         return _tell(error, verbose="--verbose" in arguments)
 
 
@@ -71,8 +74,10 @@ def tell(error: Exception, *, verbose: bool = False) -> int:
         return _tell_bug(error, verbose=verbose)
     _print(f"promptkit: {error}")
     if isinstance(error, AllTargetsFailed | BudgetStop):
-        for attempt in error.attempts:
-            _print(f"  {attempt.target}: {attempt.fault or attempt.state}: {attempt.detail}")
+        told = (f"  {one.target}: {one.fault or one.state}: {one.detail}" for one in error.attempts)
+        for line, equal in groupby(told):
+            count = len(list(equal))
+            _print(line if count == 1 else f"{line} (x{count})")
     return code
 
 
@@ -83,6 +88,12 @@ def _tell_usage(error: Exception, message: str) -> int:
     if context is not None:
         _print(f"  {context.command_path} --help tells what it takes.")
     return int(getattr(error, "exit_code", 2))
+
+
+def _is_of_printing(error: OSError) -> bool:
+    """Whether it was met by `echo`, with which typer prints help and completions."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return frames[-1].f_code.co_name == "echo"
 
 
 def _tell_unwritten(error: OSError) -> int:

@@ -111,7 +111,7 @@ class LockFolder:
         pid = file.holder()
         raise LockHeld(
             f"job {name!r} is being run by " + ("another process" if pid is None else f"process {pid}"),
-            remedy="wait for it to end, watch it with `promptkit jobs watch`, or stop that process",
+            remedy=f"wait for it to end, or stop that process; `promptkit log --job {name}` shows what it has made",
         )
 
 
