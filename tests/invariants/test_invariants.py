@@ -95,7 +95,7 @@ async def test_2_never_over_across_processes(studio: Studio) -> None:
         out = b"".join([await each.stdout.read() for each in (one, two) if each.stdout])
         [day] = [scope for scope in ledger.budgets() if scope.scope.startswith("day:")]
         ceiling = max(attempt.ceiling_pico or 0 for attempt in attempts_of(ledger))
-        assert out.count(b"stop: the cap day:") == 2
+        assert out.count(b"stop: the budget day ") == 2
         assert most <= int(cap * PICO)
         assert studio.billed_pico == day.spent_pico <= int(cap * PICO) < day.spent_pico + ceiling
         assert day.held_pico == 0

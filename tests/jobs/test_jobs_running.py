@@ -28,7 +28,7 @@ async def test_a_budget_stop_leaves_rows_pending(studio: Studio) -> None:
     """A cap that is reached ends the job with its rows waiting; raised, the job goes on with them."""
     async with studio.kit() as kit:
         small = kit.batch(REF, brands(30), job="night", budget_usd=Decimal("0.001"))
-        with pytest.raises(BudgetStop, match="job:"):
+        with pytest.raises(BudgetStop, match="this job has no room left"):
             await run_all(small)
         report = await small.report()
         assert 0 < report.rows[RowState.OK] < 30
