@@ -16,13 +16,6 @@ from installed_kit import JUNK, ROOT, Built, Installed
 from promptkit import local
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests that need the environment in one worker, so that it is made once."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("packaging"))
-
-
 @pytest.fixture(scope="session")
 def tracked() -> tuple[str, ...]:
     """The files that git tracks."""
