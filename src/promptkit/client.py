@@ -17,7 +17,7 @@ from .config import Settings
 from .errors import UsageError
 from .loop_thread import LoopThread, Run, end_others
 from .routing.budgets import pico_of_usd
-from .session import Session, load_settings
+from .session import Session, checked_tags, load_settings
 from .types import Prompt, Reply, RowResult, TemplateRef
 
 if TYPE_CHECKING:
@@ -96,19 +96,21 @@ class AsyncPromptKit:
             The reply; `status` tells whether it is truncated or degraded.
 
         Raises:
+            UsageError: a tag that is no text, an unknown route or target; nothing was sent.
             TemplateError: the skeleton or its variables can't stand; nothing was sent.
             NoUsableKey: no target has a key, or all keys were refused.
             AllTargetsFailed: every attempt failed; each one is on the error.
             BudgetStop: a hard cap leaves no room.
             LedgerError: the ledger can't be written; nothing more is sent.
         """
+        told = checked_tags(tags)
         skeleton = self._session.skeleton(ref)
         return await make_reply(
             self._session,
             skeleton,
             variables or {},
-            route=self._session.route(route, targets, ref=skeleton.ref, tags=tags or {}),
-            tags=tags or {},
+            route=self._session.route(route, targets, ref=skeleton.ref, tags=told),
+            tags=told,
             cap_pico=None if budget_usd is None else cap_of(budget_usd),
             parent_id=parent_id,
         )
@@ -145,7 +147,7 @@ class AsyncPromptKit:
         options = JobOptions(
             name=job,
             key_column=key,
-            tags=tags or {},
+            tags=checked_tags(tags),
             cap_pico=None if budget_usd is None else cap_of(budget_usd),
             concurrency=concurrency,
             by_rules=route is None and not targets,

@@ -317,6 +317,22 @@ class Session:
         return ledger, engine
 
 
+def checked_tags(tags: Mapping[str, object] | None) -> dict[str, str]:
+    """A call's tags, each a text by a text.
+
+    Raises:
+        UsageError: one isn't, by its name.
+    """
+    for name, value in (tags or {}).items():
+        if not (isinstance(name, str) and isinstance(value, str)):  # pyright: ignore[reportUnnecessaryIsInstance] - who knows no types
+            wrong = value if isinstance(name, str) else name  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise UsageError(
+                f"the tag {name!r} is no text: {wrong!r} ({type(wrong).__name__})",
+                remedy="Names and values of tags are texts.",
+            )
+    return {name: str(value) for name, value in (tags or {}).items()}
+
+
 def _nowhere_to_go(route: Route, skipped: Sequence[Skipped]) -> PromptKitError:
     """Why no target of a route can be asked: the rules leave none, or those they leave have no key."""
     rules = list(dict.fromkeys(str(one.rule) for one in skipped if one.rule is not None))

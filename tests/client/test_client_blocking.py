@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from studio import BIG, LINE, REF, Studio, attempts_of, brands
@@ -304,6 +305,16 @@ def test_budgets_that_cannot_stand(blocking: Studio) -> None:
             kit.run(REF, {"brand": "B"}, route="default", targets=["openai/gpt-6-luna"])
         with pytest.raises(UsageError, match="unknown route 'defualt'"):
             kit.run(REF, {"brand": "B"}, route="defualt")
+
+
+@pytest.mark.parametrize("tags", [{"client": "barly", "x": 1}, {"x": None}, {1: "x"}])
+def test_tags_that_are_no_texts(blocking: Studio, tags: Any) -> None:
+    """A tag that is no text is a usage error that names it, of a call as of a job; nothing is sent."""
+    with kit_of(blocking) as kit:
+        for ask_with in (partial(kit.run, REF, {"brand": "B"}), partial(kit.batch, REF, brands(1), job="x")):
+            with pytest.raises(UsageError, match=r"the tag ('x'|1) is no text: (1|None) "):
+                ask_with(tags=tags)
+    assert blocking.asked() == 0
 
 
 def test_a_newly_published_version_is_seen(blocking: Studio) -> None:
