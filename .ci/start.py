@@ -39,6 +39,18 @@ PURE = (
     "routing",
     "adapters",
     "lint",
+    "diff",
+    "batch",
+)
+    "words",
+    "checks",
+    "templates",
+    "catalog",
+    "pricing",
+    "tokens",
+    "routing",
+    "adapters",
+    "lint",
     "batch",
 )
 """The test folders of the rooms without IO: their own tests cover every branch of them."""
