@@ -79,6 +79,11 @@ class PromptKitError(Exception):
         return f"{text}\n  {self.remedy}" if self.remedy else text
 
 
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """So many of a thing, as a message says it: `1 row`, `2,000 rows`."""
+    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+
+
 def closest(given: str, known: Iterable[str]) -> str:
     """A remedy for a wrong word: the closest of the known ones, or all of them."""
     words = sorted(known)

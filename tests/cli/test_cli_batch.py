@@ -129,6 +129,13 @@ class TestGoingOn:
         assert "is finished: 3 rows: 3 ok; nothing was sent" in again.err
         assert (project / "out.csv").read_bytes() == written
 
+    def test_one_row_is_said_as_one(self, invoke: Invoke, project: Path) -> None:
+        """A job of one row has no rows in the plural."""
+        (project / "rows.csv").write_text("brand,product,audience,sku\nBarly,bar,runners,a1\n", "utf-8")
+        ran = invoke(*BATCH, "-o", "out.csv")
+        assert (": 1 row: 1 ok; " in ran.err, "out.csv has 1 row\n" in ran.err) == (True, True)
+        assert invoke(*BATCH, "--dry-run").out.startswith("1 row for ugc/hooks@1: 1 can be sent")
+
     def test_a_limit_leaves_the_rest_for_the_next_time(
         self, invoke: Invoke, sim: Simulator, project: Path
     ) -> None:
@@ -137,7 +144,7 @@ class TestGoingOn:
         ran = invoke(*BATCH, "-o", "out.csv", "--limit", "2")
         assert (ran.code, sent(sim) - before) == (0, 2)
         assert "out.csv has 2 of 3 rows" in ran.err
-        assert "1 rows wait: the same command goes on" in ran.err
+        assert "1 row waits: the same command goes on" in ran.err
         assert invoke(*BATCH, "-o", "out.csv").code == 0
         assert sent(sim) - before == 3
         assert len(table((project / "out.csv").read_text("utf-8"))) == 3
@@ -245,7 +252,7 @@ class TestTelling:
         (project / "rows.csv").write_text(ROWS + ",bar,runners,a4\n", encoding="utf-8")
         ran = invoke(*BATCH, "--dry-run")
         assert (ran.code, sent(sim)) == (1, before)
-        assert "4 rows for ugc/hooks@1: 3 can be sent, 1 are invalid" in ran.out
+        assert "4 rows for ugc/hooks@1: 3 can be sent, 1 is invalid" in ran.out
         assert "rows.csv:5: row 4 is invalid" in ran.err
         with Ledger.open(project / "promptkit.db") as ledger:
             assert ledger.jobs() == ()
@@ -261,7 +268,7 @@ class TestTelling:
         )
         (project / "rows.csv").write_text("many\n3\n99999999\n", encoding="utf-8")
         ran = invoke("batch", "my/line@draft", "rows.csv", "--dry-run")
-        assert (ran.code, "1 can be sent, 1 are invalid" in ran.out, "line 3: " in ran.err) == (1, True, True)
+        assert (ran.code, "1 can be sent, 1 is invalid" in ran.out, "line 3: " in ran.err) == (1, True, True)
 
     @pytest.mark.parametrize(
         ("arguments", "code", "says"),

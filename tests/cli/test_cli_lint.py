@@ -253,22 +253,22 @@ class TestTest:
         before = len(sim.requests())
         first = invoke("templates", "test", "--route", "default", "--update", "--json")
         assert first.err.startswith(
-            "promptkit: 0 replies are stored; 1 calls to openai/gpt-6-luna, anthropic/claude-haiku-5-5, "
+            "promptkit: 0 replies are stored; 1 call to openai/gpt-6-luna, anthropic/claude-haiku-5-5, "
         )
         reply = first.json()[2]
         assert (reply["stage"], reply["result"], reply["note"]) == ("reply", "ok", "openai/gpt-6-luna")
         assert float(reply["cost_usd"]) > 0
         assert len(sim.requests()) == before + 1
         second = invoke("templates", "test", "--route", "default", "--json")
-        assert second.err.startswith("promptkit: 1 replies are stored; nothing to pay\n")
+        assert second.err.startswith("promptkit: 1 reply is stored; nothing to pay\n")
         assert second.json()[2]["note"] == "openai/gpt-6-luna, replayed"
         assert second.json()[2]["cost_usd"] == "0"
         assert len(sim.requests()) == before + 1
         draft.write_text(CLEAN.replace('description = "One line"', 'description = "Another word for it"'))
         assert "nothing to pay" in invoke("templates", "test", "--route", "default").err
         draft.write_text(CLEAN.replace("2000", "2001"))
-        assert "1 calls" in invoke("templates", "test", "--route", "default").err
-        assert "1 calls" in invoke("templates", "test", "--route", "default", "--fresh").err
+        assert "1 call to" in invoke("templates", "test", "--route", "default").err
+        assert "1 call to" in invoke("templates", "test", "--route", "default", "--fresh").err
         assert len(sim.requests()) == before + 3
         logged = invoke("log", "--tag", "test=ad/line", "--json").json()
         assert len(logged) == 3

@@ -153,6 +153,12 @@ class TestProviders:
         assert ran.out.count("answered in") == 3
         assert len(invoke("log", "--tag", "check=live", "--json").json()) == 3
 
+    def test_one_live_call_is_said_as_one(self, invoke: Invoke) -> None:
+        """The price of one is of one call."""
+        assert invoke("providers", "check", "openai", "--live").err.startswith(
+            "promptkit: 1 live call: at most"
+        )
+
     def test_none_that_is_usable_is_exit_4(self, invoke: Invoke) -> None:
         """Scripts can ask whether anything would answer."""
         ran = invoke("providers", "check", "mistral", "vllm")

@@ -116,7 +116,7 @@ def test_every_problem_has_its_place(make_skeleton: MakeSkeleton) -> None:
         (
             "products",
             [],
-            "0 items; it must be a list, each an object with name, price, tags, at least 1 items",
+            "0 items; it must be a list, each an object with name, price, tags, at least 1 item",
         ),
         ("products", [dict[str, int]()] * 100, "missing"),
     ],

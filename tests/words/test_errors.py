@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from promptkit import errors
-from promptkit.errors import ExitCode, PromptKitError, exit_code, worst
+from promptkit.errors import ExitCode, PromptKitError, counted, exit_code, worst
 
 CODES = {
     errors.UsageError: 2,
@@ -82,3 +82,14 @@ def test_an_error_says_where_what_and_what_next() -> None:
     assert PromptKitError("odd").where == ""
     assert errors.AllTargetsFailed("none").attempts == ()
     assert errors.BudgetStop("full").attempts == ()
+
+
+def test_one_of_a_thing_is_no_plural() -> None:
+    """Number and noun agree, also where the plural is no mere s; thousands are set off."""
+    assert [counted(count, "row") for count in (0, 1, 2, 2_000)] == [
+        "0 rows",
+        "1 row",
+        "2 rows",
+        "2,000 rows",
+    ]
+    assert [counted(count, "reply is", "replies are") for count in (1, 2)] == ["1 reply is", "2 replies are"]

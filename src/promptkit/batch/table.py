@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import cast
 
-from promptkit.errors import InputError
+from promptkit.errors import InputError, counted
 from promptkit.types import Json
 
 from .dialect import Dialect
@@ -82,7 +82,7 @@ class Table:
         # Missing cells are empty: Excel leaves trailing delimiters out, now and then.
         if any(cells[width:]):
             raise InputError(
-                f"the row has {len(cells)} cells, the header {width}",
+                f"the row has {counted(len(cells), 'cell')}, the header {width}",
                 file=self._name,
                 line=self._line,
                 remedy="put quotes around a cell that holds a delimiter",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final
 
+from promptkit.errors import counted
 from promptkit.types import Checks, Rules, Value
 
 from .language import LANGUAGES, language_of
@@ -62,8 +63,8 @@ def check_text(text: str, rules: Rules) -> tuple[Problem, ...]:
         for found in (
             _banned(folded, rules.banned, "banned", "a banned word"),
             _required(folded, rules.required),
-            _size(len(_WORDS.findall(folded)), "words", rules.min_words, rules.max_words),
-            _size(len(text), "characters", rules.min_characters, rules.max_characters),
+            _size(len(_WORDS.findall(folded)), "word", rules.min_words, rules.max_words),
+            _size(len(text), "character", rules.min_characters, rules.max_characters),
             _language(text, rules.language),
             _patterns(text, rules),
             _packs(text, folded, rules),
@@ -109,9 +110,9 @@ def _required(folded: str, words: Iterable[str]) -> Iterator[Problem]:
 
 def _size(size: int, unit: str, least: int | None, most: int | None) -> Iterator[Problem]:
     if least is not None and size < least:
-        yield Problem(f"min_{unit}", f"{size:,} {unit}; at least {least:,} are asked")
+        yield Problem(f"min_{unit}s", f"{counted(size, unit)}; at least {least:,} are asked")
     if most is not None and size > most:
-        yield Problem(f"max_{unit}", f"{size:,} {unit}; at most {most:,} are allowed")
+        yield Problem(f"max_{unit}s", f"{counted(size, unit)}; at most {most:,} are allowed")
 
 
 def _language(text: str, wanted: str | None) -> Iterator[Problem]:

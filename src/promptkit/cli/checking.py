@@ -12,7 +12,7 @@ from promptkit.adapters import from_break
 from promptkit.adapters.failures import from_reply
 from promptkit.batch import usd_text
 from promptkit.calls import make_reply
-from promptkit.errors import LedgerError, PromptKitError
+from promptkit.errors import LedgerError, PromptKitError, counted
 from promptkit.routing.health import Lane
 from promptkit.session import Session
 from promptkit.templates import Part, Skeleton, compile_source, parse_ref, read_source
@@ -129,7 +129,7 @@ def _models(provider: Provider, listed: Sequence[str]) -> str:
     """How many models there are, and which of the file's aren't among them."""
     known = set(listed)
     missing = [model for model in provider.models if model not in known]
-    told = "1 model" if len(listed) == 1 else f"{len(listed):,} models"
+    told = counted(len(listed), "model")
     if missing:
         more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
         told += f"; not among them: {', '.join(missing[:_NAMED])}{more}"
@@ -150,7 +150,7 @@ async def _check_live(session: Session, checks: Sequence[Check], say: Callable[[
     ]
     most = sum(pico or 0 for pico in ceilings)
     say(
-        f"{len(ceilings)} live calls: at most {dollars(most)} in all"
+        f"{counted(len(ceilings), 'live call')}: at most {dollars(most)} in all"
         + (" besides those without a known price" if None in ceilings else "")
         + f", and never more than {dollars(LIVE_CAP_PICO)}"
     )

@@ -13,7 +13,7 @@ from time import monotonic
 from typing import Final
 
 from promptkit.batch import Format, usd_text
-from promptkit.errors import ExitCode, PromptKitError, StorageError, exit_code, worst
+from promptkit.errors import ExitCode, PromptKitError, StorageError, counted, exit_code, worst
 from promptkit.jobs import Job, JobReport
 from promptkit.ledger import RowState, SoftPassed
 from promptkit.session import Session
@@ -185,7 +185,9 @@ def _conclude(face: Face, job: Job, order: Order, outcome: Outcome) -> None:
             f"under {passed.scope_key}"
         )
     if report.pending:
-        face.say(f"{report.pending:,} rows wait: the same command goes on, and pays nothing twice")
+        face.say(
+            f"{counted(report.pending, 'row waits', 'rows wait')}: the same command goes on, and pays nothing twice"
+        )
     if report.failed > report.rows.get(RowState.INVALID, 0):
         face.say(
             f"why rows failed: promptkit log --job {report.name}; "
@@ -201,7 +203,7 @@ def counts(report: JobReport) -> str:
     """`10 rows: 8 ok, 1 failed, 1 waiting`."""
     ended = [f"{report.rows[state]:,} {state}" for state in _ENDED if report.rows.get(state)]
     waiting = [f"{report.pending:,} waiting"] if report.pending else []
-    return f"{report.total:,} rows: {', '.join([*ended, *waiting])}" if report.total else "no rows"
+    return f"{counted(report.total, 'row')}: {', '.join([*ended, *waiting])}" if report.total else "no rows"
 
 
 def _print_json(face: Face, job: Job, order: Order, outcome: Outcome) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from promptkit.batch import usd_text
+from promptkit.errors import counted
 from promptkit.ids import show_id
 from promptkit.types import Json, RowResult
 
@@ -27,7 +28,7 @@ def print_demo(face: Face, results: Sequence[RowResult], report: JobReport, sett
     )
     read, written = _tokens(results)
     face.print(
-        f"\n{report.total} rows, {report.money.attempts} calls, {read:,} tokens read and {written:,} written, "
+        f"\n{counted(report.total, 'row')}, {counted(report.money.attempts, 'call')}, {read:,} tokens read and {written:,} written, "
         f"{spent(report.money)}\n"
         f"ledger: {_short(settings.database_path)}"
     )

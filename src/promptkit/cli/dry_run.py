@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from promptkit.batch import usd_text
-from promptkit.errors import ExitCode, PromptKitError
+from promptkit.errors import ExitCode, PromptKitError, counted
 from promptkit.jobs import JobOptions
 from promptkit.jobs.ingest import Reader
 from promptkit.jobs.source import source_of
@@ -71,9 +71,9 @@ def check_rows(face: Face, session: Session, ref: str, rows: str, route: Route, 
         )
     else:
         face.print(
-            f"{checked.rows:,} rows for {skeleton.ref}: {checked.rows - checked.invalid:,} can be sent, "
-            f"{checked.invalid:,} are invalid\n"
-            f"first asked: {target}; about {checked.input_tokens:,} input tokens; "
+            f"{counted(checked.rows, 'row')} for {skeleton.ref}: {checked.rows - checked.invalid:,} can be sent, "
+            f"{checked.invalid:,} {'is' if checked.invalid == 1 else 'are'} invalid\n"
+            f"first asked: {target}; about {counted(checked.input_tokens, 'input token')}; "
             f"at most {dollars(most)} if every first attempt succeeds\n"
             "nothing was sent"
         )

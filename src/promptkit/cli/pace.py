@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from promptkit.errors import counted
 from promptkit.types import RowResult, Status, dollars
 
 from .times import lasting
@@ -76,7 +77,7 @@ class Pace:
         """All of it in one line."""
         left = self.left_s(elapsed_s)
         told = [
-            f"{self.finished:,} of {self.total:,} rows",
+            f"{self.finished:,} of {counted(self.total, 'row')}",
             self.troubles(),
             self.speed(elapsed_s),
             "" if not left else f"about {lasting(left)} left",

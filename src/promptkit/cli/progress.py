@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from promptkit.errors import counted
 from promptkit.types import RowResult
 
 from .face import Face
@@ -83,7 +84,7 @@ def _bar(pace: Pace, *, color: bool) -> Generator[Note, None, None]:
         elapsed_s = monotonic() - began
         left = pace.left_s(elapsed_s)
         return {
-            "rows": f"{pace.finished:,}/{pace.total:,} rows",
+            "rows": f"{pace.finished:,}/{counted(pace.total, 'row')}",
             "troubles": pace.troubles(),
             "speed": pace.speed(elapsed_s),
             "left": "" if not left else f"{lasting(left)} left",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from promptkit.batch import Dialect, Format, layout, output_format, writer
-from promptkit.errors import OutputError, UsageError
+from promptkit.errors import OutputError, UsageError, counted
 from promptkit.jobs import Job, JobReport, write_output
 from promptkit.jobs.source import FileReading, FileSource
 from promptkit.ledger import Ledger
@@ -124,5 +124,5 @@ class OutFile:
             like=self._manner.like,
             mark=self._manner.mark,
         )
-        rest = f" of {report.total:,}" if count < report.total else ""
-        return f"{self._out} has {count:,}{rest} rows"
+        told = counted(report.total, "row")
+        return f"{self._out} has {told if count == report.total else f'{count:,} of {told}'}"

@@ -25,7 +25,7 @@ Schema = Annotated[
 Source = Annotated[bool, typer.Option("--source", help="Print the source, and nothing else.")]
 
 
-_UNITS = {Kind.LIST: "items", Kind.MESSAGES: "messages"}
+_UNITS = {Kind.LIST: "item", Kind.MESSAGES: "message"}
 
 
 def list_templates(face: Face, all_: All = False) -> None:
@@ -134,9 +134,10 @@ def takes(variable: Variable) -> str:  # noqa: PLR0911 - one return a kind
         return f"list, each {takes(variable.items)}"
     if wanted := variable.format or variable.pattern:
         return str(wanted)
-    unit = _UNITS.get(variable.kind, "characters")
+    unit = _UNITS.get(variable.kind, "character")
     bounds = _between(variable.min_length, variable.max_length)
-    return f"{bounds} {unit}" if bounds else variable.kind.value
+    last = variable.min_length if variable.max_length is None else variable.max_length
+    return f"{bounds} {unit if last == 1 else f'{unit}s'}" if bounds else variable.kind.value
 
 
 def _between(least: float | None, most: float | None) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from promptkit.batch import usd_text
-from promptkit.errors import ExitCode, OutputError, TemplateError
+from promptkit.errors import ExitCode, OutputError, TemplateError, counted
 from promptkit.session import Session
 from promptkit.templates import Skeleton
 from promptkit.trials import Case, Functions, Result, Stage, Verdict, cases_of, failed, junit, try_prompts
@@ -105,11 +105,12 @@ async def _replies(
         asks = await prepare(session, route, wanted, fresh=fresh)
         price = price_of(session, route, asks)
         targets = ", ".join(map(str, route.targets))
+        stored = counted(price.replayed, "reply is", "replies are")
         face.say(
-            f"{price.replayed} replies are stored; {price.calls} calls to {targets}: about "
+            f"{stored} stored; {counted(price.calls, 'call')} to {targets}: about "
             f"{dollars(price.about_pico)}, at most {dollars(price.at_most_pico)} where none is made twice"
             if price.calls
-            else f"{price.replayed} replies are stored; nothing to pay"
+            else f"{stored} stored; nothing to pay"
         )
         if price.calls:
             session.plan(route)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from promptkit.batch import Binding, Namer, Record, garbled_columns
-from promptkit.errors import InputError, VariableError
+from promptkit.errors import InputError, VariableError, counted
 from promptkit.ledger import InputRead, RowStart
 from promptkit.session import Session
 from promptkit.templates import Skeleton
@@ -80,13 +80,17 @@ class Reader:
             columns = ", ".join(self._binding.unused)
             self._session.say(f"columns that the skeleton doesn't use pass through: {columns}")
         if self._garbled > _TOLD:
-            self._session.say(f"{self._garbled} rows look encoded twice; the first {_TOLD} are told above")
+            self._session.say(
+                f"{counted(self._garbled, 'row')} look encoded twice; the first {_TOLD} are told above"
+            )
         if self._invalid > _TOLD:
-            self._session.say(f"{self._invalid} rows are invalid; the first {_TOLD} are told above")
+            self._session.say(
+                f"{counted(self._invalid, 'row')} are invalid; the first {_TOLD} are told above"
+            )
 
         if self._suspect > _TOLD:
             self._session.say(
-                f"{self._suspect} untrusted texts read like instructions; the first {_TOLD} are told above"
+                f"{counted(self._suspect, 'untrusted text')} read like instructions; the first {_TOLD} are told above"
             )
 
     def _row(self, record: Record) -> RowStart:

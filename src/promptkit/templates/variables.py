@@ -12,6 +12,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Final, cast
 
+from promptkit.errors import counted
 from promptkit.types import Format, Kind, Role, Value, Variable
 
 from .formats import EXAMPLES, fits
@@ -35,7 +36,7 @@ _KINDS: Final[Mapping[type, Kind]] = {
     int: Kind.INTEGER,
     float: Kind.NUMBER,
 }
-_UNITS: Final = {Kind.LIST: "items", Kind.MESSAGES: "messages"}
+_UNITS: Final = {Kind.LIST: "item", Kind.MESSAGES: "message"}
 _INT64: Final = 1 << 63
 _SHOWN: Final = 40
 
@@ -99,11 +100,11 @@ def _unknown(name: str, variables: Mapping[str, Variable]) -> str:
 def expected(variable: Variable) -> str:
     """What a variable wants, in words: `a string of at most 80 characters (Brand name)`."""
     parts = [_kind(variable)]
-    unit = _UNITS.get(variable.kind, "characters")
+    unit = _UNITS.get(variable.kind, "character")
     if variable.min_length is not None:
-        parts.append(f"at least {variable.min_length} {unit}")
+        parts.append(f"at least {counted(variable.min_length, unit)}")
     if variable.max_length is not None:
-        parts.append(f"at most {variable.max_length} {unit}")
+        parts.append(f"at most {counted(variable.max_length, unit)}")
     if variable.minimum is not None:
         parts.append(f"at least {variable.minimum:g}")
     if variable.maximum is not None:
@@ -315,8 +316,8 @@ def _within(variable: Variable, value: Value) -> Value | Bad:
         if size < (variable.min_length or 0) or (
             variable.max_length is not None and size > variable.max_length
         ):
-            unit = _UNITS.get(variable.kind, "characters")
-            return Bad(f"{size} {unit}; it must be {expected(variable)}")
+            unit = _UNITS.get(variable.kind, "character")
+            return Bad(f"{counted(size, unit)}; it must be {expected(variable)}")
         if isinstance(value, str) and (problem := _text_problem(variable, value)):
             return problem
     elif not isinstance(value, dict) and not _between(variable, value):

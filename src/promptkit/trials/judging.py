@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from promptkit.checks import check_text
+from promptkit.errors import counted
 from promptkit.tokens import estimate_input_tokens
 from promptkit.types import Json, Prompt, Role
 
@@ -98,7 +99,7 @@ def _amiss(test: JsonTest, value: Json) -> Iterator[str]:
             if (least is not None or most is not None) and size is None:
                 yield f"{test.path} is {_short(one)}, not a list"
             elif size is not None and not (least or 0) <= size <= (size if most is None else most):
-                yield f"{test.path} has {size} items; {least or 0} to {'any' if most is None else most} are expected"
+                yield f"{test.path} has {counted(size, 'item')}; {least or 0} to {'any' if most is None else most} are expected"
 
 
 def _short(value: Json) -> str:
