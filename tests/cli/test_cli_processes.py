@@ -201,6 +201,19 @@ def test_a_reader_that_goes_away_ends_it_quietly(project: Path) -> None:
         assert all(call.money.unknown == 0 for call in ledger.calls(100))
 
 
+@pytest.mark.parametrize("buffered", ["", "1"])
+@pytest.mark.parametrize("words", [("--help",), ("providers", "list"), ("providers", "list", "--json")])
+def test_a_reader_that_has_gone_before_is_no_failure(
+    project: Path, words: tuple[str, ...], buffered: str
+) -> None:
+    """What is printed for nobody is exit 0, however Python buffers it."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as gone:
+        ran = process(*words, cwd=project, stdout=gone, env={**os.environ, "PYTHONUNBUFFERED": buffered})
+    assert (ran.code, "stdout" in ran.err) == (0, False)
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 class TestFullDisk:
     def test_stdout_that_is_full_is_exit_9(self, project: Path) -> None:
