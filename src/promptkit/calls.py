@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from .engine import Made, Work
-from .errors import AllTargetsFailed, BudgetStop, NoUsableKey, PromptKitError, Unpriced
+from .errors import AllTargetsFailed, BudgetStop, NoUsableKey, PromptKitError, Unpriced, counted
 from .routing.budgets import scope_remedy
 from .session import Session
 from .templates import Skeleton
@@ -92,7 +92,11 @@ def failure_of(made: Made) -> PromptKitError:
         return Unpriced(made.why, attempts=made.attempts)
     if fault is Fault.AUTH and all(attempt.fault is Fault.AUTH for attempt in made.attempts):
         return NoUsableKey(f"every key was refused: {made.why}", remedy="promptkit providers check")
-    tried = f"{len(made.attempts)} attempts failed, the last: {made.why}" if made.attempts else made.why
+    tried = (
+        f"{counted(len(made.attempts), 'attempt')} failed, the last: {made.why}"
+        if made.attempts
+        else made.why
+    )
     return AllTargetsFailed(tried, attempts=made.attempts, remedy=_try_again(made.retry_at_s))
 
 

@@ -301,7 +301,7 @@ class TestTest:
         sim.script(["openai.bad_request"])
         ran = invoke("templates", "test", "--target", "openai/gpt-6-luna", "--update", "--json")
         assert ran.code == 3
-        assert "attempts failed" in ran.json()[2]["problems"][0] or "400" in ran.json()[2]["problems"][0]
+        assert "failed, the last" in ran.json()[2]["problems"][0]
 
     def test_functions_only_where_allowed(self, invoke: Invoke) -> None:
         """Code of the project's folder runs with `--allow-code` alone; without it the test is skipped."""
