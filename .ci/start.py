@@ -90,7 +90,7 @@ def test(arguments: list[str], *, fresh: bool) -> int:
 def check_all(python: Path) -> int:
     """Lint, types, layers, the pure rooms by their own tests, and the other tests on top."""
     bin_ = python.parent
-    options = ["-q", "-n", "2", "--dist", "loadgroup", "--cov-report=term:skip-covered"]
+    options = ["-q", "-n", "2", "--dist", "loadfile", "--cov-report=term:skip-covered"]
     pytest = (python, "-m", "pytest", *options)
     others = [
         folder.name for folder in sorted(TESTS.iterdir()) if folder.is_dir() and folder.name not in PURE

@@ -9,10 +9,7 @@ import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
-import pytest
 from installed_kit import JUNK, Built, Installed
-
-pytestmark = pytest.mark.xdist_group("packaging")  # the environment is made once, in one worker
 
 SHIPPED = ("templates/", "providers/", "config.example.toml")
 STATEMENT = "SELECT count(*), count(cost_pico), sum(state = 'ok') FROM attempts"

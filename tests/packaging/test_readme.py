@@ -16,8 +16,6 @@ from installed_kit import ROOT, Installed
 
 from promptkit.errors import ExitCode
 
-pytestmark = pytest.mark.xdist_group("packaging")  # the environment is made once, in one worker
-
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 DONE_ELSEWHERE = {
