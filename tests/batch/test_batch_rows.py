@@ -17,17 +17,14 @@ from promptkit.batch import (
     Binding,
     Dialect,
     Format,
-    Generation,
     Namer,
     Ordinals,
     Record,
-    Tally,
     Wishes,
     constant_tags,
     content_digest,
     excel_like,
     garbled_columns,
-    generation,
     layout,
     neutral,
     output_format,
@@ -37,7 +34,7 @@ from promptkit.batch import (
     usd_text,
     writer,
 )
-from promptkit.errors import ExitCode, InputError, PromptKitError, UsageError, VariableError
+from promptkit.errors import InputError, PromptKitError, UsageError, VariableError
 from promptkit.types import Cost, Json, Kind, RowResult, Status, Target, TemplateRef, Usage, Value, Variable
 
 VARIABLES: Final = {
@@ -231,21 +228,6 @@ def test_ordinals_stay_small() -> None:
     assert tracemalloc.get_traced_memory()[1] < 500_000
     tracemalloc.stop()
     assert all(ordinals.next(digest) == 1 for digest in digests)
-
-
-HISTORIES: Final[list[tuple[dict[str, int], str, Generation]]] = [
-    ({}, "a", Generation(0, new=True)),
-    ({"a": 0}, "a", Generation(0, new=False)),
-    ({"a": 0}, "b", Generation(1, new=True)),
-    ({"a": 0, "b": 1}, "a", Generation(0, new=False)),
-    ({"a": 0, "b": 1}, "c", Generation(2, new=True)),
-]
-
-
-@pytest.mark.parametrize(("history", "content", "expected"), HISTORIES)
-def test_generations(history: dict[str, int], content: str, expected: Generation) -> None:
-    """Other content under a key is sent again; content that was there before is not, even set back."""
-    assert generation(history, content) == expected
 
 
 # -------------------------------------------------------------------------- mojibake
@@ -454,31 +436,3 @@ def test_excel_files_get_a_mark() -> None:
     assert excel_like(Dialect(Format.CSV, "utf-8"), "utf-8")
     assert excel_like(Dialect(Format.CSV), "cp1252")
     assert not excel_like(Dialect(Format.CSV), "utf-8")
-
-
-# ----------------------------------------------------------------------------- tally
-
-TALLIES: Final[list[tuple[list[Status], list[ExitCode], ExitCode]]] = [
-    ([], [], ExitCode.OK),
-    ([Status.OK, Status.TRUNCATED], [], ExitCode.OK),
-    ([Status.OK, Status.DEGRADED], [], ExitCode.SOME_FAILED),
-    ([Status.OK, Status.REFUSED], [], ExitCode.SOME_FAILED),
-    ([Status.FAILED], [], ExitCode.SOME_FAILED),
-    ([Status.FAILED], [ExitCode.STOPPED], ExitCode.STOPPED),
-    ([Status.FAILED], [ExitCode.STOPPED, ExitCode.BUDGET, ExitCode.EXHAUSTED], ExitCode.BUDGET),
-    ([Status.OK], [ExitCode.STORAGE, ExitCode.AUTH], ExitCode.STORAGE),
-]
-
-
-@pytest.mark.parametrize(("statuses", "stops", "code"), TALLIES)
-def test_exit_codes(statuses: list[Status], stops: list[ExitCode], code: ExitCode) -> None:
-    """Rows that failed or are degraded make 1; what stopped the job comes before it."""
-    tally = Tally((RowResult(1, status) for status in statuses), stops)
-    assert tally.exit_code is code
-
-
-def test_a_tally_in_words() -> None:
-    """Counts and money; a call of unknown cost is told, not counted as nothing."""
-    tally = Tally([RESULT, RESULT, RowResult(3, Status.FAILED, call=7), RowResult(4, Status.FAILED)])
-    assert str(tally) == "2 ok, 2 failed; $0.00036 + 1 of unknown cost"
-    assert str(Tally()) == "no rows; $0"

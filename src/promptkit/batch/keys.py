@@ -11,7 +11,7 @@ import hashlib
 import json
 from array import array
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 from promptkit.errors import InputError
 from promptkit.types import Row, Value
@@ -119,30 +119,6 @@ class Namer:
                     f"key {key!r} is there twice", file=self._file, line=record.line, remedy=remedy
                 )
         return Row(record.number, record.line, name, content, variables, record.cells, tags)
-
-
-class Generation(NamedTuple):
-    """Which generation of a key a content is, and whether it is the first time it is seen."""
-
-    number: int
-    new: bool
-
-
-def generation(history: Mapping[str, int], content: str) -> Generation:
-    """Which generation of a key a row is.
-
-    Args:
-        history: the contents that this key had in the job, each with its generation (from 0).
-        content: the row's content now.
-
-    Returns:
-        The generation that the content already is (nothing to send, if it was paid), even where
-        others came after it; else a new one, to be sent.
-    """
-    known = history.get(content)
-    if known is not None:
-        return Generation(known, new=False)
-    return Generation(max(history.values(), default=-1) + 1, new=True)
 
 
 def _canonical(value: Value) -> Value:
