@@ -17,7 +17,8 @@ from studio import ALL, ANTHROPIC, KEYS, OPENAI, REF, Studio, attempts_of, until
 
 from promptkit import AsyncPromptKit
 from promptkit.catalog import Catalog
-from promptkit.engine.gates import Gates, Slots
+from promptkit.engine.gates import Gates
+from promptkit.engine.slots import Slots
 from promptkit.errors import AllTargetsFailed
 from promptkit.ledger import Ledger
 from promptkit.ledger.leases import Place
