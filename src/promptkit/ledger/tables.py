@@ -332,20 +332,6 @@ class PriceSources(_Table, table=True):
     source: str = _text()
 
 
-class LabelEvents(_Table, table=True):
-    """A label of a template that moved: from where, to where, why."""
-
-    __table_args__ = (Index(None, "template", "at_us"),)
-    id: int = _id()
-    template: str = _text()
-    label: str = _text()
-    from_version: str | None = _maybe_text()
-    to_version: str | None = _maybe_text()
-    why: str | None = _maybe_text()
-    forced: int = _zero()
-    at_us: int = _big()
-
-
 def _table(name: str) -> Table:
     return METADATA.tables[name]
 

@@ -48,19 +48,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("lane", "provider", "account", "model", name=op.f("pk_health")),
     )
     op.create_table(
-        "label_events",
-        sa.Column("id", ID, autoincrement=False, nullable=False),
-        sa.Column("template", sa.Text(), nullable=False),
-        sa.Column("label", sa.Text(), nullable=False),
-        sa.Column("from_version", sa.Text(), nullable=True),
-        sa.Column("to_version", sa.Text(), nullable=True),
-        sa.Column("why", sa.Text(), nullable=True),
-        sa.Column("forced", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
-        sa.Column("at_us", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_label_events")),
-    )
-    op.create_index(op.f("ix_label_events_template_at_us"), "label_events", ["template", "at_us"])
-    op.create_table(
         "leases",
         sa.Column("kind", sa.Text(), nullable=False),
         sa.Column("provider", sa.Text(), nullable=False),
