@@ -18,7 +18,7 @@ from .errors import UsageError
 from .loop_thread import LoopThread, Run, end_others
 from .routing.budgets import pico_of_usd
 from .session import Session, checked_tags, load_settings
-from .types import Prompt, Reply, RowResult, TemplateRef
+from .types import Json, Prompt, Reply, RowResult, TemplateRef
 
 if TYPE_CHECKING:
     from .jobs import Job, JobReport
@@ -118,10 +118,12 @@ class AsyncPromptKit:
     def batch(
         self,
         ref: str | TemplateRef,
-        rows: Rows | str | Path,
+        rows: Rows | str | Path | None = None,
         *,
         job: str | None = None,
         key: str | None = None,
+        variables: Mapping[str, object] | None = None,
+        each: Mapping[str, Sequence[Json]] | None = None,
         route: str | None = None,
         targets: Sequence[str] | None = None,
         tags: Mapping[str, str] | None = None,
@@ -132,21 +134,27 @@ class AsyncPromptKit:
 
         Args:
             ref: the skeleton; a job pins its version at its first start.
-            rows: mappings, or a file (CSV, TSV, JSONL, JSON).
+            rows: mappings, or a file (CSV, TSV, JSONL, JSON); None where `variables` and `each`
+                make them.
             job: its name; with the same name it goes on where it stopped. By default it is
                 derived from template and rows file; mappings need a name.
             key: the column that identifies a row; by default its content does.
+            variables: constants of all rows.
+            each: variables and their values: every row once for each combination.
             route: the route's name.
             targets: `provider/model`, in order, instead of a route.
             tags: constants, or `@COLUMN` for a row's own value.
             budget_usd: hard cap of the whole job.
             concurrency: how many rows are under way at once.
         """
+        from .batch import Matrix
         from .jobs import Job, JobOptions
 
         options = JobOptions(
             name=job,
             key_column=key,
+            constants=variables or {},
+            each=Matrix(each or {}),
             tags=checked_tags(tags),
             cap_pico=None if budget_usd is None else cap_of(budget_usd),
             concurrency=concurrency,
@@ -253,10 +261,12 @@ class PromptKit:
     def batch(
         self,
         ref: str | TemplateRef,
-        rows: Rows | str | Path,
+        rows: Rows | str | Path | None = None,
         *,
         job: str | None = None,
         key: str | None = None,
+        variables: Mapping[str, object] | None = None,
+        each: Mapping[str, Sequence[Json]] | None = None,
         route: str | None = None,
         targets: Sequence[str] | None = None,
         tags: Mapping[str, str] | None = None,
@@ -269,6 +279,8 @@ class PromptKit:
             rows,
             job=job,
             key=key,
+            variables=variables,
+            each=each,
             route=route,
             targets=targets,
             tags=tags,

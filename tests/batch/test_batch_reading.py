@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptkit.batch import Format, Record, Rows, format_of, read_rows, sniff
+from promptkit.batch import Dialect, Format, Record, Rows, format_of, manner, read_rows, sniff
 from promptkit.batch.decode import blocks
 from promptkit.errors import ExitCode, InputError, exit_code
 from promptkit.types import Json
@@ -352,3 +352,18 @@ def test_memory_stays_flat() -> None:
 
     peak(500)
     assert peak(10_000) < 2_000_000
+
+
+@pytest.mark.parametrize(
+    ("dialect", "encoding", "told"),
+    [
+        (Dialect(Format.CSV), "utf-8", ""),
+        (Dialect(Format.TSV, delimiter="\t"), "utf-8", ""),
+        (Dialect(Format.CSV, delimiter=";"), "cp1252", "Windows-1252, `;` between cells"),
+        (Dialect(Format.CSV, delimiter="\t"), "utf-16-le", "UTF-16, a tab between cells"),
+        (Dialect(Format.JSONL), "cp1252", "Windows-1252"),
+    ],
+)
+def test_what_was_detected_is_told(dialect: Dialect, encoding: str, told: str) -> None:
+    """Whatever isn't UTF-8, or not with the format's own delimiter, is told in words."""
+    assert manner(dialect, encoding) == told

@@ -17,6 +17,7 @@ from promptkit.batch import (
     Binding,
     Dialect,
     Format,
+    Matrix,
     Namer,
     Ordinals,
     Record,
@@ -436,3 +437,60 @@ def test_excel_files_get_a_mark() -> None:
     assert excel_like(Dialect(Format.CSV, "utf-8"), "utf-8")
     assert excel_like(Dialect(Format.CSV), "cp1252")
     assert not excel_like(Dialect(Format.CSV), "utf-8")
+
+
+# ---------------------------------------------------------------------------- --each
+
+
+ANGLES: Final = Matrix({"angle": ["problem", "proof"], "language": ["en", "fr"]})
+
+
+def test_every_row_comes_once_for_each_combination() -> None:
+    """The last variable changes fastest; rows are numbered anew and keep their lines."""
+    rows = [Record(1, 2, {"brand": "A"}), Record(2, 5, {"brand": "B"})]
+    made = list(ANGLES.records(rows, "rows.csv"))
+    assert [(row.number, row.line) for row in made] == [(n, 2 if n < 5 else 5) for n in range(1, 9)]
+    assert [tuple(row.cells.values()) for row in made[:4]] == [
+        ("A", "problem", "en"), ("A", "problem", "fr"), ("A", "proof", "en"), ("A", "proof", "fr"),
+    ]  # fmt: skip
+    assert ANGLES.columns(("brand",)) == ("brand", "angle", "language")
+
+
+def test_a_column_that_the_values_would_hide_is_refused() -> None:
+    """A column of the variable's name contradicts --each, in a header as in a row of JSON."""
+    with pytest.raises(InputError, match="from --each and from a column"):
+        ANGLES.check(("brand", "angle"), "rows.csv")
+    with pytest.raises(InputError) as refused:
+        list(ANGLES.records([record(7, language="de")], "rows.jsonl"))
+    assert refused.value.line == 7
+
+
+@pytest.mark.parametrize(
+    ("axes", "says"), [({"angle": []}, "no value"), ({"angle": ["a", "b", "a"]}, "'a' twice")]
+)
+def test_values_that_make_no_matrix_are_refused(axes: dict[str, list[Json]], says: str) -> None:
+    """No value, or one twice."""
+    with pytest.raises(UsageError, match=says):
+        Matrix(axes)
+    assert not Matrix()
+
+
+def test_a_key_holds_the_values_of_its_row() -> None:
+    """With --key and --each a row is named by both, whatever else is in the lists."""
+    wishes = Wishes(MAPPED, key="sku", each=("angle",))
+    bound = binding(wishes, ("brand", "Audiences", "sku", "angle"))
+    assert bound.key(record(2, sku="a1", angle="proof")) == "a1 angle=proof"
+
+
+@pytest.mark.parametrize(
+    ("wishes", "error", "says"),
+    [
+        (Wishes(each=("angel",)), VariableError, "--each: no variable 'angel' .did you mean 'angle'"),
+        (Wishes(constants={"angle": "x"}, each=("angle",)), UsageError, "from -v and from --each"),
+        (Wishes(mapping={"angle": "x"}, each=("angle",)), UsageError, "from --map and from --each"),
+    ],
+)
+def test_each_variable_has_one_source(wishes: Wishes, error: type[PromptKitError], says: str) -> None:
+    """--each names declared variables that nothing else fills."""
+    with pytest.raises(error, match=says):
+        binding(wishes)

@@ -102,6 +102,70 @@ class TestColumns:
         page = invoke("show", table(ran.out)[0]["call"]).out
         assert "Brand: Barly\nProduct: bar\nAudience: runners" in page
 
+    def test_each_makes_every_combination_and_goes_on_with_more(
+        self, invoke: Invoke, project: Path, sim: Simulator
+    ) -> None:
+        """--each twice: each row times all combinations, as columns; a value more sends only what is new."""
+        before = sent(sim)
+        keyed = (*BATCH, "-o", "out.csv", "--key", "sku", "--each", "language=en,fr")
+        assert invoke(*keyed, "--each", "angle=problem,proof").code == 0
+        rows = table((project / "out.csv").read_text("utf-8"))
+        assert [(row["sku"], row["language"], row["angle"]) for row in rows[:4]] == [
+            ("a1", "en", "problem"), ("a1", "en", "proof"), ("a1", "fr", "problem"), ("a1", "fr", "proof"),
+        ]  # fmt: skip
+        assert sent(sim) - before == len(rows) == 12
+        (project / "rows.csv").write_text("\n".join([ROWS.splitlines()[0], *ROWS.splitlines()[:0:-1]]) + "\n")
+        assert invoke(*keyed, "--each", "angle=transformation,proof,problem").code == 0
+        again = table((project / "out.csv").read_text("utf-8"))
+        assert (sent(sim) - before, len(again), again[0]["sku"]) == (18, 18, "a3")
+        texts = {(row["sku"], row["language"], row["angle"]): row["text"] for row in rows}
+        assert (
+            texts.items()
+            <= {(row["sku"], row["language"], row["angle"]): row["text"] for row in again}.items()
+        )
+
+    def test_constants_and_each_alone_make_rows(self, invoke: Invoke, sim: Simulator) -> None:
+        """Without a table -v and --each make the rows; the same command again sends nothing."""
+        before = sent(sim)
+        alone = (
+            "batch",
+            "ugc/hooks",
+            "-v",
+            "brand=Barly",
+            "-v",
+            "product=bar",
+            "--each",
+            'audience:=["a, b", "c"]',
+        )
+        assert [row["audience"] for row in table(invoke(*alone).out)] == ["a, b", "c"]
+        assert (invoke(*alone).code, sent(sim) - before) == (0, 2)
+
+    @pytest.mark.parametrize(
+        ("more", "says"),
+        [
+            (["rows.csv", "--each", "angle"], "is no VAR=A,B"),
+            (["rows.csv", "--each", "angle=,"], "has no value"),
+            (["rows.csv", "--each", "angle=a", "--each", "angle=b"], "twice"),
+            (["rows.csv", "--each", "angle:=3"], "is no list"),
+            (["rows.csv", "--each", "angle:=["], "not valid JSON"),
+            (["rows.csv", "--each", "brand=a"], "from --each and from a column"),
+            ([], "there are no rows"),
+        ],
+    )
+    def test_what_makes_no_rows_is_refused(
+        self, invoke: Invoke, sim: Simulator, more: list[str], says: str
+    ) -> None:
+        """An --each that can't stand is a usage error; nothing is sent."""
+        before = sent(sim)
+        ran = invoke("batch", "ugc/hooks", *more)
+        assert (ran.code, sent(sim) - before, says in ran.err) == (2, 0, True)
+
+    def test_the_encoding_and_the_delimiter_are_said_once(self, invoke: Invoke, project: Path) -> None:
+        """What was detected of a table from Excel is said, once; of a plain one there is nothing to say."""
+        assert "between cells" not in invoke(*BATCH, "--job", "plain").err
+        (project / "rows.csv").write_bytes("brand;product;audience\nLumé;crème;peaux\n".encode("cp1252"))
+        assert invoke(*BATCH).err.count("rows.csv: Windows-1252, `;` between cells") == 1
+
     def test_a_tag_can_be_a_column(self, invoke: Invoke) -> None:
         """--tag K=@COLUMN takes each row's own value."""
         invoke(*BATCH, "--tag", "article=@sku", "--tag", "client=barly")

@@ -356,3 +356,28 @@ async def test_a_row_that_no_longer_renders_fails_alone(studio: Studio) -> None:
         "SELECT count(*) FROM rows WHERE state = 'failed' AND call_id IS NULL"
     ).fetchone() == (1,)
     connection.close()
+
+
+# ------------------------------------------------------------------- rows that are made
+
+
+async def test_rows_of_an_iterator_are_read_once(studio: Studio) -> None:
+    """An iterator that was read has no rows left: going on with it is refused, and loses none of the first time's."""
+    async with studio.kit() as kit:
+        job = kit.batch(REF, (row for row in brands(2)), job="night")
+        assert len(await run_all(job)) == 2
+        with pytest.raises(InputError, match="read before"):
+            await run_all(job)
+        assert len(await run_all(kit.batch(REF, brands(2), job="night"))) == 2
+
+
+async def test_a_script_makes_rows_of_constants_and_each(studio: Studio) -> None:
+    """`variables` and `each` do what -v and --each do; in another order, the rows keep their names."""
+    async with studio.kit() as kit:
+        first = kit.batch(REF, job="night", variables={"brand": "B"}, each={"angle": ["problem", "proof"]})
+        assert [result.cells["angle"] for result in await run_all(first)] == ["problem", "proof"]
+        again = kit.batch(REF, job="night", each={"angle": ["proof", "problem"]}, variables={"brand": "B"})
+        assert [result.cells["angle"] for result in await run_all(again)] == ["proof", "problem"]
+        assert studio.asked() == 2
+        with pytest.raises(UsageError, match="no rows"):
+            kit.batch(REF, job="none")

@@ -5,9 +5,10 @@ The way of a row: `read_rows` -> `Binding.variables` -> the skeleton's own `bind
 """
 
 from .binding import Binding, Wishes, constant_tags
-from .dialect import Dialect, Format, format_of, sniff
+from .dialect import Dialect, Format, format_of, manner, sniff
 from .keys import Namer, Ordinals, content_digest, row_key
 from .lines import Record
+from .matrix import Matrix
 from .mojibake import garbled_columns, repaired
 from .output import Layout, Writer, excel_like, layout, neutral, output_format, usd_text, writer
 from .reading import MAX_ROW_CHARS, Rows, read_rows
@@ -18,6 +19,7 @@ __all__ = [
     "Dialect",
     "Format",
     "Layout",
+    "Matrix",
     "Namer",
     "Ordinals",
     "Record",
@@ -30,6 +32,7 @@ __all__ = [
     "format_of",
     "garbled_columns",
     "layout",
+    "manner",
     "neutral",
     "output_format",
     "read_rows",

@@ -26,8 +26,9 @@ class Wishes:
     """What the user asks of the columns.
 
     `mapping` is variable (or field: `brand.name`) -> column; `constants` variable -> value; `tags` name -> value, or
-    `@COLUMN` (`@@x` is the plain value `@x`); `key` the column that names a row; `strict` refuses
-    columns that fill nothing.
+    `@COLUMN` (`@@x` is the plain value `@x`); `key` the column that names a row; `each` the
+    variables that `--each` gives values, whose columns `Matrix` adds; `strict` refuses columns
+    that fill nothing.
     """
 
     mapping: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -35,6 +36,7 @@ class Wishes:
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
     key: str | None = None
     strict: bool = False
+    each: tuple[str, ...] = ()
 
 
 class Binding:
@@ -127,7 +129,8 @@ class Binding:
         if _empty(cell):
             what = f"the key column {self._wishes.key!r} is empty"
             raise InputError(what, file=self._file, line=record.line, remedy="give each row a key of its own")
-        return cell_text(cell).strip()
+        told = (f" {name}={cell_text(record.cells.get(name))}" for name in self._wishes.each)
+        return cell_text(cell).strip() + "".join(told)
 
     def _check_header(self, columns: Sequence[str], variables: Mapping[str, Variable]) -> None:
         wanted = [*self._wishes.mapping.values(), *self._tag_columns.values()]
@@ -212,6 +215,13 @@ def _refuse_unknown(variables: Mapping[str, Variable], wishes: Wishes) -> None:
     for name in wishes.constants:
         if name not in variables:
             raise VariableError(f"no variable {name!r}{_like(name, variables)}", remedy=declared)
+    for name in wishes.each:
+        if name not in variables and name not in fields:
+            raise VariableError(f"--each: no variable {name!r}{_like(name, variables)}", remedy=declared)
+        if name in wishes.constants:
+            raise UsageError(f"{name!r} comes from -v and from --each", remedy="Leave out one of them.")
+        if name in wishes.mapping:
+            raise UsageError(f"{name!r} comes from --map and from --each", remedy="Leave out one of them.")
 
 
 def constant_tags(tags: Mapping[str, str]) -> dict[str, str]:

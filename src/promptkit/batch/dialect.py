@@ -51,9 +51,29 @@ _NOT_TEXT: Final = (
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "save the sheet as CSV UTF-8"),
     (b"\x1f\x8b", "compressed", "decompress it first"),
 )
+_TAB: Final = "\t"
 _DELIMITERS: Final = ",;\t|"
 _SEP: Final = re.compile(r'"?sep=(.)"?\r?\n?', re.IGNORECASE)
 _SAMPLED_RECORDS: Final = 50
+
+
+_ENCODINGS: Final = {"cp1252": "Windows-1252", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16"}
+
+
+def manner(dialect: Dialect, encoding: str) -> str:
+    """How a file is written, where it isn't UTF-8 or has another delimiter than its format promises.
+
+    Args:
+        dialect: as it was sniffed.
+        encoding: as it was read.
+
+    Returns:
+        For example ``Windows-1252, `;` between cells``; empty where there is nothing to say.
+    """
+    told = [_ENCODINGS[encoding]] if encoding in _ENCODINGS else []
+    if dialect.format is Format.CSV and dialect.delimiter != ",":
+        told.append(f"{'a tab' if dialect.delimiter == _TAB else f'`{dialect.delimiter}`'} between cells")
+    return ", ".join(told)
 
 
 def format_of(name: str) -> Format | None:

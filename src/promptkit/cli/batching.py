@@ -11,7 +11,7 @@ from .face import Face
 def batch(
     face: Face,
     ref: options.Ref,
-    rows: options.Rows,
+    rows: options.MaybeRows = None,
     out: options.Out = None,
     format_: options.OutFormat = None,
     job: options.JobName = None,
@@ -23,6 +23,7 @@ def batch(
     strict: options.Strict = False,
     dry_run: options.DryRun = False,
     map_: options.Map = None,
+    each: options.Each = None,
     var: options.Vars = None,
     vars_: options.VarsFile = None,
     tag: options.RowTags = None,
@@ -41,6 +42,7 @@ def batch(
         promptkit batch ugc/hooks rows.csv -o hooks.csv
         promptkit batch ugc/script products.jsonl -o scripts.jsonl --key sku --tag client=@client --budget 5
         promptkit batch ugc/hooks rows.csv --map product=Article -v audience=runners --dry-run
+        promptkit batch ugc/hooks rows.csv -o hooks.csv --each angle=problem,proof --each language=en,fr
         promptkit batch ugc/hooks - --job "night-{date}" --config /srv/studio/promptkit.toml < rows.csv
     """
     from promptkit.jobs import Job, JobOptions
@@ -55,6 +57,7 @@ def batch(
         mapping=options.read_mapping(map_),
         constants=options.read_variables(var, vars_),
         tags=options.read_tags(tag),
+        each=options.read_each(each),
         strict=strict,
         out=out,
         cap_pico=options.read_cap(budget),

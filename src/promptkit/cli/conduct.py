@@ -35,7 +35,7 @@ _STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 class Order:
     """What a user wants done with a job's rows."""
 
-    rows: str
+    rows: str | None
     out: Path | None
     format: Format | None
     limit: int | None

@@ -40,7 +40,9 @@ class Checked:
         self.unpriced += pico is None
 
 
-def check_rows(face: Face, session: Session, ref: str, rows: str, route: Route, options: JobOptions) -> int:
+def check_rows(
+    face: Face, session: Session, ref: str, rows: str | None, route: Route, options: JobOptions
+) -> int:
     """Check what a batch would do; returns 1 where rows are invalid.
 
     Raises:

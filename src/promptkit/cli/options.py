@@ -13,8 +13,9 @@ from typing import Annotated, cast
 import typer
 
 from promptkit import toml
-from promptkit.batch import Format
+from promptkit.batch import Format, Matrix
 from promptkit.errors import UsageError
+from promptkit.types import Json
 
 
 class Resend(StrEnum):
@@ -61,6 +62,14 @@ Budget = Annotated[str | None, typer.Option("--budget", metavar="USD", help="Har
 
 Rows = Annotated[
     str, typer.Argument(metavar="ROWS", help="The table: CSV, TSV, JSONL or JSON; - reads standard input.")
+]
+MaybeRows = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[ROWS]",
+        help="The table: CSV, TSV, JSONL or JSON; - reads standard input. Without one, -v and --each make the rows.",
+        show_default=False,
+    ),
 ]
 Out = Annotated[
     Path | None,
@@ -113,6 +122,14 @@ Map = Annotated[
     list[str] | None,
     typer.Option("--map", metavar="VAR=COLUMN", help="The column that fills a variable. Repeatable."),
 ]
+Each = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--each",
+        metavar="VAR=A,B",
+        help="Every row once with each value (VAR:=JSON for a list of any). Repeatable: all combinations.",
+    ),
+]
 RowTags = Annotated[
     list[str] | None,
     typer.Option(
@@ -150,6 +167,38 @@ def read_mapping(pairs: Sequence[str] | None) -> dict[str, str]:
         UsageError: a pair has no `=`.
     """
     return _read_pairs(pairs, "--map", "VAR=COLUMN", "--map product=Article")
+
+
+def read_each(pairs: Sequence[str] | None) -> Matrix:
+    """The values of `--each`.
+
+    Raises:
+        UsageError: a pair has no `=` or no value, JSON is no list, or a variable or value is there twice.
+    """
+    axes: dict[str, Sequence[Json]] = {}
+    for pair in pairs or ():
+        name, equals, value = pair.partition("=")
+        if not (name.removesuffix(":") and equals):
+            raise UsageError(
+                f"--each {pair!r} is no VAR=A,B", remedy="For example --each angle=problem,proof"
+            )
+        if name.removesuffix(":") in axes:
+            raise UsageError(f"--each {name} is there twice", remedy="Name all of its values in one.")
+        if name.endswith(":"):
+            axes[name[:-1]] = _list_of(name[:-1], value)
+        else:
+            axes[name] = [part.strip() for part in value.split(",") if part.strip()]
+    return Matrix(axes)
+
+
+def _list_of(name: str, text: str) -> list[Json]:
+    try:
+        value = json.loads(text)
+    except ValueError as cause:
+        raise UsageError(f"--each {name}:=...: not valid JSON: {cause}") from None
+    if not isinstance(value, list):
+        raise UsageError(f"--each {name}:=... is no list", remedy=f"""For example '{name}:=["a, b", "c"]'""")
+    return cast("list[Json]", value)
 
 
 def _read_pairs(pairs: Sequence[str] | None, option: str, form: str, example: str) -> dict[str, str]:

@@ -27,9 +27,11 @@ class Manner:
     mark: bool
 
 
-def manner_of(job: Job, rows: str) -> Manner:
+def manner_of(job: Job, rows: str | None) -> Manner:
     """How a job's input is written; the file is looked at again where the job didn't read it."""
     reading = job.reading
+    if rows is None:
+        return Manner(Dialect(Format.CSV), mark=False)
     if not isinstance(reading, FileReading):
         reading = FileSource(rows, None).read()
         for _ in islice(reading, _LOOKED_AT):
@@ -37,14 +39,14 @@ def manner_of(job: Job, rows: str) -> Manner:
     return Manner(reading.dialect, reading.excel)
 
 
-def check_out(out: Path, rows: str) -> None:
+def check_out(out: Path, rows: str | None) -> None:
     """Refuse an output file that can't be written, before anything is paid for it.
 
     Raises:
         UsageError: it is the input.
         OutputError: it is a folder, or its folder isn't there.
     """
-    if rows != "-" and out.exists() and Path(rows).exists() and out.samefile(rows):
+    if rows is not None and rows != "-" and out.exists() and Path(rows).exists() and out.samefile(rows):
         raise UsageError(f"{out} is the input", remedy="Name another file with -o.")
     if out.is_dir():
         raise OutputError("is a folder", file=out, remedy="Name a file in it.")

@@ -14,7 +14,7 @@ from promptkit.session import Session
 from promptkit.templates import Skeleton
 
 from .options import JobOptions
-from .source import Reading
+from .source import FileReading, Reading
 
 _TOLD: Final = 5
 """So many odd rows are told one by one; the rest as a number."""
@@ -25,11 +25,12 @@ def input_digest(sha256: str | None, options: JobOptions) -> str | None:
 
     Args:
         sha256: of the file; None, where it can't be read twice, makes it None.
-        options: another `--map`, `-v` or `--tag` makes other rows of the same file.
+        options: another `--map`, `-v`, `--tag` or `--each` makes other rows of the same file.
     """
     if sha256 is None:
         return None
-    read = (options.format, options.mapping, options.constants, options.tags, options.strict)
+    each = list(options.each.axes.items())  # in their order, which numbers the rows
+    read = (options.format, options.mapping, options.constants, options.tags, options.strict, each)
     told = json.dumps((sha256, *read), sort_keys=True, default=repr)
     return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -53,9 +54,13 @@ class Reader:
         self._file = file
         self._reading = reading
         self._options = options
-        self._binding = Binding(reading.columns, skeleton.spec.variables, options.wishes, file)
+        columns = reading.columns
+        if columns is not None:
+            options.each.check(columns, file)
+            columns = options.each.columns(columns)
+        self._binding = Binding(columns, skeleton.spec.variables, options.wishes, file)
         self._namer = Namer(file)
-        self._met: dict[str, None] = dict.fromkeys(reading.columns or ())
+        self._met: dict[str, None] = dict.fromkeys(columns or ())
         self._garbled = 0
         self._invalid = 0
         self._suspect = 0
@@ -70,12 +75,18 @@ class Reader:
         Raises:
             InputError: the table itself is broken, or (strict) a row doesn't fit.
         """
-        for record in self._reading:
+        for record in self._records():
             self._look(record)
             yield self._row(record)
 
+    def _records(self) -> Iterator[Record]:
+        each = self._options.each
+        return each.records(self._reading, self._file) if each else iter(self._reading)
+
     def tell(self) -> None:
         """Say what was odd about the input."""
+        if isinstance(self._reading, FileReading) and self._reading.manner:
+            self._session.say(f"{self._file}: {self._reading.manner}")
         if self._binding.unused:
             columns = ", ".join(self._binding.unused)
             self._session.say(f"columns that the skeleton doesn't use pass through: {columns}")

@@ -68,21 +68,26 @@ class Job:
     Args:
         session: what the process has open.
         ref: the skeleton, as the user names it.
-        rows: a file, `-`, or mappings.
+        rows: a file, `-`, or mappings; None where constants and `each` make them.
         route: where calls may go.
         options: the rest.
+
+    Raises:
+        UsageError: there is nothing to make rows of.
     """
 
     def __init__(
         self,
         session: Session,
         ref: str | TemplateRef,
-        rows: Iterable[Mapping[str, object]] | str | Path,
+        rows: Iterable[Mapping[str, object]] | str | Path | None,
         route: Route,
         options: JobOptions,
     ) -> None:
         self._session = session
         self._ref = parse_ref(ref) if isinstance(ref, str) else ref
+        if rows is None and not options.each and not options.constants:
+            raise UsageError("there are no rows", remedy="Name a table, or make rows with --each or -v.")
         self._source: Source = source_of(rows, options.format)
         self._route = route
         self._options = options

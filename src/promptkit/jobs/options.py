@@ -6,15 +6,21 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
-from promptkit.batch import Format, Wishes, constant_tags
+from promptkit.batch import Format, Matrix, Wishes, constant_tags
+
+from .source import NO_ROWS
+
+_STEMS: Final = {"-": "stdin", NO_ROWS: "rows"}
 
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
     """How to run a job.
 
-    `mapping`, `constants` and `tags` are as in `batch.Wishes`; `out` is the output file, None for
+    `mapping`, `constants` and `tags` are as in `batch.Wishes`; `each` gives every row once for
+    each combination of values; `out` is the output file, None for
     none; `limit` bounds how many rows are sent this time. `by_rules` is whether a rule may send
     rows over a route of its own, as where the user named none.
     """
@@ -24,6 +30,7 @@ class JobOptions:
     mapping: Mapping[str, str] = field(default_factory=dict[str, str])
     constants: Mapping[str, object] = field(default_factory=dict[str, object])
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    each: Matrix = field(default_factory=Matrix)
     strict: bool = False
     format: Format | None = None
     out: Path | None = None
@@ -37,7 +44,9 @@ class JobOptions:
     @property
     def wishes(self) -> Wishes:
         """What is asked of the columns."""
-        return Wishes(self.mapping, self.constants, self.tags, self.key_column, self.strict)
+        return Wishes(
+            self.mapping, self.constants, self.tags, self.key_column, self.strict, tuple(self.each.axes)
+        )
 
     @property
     def all_rows_tags(self) -> dict[str, str]:
@@ -64,5 +73,5 @@ def job_name(said: str | None, template: str, source: str, out: Path | None, tod
         return said.replace("{date}", today)
     told = "\0".join((template, source, "" if out is None else str(out.absolute())))
     digest = hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()[:8]
-    stem = Path(source).stem if source != "-" else "stdin"
+    stem = _STEMS.get(source) or Path(source).stem
     return f"{template.rsplit('/', 1)[-1]}-{stem}-{digest}"

@@ -8,12 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final, Protocol, cast
 
-from promptkit.batch import Dialect, Format, Record, excel_like, read_rows
+from promptkit.batch import Dialect, Format, Record, excel_like, manner, read_rows
 from promptkit.errors import InputError
 from promptkit.types import Json
 
 _BLOCK: Final = 1 << 18
 _STDIN: Final = "-"
+NO_ROWS: Final = "(no rows)"
 
 
 class Source(Protocol):
@@ -47,8 +48,10 @@ class Reading(Protocol):
     def __iter__(self) -> Iterator[Record]: ...
 
 
-def source_of(rows: Iterable[Mapping[str, object]] | str | Path, format_: Format | None) -> Source:
-    """The source that a user means: a path, `-`, or mappings."""
+def source_of(rows: Iterable[Mapping[str, object]] | str | Path | None, format_: Format | None) -> Source:
+    """The source that a user means: a path, `-`, mappings, or None for what needs no table."""
+    if rows is None:
+        return NoSource()
     if isinstance(rows, str | Path):
         return FileSource(str(rows), format_)
     return MemorySource(rows)
@@ -114,6 +117,11 @@ class FileReading:
         return self._rows.encoding
 
     @property
+    def manner(self) -> str:
+        """How it is written, where that isn't what its format promises; else empty."""
+        return manner(self._rows.dialect, self._rows.encoding)
+
+    @property
     def excel(self) -> bool:
         """Whether it looks as Excel writes tables."""
         return excel_like(self._rows.dialect, self._rows.encoding)
@@ -138,9 +146,19 @@ class MemorySource:
     def __init__(self, rows: Iterable[Mapping[str, object]]) -> None:
         self.name = "(rows)"
         self._rows = rows
+        self._spent = False
 
     def read(self) -> MemoryReading:
-        """Begin to read."""
+        """Begin to read.
+
+        Raises:
+            InputError: they come from an iterator, and were read before.
+        """
+        if self._spent:
+            raise InputError(
+                "the rows come from an iterator, which was read before", remedy="Give a list, or a file."
+            )
+        self._spent = iter(self._rows) is self._rows
         return MemoryReading(self._rows)
 
     def sha256(self) -> str | None:
@@ -148,14 +166,28 @@ class MemorySource:
         return None
 
 
+class NoSource:
+    """No table: one row without a column, which constants and `--each` fill."""
+
+    name = NO_ROWS
+
+    def read(self) -> MemoryReading:
+        """Begin to read."""
+        return MemoryReading(({},), ())
+
+    def sha256(self) -> str | None:
+        """None: there is nothing to compare."""
+        return None
+
+
 class MemoryReading:
     """One reading of mappings; rows count as lines."""
 
-    columns: Sequence[str] | None = None
     sha256: str | None = None
 
-    def __init__(self, rows: Iterable[Mapping[str, object]]) -> None:
+    def __init__(self, rows: Iterable[Mapping[str, object]], columns: Sequence[str] | None = None) -> None:
         self._rows = rows
+        self.columns = columns
 
     def __iter__(self) -> Iterator[Record]:
         for number, row in enumerate(self._rows, start=1):
@@ -164,6 +196,8 @@ class MemoryReading:
 
 def _open(name: str) -> IO[bytes]:
     if name == _STDIN:
+        if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - closed by who started us
+            raise InputError("standard input is closed", remedy="Name a file, or pipe the rows in.")
         return sys.stdin.buffer
     try:
         return Path(name).open("rb")
