@@ -128,7 +128,10 @@ class LoggedCall:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """An attempt as the ledger has it; `cost` is None while unknown, `ended_us` while open."""
+    """An attempt as the ledger has it; `cost` is None while unknown, `ended_us` while open.
+
+    `cache_saved_pico` is what the provider's prompt cache saved (below 0: its writing cost more).
+    """
 
     id: int
     call_id: int
@@ -152,11 +155,16 @@ class AttemptRecord:
     ended_us: int | None
     latency_us: int | None
     first_byte_us: int | None
+    cache_saved_pico: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
-    """A call in full. The prompt is rendered again from `template_digest` and `variables`."""
+    """A call in full. The prompt is rendered again from `template_digest` and `variables`.
+
+    `cached_from_id` names the call whose reply served it, if one did: then it has no attempts,
+    `saved_pico` is what that saved.
+    """
 
     id: int
     template_digest: str
@@ -181,6 +189,8 @@ class CallRecord:
     ended_us: int | None
     attempts: tuple[AttemptRecord, ...]
     money: Money
+    cached_from_id: int | None = None
+    saved_pico: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,9 @@ def call_start(call: CallStart, tagset_id: int | None) -> tuple[Column, ...]:
         call.job_id,
         call.row_id,
         call.route,
+        call.cache_key,
+        call.cached_from_id,
+        call.saved_pico,
         call.started_us,
     )
 
@@ -63,6 +66,7 @@ def attempt_end(end: AttemptEnd, price_source_id: int | None) -> tuple[Column, .
         *(_NO_USAGE if end.usage is None else _usage(end.usage)),
         None if cost is None else cost.pico,
         None if cost is None else cost.basis.value,
+        end.cache_saved_pico,
         price_source_id,
         end.charged_pico,
         int(end.billed),

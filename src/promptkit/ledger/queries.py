@@ -352,6 +352,8 @@ def _call(row: Mapping[Any, Any], attempts: tuple[AttemptRecord, ...]) -> CallRe
         ended_us=row["ended_us"],
         attempts=attempts,
         money=money(attempts),
+        cached_from_id=row["cached_from_id"],
+        saved_pico=row["saved_pico"],
     )
 
 

@@ -66,6 +66,7 @@ def attempt_record(row: Mapping[Any, Any]) -> AttemptRecord:
         ended_us=row["ended_us"],
         latency_us=row["latency_us"],
         first_byte_us=row["first_byte_us"],
+        cache_saved_pico=row["cache_saved_pico"],
     )
 
 

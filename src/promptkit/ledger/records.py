@@ -20,7 +20,9 @@ class CallStart:
     """A call as it begins.
 
     `template_digest` names a source that `Ledger.remember_template` was told of. `variables`
-    is None where the storage settings keep them out.
+    is None where the storage settings keep them out. `cache_key` is what the reply cache will find
+    it by; a call that another one's reply serves names that in `cached_from_id`, and in `saved_pico`
+    what it would have cost.
     """
 
     id: int
@@ -35,6 +37,9 @@ class CallStart:
     job_id: int | None = None
     row_id: int | None = None
     route: str | None = None
+    cache_key: int | None = None
+    cached_from_id: int | None = None
+    saved_pico: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,10 @@ class AttemptStart:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnd:
-    """An attempt and its settlement. `charged_pico` counts in the caps: cost, else the ceiling."""
+    """An attempt and its settlement. `charged_pico` counts in the caps: cost, else the ceiling.
+
+    `cache_saved_pico` is what the provider's prompt cache saved, by its own usage.
+    """
 
     id: int
     state: AttemptState
@@ -87,6 +95,7 @@ class AttemptEnd:
     billed: bool = False
     http_status: int | None = None
     retry_after_us: int | None = None
+    cache_saved_pico: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

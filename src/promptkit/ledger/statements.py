@@ -111,6 +111,9 @@ CALL_STARTS: Final = (
     "job_id",
     "row_id",
     "route",
+    "cache_key",
+    "cached_from_id",
+    "saved_pico",
     "started_us",
 )
 ATTEMPT_STARTS: Final = (
@@ -143,6 +146,7 @@ ATTEMPT_ENDS: Final = (
     "reasoning_tokens",
     "cost_pico",
     "cost_basis",
+    "cache_saved_pico",
     "price_source_id",
     "charged_pico",
     "billed",

@@ -178,8 +178,10 @@ class Tags(_Table, table=True):
 class Calls(_Table, table=True):
     """What was asked and what became of it; `status` is NULL until it ends.
 
-    `cached_from_id` names the call whose reply served this one; `pack_id` the call whose
-    request carried it among others, `share_pico` its part of that cost.
+    `cache_key` says what a later call must ask to be served by this one's reply, where the reply
+    cache is on. `cached_from_id` names the call whose reply served this one, `saved_pico` is what
+    that saved; `pack_id` the call whose request carried it among others, `share_pico` its part
+    of that cost.
     """
 
     __table_args__ = (
@@ -188,6 +190,7 @@ class Calls(_Table, table=True):
         _partial("parent_id"),
         _partial("deliverable"),
         _partial("pack_id"),
+        _partial("cache_key"),
     )
     id: int = _id()
     template_digest: str = Field(sa_type=Text, foreign_key="templates.digest")
@@ -202,7 +205,9 @@ class Calls(_Table, table=True):
     route: str | None = _maybe_text()
     pack_id: int | None = _maybe_big()
     share_pico: int | None = _maybe_big()
+    cache_key: int | None = _maybe_big()
     cached_from_id: int | None = _maybe_big()
+    saved_pico: int | None = _maybe_big()
     status: str | None = _maybe_text()
     error: str | None = _maybe_text()
     finish: str | None = _maybe_text()
@@ -215,7 +220,10 @@ class Calls(_Table, table=True):
 
 
 class Attempts(_Table, table=True):
-    """One request to one target. Committed before the request leaves, closed with its settlement."""
+    """One request to one target. Committed before the request leaves, closed with its settlement.
+
+    `cache_saved_pico` is what the provider's prompt cache saved; below 0 where writing it cost more.
+    """
 
     __table_args__ = (Index(None, "call_id"),)
     id: int = _id()
@@ -241,6 +249,7 @@ class Attempts(_Table, table=True):
     ceiling_pico: int | None = _maybe_big()
     cost_pico: int | None = _maybe_big()
     cost_basis: str | None = _maybe_text()
+    cache_saved_pico: int | None = _maybe_big()
     price_source_id: int | None = _maybe_link("price_sources.id")
     charged_pico: int = _zero()
     billed: int = _zero()

@@ -168,7 +168,9 @@ def upgrade() -> None:
         sa.Column("route", sa.Text(), nullable=True),
         sa.Column("pack_id", sa.BigInteger(), nullable=True),
         sa.Column("share_pico", sa.BigInteger(), nullable=True),
+        sa.Column("cache_key", sa.BigInteger(), nullable=True),
         sa.Column("cached_from_id", sa.BigInteger(), nullable=True),
+        sa.Column("saved_pico", sa.BigInteger(), nullable=True),
         sa.Column("status", sa.Text(), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("finish", sa.Text(), nullable=True),
@@ -185,6 +187,9 @@ def upgrade() -> None:
             ["template_digest"], ["templates.digest"], name=op.f("fk_calls_template_digest")
         ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_calls")),
+    )
+    op.create_index(
+        op.f("ix_calls_cache_key"), "calls", ["cache_key"], sqlite_where=sa.text("cache_key IS NOT NULL")
     )
     op.create_index(
         op.f("ix_calls_deliverable"),
@@ -225,6 +230,7 @@ def upgrade() -> None:
         sa.Column("ceiling_pico", sa.BigInteger(), nullable=True),
         sa.Column("cost_pico", sa.BigInteger(), nullable=True),
         sa.Column("cost_basis", sa.Text(), nullable=True),
+        sa.Column("cache_saved_pico", sa.BigInteger(), nullable=True),
         sa.Column("price_source_id", ID, nullable=True),
         sa.Column("charged_pico", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("billed", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
