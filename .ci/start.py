@@ -46,8 +46,20 @@ PURE = (
 PURE_SOURCES = ("types", "errors", "ids", "toml", *PURE[1:])
 FLOOR = 95
 
-PEERS = {"litellm": "litellm==1.106.2", "llm": "llm==0.36"}
+PEERS = {
+    "litellm": "litellm==1.106.2",
+    "llm": "llm==0.36",
+    "curator": "bespokelabs-curator==0.1.31",
+}
 """What the benchmarks measure promptkit beside, each in an environment of its own."""
+BENCHMARKS = {
+    "call_overhead": ("litellm",),
+    "startup": ("litellm", "llm"),
+    "rendering": (),
+    "failover": ("litellm",),
+    "batch": ("curator",),
+}
+"""The benchmarks, each with the peers that it needs."""
 
 PINS = """\
 # The versions that .ci/start.py makes its environments from: every requirement of promptkit, its
@@ -118,13 +130,13 @@ def check_all(python: Path) -> int:
 
 def bench(arguments: list[str], *, fresh: bool) -> int:
     """One benchmark, told where its peers are installed."""
-    if not arguments:
-        print("benchmarks: call_overhead, startup, failover", file=sys.stderr)
+    if not arguments or arguments[0] not in BENCHMARKS:
+        print(f"benchmarks: {', '.join(BENCHMARKS)}", file=sys.stderr)
         return 2
     python = development(fresh=fresh)
     os.environ["PROMPTKIT_PYTHON"] = str(environment("plain", ["--editable", str(ROOT)]))
-    for name, requirement in PEERS.items():
-        os.environ[f"{name.upper()}_PYTHON"] = str(environment(name, [requirement]))
+    for name in BENCHMARKS[arguments[0]]:
+        os.environ[f"{name.upper()}_PYTHON"] = str(environment(name, [PEERS[name]]))
     return run(python, ROOT / "benchmarks" / f"{arguments[0]}.py", *arguments[1:])
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from promptkit.errors import InputError
 
@@ -195,13 +195,14 @@ class _Key:
     seen: int = 0
 
 
+_KNOWN: Final = select(
+    t.ROWS.c.row_key, t.ROWS.c.ordinal, t.ROWS.c.id, t.ROWS.c.generation, t.ROWS.c.content, t.ROWS.c.seen
+).where(t.ROWS.c.job_id == bindparam("job"), t.ROWS.c.row_key.in_(bindparam("keys", expanding=True)))
+"""Made once: a statement is a cycle of objects, and one a chunk would keep its keys until they are collected."""
+
+
 def _known(connection: Connection, job_id: int, keys: set[str]) -> dict[tuple[str, int], _Key]:
-    row = t.ROWS.c
-    found = connection.execute(
-        select(row.row_key, row.ordinal, row.id, row.generation, row.content, row.seen).where(
-            row.job_id == job_id, row.row_key.in_(sorted(storable(key) for key in keys))
-        )
-    )
+    found = connection.execute(_KNOWN, {"job": job_id, "keys": sorted(storable(key) for key in keys)})
     known: dict[tuple[str, int], _Key] = {}
     for key, ordinal, row_id, generation, content, seen in found:
         one = known.setdefault((key, ordinal), _Key())
