@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, suppress
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
@@ -22,6 +24,7 @@ from .types import Json, Prompt, Reply, RowResult, TemplateRef
 
 if TYPE_CHECKING:
     from .jobs import Job, JobReport
+    from .report import Report
 
 _T = TypeVar("_T")
 _LOGGER: Final = logging.getLogger("promptkit")
@@ -163,6 +166,35 @@ class AsyncPromptKit:
         chosen = self._session.route(route, targets, ref=ref, tags=options.all_rows_tags)
         return AsyncJob(Job(self._session, ref, rows, chosen, options))
 
+    async def report(
+        self,
+        by: Sequence[str] = (),
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        tags: Mapping[str, str] | None = None,
+        template: str | None = None,
+        job: str | None = None,
+    ) -> Report:
+        """Add up what was spent; groups add up to the ledger.
+
+        Args:
+            by: `template`, `client`, `target`, `job`, `day`, `deliverable`, or any tag.
+            since: an aware time; what began then or later.
+            until: what began before.
+            tags: only calls with these tags.
+            template: only calls of this skeleton, with or without its version.
+            job: only calls of this job.
+
+        Raises:
+            UsageError: `by` names a thing twice, or a time is naive.
+        """
+        from .report import Asked, make_report
+
+        asked = Asked(tuple(by), since, until, checked_tags(tags), template, job)
+        ledger = await self._session.ledger()
+        return await asyncio.to_thread(make_report, ledger, self._session.settings, asked)
+
     async def aclose(self) -> None:
         """Close connections and ledger. A closed kit may be used again."""
         await self._session.aclose()
@@ -288,6 +320,21 @@ class PromptKit:
             concurrency=concurrency,
         )
         return BlockingJob(made, self._run, self._open)
+
+    def report(
+        self,
+        by: Sequence[str] = (),
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        tags: Mapping[str, str] | None = None,
+        template: str | None = None,
+        job: str | None = None,
+    ) -> Report:
+        """Add up what was spent; see `AsyncPromptKit.report`."""
+        return self._run(
+            self._kit.report(by, since=since, until=until, tags=tags, template=template, job=job)
+        )
 
     def close(self) -> None:
         """Close connections, ledger and loop thread; calls of other threads are cancelled.

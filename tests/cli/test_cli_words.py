@@ -13,7 +13,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -28,7 +28,7 @@ from promptkit.cli.progress import fetching, following
 from promptkit.cli.run import tell
 from promptkit.cli.skeletons import takes
 from promptkit.cli.table import drawn
-from promptkit.cli.times import iso, lasting, read_since, shortly, when
+from promptkit.cli.times import iso, lasting, read_since, read_time, shortly, when
 from promptkit.errors import AllTargetsFailed, ConfigError, PromptKitError, UsageError
 from promptkit.ids import id_range, read_id, show_id
 from promptkit.ledger import Money
@@ -82,6 +82,7 @@ def test_what_is_unknown_is_said_beside_what_is_known() -> None:
         ("2h", datetime(2026, 11, 21, 19, 30, tzinfo=UTC)),
         ("3d", datetime(2026, 11, 18, 21, 30, tzinfo=UTC)),
         ("today", datetime(2026, 11, 20, 23, 0, tzinfo=UTC)),
+        ("yesterday", datetime(2026, 11, 19, 23, 0, tzinfo=UTC)),
         ("2026-11-20", datetime(2026, 11, 19, 23, 0, tzinfo=UTC)),
         ("2026-11-20T22:00", datetime(2026, 11, 20, 21, 0, tzinfo=UTC)),
         ("2026-11-20T22:00+00:00", datetime(2026, 11, 20, 22, 0, tzinfo=UTC)),
@@ -92,7 +93,16 @@ def test_since_is_read_in_the_projects_time_zone(text: str, expected: datetime) 
     assert read_since(text, NOW, PARIS) == expected
 
 
-@pytest.mark.parametrize("text", ["yesterday", "2026-13-01", "h2", "999999w"])
+def test_a_day_of_the_books_begins_when_the_budget_day_does() -> None:
+    """Where days begin at noon, today began at noon; as an end, a day means its own."""
+    noon, option = time(12), "--until"
+    assert read_time("today", NOW, PARIS, option=option, starts_at=noon).hour == 11
+    assert read_time("2026-11-20", NOW, PARIS, option=option, starts_at=noon, ends=True) == datetime(
+        2026, 11, 21, 11, tzinfo=UTC
+    )
+
+
+@pytest.mark.parametrize("text", ["tomorrow", "2026-13-01", "h2", "999999w"])
 def test_what_is_no_time_is_refused(text: str) -> None:
     """The message shows what can be written."""
     with pytest.raises(UsageError, match="today"):

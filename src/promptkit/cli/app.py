@@ -65,6 +65,7 @@ SECTIONS: Final[Mapping[str, Section]] = {
     "Books": {
         "log": Command("books:log", "List the calls that were made, newest first."),
         "show": Command("books:show", "Show one call in full."),
+        "report": Command("reporting:report", "Add up what was spent, by client, template, day ..."),
         "budgets": Command("budgets:budgets", "Show every cap: spent, held, and what it would refuse."),
     },
     "Providers": {

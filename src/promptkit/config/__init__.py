@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from promptkit.routing.budgets import Budgets
 
+from .clients import Per, Rate
 from .keys import Keys
 from .loading import load
 from .places import FILE_NAME, cache_folder, shipped
@@ -18,6 +19,8 @@ __all__ = [
     "Keep",
     "Kept",
     "Keys",
+    "Per",
+    "Rate",
     "Settings",
     "Storage",
     "cache_folder",

@@ -15,6 +15,7 @@ from promptkit.catalog import VARIABLE_NAME, Place
 from promptkit.errors import ConfigError, closest
 
 from .budgets import read_budgets
+from .clients import read_clients
 from .env_file import read_env_file
 from .keys import CREDENTIALS, KeySources
 from .places import Home, find_config
@@ -88,6 +89,7 @@ def load(path: Path | None = None, *, env: Mapping[str, str], cwd: Path, home: P
         routes=routes,
         rules=read_rules(doc.table("rules"), routes, catalog),
         budgets=read_budgets(doc.table("budgets")),
+        clients=read_clients(doc.table("clients")),
         timezone=_timezone(doc),
         day_starts_at=_day_start(doc),
         allow_unpriced=doc.flag("allow_unpriced", default=False),

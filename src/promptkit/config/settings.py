@@ -14,6 +14,7 @@ from promptkit.routing.budgets import Budgets
 from promptkit.routing.rules import NO_RULES, Rules
 from promptkit.types import Route
 
+from .clients import Rate
 from .keys import Keys
 
 
@@ -68,4 +69,5 @@ class Settings:
     storage: Storage
     keys: Keys
     rules: Rules = NO_RULES
+    clients: Mapping[str, Rate] = field(default_factory=dict[str, Rate])
     warnings: tuple[str, ...] = ()

@@ -37,6 +37,8 @@ from .jobs import job_record
 from .reading import attempt_record, money, row_record, tags_of
 from .records import JobRecord, RowState
 from .statements import ACCOUNTS
+from .sums import Sums
+from .tallies import SumOf
 
 _PENDING: Final = RowState.PENDING.value
 
@@ -154,6 +156,12 @@ class Queries:
         with self._read() as connection:
             known, charged, unknown, count = connection.execute(query.where(*conditions)).one()
         return Money(int(known or 0), int(charged or 0), unknown, count)
+
+    @contextmanager
+    def sums(self, what: SumOf) -> Generator[Sums, None, None]:
+        """The questions of a report, over one state of the books."""
+        with self._read() as connection:
+            yield Sums(connection, what)
 
     def budgets(self) -> tuple[BudgetRecord, ...]:
         """All scopes, the one last written first."""
