@@ -13,7 +13,8 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime
+from datetime import time as of_day
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -95,7 +96,7 @@ def test_since_is_read_in_the_projects_time_zone(text: str, expected: datetime) 
 
 def test_a_day_of_the_books_begins_when_the_budget_day_does() -> None:
     """Where days begin at noon, today began at noon; as an end, a day means its own."""
-    noon, option = time(12), "--until"
+    noon, option = of_day(12), "--until"
     assert read_time("today", NOW, PARIS, option=option, starts_at=noon).hour == 11
     assert read_time("2026-11-20", NOW, PARIS, option=option, starts_at=noon, ends=True) == datetime(
         2026, 11, 21, 11, tzinfo=UTC
