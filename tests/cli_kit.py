@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -91,6 +92,15 @@ def started(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+def wait_for(running: subprocess.Popen[str], condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait until it holds, while the process runs."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert running.poll() is None, running.communicate()
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
 
 
 @contextmanager

@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_kit import COMMAND, KEYS, ROWS, VALUES, Ran, make_project, process, simulating, started
+from cli_kit import COMMAND, KEYS, ROWS, VALUES, Ran, make_project, process, simulating, started, wait_for
 
 from promptkit.cli.run import execute
 from promptkit.ledger import Ledger
@@ -35,14 +35,6 @@ def slow_project(tmp_path: Path, machine: Path, slow: Simulator) -> Path:
     rows = "".join(f"Brand {number},bar,runners,{number}\n" for number in range(40))
     (folder / "rows.csv").write_text("brand,product,audience,sku\n" + rows, encoding="utf-8")
     return folder
-
-
-def wait_for(running: subprocess.Popen[str], condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert running.poll() is None, running.communicate()
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
 
 
 def stopped(folder: Path, sim: Simulator, signals: list[signal.Signals]) -> Ran:

@@ -66,6 +66,16 @@ SECTIONS: Final[Mapping[str, Section]] = {
         "log": Command("books:log", "List the calls that were made, newest first."),
         "show": Command("books:show", "Show one call in full."),
         "report": Command("reporting:report", "Add up what was spent, by client, template, day ..."),
+        "jobs": Group(
+            "The jobs: how each stands, and how to go on with one, stop one, or write it out again.",
+            {
+                "list": Command("jobs:list_jobs", "List the jobs, newest first."),
+                "show": Command("jobs:show_job", "Show one job in full."),
+                "resume": Command("jobs:resume", "Go on with a job as it began."),
+                "cancel": Command("jobs:cancel", "Stop a job for good, whichever process runs it."),
+                "export": Command("jobs:export", "Write a job's output again, from the ledger."),
+            },
+        ),
         "budgets": Command("budgets:budgets", "Show every cap: spent, held, and what it would refuse."),
     },
     "Providers": {

@@ -13,8 +13,9 @@ from time import monotonic
 from typing import Final
 
 from promptkit.batch import Format, usd_text
-from promptkit.errors import ExitCode, PromptKitError, StorageError, counted, exit_code, worst
+from promptkit.errors import ExitCode, PromptKitError, StoppedEarly, StorageError, counted, exit_code, worst
 from promptkit.jobs import Job, JobReport
+from promptkit.jobs.remembered import plain_output
 from promptkit.ledger import RowState, SoftPassed
 from promptkit.session import Session
 from promptkit.types import Json, dollars
@@ -33,7 +34,7 @@ _STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a user wants done with a job's rows."""
+    """What a user wants done with a job's rows; `rows` is None where no file has them."""
 
     rows: str | None
     out: Path | None
@@ -119,6 +120,7 @@ async def _run(face: Face, session: Session, job: Job, order: Order, halting: Ha
     ledger = await session.ledger()
     before = await job.report()
     manner = manner_of(job, order.rows)
+    await job.remember_output(order.out, plain_output(order.format, manner))
     stdout = Stdout(job, manner, order.format) if order.out is None else None
     began = monotonic()
     await _follow(face, job, before, order, stdout)
@@ -184,7 +186,9 @@ def _conclude(face: Face, job: Job, order: Order, outcome: Outcome) -> None:
             f"soft cap passed: {dollars(passed.spent_pico)} of {dollars(passed.soft_pico)} "
             f"under {passed.scope_key}"
         )
-    if report.pending:
+    if report.pending and isinstance(outcome.stop, StoppedEarly):
+        face.say(counted(report.pending, "row waits", "rows wait"))  # how to go on stands above
+    elif report.pending:
         face.say(
             f"{counted(report.pending, 'row waits', 'rows wait')}: the same command goes on, and pays nothing twice"
         )

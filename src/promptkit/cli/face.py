@@ -95,14 +95,13 @@ class Face:
         Raises:
             OutputError: it can't be written. (A reader that has gone is a `BrokenPipeError`.)
         """
-        try:
+        with _printing():
             sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
-        except BrokenPipeError:
-            raise
-        except OSError as cause:
-            from promptkit.errors import OutputError
 
-            raise OutputError(f"stdout can't be written: {cause.strerror}") from cause
+    def print_bytes(self, data: bytes) -> None:
+        """Data in an encoding and with line ends of its own, on stdout; raises as `print` does."""
+        with _printing():
+            sys.stdout.buffer.write(data)
 
     def print_json(self, value: object) -> None:
         """Data for programs: one JSON document."""
@@ -131,6 +130,18 @@ class Face:
     def may_color(self) -> bool:
         """Whether colours are wanted where a terminal can show them."""
         return not self.no_color and "NO_COLOR" not in os.environ
+
+
+@contextmanager
+def _printing() -> Generator[None, None, None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as cause:
+        from promptkit.errors import OutputError
+
+        raise OutputError(f"stdout can't be written: {cause.strerror}") from cause
 
 
 def as_command(name: str, function: Callable[..., int | None]) -> Any:

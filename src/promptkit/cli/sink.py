@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from promptkit.batch import Dialect, Format, layout, output_format, writer
+from promptkit.batch import Format, layout, output_format, writer
 from promptkit.errors import OutputError, UsageError, counted
 from promptkit.jobs import Job, JobReport, write_output
+from promptkit.jobs.remembered import Manner, pinned_output
 from promptkit.jobs.source import FileReading, FileSource
 from promptkit.ledger import Ledger
 from promptkit.types import RowResult
@@ -19,20 +19,12 @@ _LOOKED_AT: Final = 1000
 """Rows after which an encoding that is still open is taken for UTF-8."""
 
 
-@dataclass(frozen=True, slots=True)
-class Manner:
-    """How the input is written, which the output follows."""
-
-    like: Dialect
-    mark: bool
-
-
 def manner_of(job: Job, rows: str | None) -> Manner:
-    """How a job's input is written; the file is looked at again where the job didn't read it."""
+    """How a job's input is written; the file is looked at again where nobody noted it."""
     reading = job.reading
-    if rows is None:
-        return Manner(Dialect(Format.CSV), mark=False)
     if not isinstance(reading, FileReading):
+        if rows is None or "output" in job.record.options:
+            return pinned_output(job.record)[1]
         reading = FileSource(rows, None).read()
         for _ in islice(reading, _LOOKED_AT):
             pass

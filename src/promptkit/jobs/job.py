@@ -19,21 +19,22 @@ from promptkit.errors import JobConflict, PromptKitError, TemplateError, UsageEr
 from promptkit.ledger import JobRecord, JobStart, JobState, Money, RowState
 from promptkit.session import Session
 from promptkit.templates import Skeleton, parse_ref
-from promptkit.types import Route, RowResult, TemplateRef
+from promptkit.types import Json, Route, RowResult, TemplateRef
 
 from .ingest import Reader, input_digest
 from .keeping import erase_kept_out
 from .options import JobOptions, job_name
 from .output import stored_results
 from .pinning import Pinned, pinned_detours, pinned_route, plain_detours, plain_params, plain_route
-from .runner import Runner
+from .remembered import plain_options
+from .runner import Runner, cancelled
 from .source import MemorySource, Reading, Source, source_of
 
 if TYPE_CHECKING:
     from promptkit.ledger import Ledger
     from promptkit.ledger.locks import JobLock
 
-_AGAIN: Final = (RowState.FAILED, RowState.REFUSED, RowState.DEGRADED)
+AGAIN: Final = (RowState.FAILED, RowState.REFUSED, RowState.DEGRADED)
 """What `--retry-failed` does again."""
 
 
@@ -59,7 +60,7 @@ class JobReport:
     @property
     def failed(self) -> int:
         """Rows that their route did not answer: failed, refused, invalid, degraded."""
-        return sum(self.rows.get(state, 0) for state in (*_AGAIN, RowState.INVALID))
+        return sum(self.rows.get(state, 0) for state in (*AGAIN, RowState.INVALID))
 
 
 class Job:
@@ -75,6 +76,9 @@ class Job:
     Raises:
         UsageError: there is nothing to make rows of.
     """
+
+    wakes = False
+    """Whether it goes on with a job that was cancelled: only who says `jobs resume` means to."""
 
     def __init__(
         self,
@@ -143,15 +147,19 @@ class Job:
             JobConflict: the name belongs to a job of another template.
             InputError: the rows can't be read.
             LockHeld: another process runs the job.
+            StoppedEarly: it was cancelled.
         """
         ledger = await self._session.ledger()
         self._pinned = await self._pin(ledger)
         self._lock = ledger.lock_job(self.record)
         try:
+            self._check_wanted(ledger)
             await self._take_rows(ledger)
+            await self._remember(ledger)
             if self._options.retry_failed:
-                await ledger.reset_rows(self.record.id, _AGAIN)
-            if self.record.state is JobState.DONE and ledger.pending_rows(self.record.id, limit=1):
+                await ledger.reset_rows(self.record.id, AGAIN)
+            state = ledger.job_state(self.record.id)
+            if state is not JobState.OPEN and ledger.pending_rows(self.record.id, limit=1):
                 await ledger.set_job_state(self.record.id, JobState.OPEN)
         except BaseException:
             self._lock.release()
@@ -213,10 +221,14 @@ class Job:
             created_us=int(datetime.now(UTC).timestamp() * 1e6),
             params=plain_params(self._session.params(skeleton, self._route)),
             schema=skeleton.spec.output,
-            options={"route": plain_route(self._route), "detours": plain_detours(detours)},
+            options={
+                "route": plain_route(self._route),
+                "detours": plain_detours(detours),
+                **plain_options(self._options),
+            },
             key_column=self._options.key_column,
             input_path=self._source.name,
-            output_path=None if self._options.out is None else str(self._options.out.absolute()),
+            output_path=_absolute(self._options.out),
         )
         record = await ledger.create_or_get_job(start)
         if record.id != start.id:  # another process was first
@@ -242,6 +254,10 @@ class Job:
         if route != self._route:
             self._session.say(f"job {job.name}: it goes on with the route it began with ({route.name})")
         return Pinned(job, skeleton, route, pinned_detours(job))
+
+    def _check_wanted(self, ledger: Ledger) -> None:
+        if not self.wakes and ledger.job_state(self.record.id) is JobState.CANCELLED:
+            raise cancelled(self.record.name)
 
     def _detours(self) -> dict[str, Route] | None:
         """The routes that rules name, where rows may go by them."""
@@ -273,6 +289,19 @@ class Job:
             )
         return job_name(options.name, self._ref.name, self._source.name, options.out, self._session.today())
 
+    async def _remember(self, ledger: Ledger) -> None:
+        """Keep how the job runs now, where that has changed."""
+        told = plain_options(self._options)
+        if any(self.record.options.get(name) != value for name, value in told.items()):
+            await ledger.remember_run(self.record.id, told, self.record.output_path)
+
+    async def remember_output(self, out: Path | None, told: Mapping[str, Json]) -> None:
+        """Keep where and how the output is written, where that has changed."""
+        record, path = self.record, _absolute(out)
+        if record.output_path != path or any(record.options.get(name) != kept for name, kept in told.items()):
+            ledger = await self._session.ledger()
+            await ledger.remember_run(record.id, told, path)
+
     async def _take_rows(self, ledger: Ledger) -> None:
         """Read the input into the ledger, unless the very same file is there already."""
         job = self.record
@@ -289,6 +318,10 @@ class Job:
         record = ledger.job(job.name)
         if record is not None:
             self._pinned = replace(self.pinned, job=record)
+
+
+def _absolute(out: Path | None) -> str | None:
+    return None if out is None else str(out.absolute())
 
 
 def _naming(key_column: str | None) -> str:

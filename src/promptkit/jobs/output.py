@@ -58,25 +58,33 @@ def write_output(
                 remedy="Write the new rows to another file with -o.",
             )
         return sum(ledger.row_counts(job.id).values())
-    rows = layout(job.columns, job.schema)
     chosen = output_format(out.name, like, format_)
-    delimiter = like.delimiter if like.format is Format.CSV else ","
-    encode = writer(chosen, rows.header, delimiter=delimiter, mark=mark)
-    count = 0
+    parts = 0
     try:
         with _replacing(out) as file:
-            file.write(encode.start)
-            for result in stored_results(ledger, job):
-                file.write(encode.row(rows.record(result)))
-                count += 1
-            file.write(encode.end)
+            for part in encoded(ledger, job, chosen, like=like, mark=mark):
+                file.write(part)
+                parts += 1
     except OSError as cause:
         raise OutputError(
             f"can't be written: {cause.strerror}",
             file=out,
             remedy="The results are in the ledger: make room, then run the same command again; nothing is paid twice.",
         ) from cause
-    return count
+    return parts - 2  # without what stands before and after the rows
+
+
+def encoded(
+    ledger: Ledger, job: JobRecord, format_: Format, *, like: Dialect, mark: bool = False
+) -> Iterator[bytes]:
+    """The output as it is written: what stands before the rows, each row, what stands after them."""
+    rows = layout(job.columns, job.schema)
+    delimiter = like.delimiter if like.format is Format.CSV else ","
+    encode = writer(format_, rows.header, delimiter=delimiter, mark=mark)
+    yield encode.start
+    for result in stored_results(ledger, job):
+        yield encode.row(rows.record(result))
+    yield encode.end
 
 
 class _replacing:  # noqa: N801 - reads as a verb where it is used

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from promptkit.calls import failure_of
 from promptkit.engine import Engine, Work
-from promptkit.errors import NoUsableKey, PromptKitError
-from promptkit.ledger import RowEnd, RowRecord
+from promptkit.errors import NoUsableKey, PromptKitError, StoppedEarly
+from promptkit.ledger import JobState, RowEnd, RowRecord
 from promptkit.session import Session
 from promptkit.types import Call, Route, RowResult, Scope, Status
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from promptkit.routing.flow import Plan
 
 _PAGE: Final = 500
+_LOOK_S: Final = 0.5
+"""How often a run looks at the clock, and at whether it is still wanted."""
 _UNKNOWN: Final = (
     "its outcome is unknown: an earlier request was sent and never answered, and such aren't sent again"
 )
@@ -70,6 +72,7 @@ class Runner:
             asyncio.create_task(self._work(engine, rows, done)) for _ in range(self._options.concurrency)
         ]
         ending = asyncio.create_task(_end(workers, done))
+        watching = asyncio.create_task(self._watch())
         try:
             while (result := await done.get()) is not None:
                 yield result
@@ -82,9 +85,20 @@ class Runner:
             raise
         finally:
             self.halt()
-            for task in (*workers, ending):
+            tasks = (*workers, ending, watching)
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*workers, ending, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        """Look now and then whether another process has cancelled the job."""
+        job = self._pinned.job
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            if self._ledger.job_state(job.id) is JobState.CANCELLED:
+                self.stop = self.stop or cancelled(job.name)
+                self.halt()
+                return
 
     def _rows(self) -> Iterator[RowRecord]:
         """The pending rows in order, page by page, shared by all workers."""
@@ -172,6 +186,13 @@ class Runner:
             route, template=template, tags=tags, resend_unknown=self._options.resend_unknown
         )
         return route, plan
+
+
+def cancelled(name: str) -> StoppedEarly:
+    """Why a job that was cancelled sends nothing."""
+    return StoppedEarly(
+        f"job {name} was cancelled", remedy=f"`promptkit jobs resume {name}` goes on with it."
+    )
 
 
 async def _end(workers: list[asyncio.Task[None]], done: asyncio.Queue[RowResult | None]) -> None:

@@ -13,11 +13,14 @@ from .answers import (
     AttemptRecord,
     BudgetRecord,
     CallRecord,
+    JobSummary,
     LogFilter,
     LoggedCall,
     Money,
     OutputRow,
     RowRecord,
+    RowTrouble,
+    TargetShare,
 )
 from .care import is_wal_reset_affected, sqlite_version
 from .records import (
@@ -56,6 +59,7 @@ __all__ = [
     "JobRecord",
     "JobStart",
     "JobState",
+    "JobSummary",
     "Ledger",
     "LogFilter",
     "LoggedCall",
@@ -66,9 +70,11 @@ __all__ = [
     "RowRecord",
     "RowStart",
     "RowState",
+    "RowTrouble",
     "Scope",
     "Settled",
     "SoftPassed",
+    "TargetShare",
     "is_wal_reset_affected",
     "sqlite_version",
 ]

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from promptkit.types import AttemptState, Cost, Fault, Finish, Json, Status, Target, Usage, usd
 
-from .records import RowState
+from .records import JobRecord, RowState
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,59 @@ class OutputRow:
     input_tokens: int | None
     output_tokens: int | None
     money: Money
+
+
+# ------------------------------------------------------------------------------------ jobs
+
+
+@dataclass(frozen=True, slots=True)
+class JobSummary:
+    """A job with the rows of its input by state, and its money over all calls and attempts."""
+
+    job: JobRecord
+    rows: Mapping[RowState, int]
+    money: Money
+
+    @property
+    def total(self) -> int:
+        """Rows of the input."""
+        return sum(self.rows.values())
+
+    @property
+    def pending(self) -> int:
+        """Rows still to be done."""
+        return self.rows.get(RowState.PENDING, 0)
+
+    @property
+    def done(self) -> int:
+        """Rows that have a text of their own, whole or cut."""
+        return self.rows.get(RowState.OK, 0) + self.rows.get(RowState.TRUNCATED, 0)
+
+    @property
+    def failed(self) -> int:
+        """Rows that somebody should look at: failed, refused, invalid, degraded."""
+        return self.total - self.pending - self.done
+
+
+@dataclass(frozen=True, slots=True)
+class TargetShare:
+    """What a target did for a job: how many requests it answered, and what all of them cost."""
+
+    target: Target
+    answered: int
+    money: Money
+
+
+@dataclass(frozen=True, slots=True)
+class RowTrouble:
+    """A row that failed, was refused, is invalid or degraded. `number` counts from 1 in the input."""
+
+    number: int
+    line: int | None
+    key: str
+    state: RowState
+    call_id: int | None
+    why: str | None
 
 
 # ---------------------------------------------------------------------- log, show, budgets

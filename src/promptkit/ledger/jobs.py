@@ -10,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from promptkit.errors import InputError
+from promptkit.types import Json
 
 from . import columns
 from . import statements as sql
@@ -91,6 +92,27 @@ def set_state(
         update(t.JOBS)
         .where(t.JOBS.c.id == job_id)
         .values(state=state.value, ended_us=ended_us, note=None if note is None else storable(note))
+    )
+
+
+def cancel(connection: Connection, job_id: int, now_us: int) -> bool:
+    """Cancel a job unless it is done; returns whether it is cancelled now."""
+    done = connection.execute(
+        update(t.JOBS)
+        .where(t.JOBS.c.id == job_id, t.JOBS.c.state == JobState.OPEN.value)
+        .values(state=JobState.CANCELLED.value, ended_us=now_us)
+    )
+    return bool(done.rowcount)
+
+
+def remember_run(
+    connection: Connection, job_id: int, options: Mapping[str, Json], output_path: str | None
+) -> None:
+    """Keep how a job runs now, for whoever goes on with it; what it pinned stays as it is."""
+    kept = connection.execute(select(t.JOBS.c.options).where(t.JOBS.c.id == job_id)).scalar_one()
+    told = to_json({**read_object(kept), **options})
+    connection.execute(
+        update(t.JOBS).where(t.JOBS.c.id == job_id).values(options=told, output_path=output_path)
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -18,9 +18,9 @@ from sqlalchemy.exc import DBAPIError
 from promptkit.errors import LedgerError
 from promptkit.ids import IdMaker
 from promptkit.templates import StoredSource
-from promptkit.types import Scope
+from promptkit.types import Json, Scope
 
-from . import care, jobs, owners, schema
+from . import care, job_books, jobs, owners, schema
 from . import tables as t
 from .connect import check_writable, explain, prepare, reading_engine, writing_engine
 from .group import Begin, EndCall, Finish, Op, State, Task, Withdraw
@@ -240,6 +240,18 @@ class Ledger(Sharing):
         ended_us = None if state is JobState.OPEN else self._state.now_us()
         await self._do(partial(jobs.set_state, job_id=job_id, state=state, ended_us=ended_us, note=note))
 
+    async def cancel_job(self, job_id: int) -> bool:
+        """Ask whoever runs the job to stop, and keep it stopped; False where it is no longer open."""
+        return bool(await self._ask_task(partial(jobs.cancel, job_id=job_id, now_us=self._state.now_us())))
+
+    async def remember_run(self, job_id: int, options: Mapping[str, Json], output_path: str | None) -> None:
+        """Keep how a job runs now: these options join, or replace, what its record has."""
+        await self._do(partial(jobs.remember_run, job_id=job_id, options=options, output_path=output_path))
+
+    async def mark_canary(self, job_id: int, count: int) -> int:
+        """Make the first rows that wait the canary, unless the input has one; returns how many are."""
+        return await self._count(partial(job_books.mark_canary, job_id=job_id, count=count))
+
     async def reset_rows(self, job_id: int, states: Sequence[RowState]) -> int:
         """Make rows pending again (`--retry-failed`); returns how many."""
         return await self._count(partial(jobs.reset_rows, job_id=job_id, states=states))
@@ -268,6 +280,10 @@ class Ledger(Sharing):
         """
         self._writer.check_process()
         return self._folder.job(job.id, job.name)
+
+    def job_runner(self, job: JobRecord) -> int | None:
+        """The process that runs a job; None where none does."""
+        return self._folder.job_runner(job.id)
 
     # -------------------------------------------------------------------- care
 

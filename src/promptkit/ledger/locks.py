@@ -9,11 +9,14 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from promptkit.errors import LedgerError, LockHeld
+
+_LOOKS_S: Final = (0.0, 0.02, 0.02)
 
 
 class LockFile:
@@ -40,6 +43,20 @@ class LockFile:
                 os.write(fd, f"{os.getpid()}\n".encode())
                 return True
             os.close(fd)  # its last holder removed it between open and flock
+
+    def is_held(self) -> bool:
+        """Whether somebody has it, found out without taking it from anybody."""
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(fd)
+        return False
 
     def holder(self) -> int | None:
         """The pid that the holder wrote, if it can be read."""
@@ -106,13 +123,20 @@ class LockFolder:
             LockHeld: another process runs it.
         """
         file = LockFile(self.path / f"job-{job_id}")
-        if file.try_lock():
-            return JobLock(file)
+        for wait_s in _LOOKS_S:  # whoever lists the jobs looks at it for a moment
+            time.sleep(wait_s)
+            if file.try_lock():
+                return JobLock(file)
         pid = file.holder()
         raise LockHeld(
             f"job {name!r} is being run by " + ("another process" if pid is None else f"process {pid}"),
-            remedy=f"wait for it to end, or stop that process; `promptkit log --job {name}` shows what it has made",
+            remedy=f"`promptkit jobs watch {name}` shows how it gets on, `promptkit jobs cancel {name}` stops it",
         )
+
+    def job_runner(self, job_id: int) -> int | None:
+        """The process that runs a job (0 where it can't be told); None where none does."""
+        file = LockFile(self.path / f"job-{job_id}")
+        return (file.holder() or 0) if file.is_held() else None
 
 
 class CommitLock:

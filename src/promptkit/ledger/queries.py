@@ -76,7 +76,7 @@ class Queries:
 
     def row_counts(self, job_id: int) -> Mapping[RowState, int]:
         """How many rows of the job's input are in each state; states without rows are left out."""
-        query = select(t.ROWS.c.state, func.count()).where(*_current(job_id)).group_by(t.ROWS.c.state)
+        query = select(t.ROWS.c.state, func.count()).where(*current(job_id)).group_by(t.ROWS.c.state)
         with self._read() as connection:
             return {RowState(state): count for state, count in connection.execute(query)}
 
@@ -84,7 +84,7 @@ class Queries:
         """The next rows to send, by position; `after` is the position of the last one seen."""
         query = (
             _rows()
-            .where(*_current(job_id), t.ROWS.c.state == _PENDING, t.ROWS.c.position > after)
+            .where(*current(job_id), t.ROWS.c.state == _PENDING, t.ROWS.c.position > after)
             .order_by(t.ROWS.c.position)
             .limit(limit)
         )
@@ -97,7 +97,7 @@ class Queries:
             _rows(t.CALLS.c.status, t.CALLS.c.finish, t.CALLS.c.template_ref, t.REPLIES.c.text)
             .outerjoin(t.CALLS, t.CALLS.c.id == t.ROWS.c.call_id)
             .outerjoin(t.REPLIES, t.REPLIES.c.call_id == t.ROWS.c.call_id)
-            .where(*_current(job_id), t.ROWS.c.position > after)
+            .where(*current(job_id), t.ROWS.c.position > after)
             .order_by(t.ROWS.c.position)
             .limit(limit)
         )
@@ -129,7 +129,7 @@ class Queries:
         query = (
             select(func.count(t.REPLIES.c.call_id), func.count())
             .select_from(t.ROWS.outerjoin(t.REPLIES, t.REPLIES.c.call_id == t.ROWS.c.call_id))
-            .where(*_current(job_id), t.ROWS.c.state.in_(answered))
+            .where(*current(job_id), t.ROWS.c.state.in_(answered))
         )
         with self._read() as connection:
             kept, rows = connection.execute(query).one()
@@ -279,7 +279,7 @@ def _rows(*more: Any) -> Select[Any]:
     return select(t.ROWS, t.TAGSETS.c.tags, *more).outerjoin(t.TAGSETS, t.TAGSETS.c.id == t.ROWS.c.tagset_id)
 
 
-def _current(job_id: int) -> tuple[ColumnElement[bool], ...]:
+def current(job_id: int) -> tuple[ColumnElement[bool], ...]:
     """Rows that the latest reading of the input held."""
     latest = select(t.JOBS.c.ingest).where(t.JOBS.c.id == job_id).scalar_subquery()
     return t.ROWS.c.job_id == job_id, t.ROWS.c.seen == latest

@@ -13,11 +13,11 @@ from promptkit.routing.limits import Ask
 
 from . import lanes, leases
 from .group import State, Task
-from .queries import Queries
+from .job_books import JobBooks
 from .writer import Writer
 
 
-class Sharing(Queries):
+class Sharing(JobBooks):
     """The part of `Ledger` that is shared state, and no books."""
 
     _writer: Writer

@@ -1,0 +1,181 @@
+"""`jobs`: which there are, how one stands, and what it takes to go on, to stop and to write out."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from promptkit.jobs.again import job_named
+from promptkit.ledger import JobRecord, JobState, JobSummary
+
+from . import options
+from .face import Face
+from .job_page import LIST, Standing, job_json, list_row, page_json, print_page, read_page, standing_of
+
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="The job, as jobs list prints it; {date} is the budget day.")
+]
+Count = Annotated[int, typer.Option("-n", "--count", metavar="N", min=1, max=10_000, help="So many jobs.")]
+States = Annotated[
+    list[Standing] | None,
+    typer.Option("--state", metavar="STATE", help="Only those: running, open, done, cancelled. Repeatable."),
+]
+OutAgain = Annotated[
+    Path | None,
+    typer.Option("-o", "--out", metavar="FILE", help="The output file. Else where the job wrote it before."),
+]
+BudgetAgain = Annotated[
+    str | None, typer.Option("--budget", metavar="USD", help="Hard cap of the job. Else what it had.")
+]
+ConcurrencyAgain = Annotated[
+    int | None,
+    typer.Option(
+        "--concurrency", metavar="N", min=1, max=1000, help="Rows under way at once. Else what it had."
+    ),
+]
+ExportOut = Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="The file. Else stdout.")]
+
+
+def list_jobs(face: Face, count: Count = 20, state: States = None) -> None:
+    """List the jobs, newest first: rows done, failed and waiting, and what each cost.
+
+    `running`: a process is at it now. `open`: its rows wait for somebody to go on with it.
+
+    Examples:
+        promptkit jobs list
+        promptkit jobs list --state open --json
+    """
+    settings = face.settings()
+    with face.ledger(settings) as ledger:
+        found: list[tuple[JobSummary, Standing]] = []
+        for job in ledger.jobs(sys.maxsize if state else count):
+            standing = standing_of(ledger, job)
+            if not state or standing in state:
+                found.append((ledger.summaries([job])[0], standing))
+            if len(found) == count:
+                break
+    if face.as_json:
+        face.print_json([job_json(summary, standing) for summary, standing in found])
+    elif found:
+        face.table(LIST, [list_row(summary, standing, settings.timezone) for summary, standing in found])
+    else:
+        face.say("no such job" if state else "no job was started yet")
+
+
+def show_job(face: Face, name: Name) -> None:
+    """Show one job in full: its rows, what failed and why, its money, and what to do next.
+
+    Examples:
+        promptkit jobs show night-2026-11-21
+        promptkit jobs show "night-{date}" --json
+    """
+    session = face.session()
+    with face.ledger(session.settings) as ledger:
+        page = read_page(ledger, job_named(ledger, name, session.today()))
+    if face.as_json:
+        face.print_json(page_json(page))
+    else:
+        print_page(face, page, session.settings.timezone)
+
+
+def resume(
+    face: Face,
+    name: Name,
+    out: OutAgain = None,
+    concurrency: ConcurrencyAgain = None,
+    limit: options.Limit = None,
+    retry_failed: options.RetryFailed = False,
+    budget: BudgetAgain = None,
+) -> int:
+    """Go on with a job as it began: nothing of its command line has to be said again.
+
+    Skeleton, route and rows come from the ledger; the input file isn't read, and may be gone. A
+    job that was cancelled goes on, too. To take in an edited input, run its batch command again.
+
+    Examples:
+        promptkit jobs resume night-2026-11-21
+        promptkit jobs resume night-2026-11-21 --retry-failed --budget 8
+    """
+    from dataclasses import replace
+
+    from promptkit.jobs.again import JobAgain
+    from promptkit.jobs.remembered import pinned_options, pinned_output
+
+    from .conduct import Order, conduct
+
+    session = face.session()
+    with face.ledger(session.settings) as ledger:
+        record = job_named(ledger, name, session.today())
+    before = pinned_options(record)
+    cap_pico = options.read_cap(budget)
+    wanted = replace(
+        before,
+        cap_pico=before.cap_pico if cap_pico is None else cap_pico,
+        concurrency=concurrency or before.concurrency,
+        limit=limit,
+        retry_failed=retry_failed,
+    )
+    path = out or (None if record.output_path is None else Path(record.output_path))
+    order = Order(_input(record), path, pinned_output(record)[0] if out is None else None, limit)
+    return asyncio.run(conduct(face, session, JobAgain(session, record, wanted), order))
+
+
+def cancel(face: Face, name: Name) -> None:
+    """Stop a job for good, whichever process runs it: what is in flight finishes, nothing new is sent.
+
+    Its rows wait, and what was made stays. The same batch command no longer goes on with it;
+    jobs resume does.
+
+    Examples:
+        promptkit jobs cancel night-2026-11-21
+    """
+    session = face.session()
+    with face.ledger(session.settings) as ledger:
+        job = job_named(ledger, name, session.today())
+        if not asyncio.run(ledger.cancel_job(job.id)):
+            was = ledger.job_state(job.id)
+            told = "has finished" if was is JobState.DONE else "was cancelled before"
+            face.say(f"job {job.name} {told}; there is nothing to cancel")
+            return
+        runner = ledger.job_runner(job)
+    if runner is None:
+        face.say(f"job {job.name} is cancelled; no process was running it")
+    else:
+        face.say(f"job {job.name} is cancelled: process {runner} ends when its calls in flight have")
+
+
+def export(face: Face, name: Name, out: ExportOut = None, format_: options.OutFormat = None) -> None:
+    """Write a job's output again, from the ledger: whole, in the input's order, at any time.
+
+    Examples:
+        promptkit jobs export night-2026-11-21 -o hooks.csv
+        promptkit jobs export night-2026-11-21 --format jsonl > hooks.jsonl
+    """
+    from promptkit.batch import output_format
+    from promptkit.jobs.output import encoded, write_output
+    from promptkit.jobs.remembered import pinned_output
+
+    from .sink import check_out
+
+    session = face.session()
+    with face.ledger(session.settings) as ledger:
+        job = job_named(ledger, name, session.today())
+        said, manner = pinned_output(job)
+        if out is not None:
+            check_out(out, _input(job))
+            count = write_output(ledger, job, out, format_=format_, like=manner.like, mark=manner.mark)
+            face.say(f"{out} has {count:,} of {sum(ledger.row_counts(job.id).values()):,} rows")
+            return
+        chosen = output_format(None, manner.like, format_ or said)
+        for part in encoded(ledger, job, chosen, like=manner.like):
+            face.print_bytes(part)
+
+
+def _input(job: JobRecord) -> str | None:
+    """The file that a job's rows came from, where it is still there."""
+    path = job.input_path
+    return path if path is not None and Path(path).is_file() else None

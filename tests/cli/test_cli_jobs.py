@@ -1,0 +1,207 @@
+"""`jobs`: which there are, how one stands, going on, stopping, writing out again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cli_kit import Invoke, Ran, make_project, process, simulating, started, wait_for
+
+from promptkit.ledger import Ledger
+from promptkit.simulator import Simulator
+
+SLOW_MS = 250
+BATCH = ("batch", "ugc/hooks", "rows.csv")
+
+
+@pytest.fixture(scope="module")
+def slow() -> Iterator[Simulator]:
+    """A simulator that takes its time."""
+    with simulating(seed=7, latency=SLOW_MS) as simulator:
+        yield simulator
+
+
+@pytest.fixture
+def slow_project(tmp_path: Path, machine: Path, slow: Simulator) -> Path:
+    del machine
+    folder = make_project(tmp_path / "slow", slow.url)
+    write_rows(folder, 200)
+    return folder
+
+
+def write_rows(folder: Path, count: int) -> None:
+    rows = "".join(f"Brand {number},bar,runners,{number}\n" for number in range(count))
+    (folder / "rows.csv").write_text("brand,product,audience,sku\n" + rows, encoding="utf-8")
+
+
+@pytest.mark.usefixtures("project")
+class TestListed:
+    def test_a_job_is_a_line(self, invoke: Invoke) -> None:
+        """Name, template, state, rows done, failed and waiting, cost, times."""
+        assert "no job was started yet" in invoke("jobs", "list").err
+        invoke(*BATCH, "-o", "out.csv", "--job", "night", "--limit", "2")
+        line = invoke("jobs", "list").out.splitlines()[-1].split()
+        assert line[:7] == ["night", "ugc/hooks@1", "open", "3", "2", "0", "1"]
+        (told,) = invoke("jobs", "list", "--json").json()
+        assert (told["job"], told["state"], told["rows"]["ok"], told["rows"]["pending"]) == (
+            "night",
+            "open",
+            2,
+            1,
+        )
+        assert told["cost_usd"] == told["charged_usd"] != "0"
+
+    def test_states_choose(self, invoke: Invoke) -> None:
+        """--state lists only the jobs that stand so."""
+        invoke(*BATCH, "-o", "out.csv", "--job", "whole")
+        invoke(*BATCH, "-o", "out.csv", "--job", "half", "--limit", "1")
+        assert [job["job"] for job in invoke("jobs", "list", "--json").json()] == ["half", "whole"]
+        done = invoke("jobs", "list", "--state", "done", "-n", "1", "--json").json()
+        assert [job["job"] for job in done] == ["whole"]
+        assert "no such job" in invoke("jobs", "list", "--state", "running").err
+
+    def test_a_wrong_name_is_told_the_closest(self, invoke: Invoke) -> None:
+        """A name that is no job's: exit 2, and the one that was probably meant."""
+        invoke(*BATCH, "-o", "out.csv", "--job", "night-1")
+        for command in ("show", "resume", "cancel", "export"):
+            ran = invoke("jobs", command, "nigt-1")
+            assert (ran.code, "there is no job 'nigt-1'" in ran.err, "'night-1'" in ran.err) == (
+                2,
+                True,
+                True,
+            )
+
+    def test_a_date_is_tonights(self, invoke: Invoke) -> None:
+        """{date} names a job as --job does."""
+        invoke(*BATCH, "-o", "out.csv", "--job", "night-{date}")
+        assert invoke("jobs", "show", "night-{date}").code == 0
+
+
+class TestShown:
+    def test_a_page_tells_what_became_of_the_rows(
+        self, invoke: Invoke, sim: Simulator, project: Path
+    ) -> None:
+        """Rows by state, why some failed, each target's share, money and cap, and what to do next."""
+        write_rows(project, 3)
+        with (project / "rows.csv").open("a", encoding="utf-8") as file:
+            file.write(",bar,runners,x\n")
+        sim.script([{"provider": "openai", "fault": "http.400", "times": 1}])
+        invoke(*BATCH, "-o", "out.csv", "--job", "night", "--target", "openai/gpt-6-luna", "--budget", "2")
+        page = invoke("jobs", "show", "night")
+        assert page.code == 0
+        told = invoke("jobs", "show", "night", "--json").json()
+        assert (told["rows"]["invalid"], told["rows"]["failed"]) == (1, 1)
+        assert {reason["status"] for reason in told["reasons"]} == {"failed", "invalid"}
+        assert told["budget_usd"] == "2"
+        assert "4 rows: " in page.out
+        assert "1 invalid" in page.out
+        assert "openai/gpt-6-luna" in page.out
+        assert "correct the invalid rows" in page.out
+        assert [share["target"] for share in told["targets"]] == ["openai/gpt-6-luna"]
+        assert [row["row"] for row in told["troubles"] if row["status"] == "invalid"] == [4]
+
+    def test_requests_in_flight_are_no_unknowns(self, slow_project: Path, slow: Simulator) -> None:
+        """A running job says who runs it; what is in flight counts nowhere yet; it is stopped from elsewhere."""
+        running = started(*BATCH, "-o", "out.csv", "--job", "n", "--concurrency", "3", cwd=slow_project)
+        before = len(slow.requests())
+        wait_for(running, lambda: len(slow.requests()) - before >= 6)
+        told = told_of(slow_project, "jobs", "show", "n", "--json").json()
+        assert (told["state"], told["process"], told["unknown_attempts"]) == ("running", running.pid, 0)
+        ran = told_of(slow_project, "jobs", "cancel", "n")
+        assert (ran.code, f"process {running.pid} ends" in ran.err) == (0, True)
+        _, err = running.communicate(timeout=30)
+        assert (running.returncode, "job n was cancelled" in err, "jobs resume n" in err) == (8, True, True)
+        with Ledger.open(slow_project / "promptkit.db") as ledger:
+            job = ledger.job("n")
+            assert job is not None
+            counts, asked = ledger.row_counts(job.id), len(slow.requests()) - before
+            assert sum(counts.values()) == 200
+            assert asked == sum(counts.values()) - len(ledger.pending_rows(job.id)) < 200
+            assert [call.money.unknown for call in ledger.calls()][:3] == [0, 0, 0]
+        assert [one["state"] for one in told_of(slow_project, "jobs", "list", "--json").json()] == [
+            "cancelled"
+        ]
+        lines = (slow_project / "out.csv").read_text("utf-8").splitlines()
+        assert len(lines) == 1 + asked
+
+
+def told_of(folder: Path, *arguments: str) -> Ran:
+    return process(*arguments, cwd=folder)
+
+
+@pytest.mark.usefixtures("project")
+class TestGoingOn:
+    def test_a_job_goes_on_without_its_command_line(
+        self, invoke: Invoke, sim: Simulator, project: Path
+    ) -> None:
+        """Rows, skeleton, tags and output come from the ledger; the input file is gone; the output is the same."""
+        options = ("--tag", "client=@brand", "--tag", "who=@@me", "-v", "tone=dry", "--budget", "1")
+        whole = ("-o", "whole.csv", "--job", "whole")
+        tone = ("--map", "brand=brand")
+        invoke(*BATCH, *whole, *options[:4], *tone)
+        invoke(*BATCH, "-o", "out.csv", "--job", "night", "--limit", "1", *options[:4], *tone, *options[6:])
+        (project / "rows.csv").unlink()
+        before = len(sim.requests())
+        ran = invoke("jobs", "resume", "night")
+        assert (ran.code, len(sim.requests()) - before) == (0, 2), ran.err
+        told = [
+            [row.split(",")[:4] for row in (project / name).read_text("utf-8").splitlines()]
+            for name in ("out.csv", "whole.csv")
+        ]
+        assert told[0] == told[1]
+        found = invoke("log", "--job", "night", "--tag", "who=@me", "--json").json()
+        assert sorted(call["tags"]["client"] for call in found) == ["Barly", "Klim", "Lumé"]
+        assert invoke("jobs", "show", "night", "--json").json()["budget_usd"] == "1"
+        again = invoke("jobs", "resume", "night", "--budget", "3", "-o", "elsewhere.jsonl")
+        assert (again.code, len(sim.requests()) - before) == (0, 2)
+        assert len((project / "elsewhere.jsonl").read_text("utf-8").splitlines()) == 3
+
+    def test_a_cancelled_job_goes_on_only_by_resume(self, invoke: Invoke, sim: Simulator) -> None:
+        """Cron's next start of the same command sends nothing, exit 8; `jobs resume` means it."""
+        invoke(*BATCH, "-o", "out.csv", "--job", "night", "--limit", "1")
+        assert "no process was running it" in invoke("jobs", "cancel", "night").err
+        assert "was cancelled before" in invoke("jobs", "cancel", "night").err
+        before = len(sim.requests())
+        ran = invoke(*BATCH, "-o", "out.csv", "--job", "night")
+        assert (ran.code, len(sim.requests()) - before, "jobs resume night" in ran.err) == (8, 0, True)
+        assert invoke("jobs", "resume", "night").code == 0
+        assert "has finished" in invoke("jobs", "cancel", "night").err
+        assert invoke(*BATCH, "-o", "out.csv", "--job", "night").code == 0
+        assert len(sim.requests()) - before == 2
+
+    def test_what_storage_erased_needs_its_input(self, invoke: Invoke, project: Path, sim: Simulator) -> None:
+        """Rows whose variables are not kept can't be sent from the ledger; the batch command still can."""
+        config = (project / "promptkit.toml").read_text("utf-8")
+        (project / "promptkit.toml").write_text(config + '[storage]\nvariables = "none"\n', "utf-8")
+        sim.script([{"fault": "http.400", "times": 1}])
+        invoke(*BATCH, "-o", "out.csv", "--job", "night", "--target", "openai/gpt-6-luna")
+        before = len(sim.requests())
+        ran = invoke("jobs", "resume", "night", "--retry-failed")
+        assert (ran.code, "has erased the variables" in ran.err) == (2, True)
+        ran = invoke(
+            *BATCH, "-o", "new.csv", "--job", "night", "--target", "openai/gpt-6-luna", "--retry-failed"
+        )
+        assert (ran.code, len(sim.requests()) - before) == (0, 1)
+
+
+@pytest.mark.usefixtures("project")
+class TestWrittenOut:
+    def test_an_output_is_written_again_at_any_time(self, invoke: Invoke, project: Path) -> None:
+        """`jobs export` gives what the batch gave, byte by byte, in the input's manner; formats can change."""
+        (project / "rows.csv").write_bytes("brand;product;audience\nLumé;crème;peaux\n".encode("cp1252"))
+        invoke(*BATCH, "-o", "out.csv", "--job", "night")
+        (project / "rows.csv").unlink()
+        assert invoke("jobs", "export", "night", "-o", "again.csv").code == 0
+        assert (project / "again.csv").read_bytes() == (project / "out.csv").read_bytes()
+        streamed = process("jobs", "export", "night", "--format", "jsonl", cwd=project)
+        assert (streamed.code, json.loads(streamed.out)["brand"]) == (0, "Lumé")
+
+    def test_an_export_never_takes_the_inputs_place(self, invoke: Invoke, project: Path) -> None:
+        """The input is no output file."""
+        invoke(*BATCH, "-o", "out.csv", "--job", "night")
+        before = (project / "rows.csv").read_bytes()
+        ran = invoke("jobs", "export", "night", "-o", "rows.csv")
+        assert (ran.code, "is the input" in ran.err) == (2, True)
+        assert (project / "rows.csv").read_bytes() == before
