@@ -13,20 +13,24 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from .client import AsyncJob, AsyncPromptKit, PromptKit
-    from .errors import PromptKitError
+    from .errors import PromptKitError, StreamCut
+    from .streams import AsyncReplyStream, ReplyStream
     from .types import Attempt, Cost, Prompt, Reply, RowResult, Status, Target, Usage
 
 __all__ = [
     "AsyncJob",
     "AsyncPromptKit",
+    "AsyncReplyStream",
     "Attempt",
     "Cost",
     "Prompt",
     "PromptKit",
     "PromptKitError",
     "Reply",
+    "ReplyStream",
     "RowResult",
     "Status",
+    "StreamCut",
     "Target",
     "Usage",
 ]
@@ -36,6 +40,9 @@ _ROOMS: Final = {
     "AsyncPromptKit": "client",
     "PromptKit": "client",
     "PromptKitError": "errors",
+    "AsyncReplyStream": "streams",
+    "ReplyStream": "streams",
+    "StreamCut": "errors",
 }
 
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from .engine import Made, Work
-from .errors import AllTargetsFailed, BudgetStop, NoUsableKey, PromptKitError, Unpriced, counted
+from .errors import (
+    AllTargetsFailed,
+    BudgetStop,
+    NoUsableKey,
+    PromptKitError,
+    StreamCut,
+    Unpriced,
+    counted,
+)
+from .ids import show_id
 from .routing.budgets import scope_remedy
 from .session import Session
 from .templates import Skeleton
@@ -22,8 +31,9 @@ async def make_reply(  # noqa: PLR0913 - what a user can say of a call
     tags: Mapping[str, str],
     cap_pico: int | None,
     parent_id: int | None,
+    listen: Callable[[str], None] | None = None,
 ) -> Reply:
-    """Make one call.
+    """Make one call; with a listener its text is streamed to that.
 
     Raises:
         PromptKitError: as `AsyncPromptKit.run` tells.
@@ -41,7 +51,7 @@ async def make_reply(  # noqa: PLR0913 - what a user can say of a call
     await session.remember(skeleton)
     work = Work(
         id=call_id,
-        call=Call(prompt, session.params(skeleton, route), skeleton.spec.output),
+        call=Call(prompt, session.params(skeleton, route), skeleton.spec.output, stream=listen is not None),
         plan=plan,
         route=route.name,
         scopes=scopes,
@@ -49,6 +59,7 @@ async def make_reply(  # noqa: PLR0913 - what a user can say of a call
         variables=bound,
         parent_id=parent_id,
         deliverable=tags.get("deliverable"),
+        listen=listen,
     )
     made = await engine.make(work)
     if made.answered is None:
@@ -84,6 +95,13 @@ def reply_of(made: Made, work: Work) -> Reply:
 
 def failure_of(made: Made) -> PromptKitError:
     """The error to raise for a call that nothing answered; every attempt is on it."""
+    if made.failure is not None and made.failure.shown:
+        return StreamCut(
+            f"{made.attempts[-1].target} broke off after its first words, so nothing was sent again: {made.why}",
+            attempts=made.attempts,
+            text=made.text,
+            remedy=f"What had come is kept where texts are: promptkit show {show_id(made.id)}",
+        )
     fault = made.failure.fault if made.failure else None
     if fault is Fault.BUDGET:
         remedy = None if made.refused_by is None else scope_remedy(made.refused_by)

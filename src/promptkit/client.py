@@ -6,10 +6,11 @@ import asyncio
 import logging
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -18,8 +19,10 @@ from .calls import make_reply
 from .config import Settings
 from .errors import UsageError
 from .loop_thread import LoopThread, Run, end_others
+from .reading import Readings, close_all
 from .routing.budgets import pico_of_usd
 from .session import Session, checked_tags, load_settings
+from .streams import AsyncReplyStream, ReplyStream
 from .types import Json, Prompt, Reply, RowResult, TemplateRef
 
 if TYPE_CHECKING:
@@ -106,6 +109,73 @@ class AsyncPromptKit:
             BudgetStop: a hard cap leaves no room.
             LedgerError: the ledger can't be written; nothing more is sent.
         """
+        return await self._call(
+            ref, variables, route, targets, tags=tags, budget_usd=budget_usd, parent_id=parent_id
+        )
+
+    def stream(
+        self,
+        ref: str | TemplateRef,
+        variables: Mapping[str, object] | None = None,
+        *,
+        route: str | None = None,
+        targets: Sequence[str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        budget_usd: Decimal | None = None,
+        parent_id: int | None = None,
+    ) -> AsyncReplyStream:
+        """Like `run`, but the text is read as it comes.
+
+            async with kit.stream("ugc/script", {...}) as stream:
+                async for piece in stream:
+                    print(piece, end="", flush=True)
+            stream.reply.cost
+
+        Until the first word the call moves on to other targets as `run` does. After it nothing is
+        sent again. Who stops reading early ends the call; what that cost is then an estimate in the
+        ledger, and the caps count its ceiling.
+
+        Args:
+            ref: the skeleton, see `render`; of a structured one the pieces are JSON.
+            variables: its variables.
+            route: see `run`.
+            targets: see `run`.
+            tags: see `run`.
+            budget_usd: see `run`.
+            parent_id: see `run`.
+
+        Returns:
+            An async iterator of pieces of text, whose `reply` is there at its end. Nothing is sent
+            before the first piece is asked for; what `run` raises is raised there, too.
+
+        Raises:
+            StreamCut: while it is read: it broke off after its first word; `text` is what had come.
+        """
+        return AsyncReplyStream(
+            partial(
+                self._call,
+                ref,
+                variables,
+                route,
+                targets,
+                tags=tags,
+                budget_usd=budget_usd,
+                parent_id=parent_id,
+            )
+        )
+
+    async def _call(
+        self,
+        ref: str | TemplateRef,
+        variables: Mapping[str, object] | None,
+        route: str | None,
+        targets: Sequence[str] | None,
+        listen: Callable[[str], None] | None = None,
+        *,
+        tags: Mapping[str, str] | None,
+        budget_usd: Decimal | None,
+        parent_id: int | None,
+    ) -> Reply:
         told = checked_tags(tags)
         skeleton = self._session.skeleton(ref)
         return await make_reply(
@@ -116,6 +186,7 @@ class AsyncPromptKit:
             tags=told,
             cap_pico=None if budget_usd is None else cap_of(budget_usd),
             parent_id=parent_id,
+            listen=listen,
         )
 
     def batch(
@@ -218,7 +289,7 @@ class AsyncJob:
     def __init__(self, job: Job) -> None:
         self._job = job
 
-    async def __aiter__(self) -> AsyncIterator[RowResult]:
+    async def __aiter__(self) -> AsyncGenerator[RowResult]:
         async with self._job as job:
             async with aclosing(job.results()) as results:
                 async for result in results:
@@ -253,7 +324,7 @@ class PromptKit:
         self._kit = AsyncPromptKit(config, say=say)
         self._thread: LoopThread | None = None
         self._starting = threading.Lock()
-        self._open: set[AsyncIterator[RowResult]] = set()
+        self._open: set[AsyncGenerator[Any]] = set()
         self._end: Callable[[], object] | None = None
 
     @property
@@ -290,6 +361,29 @@ class PromptKit:
             )
         )
 
+    def stream(
+        self,
+        ref: str | TemplateRef,
+        variables: Mapping[str, object] | None = None,
+        *,
+        route: str | None = None,
+        targets: Sequence[str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        budget_usd: Decimal | None = None,
+        parent_id: int | None = None,
+    ) -> ReplyStream:
+        """Like `run`, but the text is read as it comes, piece by piece; see `AsyncPromptKit.stream`."""
+        made = self._kit.stream(
+            ref,
+            variables,
+            route=route,
+            targets=targets,
+            tags=tags,
+            budget_usd=budget_usd,
+            parent_id=parent_id,
+        )
+        return ReplyStream(made, Readings(self._started, self._open))
+
     def batch(
         self,
         ref: str | TemplateRef,
@@ -319,7 +413,7 @@ class PromptKit:
             budget_usd=budget_usd,
             concurrency=concurrency,
         )
-        return BlockingJob(made, self._run, self._open)
+        return BlockingJob(made, self._run, Readings(self._started, self._open))
 
     def report(
         self,
@@ -358,36 +452,26 @@ class PromptKit:
         self.close()
 
     def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        return self._started().run(work)
+
+    def _started(self) -> LoopThread:
         with self._starting:
             if self._thread is None:
                 self._thread = LoopThread()
                 self._end = weakref.finalize(self, _end, self._thread, self._kit.session, self._open)
-            thread = self._thread
-        return thread.run(work)
+            return self._thread
 
 
 class BlockingJob:
     """A job, lazily: nothing is read or sent before it is iterated. See `AsyncJob`."""
 
-    def __init__(self, job: AsyncJob, run: Run, open_: set[AsyncIterator[RowResult]]) -> None:
+    def __init__(self, job: AsyncJob, run: Run, readings: Readings) -> None:
         self._job = job
         self._run = run
-        self._open = open_
+        self._readings = readings
 
     def __iter__(self) -> Iterator[RowResult]:
-        results = aiter(self._job)
-        self._open.add(results)
-        try:
-            while True:
-                try:
-                    result = self._run(_next(results))
-                except StopAsyncIteration:
-                    return
-                yield result
-        finally:
-            if results in self._open:  # else its kit was closed, which closed it
-                self._open.discard(results)
-                self._run(_aclose(results))
+        return self._readings.read(aiter(self._job))
 
     def report(self) -> JobReport:
         """Where the job stands; it must have begun."""
@@ -398,7 +482,7 @@ class BlockingJob:
         self._job.halt()
 
 
-def _end(thread: LoopThread, session: Session, open_: set[AsyncIterator[RowResult]]) -> None:
+def _end(thread: LoopThread, session: Session, open_: set[AsyncGenerator[Any]]) -> None:
     """Close what a kit has open, and its loop thread. The garbage collector may call it, and the end of the process."""
     if thread.is_of_another_process:
         return
@@ -406,31 +490,13 @@ def _end(thread: LoopThread, session: Session, open_: set[AsyncIterator[RowResul
         threading.Thread(target=_end, args=(thread, session, open_)).start()
         return
     try:
-        thread.run(_close_all(open_))
+        thread.run(close_all(open_))
         thread.run(end_others())
         ledger = thread.run(session.let_go())
     finally:
         thread.stop()
     if ledger is not None:
         ledger.close()  # here: at the end of a process no executor takes it any more
-
-
-async def _next(results: AsyncIterator[_T]) -> _T:
-    return await anext(results)
-
-
-async def _close_all(open_: set[AsyncIterator[RowResult]]) -> None:
-    """Close iterators that nobody reads to their end."""
-    while open_:
-        results = open_.pop()
-        with suppress(RuntimeError):  # another thread waits for its next row: it is cancelled with the rest
-            await _aclose(results)
-
-
-async def _aclose(results: AsyncIterator[Any]) -> None:
-    close = getattr(results, "aclose", None)
-    if close is not None:
-        await close()
 
 
 def cap_of(budget_usd: Decimal | float | str) -> int:

@@ -11,6 +11,7 @@
     │   └── RenderLimit                  3  it loops or grows without end
     ├── NoUsableKey                      4
     ├── AllTargetsFailed                 5  carries every attempt
+    │   └── StreamCut                    5  carries what had come of the text, too
     ├── BudgetStop                       6
     │   └── Unpriced                     6  no price while a budget is in force
     ├── LockHeld                         7
@@ -135,6 +136,19 @@ class AllTargetsFailed(PromptKitError):
     def __init__(self, what: str, *, attempts: Sequence[Attempt] = (), remedy: str | None = None) -> None:
         super().__init__(what, remedy=remedy)
         self.attempts = tuple(attempts)
+
+
+class StreamCut(AllTargetsFailed):
+    """A stream broke off after its first words; `text` is what had come.
+
+    Nothing was sent again: the beginning of another reply would not fit.
+    """
+
+    def __init__(
+        self, what: str, *, attempts: Sequence[Attempt] = (), text: str = "", remedy: str | None = None
+    ) -> None:
+        super().__init__(what, attempts=attempts, remedy=remedy)
+        self.text = text
 
 
 class BudgetStop(PromptKitError):

@@ -29,6 +29,7 @@ class LoopThread:
     def __init__(self) -> None:
         self._pid = os.getpid()
         self._loop = asyncio.new_event_loop()
+        self._left: set[asyncio.Task[object]] = set()
         self._thread = threading.Thread(target=self._loop.run_forever, name="promptkit-loop", daemon=True)
         self._thread.start()
 
@@ -85,6 +86,14 @@ class LoopThread:
                 # What it has in flight is being written down: wait until it is.
                 wait((ended,))
             raise
+
+    def see_to(self, work: Coroutine[Any, Any, object]) -> None:
+        """Run a coroutine there and wait for it, unless this is that thread: the garbage collector calls from any."""
+        if self.is_current:
+            self._left.add(task := self._loop.create_task(work))
+            task.add_done_callback(self._left.discard)
+        else:
+            self.run(work)
 
     def stop(self) -> None:
         """End the loop and its thread."""

@@ -456,7 +456,10 @@ class Finish(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A reply that arrived. `served_model` and `tier` are what the provider says served it."""
+    """A reply that arrived. `served_model` and `tier` are what the provider says served it.
+
+    `shown`: the caller has read its text as it came, so no other answer can take its place.
+    """
 
     text: str
     finish: Finish
@@ -464,6 +467,7 @@ class Completion:
     served_model: str | None = None
     tier: str | None = None
     request_id: str | None = None
+    shown: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -485,6 +489,8 @@ class Failure:
     text: str = ""
     billed: bool = False
     """The provider charged for it, or may have: the answer was refused, cut or unreadable."""
+    shown: bool = False
+    """The caller has read the beginning of its text: no other answer can take its place."""
 
 
 Outcome: TypeAlias = Completion | Failure
@@ -499,6 +505,8 @@ class Basis(StrEnum):
     SERVED = "served"
     ASKED = "asked"
     """The served model is unknown to the price list: priced as the one asked for."""
+    ESTIMATED = "estimated"
+    """Nobody knows the bill: an `Estimate` by what was sent and what arrived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -516,6 +524,18 @@ class Cost:
     def usd(self) -> Decimal:
         """The same, in USD."""
         return usd(self.pico)
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """About what an attempt took whose provider never told: a stream that was cut or given up.
+
+    Tokens of reasoning that never showed are not in it; `pico` is None where no price is known.
+    Caps never count it: they count the ceiling.
+    """
+
+    usage: Usage
+    pico: int | None
 
 
 def usd(pico: int) -> Decimal:
@@ -574,7 +594,11 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One request to one target. `charged_pico` is what the caps count: cost, else the ceiling."""
+    """One request to one target. `charged_pico` is what the caps count: cost, else the ceiling.
+
+    `first_byte_s` is the time to the first word of a streamed reply. `estimate` stands where a
+    stream ended before its usage was told; `usage` and `cost` are None then.
+    """
 
     id: int
     target: Target
@@ -588,6 +612,7 @@ class Attempt:
     first_byte_s: float | None = None
     request_id: str | None = None
     served_model: str | None = None
+    estimate: Estimate | None = None
 
 
 JsonObject: TypeAlias = dict[str, Any]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
-from time import perf_counter
+from functools import partial
 from typing import Final
 
 from promptkit import adapters
@@ -20,27 +21,26 @@ from promptkit.routing.health import Health, LaneKey
 from promptkit.tokens import ceiling_input_tokens
 from promptkit.types import (
     Cost,
+    Estimate,
     Failure,
     Fault,
     Outcome,
     Target,
-    WireBreak,
     WireRequest,
 )
 
 from .choosing import Chooser
 from .entries import Making, call_end, call_start
 from .lanes import Lane, Lanes
-from .saying import refusal_text, soft_text
+from .saying import refusal_text, soft_text, unknown_text
 from .settling import Settled, accounts_of, settle, without_secrets
 from .standing import Standing
+from .streaming import STOPPED, Exchange, Streaming
 from .verdicts import EVERYBODYS, parsed, row_stays, status_of, text_of
 from .words import Edge, Made, Work
 
 _HOLD_POLL_S: Final = 0.25
 """How often a call that waits for room under a cap looks again: another process may have freed it."""
-
-_STOPPED: Final = "stopped while it was under way"
 
 
 class Engine:
@@ -177,29 +177,34 @@ class Engine:
 
     async def _send(self, making: Making, lane: Lane, start: AttemptStart, wire: WireRequest) -> Settled:
         """Send what is in the books, and settle what comes of it."""
-        began = perf_counter()
+        listen, heard = making.work.listen, partial(self._standing.heard, start.target)
+        exchange = Exchange(lane, wire, heard) if listen is None else Streaming(lane, wire, heard, listen)
         try:
-            reply = await lane.transport.send(wire, lane.provider.timeout_s)
+            outcome = await exchange.take()
         except asyncio.CancelledError:
-            lost = Failure(Fault.UNKNOWN_OUTCOME, _STOPPED, billed=True)
-            settled = self._settle(lane, start, lost, perf_counter() - began)
+            lost = exchange.given_up()
+            settled = self._settle(making.work, lane, start, lost, exchange)
             # The caller goes; what was sent must not go with it.
             await asyncio.shield(self._close(making, settled, GaveUp(lost, lost.detail), stopped=True))
             raise
-        latency_s = perf_counter() - began
-        if isinstance(reply, WireBreak):
-            outcome = adapters.from_break(reply)
-        else:
-            outcome = lane.adapter.decode(reply)
-            self._standing.heard(start.target, reply.headers)
-        return self._settle(lane, start, outcome, latency_s)
+        return self._settle(making.work, lane, start, outcome, exchange)
 
-    def _settle(self, lane: Lane, start: AttemptStart, outcome: Outcome, latency_s: float) -> Settled:
+    def _settle(
+        self, work: Work, lane: Lane, start: AttemptStart, outcome: Outcome, exchange: Exchange
+    ) -> Settled:
+        at, estimate = _moment_of(start.started_us / 1e6), None
+        cost = self._cost(lane, outcome, at)
         if isinstance(outcome, Failure):
             outcome = without_secrets(outcome, self._secrets)
             self._tell(start.target, outcome)
-        cost = self._cost(lane, outcome, _moment_of(start.started_us / 1e6))
-        return settle(start, outcome, cost, latency_s, _us(self._edge.clock()))
+            if cost is None and outcome.usage is None:
+                estimate = self._estimate(lane, replace(outcome, usage=exchange.usage_so_far(work.call)), at)
+        return settle(start, outcome, cost, exchange, _us(self._edge.clock()), estimate)
+
+    def _estimate(self, lane: Lane, lost: Failure, at: datetime) -> Estimate | None:
+        """About what it cost, by what arrived; None where nothing began to."""
+        cost = self._cost(lane, lost, at)
+        return None if lost.usage is None else Estimate(lost.usage, None if cost is None else cost.pico)
 
     def _cost(self, lane: Lane, outcome: Outcome, at: datetime) -> Cost | None:
         if isinstance(outcome, Failure) and not outcome.billed:
@@ -277,11 +282,7 @@ class Engine:
                 (target, failure.fault), f"{target} is left out ({failure.fault}): {failure.detail}"
             )
         elif failure.fault is Fault.UNKNOWN_OUTCOME:
-            self._say_once(
-                (target, failure.fault),
-                f"{target} left a request without an answer ({failure.detail}): it may have been billed, "
-                "so it counts at its ceiling",
-            )
+            self._say_once((target, failure.fault, failure.shown), unknown_text(target, failure))
 
     def _learn(self, target: Target, settled: Settled | Failure, probed: tuple[LaneKey, ...]) -> Moment:
         outcome = settled if isinstance(settled, Failure) else settled.outcome
@@ -310,8 +311,8 @@ class Engine:
         )
 
 
-_GONE: Final = GaveUp(None, _STOPPED)
-_LOST: Final = Failure(Fault.UNKNOWN_OUTCOME, _STOPPED, billed=True)
+_GONE: Final = GaveUp(None, STOPPED)
+_LOST: Final = Failure(Fault.UNKNOWN_OUTCOME, STOPPED, billed=True)
 
 
 def _advance(steps: Flow, moment: Moment | None) -> tuple[Step | None, Verdict | None]:

@@ -63,9 +63,10 @@ def call_end(
     """
     work, status, text = making.work, status_of(verdict), text_of(verdict)
     gave_up = isinstance(verdict, GaveUp)
+    came = not gave_up or bool(text)  # of a stream that broke off, its beginning
     # A job's output is written from the ledger: until then it keeps the texts of its rows.
-    keeps_text = not gave_up and (kept.replies is Keep.FULL or work.row_id is not None)
-    keeps_digest = not gave_up and kept.replies is not Keep.NONE
+    keeps_text = came and (kept.replies is Keep.FULL or work.row_id is not None)
+    keeps_digest = came and kept.replies is not Keep.NONE
     end = CallEnd(
         id=work.id,
         status=status,

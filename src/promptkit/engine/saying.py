@@ -1,10 +1,10 @@
-"""What the engine says of money."""
+"""What the engine says of money, and of what may have cost some."""
 
 from __future__ import annotations
 
 from promptkit.ledger import Refused, SoftPassed
 from promptkit.routing.budgets import scope_words
-from promptkit.types import dollars
+from promptkit.types import Failure, Target, dollars
 
 
 def refusal_text(refused: Refused, ceiling_pico: int) -> str:
@@ -24,3 +24,12 @@ def soft_text(passed: SoftPassed) -> str:
         f"soft cap passed: {scope_words(passed.scope_key)} has spent {dollars(passed.spent_pico)}, "
         f"where {dollars(passed.soft_pico)} was to be told; nothing is stopped"
     )
+
+
+def unknown_text(target: Target, failure: Failure) -> str:
+    """That nobody knows what an attempt cost."""
+    if failure.shown:
+        what = f"{target} was {failure.detail}: what it has said is kept, and will be billed"
+        return f"{what}, so it counts at its ceiling"
+    what = f"{target} left a request without an answer ({failure.detail}): it may have been billed"
+    return f"{what}, so it counts at its ceiling"

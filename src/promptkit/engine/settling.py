@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, Protocol
 
 from promptkit.catalog import Catalog
 from promptkit.config import Keys
@@ -15,6 +15,7 @@ from promptkit.types import (
     AttemptState,
     Completion,
     Cost,
+    Estimate,
     Failure,
     Fault,
     Finish,
@@ -35,8 +36,27 @@ class Settled:
     end: AttemptEnd
 
 
+class Timed(Protocol):
+    """How long an exchange took."""
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since it was sent."""
+        ...
+
+    @property
+    def first_byte_s(self) -> float | None:
+        """Seconds to the first word of a stream."""
+        ...
+
+
 def settle(
-    start: AttemptStart, outcome: Outcome, cost: Cost | None, latency_s: float, ended_us: int
+    start: AttemptStart,
+    outcome: Outcome,
+    cost: Cost | None,
+    exchange: Timed,
+    ended_us: int,
+    estimate: Estimate | None = None,
 ) -> Settled:
     """Settle an attempt: its cost, or its ceiling where that is unknown.
 
@@ -44,12 +64,13 @@ def settle(
         start: as it was opened.
         outcome: what came of it.
         cost: what it cost, None where nobody knows.
-        latency_s: from sending to the last byte.
+        exchange: how long it took from sending to the last byte, and to the first word of a stream.
         ended_us: when it ended.
+        estimate: about what it took, where nobody knows.
     """
     failure = outcome if isinstance(outcome, Failure) else None
     charged = (start.ceiling_pico or 0) if cost is None else cost.pico
-    state = state_of(outcome)
+    state, latency_s, first_s = state_of(outcome), exchange.elapsed_s, exchange.first_byte_s
     attempt = Attempt(
         id=start.id,
         target=start.target,
@@ -60,8 +81,10 @@ def settle(
         cost=cost,
         charged_pico=charged,
         latency_s=latency_s,
+        first_byte_s=first_s,
         request_id=outcome.request_id,
         served_model=outcome.served_model,
+        estimate=estimate,
     )
     hint_s = failure.retry_after_s if failure else None
     end = AttemptEnd(
@@ -77,6 +100,8 @@ def settle(
         tier=outcome.tier,
         request_id=outcome.request_id,
         latency_us=int(latency_s * 1e6),
+        first_byte_us=None if first_s is None else int(first_s * 1e6),
+        estimate=estimate,
         billed=failure is None or failure.billed,
         http_status=failure.status if failure else None,
         retry_after_us=None if hint_s is None else int(hint_s * 1e6),

@@ -30,8 +30,11 @@ def status_of(verdict: Verdict) -> Status:
 
 
 def text_of(verdict: Verdict) -> str:
-    """The reply; empty where none came."""
-    return verdict.completion.text if isinstance(verdict, Answered) else ""
+    """The reply, or what was shown of one that broke off; empty where none came."""
+    if isinstance(verdict, Answered):
+        return verdict.completion.text
+    failure = verdict.failure
+    return failure.text if failure is not None and failure.shown else ""
 
 
 def row_stays(verdict: Verdict, attempts: Iterable[Attempt]) -> bool:

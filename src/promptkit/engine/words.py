@@ -27,6 +27,7 @@ class Work:
     """One call to make: what to ask, where it may go, and what the books say of it.
 
     `scopes` are the hard caps it counts against; `variables` are as supplied and coerced.
+    `listen`, of a call that streams, is told each piece of the text as it comes; it must not raise.
     """
 
     id: int
@@ -40,11 +41,14 @@ class Work:
     deliverable: str | None = None
     job_id: int | None = None
     row_id: int | None = None
+    listen: Callable[[str], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
     """What came of a call. `text` and `answered` are set where a reply came, `failure` where none did.
+
+    Of a stream that broke off, `text` is what had come.
 
     `row_stays` is whether a row of this call is still to be done: it was not the row that failed.
     """

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
-from promptkit.types import AttemptState, Cost, Fault, Finish, Json, Status, Target, Usage, usd
+from promptkit.types import AttemptState, Cost, Estimate, Fault, Finish, Json, Status, Target, Usage, usd
 
 from .records import JobRecord, RowState
 
@@ -184,6 +184,7 @@ class AttemptRecord:
     """An attempt as the ledger has it; `cost` is None while unknown, `ended_us` while open.
 
     `cache_saved_pico` is what the provider's prompt cache saved (below 0: its writing cost more).
+    `estimate` stands in for `usage` and `cost` of a stream that ended before they were told.
     """
 
     id: int
@@ -209,6 +210,7 @@ class AttemptRecord:
     latency_us: int | None
     first_byte_us: int | None
     cache_saved_pico: int | None = None
+    estimate: Estimate | None = None
 
 
 @dataclass(frozen=True, slots=True)

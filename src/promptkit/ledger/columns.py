@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from promptkit.types import AttemptState, Usage
+from promptkit.types import AttemptState, Basis, Usage
 
 from .encoding import maybe_json, storable, to_json
 from .records import AttemptEnd, AttemptStart, CallEnd, CallStart, RowEnd
@@ -53,7 +53,9 @@ def attempt_start(attempt: AttemptStart) -> tuple[Column, ...]:
 
 def attempt_end(end: AttemptEnd, price_source_id: int | None) -> tuple[Column, ...]:
     """For `update_attempts`."""
-    cost = end.cost
+    cost, estimate = end.cost, end.estimate
+    usage = end.usage if estimate is None else estimate.usage
+    basis = Basis.ESTIMATED if estimate is not None else None if cost is None else cost.basis
     return (
         end.state.value,
         None if end.fault is None else end.fault.value,
@@ -63,10 +65,11 @@ def attempt_end(end: AttemptEnd, price_source_id: int | None) -> tuple[Column, .
         end.served_model,
         end.tier,
         end.request_id,
-        *(_NO_USAGE if end.usage is None else _usage(end.usage)),
+        *(_NO_USAGE if usage is None else _usage(usage)),
         None if cost is None else cost.pico,
-        None if cost is None else cost.basis.value,
         end.cache_saved_pico,
+        None if basis is None else basis.value,
+        None if estimate is None else estimate.pico,
         price_source_id,
         end.charged_pico,
         int(end.billed),

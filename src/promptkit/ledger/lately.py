@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import Connection, func, select
 
-from promptkit.types import AttemptState, Target
+from promptkit.types import AttemptState, Basis, Target
 
 from . import tables as t
 
@@ -23,7 +23,13 @@ def latencies(connection: Connection, since_us: int) -> dict[Target, float]:
     latest = select(t.ATTEMPTS).order_by(t.ATTEMPTS.c.id.desc()).limit(LATEST).subquery().c
     query = (
         select(latest.provider, latest.model, func.avg(latest.latency_us))
-        .where(latest.started_us >= since_us, latest.state.in_(_TIMED), latest.latency_us.is_not(None))
+        .where(
+            latest.started_us >= since_us,
+            latest.state.in_(_TIMED),
+            latest.latency_us.is_not(None),
+            # A stream that its caller gave up took as long as the caller liked.
+            func.coalesce(latest.cost_basis, "") != Basis.ESTIMATED.value,
+        )
         .group_by(latest.provider, latest.model)
     )
     return {Target(provider, model): float(mean) / 1e6 for provider, model, mean in connection.execute(query)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from promptkit.types import AttemptState, Basis, Cost, Fault, Target, Usage
+from promptkit.types import AttemptState, Basis, Cost, Estimate, Fault, Target, Usage
 
 from .answers import AttemptRecord, Money, RowRecord
 from .encoding import read_object
@@ -43,6 +43,8 @@ def row_record(row: Mapping[Any, Any]) -> RowRecord:
 
 def attempt_record(row: Mapping[Any, Any]) -> AttemptRecord:
     """An attempt from its columns and its price `source`."""
+    usage = _usage(row)
+    estimated = row["cost_basis"] == Basis.ESTIMATED
     return AttemptRecord(
         id=row["id"],
         call_id=row["call_id"],
@@ -54,7 +56,7 @@ def attempt_record(row: Mapping[Any, Any]) -> AttemptRecord:
         detail=row["detail"] or "",
         http_status=row["http_status"],
         retry_after_us=row["retry_after_us"],
-        usage=_usage(row),
+        usage=None if estimated else usage,
         cost=_cost(row),
         ceiling_pico=row["ceiling_pico"],
         charged_pico=row["charged_pico"],
@@ -67,6 +69,7 @@ def attempt_record(row: Mapping[Any, Any]) -> AttemptRecord:
         latency_us=row["latency_us"],
         first_byte_us=row["first_byte_us"],
         cache_saved_pico=row["cache_saved_pico"],
+        estimate=Estimate(usage, row["estimate_pico"]) if estimated and usage is not None else None,
     )
 
 

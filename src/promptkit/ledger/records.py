@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from promptkit.types import AttemptState, Cost, Fault, Finish, Json, Status, Target, Usage
+from promptkit.types import AttemptState, Cost, Estimate, Fault, Finish, Json, Status, Target, Usage
 
 # ---------------------------------------------------------------------- calls, going in
 
@@ -92,6 +92,7 @@ class AttemptEnd:
     request_id: str | None = None
     latency_us: int | None = None
     first_byte_us: int | None = None
+    estimate: Estimate | None = None
     billed: bool = False
     http_status: int | None = None
     retry_after_us: int | None = None

@@ -147,6 +147,7 @@ ATTEMPT_ENDS: Final = (
     "cost_pico",
     "cost_basis",
     "cache_saved_pico",
+    "estimate_pico",
     "price_source_id",
     "charged_pico",
     "billed",

@@ -223,6 +223,8 @@ class Attempts(_Table, table=True):
     """One request to one target. Committed before the request leaves, closed with its settlement.
 
     `cache_saved_pico` is what the provider's prompt cache saved; below 0 where writing it cost more.
+    Where `cost_basis` is `estimated` the tokens are an estimate, too, and `estimate_pico` is what
+    they would cost; `cost_pico` stays NULL then.
     """
 
     __table_args__ = (Index(None, "call_id"),)
@@ -250,6 +252,7 @@ class Attempts(_Table, table=True):
     cost_pico: int | None = _maybe_big()
     cost_basis: str | None = _maybe_text()
     cache_saved_pico: int | None = _maybe_big()
+    estimate_pico: int | None = _maybe_big()
     price_source_id: int | None = _maybe_link("price_sources.id")
     charged_pico: int = _zero()
     billed: int = _zero()

@@ -14,6 +14,7 @@ The rules, in the order in which they bind:
 4. When all are closed, wait for the earliest, within the call's patience; waiting for one's turn
    under one's own limits is nobody's patience. Those who wait together don't come back together.
 5. The last resort has its one attempt when nothing else is left; its answer is degraded.
+6. A reply whose first words the caller has read is never asked for again, whatever broke it.
 """
 
 from __future__ import annotations
@@ -334,6 +335,8 @@ def _rule_out_smaller_windows(state: _State, target: Target) -> None:
 
 
 def _ends_the_call(plan: Plan, failure: Failure) -> bool:
+    if failure.shown:
+        return True
     if failure.fault is Fault.CONTENT:
         return plan.on_content is OnContent.STOP
     if failure.fault is Fault.UNKNOWN_OUTCOME:

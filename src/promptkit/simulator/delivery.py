@@ -32,7 +32,7 @@ async def deliver(request: web.BaseRequest, delivery: Delivery) -> web.StreamRes
     trick = "" if delivery.trick is None else delivery.trick.fault
     if trick == "wire.reset_after":
         return reset(request)
-    if trick == "wire.stall":
+    if trick == "wire.stall" or (trick == "wire.stall_stream" and delivery.events is None):
         await asyncio.Event().wait()
     late = delivery.trick.seconds if delivery.trick is not None and trick == "wire.slow_first_byte" else 0.0
     if delivery.pace.first_s + late > 0:
@@ -83,6 +83,9 @@ async def _stream(request: web.BaseRequest, delivery: Delivery, trick: str) -> w
             await _write(response, delivery, [*head[:at], event[: len(event) // 2]])
             _close(request)
             return response
+        case "wire.stall_stream":
+            await _write(response, delivery, head[:at])
+            await asyncio.Event().wait()
         case "wire.early_end":
             await _write(response, delivery, head[:at])
         case "wire.stream_error":

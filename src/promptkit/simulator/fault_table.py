@@ -36,6 +36,9 @@ WIRE: Final[Mapping[str, WireSpec]] = {
     "wire.reset_before": WireSpec("the connection is reset before the body is read", billed=False),
     "wire.reset_after": WireSpec("the connection is reset after the request was read", billed=True),
     "wire.stall": WireSpec("the request is read and never answered", billed=False),
+    "wire.stall_stream": WireSpec(
+        "a stream stops in the middle and stays open (a whole reply: as stall)", billed=True
+    ),
     "wire.slow_first_byte": WireSpec("the first byte comes `seconds` late (default 1)", billed=True),
     "wire.cut_body": WireSpec("the body ends short of its Content-Length", billed=True),
     "wire.cut_stream": WireSpec("a stream is cut inside an event (a whole reply: as cut_body)", billed=True),

@@ -231,6 +231,7 @@ def upgrade() -> None:
         sa.Column("cost_pico", sa.BigInteger(), nullable=True),
         sa.Column("cost_basis", sa.Text(), nullable=True),
         sa.Column("cache_saved_pico", sa.BigInteger(), nullable=True),
+        sa.Column("estimate_pico", sa.BigInteger(), nullable=True),
         sa.Column("price_source_id", ID, nullable=True),
         sa.Column("charged_pico", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("billed", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
