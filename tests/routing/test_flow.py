@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -112,6 +113,15 @@ TABLE: list[tuple[str, Plan, Mapping[Target, Iterable[Outcome]], str]] = [
         plan(A, B, resend_unknown=False),
         {A: [fails(Fault.UNKNOWN_OUTCOME)]},
         "a",
+    ),
+    *(
+        (
+            f"A reply whose first words were read is not asked for again ({fault}).",
+            plan(A, B, last_resort=LAST, on_content=OnContent.NEXT),
+            {A: [replace(fails(fault), text="Once upon", shown=True)]},
+            "a",
+        )
+        for fault in Fault
     ),
     (
         "The hint of this very attempt is the floor of the wait.",

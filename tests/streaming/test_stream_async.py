@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -138,10 +139,15 @@ async def test_after_the_first_word_nothing_is_sent_again(studio: Studio, target
     studio.sim.script([{"fault": fault, "at": 0.6, "billed": True, "times": None}])
     pieces: list[str] = []
     async with studio.kit() as kit:
-        with pytest.raises(StreamCut, match="nothing was sent again") as caught:
-            async with kit.stream(REF, WORDS) as stream:
+        stream = kit.stream(REF, WORDS)
+
+        async def reads() -> None:
+            async with stream:
                 async for piece in stream:
                     pieces.append(piece)  # noqa: PERF401 - what came before it raised
+
+        with pytest.raises(StreamCut, match="nothing was sent again") as caught:
+            await reads()
         assert pieces
         assert caught.value.text == "".join(pieces)
         assert studio.asked() == 1
@@ -170,8 +176,7 @@ async def test_a_refusal_in_mid_stream_is_told(studio: Studio) -> None:
     async with studio.kit() as kit:
         stream = kit.stream(REF, WORDS)
         with pytest.raises(AllTargetsFailed) as caught:
-            said = [piece async for piece in stream]
-            assert not said
+            _ = [piece async for piece in stream]
         assert isinstance(caught.value, StreamCut)
         assert caught.value.text
         assert caught.value.attempts[0].fault is Fault.CONTENT
@@ -236,10 +241,10 @@ async def test_a_cancelled_reader_gives_it_up(studio: Studio) -> None:
 
             async def reads(kit: AsyncPromptKit = kit, pieces: list[str] = pieces) -> None:
                 async for piece in kit.stream(REF, WORDS):
-                    pieces.append(piece)
+                    pieces.append(piece)  # noqa: PERF401 - it is seen while it comes
 
             reading = asyncio.create_task(reads())
-            await until(lambda: bool(pieces) or fault == "wire.stall" and studio.asked() > before)  # noqa: B023
+            await until(lambda: bool(pieces) or (fault == "wire.stall" and studio.asked() > before))  # noqa: B023
             reading.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await reading
@@ -279,10 +284,14 @@ async def test_caps_hold_under_streams_that_are_given_up(studio: Studio) -> None
     studio.sim.script([{"fault": "wire.stall_stream", "times": None}])
     async with studio.kit() as kit:
         given = 0
-        with pytest.raises(BudgetStop):
+
+        async def give_up(kit: AsyncPromptKit = kit) -> None:
+            async with kit.stream(REF, WORDS) as stream:
+                await anext(aiter(stream))
+
+        with suppress(BudgetStop):
             while True:
-                async with kit.stream(REF, WORDS) as stream:
-                    await anext(aiter(stream))
+                await give_up()
                 given += 1
         assert 1 <= given <= 3
         ledger = await kit.session.ledger()

@@ -10,7 +10,7 @@ from promptkit.errors import TemplateError, UsageError
 from promptkit.ids import id_range, show_id
 from promptkit.ledger import AttemptRecord, CallRecord, Ledger
 from promptkit.templates import Skeleton
-from promptkit.types import Json, Prompt, Usage, dollars
+from promptkit.types import Json, Prompt, Status, Usage, dollars
 
 from .face import Face
 from .making import usage_json
@@ -110,26 +110,29 @@ def _prompt(page: CallPage) -> list[str]:
 
 def _reply(call: CallRecord) -> list[str]:
     if call.text is not None:
-        return [f"--- reply ---\n{call.text}"]
+        broke_off = call.status in (Status.FAILED, Status.REFUSED)
+        return [f"--- {'what had come of the reply' if broke_off else 'reply'} ---\n{call.text}"]
     if call.text_sha256 is not None:
         return [f"--- reply ---\n(not kept; SHA-256 {call.text_sha256})"]
     return ["--- reply ---\n(none)"]
 
 
-_COLUMNS = (">#", "target", "state", "fault", ">in", ">out", ">cost", ">took", "~detail")
+_COLUMNS = (">#", "target", "state", "fault", ">in", ">out", ">cost", ">took", ">first", "~detail")
 
 
 def _attempt(attempt: AttemptRecord) -> tuple[str, ...]:
-    usage = attempt.usage
+    estimate = attempt.estimate
+    usage, about = (attempt.usage, "") if estimate is None else (estimate.usage, "~")
     return (
         str(attempt.number),
         str(attempt.target),
         attempt.state.value,
         attempt.fault.value if attempt.fault else "",
-        "" if usage is None else f"{usage.input_tokens:,}",
-        "" if usage is None else f"{usage.output_tokens:,}",
+        "" if usage is None else f"{about}{usage.input_tokens:,}",
+        "" if usage is None else f"{about}{usage.output_tokens:,}",
         _cost(attempt),
         "" if attempt.latency_us is None else lasting(attempt.latency_us / 1e6),
+        "" if attempt.first_byte_us is None else lasting(attempt.first_byte_us / 1e6),
         attempt.detail,
     )
 
@@ -138,7 +141,9 @@ def _cost(attempt: AttemptRecord) -> str:
     """The cost, or what it can be at most."""
     if attempt.cost is not None:
         return dollars(attempt.cost.pico)
-    return f"up to {dollars(attempt.charged_pico)}" if attempt.charged_pico else "unknown"
+    estimate = attempt.estimate
+    about = "" if estimate is None or estimate.pico is None else f"~{dollars(estimate.pico)}, "
+    return f"{about}up to {dollars(attempt.charged_pico)}" if attempt.charged_pico else "unknown"
 
 
 def _verdict(page: CallPage) -> str:
@@ -187,7 +192,7 @@ def page_json(page: CallPage) -> dict[str, Json]:
 
 def _attempt_json(attempt: AttemptRecord) -> dict[str, Json]:
     usage: Usage | None = attempt.usage
-    cost = attempt.cost
+    cost, estimate = attempt.cost, attempt.estimate
     return {
         "number": attempt.number,
         "hop": attempt.hop,
@@ -201,10 +206,14 @@ def _attempt_json(attempt: AttemptRecord) -> dict[str, Json]:
         "request_id": attempt.request_id,
         "usage": usage_json(usage),
         "cost_usd": usd_text(None if cost is None else cost.pico),
+        "estimate": None
+        if estimate is None
+        else {"usage": usage_json(estimate.usage), "cost_usd": usd_text(estimate.pico)},
         "charged_usd": usd_text(attempt.charged_pico),
         "ceiling_usd": usd_text(attempt.ceiling_pico),
         "price_source": None if cost is None else cost.source,
         "latency_s": None if attempt.latency_us is None else attempt.latency_us / 1e6,
+        "first_byte_s": None if attempt.first_byte_us is None else attempt.first_byte_us / 1e6,
         "started": iso(attempt.started_us),
         "ended": iso(attempt.ended_us),
     }

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import TypedDict
+
 from promptkit.batch import usd_text
-from promptkit.errors import ExitCode
+from promptkit.errors import ExitCode, UsageError
 from promptkit.ids import show_id
 from promptkit.types import Json, Prompt, Reply, Status, Usage, dollars
 
 from . import options
 from .face import Face
+from .pieces import Pieces
+from .times import lasting
+
+
+class _Asked(TypedDict):
+    route: str | None
+    targets: Sequence[str] | None
+    tags: Mapping[str, str]
+    budget_usd: Decimal | None
 
 
 def run(
@@ -20,32 +33,46 @@ def run(
     target: options.Targets = None,
     tag: options.Tags = None,
     budget: options.Budget = None,
+    stream: options.Stream = False,
 ) -> int:
     """Make one text now.
 
-    The text goes to stdout; what it took, to stderr.
+    The text goes to stdout; what it took, to stderr. With --stream it comes word by word: until
+    the first one other targets are tried as ever; a text that breaks off later is exit 5, with
+    what had come printed and kept. Who interrupts it has it charged at its ceiling, since nobody
+    tells what it cost.
 
     Examples:
         promptkit run ugc/hooks -v brand=Barly -v product="protein bar" -v audience=runners
         promptkit run ugc/script@2 --vars barly.json --route longform --tag client=barly
         promptkit run demo/hook --vars barly.json --target local/smollm2-135m --json
+        promptkit run ugc/script --vars barly.json --stream
     """
     from promptkit import PromptKit
 
+    if stream and face.as_json:
+        raise UsageError(
+            "--stream prints the text as it comes, --json one document at the end",
+            remedy="Give one of them.",
+        )
     variables = options.read_variables(var, vars_)
+    asked: _Asked = {
+        "route": route,
+        "targets": target,
+        "tags": options.read_tags(tag),
+        "budget_usd": options.read_budget(budget),
+    }
     with PromptKit(face.settings(), say=face.say) as kit:
-        reply = kit.run(
-            ref,
-            variables,
-            route=route,
-            targets=target,
-            tags=options.read_tags(tag),
-            budget_usd=options.read_budget(budget),
+        reply = (
+            Pieces().print(kit.stream(ref, variables, **asked))
+            if stream
+            else kit.run(ref, variables, **asked)
         )
     if face.as_json:
         face.print_json(reply_json(reply))
     else:
-        face.print(reply.text)
+        if not stream:
+            face.print(reply.text)
         face.say(_summary(reply))
     return ExitCode.SOME_FAILED if reply.status is Status.DEGRADED else ExitCode.OK
 
@@ -131,4 +158,6 @@ def _summary(reply: Reply) -> str:
     usage = reply.usage
     tokens = "tokens unknown" if usage is None else f"{usage.input_tokens} in, {usage.output_tokens} out"
     status = "" if reply.status is Status.OK else f"{reply.status}; "
-    return f"{status}{reply.target}, {tokens}, {dollars(reply.cost_pico)}, call {show_id(reply.id)}"
+    first_s = reply.attempts[-1].first_byte_s if reply.attempts else None
+    first = "" if first_s is None else f", first word after {lasting(first_s)}"
+    return f"{status}{reply.target}, {tokens}, {dollars(reply.cost_pico)}{first}, call {show_id(reply.id)}"

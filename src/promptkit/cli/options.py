@@ -59,6 +59,9 @@ Tags = Annotated[
     ),
 ]
 Budget = Annotated[str | None, typer.Option("--budget", metavar="USD", help="Hard cap of this call or job.")]
+Stream = Annotated[
+    bool, typer.Option("--stream", help="Print the text as it comes. Not with --json, which is one document.")
+]
 
 Rows = Annotated[
     str, typer.Argument(metavar="ROWS", help="The table: CSV, TSV, JSONL or JSON; - reads standard input.")

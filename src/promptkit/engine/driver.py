@@ -199,7 +199,15 @@ class Engine:
             self._tell(start.target, outcome)
             if cost is None and outcome.usage is None:
                 estimate = self._estimate(lane, replace(outcome, usage=exchange.usage_so_far(work.call)), at)
-        return settle(start, outcome, cost, exchange, _us(self._edge.clock()), estimate)
+        return settle(
+            start,
+            outcome,
+            cost,
+            exchange.elapsed_s,
+            _us(self._edge.clock()),
+            first_byte_s=exchange.first_byte_s,
+            estimate=estimate,
+        )
 
     def _estimate(self, lane: Lane, lost: Failure, at: datetime) -> Estimate | None:
         """About what it cost, by what arrived; None where nothing began to."""

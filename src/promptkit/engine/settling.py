@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final
 
 from promptkit.catalog import Catalog
 from promptkit.config import Keys
@@ -36,26 +36,14 @@ class Settled:
     end: AttemptEnd
 
 
-class Timed(Protocol):
-    """How long an exchange took."""
-
-    @property
-    def elapsed_s(self) -> float:
-        """Seconds since it was sent."""
-        ...
-
-    @property
-    def first_byte_s(self) -> float | None:
-        """Seconds to the first word of a stream."""
-        ...
-
-
-def settle(
+def settle(  # noqa: PLR0913 - what the books say of an attempt
     start: AttemptStart,
     outcome: Outcome,
     cost: Cost | None,
-    exchange: Timed,
+    latency_s: float,
     ended_us: int,
+    *,
+    first_byte_s: float | None = None,
     estimate: Estimate | None = None,
 ) -> Settled:
     """Settle an attempt: its cost, or its ceiling where that is unknown.
@@ -64,13 +52,14 @@ def settle(
         start: as it was opened.
         outcome: what came of it.
         cost: what it cost, None where nobody knows.
-        exchange: how long it took from sending to the last byte, and to the first word of a stream.
+        latency_s: from sending to the last byte.
         ended_us: when it ended.
+        first_byte_s: from sending to the first word of a stream.
         estimate: about what it took, where nobody knows.
     """
     failure = outcome if isinstance(outcome, Failure) else None
     charged = (start.ceiling_pico or 0) if cost is None else cost.pico
-    state, latency_s, first_s = state_of(outcome), exchange.elapsed_s, exchange.first_byte_s
+    state = state_of(outcome)
     attempt = Attempt(
         id=start.id,
         target=start.target,
@@ -81,7 +70,7 @@ def settle(
         cost=cost,
         charged_pico=charged,
         latency_s=latency_s,
-        first_byte_s=first_s,
+        first_byte_s=first_byte_s,
         request_id=outcome.request_id,
         served_model=outcome.served_model,
         estimate=estimate,
@@ -100,7 +89,7 @@ def settle(
         tier=outcome.tier,
         request_id=outcome.request_id,
         latency_us=int(latency_s * 1e6),
-        first_byte_us=None if first_s is None else int(first_s * 1e6),
+        first_byte_us=None if first_byte_s is None else int(first_byte_s * 1e6),
         estimate=estimate,
         billed=failure is None or failure.billed,
         http_status=failure.status if failure else None,
