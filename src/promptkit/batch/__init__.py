@@ -4,7 +4,7 @@ The way of a row: `read_rows` -> `Binding.variables` -> the skeleton's own `bind
 -> calls -> `Layout.record` -> `Writer.row`.
 """
 
-from .binding import Binding, Wishes, constant_tags
+from .binding import Binding, Wishes, cell_text, constant_tags
 from .dialect import Dialect, Format, format_of, manner, sniff
 from .keys import Namer, Ordinals, content_digest, row_key
 from .lines import Record
@@ -26,6 +26,7 @@ __all__ = [
     "Rows",
     "Wishes",
     "Writer",
+    "cell_text",
     "constant_tags",
     "content_digest",
     "excel_like",

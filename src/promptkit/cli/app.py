@@ -39,6 +39,9 @@ SECTIONS: Final[Mapping[str, Section]] = {
         "batch": Command(
             "batching:batch", "Make a text for every row of a table, as a job that can stop and go on."
         ),
+        "compare": Command(
+            "comparing:compare", "Make the same texts by several targets or versions, side by side."
+        ),
         "render": Command("making:render", "Show what exactly would be sent."),
         "demo": Command("starting:demo", "See it work here, with no key, on the embedded model."),
     },

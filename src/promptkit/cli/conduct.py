@@ -10,7 +10,7 @@ from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
-from typing import Final
+from typing import Final, Protocol
 
 from promptkit.batch import Format, usd_text
 from promptkit.errors import ExitCode, PromptKitError, StoppedEarly, StorageError, counted, exit_code, worst
@@ -56,10 +56,18 @@ class Outcome:
     """The soft caps that were found passed."""
 
 
+class Stoppable(Protocol):
+    """What can be told to send nothing new."""
+
+    def halt(self) -> None:
+        """Send nothing new; what is in flight is awaited and recorded."""
+        ...
+
+
 class Halting:
     """SIGINT and SIGTERM: the first lets what is in flight finish, the second stops at once."""
 
-    def __init__(self, job: Job, face: Face) -> None:
+    def __init__(self, job: Stoppable, face: Face) -> None:
         self._job = job
         self._face = face
         self._task = asyncio.current_task()
@@ -182,10 +190,7 @@ def _conclude(face: Face, job: Job, order: Order, outcome: Outcome) -> None:
     else:
         face.say(f"job {report.name}: {counts(report)}; {spent(report.money)}; {lasting(outcome.took_s)}")
     for passed in outcome.soft:
-        face.say(
-            f"soft cap passed: {dollars(passed.spent_pico)} of {dollars(passed.soft_pico)} "
-            f"under {passed.scope_key}"
-        )
+        face.say(soft_word(passed))
     if report.pending and isinstance(outcome.stop, StoppedEarly):
         face.say(counted(report.pending, "row waits", "rows wait"))  # how to go on stands above
     elif report.pending:
@@ -201,6 +206,14 @@ def _conclude(face: Face, job: Job, order: Order, outcome: Outcome) -> None:
         face.say(
             "what is wrong with the invalid rows stands in their `error`: correct them, then the same command"
         )
+
+
+def soft_word(passed: SoftPassed) -> str:
+    """What is said of a soft cap that is passed."""
+    return (
+        f"soft cap passed: {dollars(passed.spent_pico)} of {dollars(passed.soft_pico)} "
+        f"under {passed.scope_key}"
+    )
 
 
 def counts(report: JobReport) -> str:

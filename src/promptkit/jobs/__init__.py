@@ -2,6 +2,7 @@
 
 from .job import Job, JobReport
 from .options import JobOptions
-from .output import write_output
+from .output import replacing, write_output
+from .source import HeadSource
 
-__all__ = ["Job", "JobOptions", "JobReport", "write_output"]
+__all__ = ["HeadSource", "Job", "JobOptions", "JobReport", "replacing", "write_output"]

@@ -7,11 +7,10 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -28,7 +27,7 @@ from .output import stored_results
 from .pinning import Pinned, pinned_detours, pinned_route, plain_detours, plain_params, plain_route
 from .remembered import plain_options
 from .runner import Runner, cancelled
-from .source import MemorySource, Reading, Source, source_of
+from .source import MemorySource, Reading, Rows, Source, source_of
 
 if TYPE_CHECKING:
     from promptkit.ledger import Ledger
@@ -84,7 +83,7 @@ class Job:
         self,
         session: Session,
         ref: str | TemplateRef,
-        rows: Iterable[Mapping[str, object]] | str | Path | None,
+        rows: Rows,
         route: Route,
         options: JobOptions,
     ) -> None:

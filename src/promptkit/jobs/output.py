@@ -61,7 +61,7 @@ def write_output(
     chosen = output_format(out.name, like, format_)
     parts = 0
     try:
-        with _replacing(out) as file:
+        with replacing(out) as file:
             for part in encoded(ledger, job, chosen, like=like, mark=mark):
                 file.write(part)
                 parts += 1
@@ -87,7 +87,7 @@ def encoded(
     yield encode.end
 
 
-class _replacing:  # noqa: N801 - reads as a verb where it is used
+class replacing:  # noqa: N801 - reads as a verb where it is used
     """A file beside `out` that takes its place when the block ends well."""
 
     def __init__(self, out: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import IO, Final, Protocol, cast
+from typing import IO, Final, Protocol, TypeAlias, cast
 
 from promptkit.batch import Dialect, Format, Record, excel_like, manner, read_rows
 from promptkit.errors import InputError
@@ -48,13 +50,60 @@ class Reading(Protocol):
     def __iter__(self) -> Iterator[Record]: ...
 
 
-def source_of(rows: Iterable[Mapping[str, object]] | str | Path | None, format_: Format | None) -> Source:
-    """The source that a user means: a path, `-`, mappings, or None for what needs no table."""
+Rows: TypeAlias = "Iterable[Mapping[str, object]] | str | Path | HeadSource | None"
+"""What rows can come from: a path, `-`, mappings, the head of a table; None for what needs no table."""
+
+
+def source_of(rows: Rows, format_: Format | None) -> Source:
+    """The source that a user means."""
+    if isinstance(rows, HeadSource):
+        return rows
     if rows is None:
         return NoSource()
     if isinstance(rows, str | Path):
         return FileSource(str(rows), format_)
     return MemorySource(rows)
+
+
+class HeadSource:
+    """The first rows of a table, read once and held: for several jobs on the same rows.
+
+    Args:
+        source: the table.
+        most: how many rows are held.
+
+    Raises:
+        InputError: it can't be read, or is no table.
+    """
+
+    def __init__(self, source: Source, most: int) -> None:
+        self.name = source.name
+        reading = source.read()
+        records = list(islice(reading, most + 1))
+        self.columns = reading.columns
+        self.records = tuple(records[:most])
+        self.is_all = len(records) <= most
+        """Whether the table ends there."""
+
+    def read(self) -> HeadReading:
+        """Begin to read them."""
+        return HeadReading(self.columns, self.records)
+
+    def sha256(self) -> str | None:
+        """None: they are looked at again each time."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class HeadReading:
+    """One reading of rows that are held."""
+
+    columns: Sequence[str] | None
+    records: tuple[Record, ...]
+    sha256: str | None = None
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.records)
 
 
 class FileSource:

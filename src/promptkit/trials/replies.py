@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from time import perf_counter
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -129,7 +130,7 @@ def price_of(session: Session, route: Route, asks: Sequence[Ask]) -> Price:
     """What the asks that aren't replayed will cost."""
     prices = Prices()
     new = {ask.key: ask for ask in asks if ask.stored is None}
-    each = [_price(session, route, prices, ask) for ask in new.values()]
+    each = [price_call(session, route, prices, ask.skeleton, ask.prompt) for ask in new.values()]
     about = [one for one, _ in each if one is not None]
     most = [one for _, one in each if one is not None]
     return Price(
@@ -140,20 +141,22 @@ def price_of(session: Session, route: Route, asks: Sequence[Ask]) -> Price:
     )
 
 
-def _price(session: Session, route: Route, prices: Prices, ask: Ask) -> tuple[int | None, int | None]:
-    """About what one ask costs at its first target, and at most at the dearest."""
-    from datetime import UTC, datetime
+def price_call(
+    session: Session, route: Route, prices: Prices, skeleton: Skeleton, prompt: Prompt
+) -> tuple[int | None, int | None]:
+    """What a call costs about, at its first target, and at most, at the dearest; None where unknown.
 
-    params, schema, now = session.params(ask.skeleton, route), ask.skeleton.spec.output, datetime.now(UTC)
+    About: half of the output that it may have. At most: where no attempt is made twice.
+    """
+    params, schema, now = session.params(skeleton, route), skeleton.spec.output, datetime.now(UTC)
     pairs = [session.settings.catalog.pair(target) for target in route.targets]
+    tokens = ceiling_input_tokens(prompt, schema)
     ceilings = [
-        prices.ceiling_pico(
-            provider, model, ceiling_input_tokens(ask.prompt, schema), output_limit(params, model), now
-        )
+        prices.ceiling_pico(provider, model, tokens, output_limit(params, model), now)
         for provider, model in pairs
     ]
     provider, model = pairs[0]
-    usage = Usage(estimate_input_tokens(ask.prompt, schema), output_limit(params, model) // 2)
+    usage = Usage(estimate_input_tokens(prompt, schema), output_limit(params, model) // 2)
     about = prices.cost(provider, model, usage, None, None, now)
     known = [one for one in ceilings if one is not None]
     return (

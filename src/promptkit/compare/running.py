@@ -1,0 +1,324 @@
+"""A comparison under way: each column's rows are taken in, priced, made, and read back."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Final, TypeVar
+
+from promptkit.batch import cell_text
+from promptkit.checks import check_text, rules_for
+from promptkit.errors import PromptKitError
+from promptkit.ids import show_id
+from promptkit.jobs import HeadSource, Job, JobOptions
+from promptkit.ledger import CallRecord, JobRecord, Ledger, OutputRow, RowState
+from promptkit.pricing import Prices
+from promptkit.session import Session
+from promptkit.templates import Skeleton
+from promptkit.trials.replies import price_call
+from promptkit.types import AttemptState, Json, RowResult, Status
+
+from .columns import Column
+from .figures import Cell, Comparison, Line, Side
+
+TAG: Final = "compare"
+"""The tag of every call of a comparison; its value is the comparison's name."""
+
+_PAGE: Final = 500
+_WAITS: Final = "not made yet: the same command goes on"
+_NOT_KEPT: Final = "the text is not kept: [storage] keeps replies out of the ledger"
+_ANSWERS: Final = (AttemptState.OK, AttemptState.TRUNCATED)
+
+Note = Callable[[RowResult], None]
+_Wish = TypeVar("_Wish")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to run a comparison.
+
+    `mapping`, `constants` and `tags` are as in a batch; `cap_pico` is a hard cap of all columns
+    together, under which they are made one after the other; `concurrency` is of each column.
+    """
+
+    mapping: Mapping[str, str] = field(default_factory=dict[str, str])
+    constants: Mapping[str, object] = field(default_factory=dict[str, object])
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    cap_pico: int | None = None
+    concurrency: int = 4
+    retry_failed: bool = False
+    by_rules: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What is done and paid, what is still to do, and what that will cost, in pico-USD.
+
+    None where a price is unknown. `at_most_pico` holds where no call needs a second attempt.
+    """
+
+    cells: int
+    calls: int
+    spent_pico: int
+    about_pico: int | None
+    at_most_pico: int | None
+
+
+@dataclass(slots=True)
+class _Lane:
+    """A column, its job in the ledger, and why it ended early."""
+
+    column: Column
+    record: JobRecord
+    running: Job | None = None
+    stop: PromptKitError | None = None
+
+
+class Comparing:
+    """A comparison: `take` its rows, `run` it, `read` it, then `forget` what may not be kept.
+
+    Args:
+        session: what the process has open.
+        name: what it is called, in the tag and in the names of its jobs.
+        rows: the same for each column.
+        columns: what is compared.
+        options: how.
+    """
+
+    def __init__(
+        self, session: Session, name: str, rows: HeadSource, columns: Sequence[Column], options: Options
+    ) -> None:
+        self._session = session
+        self._name = name
+        self._rows = rows
+        self._columns = tuple(columns)
+        self._options = options
+        self._lanes: list[_Lane] = []
+        self._halted = False
+
+    @property
+    def stops(self) -> tuple[PromptKitError, ...]:
+        """What ended columns before their rows did."""
+        return tuple(lane.stop for lane in self._lanes if lane.stop is not None)
+
+    async def take(self) -> Offer:
+        """Take the rows in, and price what isn't paid yet. Nothing is sent.
+
+        Raises:
+            PromptKitError: the rows can't be read, another process is at it, a price is missing.
+        """
+        ledger = await self._session.ledger()
+        for column in self._columns:
+            await self._check_priced(column)
+            async with self._job(column, retry_failed=self._options.retry_failed) as job:
+                self._lanes.append(_Lane(column, job.record))
+        return self._offer(ledger)
+
+    async def run(self, note: Note) -> None:
+        """Make what is still to do; `note` is told of each text as it is there.
+
+        What stops a column early is no exception: see `stops`.
+
+        Raises:
+            PromptKitError: the ledger can't be written; what was in flight is awaited.
+        """
+        ledger = await self._session.ledger()
+        # One purse for several jobs: only one after the other can each know what the others left.
+        gate = asyncio.Semaphore(1 if self._options.cap_pico is not None else len(self._lanes))
+        made = [self._run(ledger, lane, gate, note) for lane in self._lanes]
+        for outcome in await asyncio.gather(*made, return_exceptions=True):
+            if outcome is not None:
+                raise outcome
+
+    def halt(self) -> None:
+        """Send nothing new; what is in flight is awaited and recorded."""
+        self._halted = True
+        for lane in self._lanes:
+            if lane.running is not None:
+                lane.running.halt()
+
+    def read(self, ledger: Ledger) -> Comparison:
+        """The comparison as the ledger has it."""
+        facts = [_facts(record.cells) for record in self._rows.records]
+        columns = [self._cells(ledger, lane) for lane in self._lanes]
+        lines = [
+            Line(number, facts[number - 1], tuple(column[number] for column in columns))
+            for number in range(1, len(facts) + 1)
+        ]
+        return Comparison(
+            name=self._name,
+            template=self._columns[0].skeleton.ref.name,
+            rows=self._rows.name,
+            sides=tuple(_side(lane) for lane in self._lanes),
+            lines=tuple(lines),
+        )
+
+    def erased(self, ledger: Ledger) -> int:
+        """How many of its texts the ledger no longer has."""
+        return sum(ledger.texts(lane.record.id)[1] for lane in self._lanes)
+
+    async def forget(self) -> None:
+        """Erase the texts that `[storage]` keeps out. For when they have been delivered."""
+        for lane in self._lanes:
+            if lane.running is not None:
+                await lane.running.forget()
+
+    # ------------------------------------------------------------------------------ pieces
+
+    def _job(self, column: Column, *, retry_failed: bool = False, cap_pico: int | None = None) -> Job:
+        options = self._options
+        return Job(
+            self._session,
+            column.skeleton.ref,
+            self._rows,
+            column.route,
+            JobOptions(
+                name=f"{TAG}-{self._name}-{column.slug}",
+                mapping=self._of(column, options.mapping),
+                constants=self._of(column, options.constants),
+                tags={**options.tags, TAG: self._name},
+                cap_pico=cap_pico,
+                concurrency=options.concurrency,
+                retry_failed=retry_failed,
+                by_rules=options.by_rules,
+            ),
+        )
+
+    def _of(self, column: Column, wishes: Mapping[str, _Wish]) -> dict[str, _Wish]:
+        """What is said of a column's variables; what no column declares stays, to be refused."""
+        own = column.skeleton.spec.variables
+        all_ = {name for one in self._columns for name in one.skeleton.spec.variables}
+        elsewhere = all_ - own.keys()
+        return {name: wish for name, wish in wishes.items() if name.partition(".")[0] not in elsewhere}
+
+    async def _check_priced(self, column: Column) -> None:
+        session, options = self._session, self._options
+        if session.scopes("job:0", options.cap_pico, options.tags):
+            plan = session.plan(column.route, template=column.skeleton.ref.name, tags=options.tags)
+            session.check_priced(await session.engine(), plan)
+
+    def _offer(self, ledger: Ledger) -> Offer:
+        """What the rows that wait will cost; one that makes no prompt costs nothing."""
+        prices = Prices()
+        each: list[tuple[int | None, int | None]] = []
+        for lane in self._lanes:
+            skeleton, route = lane.column.skeleton, lane.column.route
+            for row in ledger.pending_rows(lane.record.id, limit=len(self._rows.records)):
+                try:
+                    prompt = skeleton.render(skeleton.bind(row.variables or {}))
+                except PromptKitError:
+                    continue
+                each.append(price_call(self._session, route, prices, skeleton, prompt))
+        return Offer(
+            cells=len(self._lanes) * len(self._rows.records),
+            calls=len(each),
+            spent_pico=sum(ledger.job_money(lane.record.id).charged_pico for lane in self._lanes),
+            about_pico=_sum(about for about, _ in each),
+            at_most_pico=_sum(most for _, most in each),
+        )
+
+    async def _run(self, ledger: Ledger, lane: _Lane, gate: asyncio.Semaphore, note: Note) -> None:
+        async with gate:
+            if self._halted:
+                return
+            lane.running = self._job(lane.column, cap_pico=self._left(ledger, lane))
+            try:
+                async with lane.running as job, aclosing(job.results(stored=False)) as results:
+                    async for result in results:
+                        note(result)
+                lane.stop = lane.running.stop
+            except BaseException:
+                self.halt()
+                raise
+
+    def _left(self, ledger: Ledger, lane: _Lane) -> int | None:
+        """The cap of one column: what the others have left of the one they share."""
+        if self._options.cap_pico is None:
+            return None
+        others = [one.record.id for one in self._lanes if one is not lane]
+        return max(0, self._options.cap_pico - sum(ledger.job_money(one).charged_pico for one in others))
+
+    def _cells(self, ledger: Ledger, lane: _Lane) -> dict[int, Cell]:
+        """The cells of a column, by the rows' numbers."""
+        return {out.row.position + 1: _cell(ledger, lane, out) for out in _rows(ledger, lane.record.id)}
+
+
+def _sum(picos: Iterator[int | None]) -> int | None:
+    found = list(picos)
+    known = [pico for pico in found if pico is not None]
+    return sum(known) if len(known) == len(found) else None
+
+
+def _rows(ledger: Ledger, job_id: int) -> Iterator[OutputRow]:
+    after = -1
+    while page := ledger.rows_in_order(job_id, after, _PAGE):
+        after = page[-1].row.position
+        yield from page
+
+
+def _facts(cells: Mapping[str, Json]) -> dict[str, str]:
+    texts = {name: cell_text(cell) for name, cell in cells.items()}
+    return {name: text for name, text in texts.items() if text.strip()}
+
+
+def _side(lane: _Lane) -> Side:
+    skeleton = lane.column.skeleton
+    return Side(
+        label=lane.column.label,
+        template=str(skeleton.ref),
+        template_digest=skeleton.digest,
+        targets=tuple(map(str, lane.column.route.targets)),
+        job=lane.record.name,
+        has_checks=skeleton.spec.checks is not None,
+    )
+
+
+def _cell(ledger: Ledger, lane: _Lane, out: OutputRow) -> Cell:
+    row = out.row
+    if row.state is RowState.PENDING:
+        return Cell(None, why=_WAITS if lane.stop is None else lane.stop.what, money=out.money)
+    status = Status.FAILED if row.state is RowState.INVALID else Status(row.state.value)
+    call = None if row.call_id is None else ledger.call(row.call_id)
+    cell = Cell(
+        status,
+        text=_legible(out.text, lane.record.schema),
+        why=row.error or out.error or "",
+        problems=() if out.text is None else _problems(lane.column.skeleton, out.text, row.variables or {}),
+        money=out.money,
+        target="" if out.target is None else str(out.target),
+        call="" if row.call_id is None else show_id(row.call_id),
+    )
+    if not cell.is_answered or call is None:
+        return cell
+    return _with_answer(cell, call)
+
+
+def _with_answer(cell: Cell, call: CallRecord) -> Cell:
+    answer = next((attempt for attempt in call.attempts if attempt.state in _ANSWERS), None)
+    why = cell.why or ("" if cell.text is not None else _NOT_KEPT)
+    if answer is None:
+        return replace(cell, why=why)
+    latency_s = None if answer.latency_us is None else answer.latency_us / 1e6
+    return replace(cell, why=why, usage=answer.usage, latency_s=latency_s)
+
+
+def _problems(skeleton: Skeleton, text: str, variables: Mapping[str, object]) -> tuple[str, ...]:
+    checks = skeleton.spec.checks
+    if checks is None:
+        return ()
+    declared = skeleton.spec.variables.items()
+    defaults = {name: one.default for name, one in declared if one.default is not None}
+    return tuple(map(str, check_text(text, rules_for(checks, defaults | skeleton.bind(variables)))))
+
+
+def _legible(text: str | None, schema: Mapping[str, Json] | None) -> str | None:
+    """A structured reply with its members on lines of their own; other texts as they are."""
+    if text is None or schema is None:
+        return text
+    try:
+        return json.dumps(json.loads(text), ensure_ascii=False, indent=2)
+    except ValueError:
+        return text
