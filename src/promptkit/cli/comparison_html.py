@@ -10,6 +10,7 @@ import base64
 import hashlib
 from datetime import UTC, datetime
 from importlib import resources
+from pathlib import Path
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -48,6 +49,7 @@ def page(found: Comparison, zone: ZoneInfo, now_s: float) -> str:
     environment.globals.update(cell_facts=cell_facts)
     return environment.get_template(_PAGE).render(
         found=found,
+        rows=Path(found.rows).name,  # a page is passed on: nobody needs to know whose folder it was
         columns=list(zip(found.sides, figures, strict=True)),
         stars=starred(figures),
         has_checks=any(one.checks_failed is not None for one in figures),
