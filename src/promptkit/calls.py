@@ -97,7 +97,7 @@ def failure_of(made: Made) -> PromptKitError:
     """The error to raise for a call that nothing answered; every attempt is on it."""
     if made.failure is not None and made.failure.shown:
         return StreamCut(
-            f"{made.attempts[-1].target} broke off after its first words, so nothing was sent again: {made.why}",
+            f"{made.attempts[-1].target} failed after its first words were read, so nothing was sent again: {made.why}",
             attempts=made.attempts,
             text=made.text,
             remedy=f"What had come is kept where texts are: promptkit show {show_id(made.id)}",

@@ -157,6 +157,24 @@ def test_a_stream_means_what_it_says(name: str) -> None:
     assert "".join(texts) == outcome.text
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("anthropic_messages/no_end", Usage(25, 15)),
+        ("gemini_generate/no_end", Usage(8, 12)),
+        ("openai_responses/no_end", None),
+        ("openai_chat/no_end", None),
+    ],
+)
+def test_what_a_cut_stream_has_told_of_its_tokens(name: str, told: Usage | None) -> None:
+    """Anthropic and Gemini count while they speak; of a stream that is cut it is no usage yet."""
+    decoder = adapter_of(name).stream(headers_of(name))
+    assert decoder.so_far() is None
+    decoder.feed((FIXTURES / f"{name}.sse").read_bytes())
+    assert decoder.so_far() == told
+    assert decoder.end().usage is None
+
+
 @pytest.mark.parametrize("name", STREAMED)
 def test_a_stream_cut_into_bytes_means_the_same(name: str) -> None:
     """Pieces may end anywhere: inside a character, a line end, an event."""

@@ -5,13 +5,27 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import os
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
-from studio import ALL, BIGGEST, GEMINI, OPENAI, REF, THREE, Studio, assert_books_agree, attempts_of, until
+from studio import (
+    ALL,
+    ANTHROPIC,
+    BIGGEST,
+    GEMINI,
+    OPENAI,
+    REF,
+    THREE,
+    Studio,
+    assert_books_agree,
+    attempts_of,
+    until,
+)
 
-from promptkit import AsyncPromptKit, StreamCut
+from promptkit import AsyncPromptKit, StreamCut, local
 from promptkit.errors import AllTargetsFailed, BudgetStop, TemplateNotFound, UsageError
 from promptkit.ids import show_id
 from promptkit.ledger import AttemptRecord
@@ -28,6 +42,11 @@ async def read(kit: AsyncPromptKit, **options: Any) -> tuple[list[str], Reply]:
 async def only_attempt(kit: AsyncPromptKit) -> AttemptRecord:
     [attempt] = attempts_of(await kit.session.ledger())
     return attempt
+
+
+async def input_tokens(kit: AsyncPromptKit, target: str) -> int | None:
+    reply = await kit.run(REF, WORDS, targets=[target])
+    return None if reply.usage is None else reply.usage.input_tokens
 
 
 @pytest.mark.parametrize("target", [*ALL, BIGGEST])
@@ -167,6 +186,9 @@ async def test_after_the_first_word_nothing_is_sent_again(studio: Studio, target
         assert call is not None
         assert (call.status, call.text) == (Status.FAILED, "".join(pieces))
         assert show_id(call.id) in str(caught.value)
+        if target == ANTHROPIC:  # which tells its input at the start
+            studio.sim.script([])
+            assert attempt.estimate.usage.input_tokens == await input_tokens(kit, target)
 
 
 async def test_a_refusal_in_mid_stream_is_told(studio: Studio) -> None:
@@ -349,3 +371,20 @@ async def test_storage_is_respected(studio: Studio, kept: str) -> None:
         assert call is not None
         assert call.text == (caught.value.text if kept == "full" else None)
         assert (call.text_sha256 is None) == (kept == "none")
+
+
+async def test_the_embedded_model_streams(studio: Studio) -> None:
+    """The embedded model speaks word by word, too, and can be left in mid-text."""
+    pytest.importorskip("xllamacpp", reason="the extra `local` is not installed")
+    if local.weights_path(os.environ, Path.home()) is None:
+        pytest.skip("the weights are not there: promptkit local fetch")
+    async with studio.kit() as kit:
+        async with kit.stream(REF, WORDS, route="demo") as stream:
+            pieces = [piece async for piece in stream]
+        assert len(pieces) > 1
+        assert stream.reply.text == "".join(pieces)
+        assert (stream.reply.cost_pico, str(stream.reply.target)) == (0, "local/smollm2-135m")
+        async with kit.stream(REF, WORDS, route="demo") as stream:
+            assert await anext(aiter(stream))
+        ledger = await kit.session.ledger()
+        assert attempts_of(ledger)[-1].state is AttemptState.UNKNOWN

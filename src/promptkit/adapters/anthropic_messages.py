@@ -176,6 +176,10 @@ class MessageStream(EventStream):
             request_id(self._headers, text(self._message, "id")),
         )
 
+    def so_far(self) -> Usage | None:
+        """What `message_start` counts (the input, a first token of output), and `message_delta` if it came."""
+        return _usage(member(self._message, "usage"))
+
     def outcome(self) -> Outcome | None:
         """Nothing but `message_stop` ends a message."""
         return None

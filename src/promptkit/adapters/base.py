@@ -14,6 +14,7 @@ from promptkit.types import (
     Model,
     Outcome,
     Provider,
+    Usage,
     WireBreak,
     WireReply,
     WireRequest,
@@ -35,6 +36,10 @@ class StreamDecoder(Protocol):
 
     def end(self, broken: WireBreak | None = None) -> Outcome:
         """Take the end of the stream, or the break that ended it."""
+        ...
+
+    def so_far(self) -> Usage | None:
+        """The tokens that the stream has told of by now; None where its format tells at the end alone."""
         ...
 
 
@@ -112,6 +117,10 @@ class EventStream(ABC):
     def served(self) -> Served:
         """What is known of the reply before its end; no usage, which only the end says in full."""
         return Served(request_id=request_id(self._headers, None))
+
+    def so_far(self) -> Usage | None:
+        """The tokens that the stream has told of by now; None where its format tells at the end alone."""
+        return None
 
     @property
     def said(self) -> str:

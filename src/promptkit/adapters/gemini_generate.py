@@ -183,6 +183,10 @@ class GenerateStream(EventStream):
         known = _served(self._last, self._headers)
         return Served(None, known.model, known.tier, known.request_id)
 
+    def so_far(self) -> Usage | None:
+        """What the latest response counts."""
+        return _usage(member(self._last, "usageMetadata"))
+
     def outcome(self) -> Outcome | None:
         """The whole reply, where a finish reason or a block has been said."""
         if "finishReason" not in self._candidate and not member(self._last, "promptFeedback").get(

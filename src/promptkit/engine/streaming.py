@@ -124,11 +124,15 @@ class Streaming(Exchange):
         )
 
     def usage_so_far(self, call: Call) -> Usage | None:
-        """About what it has taken: what was sent, and what arrived."""
+        """About what it has taken: what was sent, as far as it told its count, and what arrived."""
         if self._decoder is None:
             return None
-        sent = estimate_input_tokens(call.prompt, call.schema)
-        return Usage(sent, estimate_text_tokens("".join(self._said)))
+        heard = estimate_text_tokens("".join(self._said))
+        told = self._decoder.so_far()
+        if told is None:
+            return Usage(estimate_input_tokens(call.prompt, call.schema), heard)
+        # A count that was told early stands still while the text goes on.
+        return replace(told, output_tokens=max(told.output_tokens, told.reasoning_tokens + heard))
 
     def _pass_on(self, pieces: Iterable[str]) -> None:
         for piece in pieces:

@@ -119,6 +119,8 @@ async def _events(
                 item = await anext(items, None)
         except TimeoutError as error:
             raise StreamBroken(timed_out(timeout_s, sent=True)) from error
+        except (ValueError, RuntimeError) as error:  # llama.cpp gave up
+            raise StreamBroken(broken(error, sent=True, key=None)) from error
     yield b"data: [DONE]\n\n"
 
 
