@@ -10,7 +10,7 @@ import asyncio
 import os
 import random
 import secrets
-import time as clock
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -61,12 +61,22 @@ class Session:
         settings: the configuration.
         say: is called with each notice, once.
         by_hand: somebody asks to see how a target is, however it was found before.
+        clock: seconds since the epoch.
     """
 
-    def __init__(self, settings: Settings, say: Callable[[str], None], *, by_hand: bool = False) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        say: Callable[[str], None],
+        *,
+        by_hand: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.settings = settings
+        self.now = clock
+        """Seconds since the epoch."""
         self._by_hand = by_hand
-        self.ids = IdMaker(lambda: clock.time_ns() // 1_000_000, _dice.getrandbits)
+        self.ids = IdMaker(lambda: int(clock() * 1e3), _dice.getrandbits)
         self._say = say
         self._said: set[str] = set()
         self._library: Library | None = None
@@ -85,11 +95,6 @@ class Session:
             self._said.add(text)
             self._say(text)
 
-    @staticmethod
-    def now() -> float:
-        """Seconds since the epoch."""
-        return clock.time()
-
     @property
     def library(self) -> Library:
         """The skeletons: the project's folders, then the shipped kit."""
@@ -107,7 +112,7 @@ class Session:
             TemplateError: it is broken or not there.
         """
         held = self._loaded.get(ref)
-        now_s = clock.monotonic()
+        now_s = time.monotonic()
         if held is None or now_s - held[0] > _FRESH_S:
             held = (now_s, self.library.load(ref))
             self._loaded[ref] = held
@@ -229,7 +234,7 @@ class Session:
 
     def period(self) -> Period:
         """The budget day and month that it is."""
-        now_s = clock.time()
+        now_s = self.now()
         if self._period is None or not self._period[0] <= now_s < self._period[1]:
             now = datetime.fromtimestamp(now_s, UTC)
             period = period_of(now, self.settings.timezone, self.settings.day_starts_at)
@@ -311,8 +316,8 @@ class Session:
         settings = self.settings
         if settings.file is None:  # nobody named a database: the user's data folder may be new
             settings.database_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        ledger = Ledger.open(settings.database_path)
-        edge = Edge(clock.time, _dice.random, self.say, by_hand=self._by_hand)
+        ledger = Ledger.open(settings.database_path, clock=lambda: int(self.now() * 1e6))
+        edge = Edge(self.now, _dice.random, self.say, by_hand=self._by_hand)
         engine = Engine(settings, ledger, Prices(), edge, self.ids)
         return ledger, engine
 

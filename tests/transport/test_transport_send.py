@@ -329,6 +329,15 @@ async def test_a_host_that_needs_no_proxy_is_asked_directly(
     assert other.connections == 0
 
 
+async def test_this_machine_is_asked_directly_whatever_the_proxy(
+    peer: Peer, other: Peer, opener: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", other.url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert isinstance(await opener(peer.url).send(REQUEST, 5), WireReply)
+    assert other.connections == 0
+
+
 def _not_sent(broken: WireReply | WireBreak) -> None:
     assert isinstance(broken, WireBreak)
     assert not broken.sent

@@ -99,6 +99,7 @@ SECTIONS: Final[Mapping[str, Section]] = {
             },
         ),
         "simulate": Command("simulating:simulate", "Play OpenAI, Anthropic and Gemini on this machine."),
+        "drill": Command("drilling:drill", "Rehearse outages: what would each do to this very setup."),
     },
     "Machine": {
         "doctor": Command("doctor:doctor", "Examine this machine, the configuration and the ledger."),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from time import perf_counter
 from typing import Final
 
 from promptkit import adapters
@@ -34,12 +34,13 @@ class Exchange:
         self._lane = lane
         self._wire = wire
         self._heard = heard
-        self._began_s = perf_counter()
+        self._steady = asyncio.get_running_loop().time
+        self._began_s = self._steady()
 
     @property
     def elapsed_s(self) -> float:
         """Seconds since it was sent."""
-        return perf_counter() - self._began_s
+        return self._steady() - self._began_s
 
     @property
     def first_byte_s(self) -> float | None:

@@ -69,6 +69,7 @@ class _Facts:
     fault: str | None = None
     gauge: limits.Gauge | None = None
     tokens: tuple[int, int] = (0, 0)
+    hint_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -239,6 +240,7 @@ class World:
             hint = refused.rule.retry_after_s
         elif isinstance(refused, _Over):
             hint, facts.gauge = round(refused.over.wait_s, 3), refused.gauge
+        facts.hint_s = hint
         reply = faults.error_reply(
             refused.fault,
             place.family,
@@ -297,6 +299,7 @@ class World:
             output_tokens=facts.tokens[1],
             prompt_sha256="" if asked is None else prompt_digest(prompt),
             prompt_chars=len(prompt),
+            retry_after_s=facts.hint_s,
         )
         self.journal.add(note, visit.raw)
 

@@ -18,7 +18,8 @@ _BODY_BYTES = 65_536
 class Note:
     """One request. `time` is ISO 8601, UTC; `fault` what the script or a limit did to it.
 
-    `status` is 0 where no status was ever sent (a reset, a stall).
+    `status` is 0 where no status was ever sent (a reset, a stall). `retry_after_s` is the hint that went
+    with it.
     """
 
     number: int
@@ -36,6 +37,7 @@ class Note:
     output_tokens: int = 0
     prompt_sha256: str = ""
     prompt_chars: int = 0
+    retry_after_s: float | None = None
 
 
 def prompt_digest(prompt: str) -> str:

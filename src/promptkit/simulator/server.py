@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -36,6 +37,7 @@ class Simulator:
         scenario: a `Scenario`, or the path of a TOML file.
         port: the port that serves all providers by path; 0 takes a free one.
         strict: validate bodies against the SDKs' own parameter types (False for benchmarks).
+        clock: seconds since the epoch; None: the machine's.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Simulator:
         port: int = 0,
         *,
         strict: bool = True,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         read = (
             scenario
@@ -56,6 +59,8 @@ class Simulator:
         )
         chosen = seed if seed is not None else read.seed or 0
         self.world = World(read, chosen, latency if latency is not None else read.latency, strict)
+        if clock is not None:
+            self.world.clock, self.world.wall = clock, lambda: datetime.fromtimestamp(clock(), UTC)
         self._main = Listener(self._handler(None), port)
         ports = {**dict.fromkeys((*_OWN_PORTS, *read.down), 0), **read.ports}
         self._own = {name: Listener(self._handler(name), number) for name, number in ports.items()}

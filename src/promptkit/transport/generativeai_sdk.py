@@ -23,6 +23,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from promptkit.catalog import host_of, is_loopback
 from promptkit.errors import ConfigError
 from promptkit.types import Provider, WireBreak, WireReply, WireRequest
 
@@ -148,6 +149,8 @@ class GenerativeAiTransport:
         self._closed = False
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, _Adapter())
+        if is_loopback(host_of(self._address)):
+            self._session.trust_env = False  # this machine is asked directly, whatever the proxy
         models.transport._session.max_redirects = 0  # noqa: SLF001 - the key goes to this host only
 
     async def send(self, request: WireRequest, timeout_s: float) -> WireReply | WireBreak:

@@ -21,6 +21,7 @@ import httpx2
 from multidict import CIMultiDict
 from yarl import URL
 
+from promptkit.catalog import is_loopback
 from promptkit.types import WireReply
 
 from .base import MAX_BODY
@@ -156,7 +157,7 @@ def _tls(url: URL) -> ssl.SSLContext | bool:
 
 
 def _proxy(url: URL) -> str | None:
-    if url.host is None or proxy_bypass(url.host):
+    if url.host is None or is_loopback(url.host) or proxy_bypass(url.host):
         return None
     return getproxies().get(url.scheme)
 

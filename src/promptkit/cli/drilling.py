@@ -1,0 +1,259 @@
+"""The drill command: parse, play, print."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from time import monotonic
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from promptkit.batch import usd_text
+from promptkit.errors import ExitCode, InputError, UsageError, closest, counted
+from promptkit.types import dollars
+
+from . import options
+from .face import Face
+from .times import lasting
+
+if TYPE_CHECKING:
+    from promptkit.drill import Facts, Outage, Played
+    from promptkit.session import Session
+    from promptkit.templates import Skeleton
+
+KIT_SKELETON = "ugc/hooks"
+
+MaybeRef = Annotated[
+    str | None,
+    typer.Argument(metavar="REF", help="The skeleton. Else the project's first one, else one of the kit."),
+]
+MaybeRows = Annotated[
+    str | None,
+    typer.Argument(metavar="ROWS", help="A table for its variables. Else they are made up."),
+]
+Calls = Annotated[int, typer.Option("--calls", metavar="N", min=1, max=1000, help="Rows an outage.")]
+AtOnce = Annotated[
+    int, typer.Option("--concurrency", metavar="N", min=1, max=1000, help="Rows under way at once.")
+]
+Seed = Annotated[
+    int, typer.Option("--seed", metavar="N", help="What the simulator's replies are drawn from.")
+]
+Names = Annotated[
+    list[str] | None,
+    typer.Option("--scenario", metavar="NAME", help="Only that outage, or that kind. Repeatable."),
+]
+Listed = Annotated[bool, typer.Option("--list", help="List the outages of the route, and play none.")]
+
+
+def drill(
+    face: Face,
+    ref: MaybeRef = None,
+    rows: MaybeRows = None,
+    route: options.RouteName = None,
+    target: options.Targets = None,
+    tag: options.Tags = None,
+    calls: Calls = 12,
+    concurrency: AtOnce = 4,
+    seed: Seed = 0,
+    scenario: Names = None,
+    list_: Listed = False,
+) -> int:
+    """Rehearse outages: what would each do to this very setup.
+
+    The simulator takes the place of every provider, and a job runs over your route with your rules,
+    budgets, limits and patience while it plays one outage after the other, on a clock that runs
+    fast: each provider down, slow, silent, throttled, out of credit, cutting its replies; two of them
+    down; all of them for five minutes. No key is needed, nothing is sent to a provider, nothing is
+    written into your ledger. Times are as they would be. Exit code 1 where a row is lost, paid
+    twice or overspent, a hint ignored or a provider hammered, with what to change.
+
+    Examples:
+        promptkit drill
+        promptkit drill ugc/hooks rows.csv --tag client=barly
+        promptkit drill --scenario all --scenario down:openai --json
+        promptkit drill --list
+    """
+    from promptkit.drill import Order, advice, chosen, facts_of, faults_of, notes, outages, play, scenario_for
+
+    session = face.session()
+    tags = options.read_tags(tag)
+    skeleton = _skeleton(session, ref)
+    plain = session.route(route, target, ref=skeleton.ref, tags=tags)
+    world = scenario_for(session.settings, plain)
+    facts = facts_of(session.settings, plain, tags, skeleton.ref.name, calls)
+    all_ = outages(facts.players)
+    wanted = list(chosen(all_, scenario or ()))
+    _check_names(scenario or (), all_)
+    if list_:
+        return _list(face, all_)
+    table = _rows(skeleton, rows, calls)
+    order = Order(
+        str(skeleton.ref), table, plain, concurrency, seed, tags, by_rules=route is None and not target
+    )
+    _announce(face, facts, skeleton, wanted, len(table))
+    with tempfile.TemporaryDirectory(prefix="promptkit-drill-") as folder:
+        played = list(_told(face, play(session.settings, world, order, wanted, Path(folder)), len(wanted)))
+    facts = replace(facts, rows=len(table))
+    clean = not any(faults_of(one.tally) for one in played)
+    if face.as_json:
+        face.print_json(_json(facts, skeleton, played, clean=clean))
+    else:
+        _print(face, played)
+        for text in advice(facts, played):
+            face.print(f"change: {text}.")
+        for text in notes(facts, played):
+            face.print(f"note: {text}.")
+        face.print("verdict: " + ("clean" if clean else "not clean"))
+    return ExitCode.OK if clean else ExitCode.SOME_FAILED
+
+
+# --------------------------------------------------------------------------- what to ask
+
+
+def _skeleton(session: Session, ref: str | None) -> Skeleton:
+    """The skeleton that is named; else the first of the project's own that can be sent; else the kit's."""
+    if ref is not None:
+        return session.skeleton(ref)
+    own = set(session.settings.templates)
+    for entry in session.library.entries():
+        if entry.folder in own and not entry.is_partial and not entry.problem:
+            return session.skeleton(entry.name)
+    return session.skeleton(KIT_SKELETON)
+
+
+def _rows(skeleton: Skeleton, rows: str | None, calls: int) -> list[dict[str, object]]:
+    from promptkit.drill import sample_rows
+    from promptkit.jobs.source import FileSource
+    from promptkit.trials import cases_of
+
+    if rows is not None:
+        table: list[dict[str, object]] = [
+            dict(record.cells) for record in islice(FileSource(rows, None).read(), calls)
+        ]
+        if not table:
+            raise InputError("holds no rows", file=rows)
+        return table
+    examples = [case.variables for case in cases_of(skeleton) if case.error is None]
+    return sample_rows(skeleton, examples, calls)
+
+
+def _check_names(names: Sequence[str], all_: Sequence[Outage]) -> None:
+    known = {one.name for one in all_} | {one.kind for one in all_}
+    for name in names:
+        if name not in known:
+            raise UsageError(f"unknown scenario {name!r}", remedy=closest(name, known))
+
+
+# -------------------------------------------------------------------------- what to print
+
+
+def _list(face: Face, all_: Sequence[Outage]) -> int:
+    if face.as_json:
+        face.print_json([{"scenario": one.name, "what": one.what} for one in all_])
+    else:
+        face.table(("scenario", "what is played"), [(one.name, one.what) for one in all_])
+    return ExitCode.OK
+
+
+def _announce(face: Face, facts: Facts, skeleton: Skeleton, wanted: Sequence[Outage], count: int) -> None:
+    targets = ", ".join(map(str, facts.route.targets))
+    face.say(
+        f"{counted(len(wanted), 'scenario')} of {counted(count, 'call')}: {skeleton.ref} over {targets}, "
+        "all played by the simulator"
+    )
+
+
+def _told(face: Face, played: Iterable[Played], count: int) -> Iterator[Played]:
+    """Each as it ends, said on the way."""
+    began = monotonic()
+    for number, one in enumerate(played, start=1):
+        face.say(f"{number} of {count}, {monotonic() - began:.0f} s: {one.outage.what}: {_verdict(one)}")
+        yield one
+
+
+def _verdict(one: Played) -> str:
+    from promptkit.drill import faults_of
+
+    return ", ".join(faults_of(one.tally)) or "clean"
+
+
+def _print(face: Face, played: Sequence[Played]) -> None:
+    columns = (
+        "scenario",
+        ">lost",
+        ">paid twice",
+        ">overspent",
+        ">first answer",
+        ">all",
+        ">requests",
+        ">an answer",
+        ">hints ignored",
+        "verdict",
+    )
+    face.table(columns, [_row(one) for one in played])
+
+
+def _row(one: Played) -> tuple[str, ...]:
+    tally = one.tally
+    first = "never" if tally.first_s is None else _seconds(tally.first_s)
+    each = "-" if tally.a_success is None else f"{tally.a_success:.2f}"
+    return (
+        one.outage.name,
+        f"{tally.lost} of {tally.rows}" if tally.lost else "0",
+        f"{tally.paid_twice}",
+        dollars(tally.over_pico),
+        first,
+        _seconds(tally.seconds),
+        f"{tally.requests}",
+        each,
+        f"{tally.hints_ignored}",
+        _verdict(one),
+    )
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else lasting(seconds)  # noqa: PLR2004 - tenths matter below
+
+
+def _json(facts: Facts, skeleton: Skeleton, played: Sequence[Played], *, clean: bool) -> dict[str, object]:
+    from promptkit.drill import advice, notes
+
+    return {
+        "clean": clean,
+        "template": str(skeleton.ref),
+        "route": facts.route.name,
+        "targets": [str(one) for one in facts.route.targets],
+        "scenarios": [_json_of(one) for one in played],
+        "change": list(advice(facts, played)),
+        "notes": list(notes(facts, played)),
+    }
+
+
+def _json_of(one: Played) -> dict[str, object]:
+    from promptkit.drill import faults_of
+
+    tally, faults = one.tally, faults_of(one.tally)
+    return {
+        "scenario": one.outage.name,
+        "what": one.outage.what,
+        "clean": not faults,
+        "wrong": list(faults),
+        "rows": tally.rows,
+        "answered": tally.answered,
+        "degraded": tally.degraded,
+        "lost": tally.lost,
+        "waiting": tally.waiting,
+        "paid_twice": tally.paid_twice,
+        "overspent_usd": usd_text(tally.over_pico),
+        "charged_usd": usd_text(tally.charged_pico),
+        "first_answer_s": None if tally.first_s is None else round(tally.first_s, 2),
+        "seconds": round(tally.seconds, 2),
+        "requests": tally.requests,
+        "requests_an_answer": None if tally.a_success is None else round(tally.a_success, 2),
+        "hints_ignored": tally.hints_ignored,
+        "stopped_by": tally.stop or None,
+    }
