@@ -313,11 +313,11 @@ class Session:
         from .ledger import Ledger
         from .pricing import Prices
 
-        settings = self.settings
+        settings, clock = self.settings, self.now
         if settings.file is None:  # nobody named a database: the user's data folder may be new
             settings.database_path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        ledger = Ledger.open(settings.database_path, clock=lambda: int(self.now() * 1e6))
-        edge = Edge(self.now, _dice.random, self.say, by_hand=self._by_hand)
+        ledger = Ledger.open(settings.database_path, clock=lambda: int(clock() * 1e6))
+        edge = Edge(clock, _dice.random, self.say, by_hand=self._by_hand)
         engine = Engine(settings, ledger, Prices(), edge, self.ids)
         return ledger, engine
 

@@ -97,9 +97,7 @@ async def test_a_soft_cap_is_told_once_and_stops_nothing(studio: Studio) -> None
         ("2026-10-25T11:59:59", "2026-10-25T12:00:01", 2),
     ],
 )
-def test_the_scopes_follow_the_clock(
-    before: str, after: str, days: int, studio: Studio, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_scopes_follow_the_clock(before: str, after: str, days: int, studio: Studio) -> None:
     """A process that runs through midnight, noon or a change of the clocks counts in the day that it is."""
     studio.configure(budgets="per_day_usd = 1", top='timezone = "Europe/Paris"\nday_starts_at = "12:00"')
     settings = studio.settings()
@@ -107,7 +105,7 @@ def test_the_scopes_follow_the_clock(
     told: list[str] = []
     for fold, local in ((0, before), (1, after)):
         at = datetime.fromisoformat(local).replace(tzinfo=settings.timezone, fold=fold)
-        monkeypatch.setattr("promptkit.session.clock.time", at.astimezone(UTC).timestamp)
+        session.now = at.astimezone(UTC).timestamp
         told += [scope.key for scope in session.scopes("job:1", None)]
     assert len(set(told)) == days
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from studio import REF, Studio, brands, run_all
 
-from promptkit import config, session
+from promptkit import config
 from promptkit.errors import LedgerError, UsageError
 from promptkit.ledger import JobState
 from promptkit.routing.budgets import day_of
@@ -36,17 +35,14 @@ _instants = st.integers(
 
 @given(st.lists(_instants, min_size=1, max_size=20), st.sampled_from(["00:00", "12:00", "02:30"]))
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_the_budget_day_of_any_moment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instants: list[int], starts: str
-) -> None:
+def test_the_budget_day_of_any_moment(tmp_path: Path, instants: list[int], starts: str) -> None:
     """Whatever the clock says, forwards or backwards: the session's day is the one that the moment lies in."""
     one = session_of(tmp_path, f'timezone = "Europe/Paris"\nday_starts_at = "{starts}"\n')
     for instant in instants:
-        monkeypatch.setattr(session, "clock", SimpleNamespace(time=lambda instant=instant: float(instant)))
+        one.now = lambda instant=instant: float(instant)
         moment = datetime.fromtimestamp(instant, UTC)
         start = one.settings.day_starts_at
         assert one.today() == day_of(moment, ZoneInfo("Europe/Paris"), start).isoformat()
-    monkeypatch.undo()
 
 
 _caps = st.none() | st.integers(1, 10**13)
@@ -64,7 +60,7 @@ def test_the_smaller_cap_counts(tmp_path: Path, said: int | None, job: int | Non
     assert caps == expected
 
 
-async def test_a_night_is_one_day(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_night_is_one_day(studio: Studio) -> None:
     """With days that start at noon, what is spent before and after midnight counts in one day, and `{date}` is its name."""
     studio.configure(budgets="per_day_usd = 1", top='timezone = "UTC"\nday_starts_at = "12:00"')
     midnight = datetime(2026, 11, 22, tzinfo=UTC)
@@ -76,12 +72,8 @@ async def test_a_night_is_one_day(studio: Studio, monkeypatch: pytest.MonkeyPatc
     async with studio.kit() as kit:
         ledger = await kit.session.ledger()
         for moment in moments:
-            clock = SimpleNamespace(
-                time=moment.timestamp, monotonic=session.clock.monotonic, time_ns=session.clock.time_ns
-            )
-            with monkeypatch.context() as patched:
-                patched.setattr(session, "clock", clock)
-                await run_all(kit.batch(REF, brands(1), job="night-{date}"))
+            kit.session.now = moment.timestamp
+            await run_all(kit.batch(REF, brands(1), job="night-{date}"))
         assert {job.name for job in ledger.jobs()} == {"night-2026-11-21", "night-2026-11-22"}
         days = {scope.scope: scope.spent_pico for scope in ledger.budgets() if scope.scope.startswith("day:")}
     assert studio.asked() == 2
