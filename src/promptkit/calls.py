@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
-from .engine import Made, Work
+from .engine import Made, Work, judge_of
 from .errors import (
     AllTargetsFailed,
     BudgetStop,
@@ -32,7 +33,7 @@ async def make_reply(  # noqa: PLR0913 - what a user can say of a call
     cap_pico: int | None,
     parent_id: int | None,
     listen: Callable[[str], None] | None = None,
-) -> Reply:
+) -> Reply[Any]:
     """Make one call; with a listener its text is streamed to that.
 
     Raises:
@@ -40,6 +41,7 @@ async def make_reply(  # noqa: PLR0913 - what a user can say of a call
     """
     bound = skeleton.bind(variables)
     prompt = skeleton.render(bound)
+    judge = judge_of(skeleton, bound)
     for flag in skeleton.flags(bound):
         session.say(flag)
     plan = session.plan(route, template=skeleton.ref.name, tags=tags)
@@ -59,6 +61,7 @@ async def make_reply(  # noqa: PLR0913 - what a user can say of a call
         variables=bound,
         parent_id=parent_id,
         deliverable=tags.get("deliverable"),
+        judge=judge,
         listen=listen,
     )
     made = await engine.make(work)
@@ -67,7 +70,7 @@ async def make_reply(  # noqa: PLR0913 - what a user can say of a call
     return reply_of(made, work)
 
 
-def reply_of(made: Made, work: Work) -> Reply:
+def reply_of(made: Made, work: Work) -> Reply[Any]:
     """The reply of a call that was answered."""
     answered = made.answered
     if answered is None:
@@ -90,6 +93,7 @@ def reply_of(made: Made, work: Work) -> Reply:
         attempts=made.attempts,
         tags=work.tags,
         parsed=made.parsed,
+        flags=made.flags,
     )
 
 

@@ -11,12 +11,22 @@ from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeAlias
 
 PICO_PER_USD: Final = 10**12
 
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
 """What JSON can say."""
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    Parsed_co = TypeVar("Parsed_co", covariant=True, default=Json)
+    """What a structured reply is read as: JSON, or an instance of the caller's model."""
+else:  # before Python 3.13 its own has no defaults, and nothing at run time asks for them
+    from typing import TypeVar
+
+    Parsed_co = TypeVar("Parsed_co", covariant=True)
 
 Value: TypeAlias = "str | int | float | bool | list[Value] | dict[str, Value]"
 """What a template variable can hold once it is coerced. Never None: absent is absent."""
@@ -424,6 +434,10 @@ class Fault(StrEnum):
     CONTENT = "content"
     BROKEN_REPLY = "broken_reply"
     """Cut on the wire, malformed, or without its terminal event: retried as transient."""
+    INVALID_OUTPUT = "invalid_output"
+    """A whole reply that isn't the JSON that was asked for."""
+    CHECK = "failed_check"
+    """A whole reply that doesn't keep to the checks of its skeleton."""
     BUDGET = "budget"
     """promptkit's own cap said no: never retried, never failed over."""
     UNPRICED = "unpriced"
@@ -620,7 +634,7 @@ JsonObject: TypeAlias = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(Generic[Parsed_co]):
     """A finished call.
 
     `cost_pico` sums the cost of all attempts and is None where one is unknown; `charged_pico`
@@ -641,8 +655,10 @@ class Reply:
     latency_s: float
     attempts: tuple[Attempt, ...]
     tags: Mapping[str, str]
-    parsed: Json = None
-    """The value of a structured reply; None for plain text."""
+    parsed: Parsed_co | None = None
+    """The value of a structured reply; None for plain text, and where it was cut off."""
+    flags: tuple[str, ...] = ()
+    """What it doesn't keep to of its skeleton's checks, where those say that it is kept all the same."""
 
     @property
     def cost(self) -> Decimal | None:
@@ -679,17 +695,17 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class RowResult:
+class RowResult(Generic[Parsed_co]):
     """What became of one row. `call` is None where none was made; `cost` None where unknown.
 
     `cells` are the input's columns, passed through to the output. `error` says why there is no
-    (whole) text; `parsed` is the value of a structured reply.
+    (whole) text; `parsed` is the value of a structured reply, `flags` are as a `Reply`'s.
     """
 
     number: int
     status: Status
     text: str | None = None
-    parsed: Json = None
+    parsed: Parsed_co | None = None
     error: str | None = None
     cost: Cost | None = None
     usage: Usage | None = None
@@ -697,3 +713,4 @@ class RowResult:
     template: TemplateRef | None = None
     call: int | None = None
     cells: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    flags: tuple[str, ...] = ()

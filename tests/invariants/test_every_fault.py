@@ -19,6 +19,8 @@ ENDS: Final = ("bad_request", "unprocessable")
 CONTENT: Final = ("reply.refusal", "reply.content_filter", "reply.blocked_prompt")
 TOO_LONG: Final = ("context_length", "too_large")
 ANSWERS: Final = ("reply.truncated", "reply.empty", "reply.unknown_model", "reply.no_usage")
+UNFIT: Final = ("reply.not_json", "reply.wrong_json", "reply.says")
+"""Whole replies that aren't what a skeleton asks for: JSON of its schema, texts that keep to its checks."""
 STATUSES: Final = (
     401,
     402,
@@ -40,6 +42,27 @@ STATUSES: Final = (
     524,
     529,
 )
+
+TITLED: Final = """+++
+description = "Lines for a brand, and their title"
+[variables.brand]
+[params]
+max_output_tokens = 600
+[output]
+type = "object"
+additionalProperties = false
+required = ["title", "lines"]
+[output.properties.title]
+type = "string"
+[output.properties.lines]
+type = "array"
+items = {type = "string"}
+[checks]
+banned = ["beer"]
+on_failure = "retry"
++++
+{% message "user" %}Brand: {{ brand }}.{% endmessage %}
+"""
 
 TABLES: Final = {"openai": OPENAI, "anthropic": ANTHROPIC, "gemini": GEMINI}
 NEXT: Final = {"openai": "anthropic", "anthropic": "gemini", "gemini": "openai"}
@@ -233,9 +256,26 @@ async def test_odd_answers_are_answers(studio: Studio, first: str, fault: str) -
     assert studio.asked() == 1
 
 
+@pytest.mark.parametrize("first", TABLES)
+@pytest.mark.parametrize("fault", UNFIT)
+async def test_what_was_not_asked_for_is_repaired_then_fails_over(
+    studio: Studio, first: str, fault: str
+) -> None:
+    """A reply that isn't the JSON of the schema, or fails its checks, is repaired once by the same target;
+    with two targets that can't, every row arrives by the third, and the bill is the books."""
+    second = NEXT[first]
+    third = TARGET[NEXT[second]]
+    studio.configure(targets=(TARGET[first], TARGET[second], third))
+    studio.publish(TITLED)
+    lies = '{"title": "A cheap beer", "lines": ["x"]}'
+    studio.sim.script([{"fault": fault, "provider": one, "message": lies} for one in (first, second)])
+    await _arrive_by(studio, third)
+    assert studio.asked(first) == studio.asked(second) == 2 * 3
+
+
 def test_every_named_fault_is_covered() -> None:
     """No fault of the simulator is left out of these tables."""
-    covered = {param.values[1] for param in _pairs()} | {*ANSWERS, *CONTENT}
+    covered = {param.values[1] for param in _pairs()} | {*ANSWERS, *CONTENT, *UNFIT}
     covered |= {
         f"{family}.{name}" for family in TABLES for name in (*ENDS, *TOO_LONG) if name in TABLES[family]
     }

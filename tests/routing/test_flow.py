@@ -103,6 +103,36 @@ TABLE: list[tuple[str, Plan, Mapping[Target, Iterable[Outcome]], str]] = [
     ),
     ("A broken reply is a stumble.", plan(A, B), {A: [fails(Fault.BROKEN_REPLY), OK]}, "a, sleep 0.5, a"),
     (
+        "A reply that isn't what was asked for is repaired once, at once, then the next has its turn.",
+        plan(A, B),
+        {A: [fails(Fault.INVALID_OUTPUT)], B: [fails(Fault.CHECK), OK]},
+        "a, a, b, b",
+    ),
+    (
+        "One repair in all: a target that fails again is out, whichever way, and however many attempts are left.",
+        plan(A, B, attempts=9),
+        {A: [fails(Fault.INVALID_OUTPUT), fails(Fault.CHECK), OK], B: [fails(Fault.CHECK)]},
+        "a, a, b, b",
+    ),
+    (
+        "A stumble in between neither takes the repair nor adds one.",
+        plan(A, B),
+        {A: [fails(Fault.TRANSIENT), fails(Fault.INVALID_OUTPUT), fails(Fault.INVALID_OUTPUT)], B: [OK]},
+        "a, sleep 0.5, a, a, b",
+    ),
+    (
+        "Where failed checks go to the next target, JSON is repaired all the same.",
+        replace(plan(A, B, C), repair_checks=False),
+        {A: [fails(Fault.CHECK)], B: [fails(Fault.INVALID_OUTPUT), OK], C: [OK]},
+        "a, b, b",
+    ),
+    (
+        "The attempts bound repairs, too: the last ones are for targets that have not been tried.",
+        plan(A, B, C, attempts=3),
+        {A: [fails(Fault.CHECK)], B: [fails(Fault.CHECK)], C: [fails(Fault.CHECK)]},
+        "a, b, c",
+    ),
+    (
         "An unknown outcome is a stumble.",
         plan(A, B),
         {A: [fails(Fault.UNKNOWN_OUTCOME), OK]},

@@ -106,7 +106,16 @@ def test_five_stumbles_in_a_row_park_the_target(fault: Fault) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", [Fault.INVALID_REQUEST, Fault.CONTENT, Fault.CONTEXT_LENGTH, Fault.BUDGET, Fault.UNPRICED]
+    "fault",
+    [
+        Fault.INVALID_REQUEST,
+        Fault.CONTENT,
+        Fault.CONTEXT_LENGTH,
+        Fault.BUDGET,
+        Fault.UNPRICED,
+        Fault.INVALID_OUTPUT,
+        Fault.CHECK,
+    ],
 )
 def test_a_fault_of_the_call_parks_nothing(fault: Fault) -> None:
     """The target is well; the request was not."""

@@ -13,7 +13,8 @@ PAGE = (Path(__file__).parents[2] / "docs/routing.md").read_text("utf-8")
 
 def row(fault: Fault, action: Action) -> str:
     """A fault's line of the table."""
-    tries = f"{action.same_tries} times" if action.same_tries else "no"
+    tries = {0: "no", 1: "once"}.get(action.same_tries, f"{action.same_tries} times")
+    tries += ", told what was wrong" if action.repair else ""
     then = {"stop": "stop", "next": "next target"}[action.then]
     wider = " with a larger window" if action.larger_window else ""
     closes = f"the {action.park} " if action.park else ""

@@ -1,9 +1,12 @@
-"""Holding a JSON value against a JSON Schema."""
+"""Structured replies: reading the JSON in a text, and holding it against a JSON Schema."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+import json
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any, Final, NoReturn
 
 from promptkit.types import Json
 
@@ -11,6 +14,57 @@ from .text import Problem
 
 _SHOWN: Final = 120
 _MOST: Final = 20
+_FENCED: Final = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL)
+
+
+class NotJson(str):
+    """A reply that is no JSON, and why."""
+
+    __slots__ = ()
+
+    @property
+    def why(self) -> str:
+        """In words."""
+        return f"the reply is not JSON: {self}"
+
+
+def read_json(text: str) -> Json | NotJson:
+    """A reply as JSON; a fence of Markdown around it is taken off."""
+    fenced = _FENCED.fullmatch(text)
+    try:
+        return json.loads(fenced[1] if fenced else text, parse_constant=_refuse)
+    except (ValueError, RecursionError) as cause:
+        return NotJson(cause)
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number in JSON")
+
+
+def read_reply(text: str, schema: Mapping[str, Json]) -> tuple[Json, tuple[Problem, ...]]:
+    """A structured reply's value, and everything in it that its schema doesn't allow.
+
+    Some providers say every field, and null where there is nothing to say: a null in a field that
+    is optional and takes none counts as left out, and is.
+
+    Args:
+        text: the reply.
+        schema: as the skeleton has it.
+
+    Returns:
+        The value, None where it is no JSON; at most 20 problems.
+    """
+    value = read_json(text)
+    if isinstance(value, NotJson):
+        return None, (Problem("schema", value.why),)
+    problems = check_json(value, schema)
+    if not problems or "null" not in text:
+        return value, problems
+    try:
+        without = _without_nulls(value, schema, schema)
+    except RecursionError:  # a schema that only refers to itself
+        return value, problems
+    return without, check_json(without, schema)
 
 
 def check_json(value: Json, schema: Mapping[str, Json]) -> tuple[Problem, ...]:
@@ -23,20 +77,124 @@ def check_json(value: Json, schema: Mapping[str, Json]) -> tuple[Problem, ...]:
     """
     # Imported here: 55 ms that only structured replies need.
     from jsonschema.exceptions import SchemaError
-    from jsonschema.validators import Draft202012Validator, validator_for
-    from referencing import Registry
     from referencing.exceptions import Unresolvable
 
-    schema = dict(schema)
-    kind = validator_for(schema, default=Draft202012Validator)
     try:
-        kind.check_schema(schema)
-        errors = sorted(kind(schema, registry=Registry()).iter_errors(value), key=lambda one: one.json_path)
+        errors = sorted(_validator(_plain(schema)).iter_errors(value), key=lambda one: one.json_path)
     except SchemaError as cause:
         return (Problem("schema", f"the schema itself is broken: {_short(cause.message)}"),)
     except (Unresolvable, RecursionError) as cause:
         return (Problem("schema", f"the schema can't be followed: {_short(str(cause))}"),)
     return tuple(Problem("schema", f"{error.json_path}: {_short(error.message)}") for error in errors[:_MOST])
+
+
+def broken_schema(schema: Mapping[str, Json]) -> str | None:
+    """Why nothing can be held against a schema: it is none, or a reference in it leads nowhere; else None."""
+    return _broken(_plain(schema))
+
+
+@lru_cache(maxsize=128)
+def _broken(plain: str) -> str | None:
+    from jsonschema.exceptions import SchemaError
+
+    try:
+        _validator(plain)
+    except SchemaError as cause:
+        return _short(cause.message)
+    schema = json.loads(plain)
+    lost = next((ref for ref in references(schema) if follow(ref, schema) is None), None)
+    return None if lost is None else f"the reference {lost!r} leads nowhere in it"
+
+
+def references(node: Json | Mapping[str, Json]) -> Iterator[str]:
+    """Every `$ref` below a node."""
+    if isinstance(node, Mapping):
+        ref = node.get("$ref")
+        if isinstance(ref, str):
+            yield ref
+    members = node.values() if isinstance(node, Mapping) else node if isinstance(node, list) else ()
+    for member in members:
+        yield from references(member)
+
+
+def follow(ref: str, root: Mapping[str, Json]) -> Mapping[str, Json] | None:
+    """What a reference (a JSON pointer after `#`) means; None where it leads nowhere, or outside."""
+    if not ref.startswith("#"):
+        return None
+    node: Json | Mapping[str, Json] = root
+    for part in ref[1:].split("/")[1:]:
+        name = part.replace("~1", "/").replace("~0", "~")
+        if isinstance(node, Mapping):
+            node = node.get(name)
+        elif isinstance(node, list) and name.isdecimal() and int(name) < len(node):
+            node = node[int(name)]
+        else:
+            return None
+    return node if isinstance(node, Mapping) else None
+
+
+def _plain(schema: Mapping[str, Json]) -> str:
+    return json.dumps(schema, ensure_ascii=False)
+
+
+@lru_cache(maxsize=128)
+def _validator(schema: str) -> Any:
+    """The validator of a schema, made once: checking the schema alone takes a millisecond."""
+    from jsonschema.validators import Draft202012Validator, validator_for
+    from referencing import Registry
+
+    plain = json.loads(schema)
+    kind: Any = validator_for(plain, default=Draft202012Validator)
+    kind.check_schema(plain)
+    return kind(plain, registry=Registry[Json]())
+
+
+# --------------------------------------------------------------------- nulls for what is left out
+
+
+def _without_nulls(value: Json, node: Json | Mapping[str, Json], root: Mapping[str, Json]) -> Json:
+    """The value without nulls in optional fields that don't take one."""
+    if not isinstance(node, Mapping):
+        return value
+    ref = node.get("$ref")
+    if isinstance(ref, str):
+        value = _without_nulls(value, follow(ref, root), root)
+    for part in _members(node, "allOf"):
+        value = _without_nulls(value, part, root)
+    if isinstance(value, list):
+        items = node.get("items")
+        value = [_without_nulls(item, items, root) for item in value]
+    elif isinstance(value, dict):
+        value = _fields_without_nulls(value, node, root)
+    branches = [*_members(node, "anyOf"), *_members(node, "oneOf")]
+    tried = (_without_nulls(value, branch, root) for branch in branches)
+    fitting = (one for one, branch in zip(tried, branches, strict=True) if _fits(one, branch, root))
+    return next(fitting, value)
+
+
+def _fields_without_nulls(
+    value: dict[str, Json], node: Mapping[str, Json], root: Mapping[str, Json]
+) -> dict[str, Json]:
+    properties = node.get("properties")
+    if not isinstance(properties, dict):
+        return value
+    required = node.get("required")
+    kept = set(required) if isinstance(required, list) else set[Json]()
+    return {
+        name: _without_nulls(member, properties.get(name), root)
+        for name, member in value.items()
+        if member is not None or name not in properties or name in kept or _fits(None, properties[name], root)
+    }
+
+
+def _members(node: Mapping[str, Json], key: str) -> list[Json]:
+    found = node.get(key)
+    return found if isinstance(found, list) else []
+
+
+def _fits(value: Json, node: Json, root: Mapping[str, Json]) -> bool:
+    """Whether a value fits a part of a schema."""
+    return bool(_validator(_plain(root)).evolve(schema=node).is_valid(value))
 
 
 def _short(text: str) -> str:

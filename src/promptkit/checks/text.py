@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from promptkit.errors import counted
-from promptkit.types import Checks, Rules, Value
+from promptkit.types import Checks, Json, Rules, Value
 
 from .language import LANGUAGES, language_of
 from .packs import PACKS
@@ -71,6 +71,14 @@ def check_text(text: str, rules: Rules) -> tuple[Problem, ...]:
         )
         for problem in found
     )
+
+
+def text_of(value: Json) -> str:
+    """The texts in a structured reply, each on lines of its own: what its checks are about."""
+    if isinstance(value, str):
+        return value
+    members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return "\n".join(text for member in members if (text := text_of(member)))
 
 
 def _texts(values: Mapping[str, Value], names: Iterable[str]) -> Iterator[str]:

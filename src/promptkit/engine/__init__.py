@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .judging import Judge, judge_of
 from .words import Edge, Made, Work
 
 if TYPE_CHECKING:
     from .driver import Engine
 
-__all__ = ["Edge", "Engine", "Made", "Work"]
+__all__ = ["Edge", "Engine", "Judge", "Made", "Work", "judge_of"]
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final
 
 from promptkit import adapters
-from promptkit.config import Kept, Settings
+from promptkit.config import Keep, Kept, Settings
 from promptkit.errors import LedgerError
 from promptkit.ids import IdMaker, show_id
 from promptkit.ledger import Admitted, AttemptStart, CallEnd, Ledger, RowEnd, SoftPassed
@@ -20,6 +20,7 @@ from promptkit.routing.flow import Answered, Flow, GaveUp, Moment, Plan, Send, S
 from promptkit.routing.health import Health, LaneKey
 from promptkit.tokens import ceiling_input_tokens
 from promptkit.types import (
+    Call,
     Cost,
     Estimate,
     Failure,
@@ -31,12 +32,13 @@ from promptkit.types import (
 
 from .choosing import Chooser
 from .entries import Making, call_end, call_start
+from .judging import REPAIR, Hearing
 from .lanes import Lane, Lanes
 from .saying import refusal_text, soft_text, unknown_text
 from .settling import Settled, accounts_of, settle, without_secrets
 from .standing import Standing
 from .streaming import STOPPED, Exchange, Streaming
-from .verdicts import EVERYBODYS, parsed, row_stays, status_of, text_of
+from .verdicts import EVERYBODYS, row_stays, status_of, text_of
 from .words import Edge, Made, Work
 
 _HOLD_POLL_S: Final = 0.25
@@ -100,7 +102,8 @@ class Engine:
         Raises:
             LedgerError: the ledger can't be written; nothing more is sent.
         """
-        making = Making(work, self._edge.clock())
+        quotes = self._settings.storage.of(work.tags).replies is Keep.FULL
+        making = Making(work, self._edge.clock(), Hearing(work.call, work.judge, quotes))
         try:
             verdict = await self._follow(making)
         except asyncio.CancelledError:
@@ -112,11 +115,14 @@ class Engine:
 
     async def _follow(self, making: Making) -> Verdict:
         """Do what the flow decides, step by step."""
-        steps = flow(self._chooser.plan(making.work), self._moment(None))
+        plan = self._chooser.plan(making.work)
+        if not making.hearing.repairs_checks:
+            plan = replace(plan, repair_checks=False)
+        steps = flow(plan, self._moment(None))
         step, verdict = _advance(steps, None)
         while verdict is None:
             if isinstance(step, Send):
-                entry = await self._standing.enter(step.target, making.work.call)
+                entry = await self._standing.enter(step.target, making.hearing.call_to(step.target))
                 if entry is None:
                     step, verdict = _advance(steps, self._moment(None))
                     continue
@@ -139,13 +145,14 @@ class Engine:
     async def _attempt(self, making: Making, send: Send) -> Settled | Failure:
         """Hold, send, read, price. A Failure alone means that nothing was sent."""
         work, lane = making.work, self._lanes.to(send.target)
-        wire = lane.adapter.encode(work.call, lane.provider, lane.model)
+        call = making.hearing.call_to(send.target)
+        wire = lane.adapter.encode(call, lane.provider, lane.model)
         if isinstance(wire, Failure):
             return wire
         for warning in wire.warnings:
             self._say_once((send.target, warning), f"{send.target}: {warning}")
         started_s = self._edge.clock()
-        ceiling = self._ceiling(work, lane, _moment_of(started_s))
+        ceiling = self._ceiling(call, lane, _moment_of(started_s))
         if ceiling is None and work.scopes and not self._settings.allow_unpriced:
             return Failure(Fault.UNPRICED, f"{send.target} has no price, and a budget is in force")
         start = AttemptStart(
@@ -183,22 +190,25 @@ class Engine:
             outcome = await exchange.take()
         except asyncio.CancelledError:
             lost = exchange.given_up()
-            settled = self._settle(making.work, lane, start, lost, exchange)
+            settled = self._settle(making, lane, start, lost, exchange)
             # The caller goes; what was sent must not go with it.
             await asyncio.shield(self._close(making, settled, GaveUp(lost, lost.detail), stopped=True))
             raise
-        return self._settle(making.work, lane, start, outcome, exchange)
+        return self._settle(making, lane, start, outcome, exchange)
 
     def _settle(
-        self, work: Work, lane: Lane, start: AttemptStart, outcome: Outcome, exchange: Exchange
+        self, making: Making, lane: Lane, start: AttemptStart, outcome: Outcome, exchange: Exchange
     ) -> Settled:
+        hearing = making.hearing
+        asked, note = hearing.call_to(start.target), REPAIR if hearing.is_repair(start.target) else ""
+        outcome = hearing.hear(start.target, outcome)
         at, estimate = _moment_of(start.started_us / 1e6), None
         cost = self._cost(lane, outcome, at)
         if isinstance(outcome, Failure):
             outcome = without_secrets(outcome, self._secrets)
             self._tell(start.target, outcome)
             if cost is None and outcome.usage is None:
-                estimate = self._estimate(lane, replace(outcome, usage=exchange.usage_so_far(work.call)), at)
+                estimate = self._estimate(lane, replace(outcome, usage=exchange.usage_so_far(asked)), at)
         return settle(
             start,
             outcome,
@@ -207,6 +217,7 @@ class Engine:
             _us(self._edge.clock()),
             first_byte_s=exchange.first_byte_s,
             estimate=estimate,
+            note=note,
         )
 
     def _estimate(self, lane: Lane, lost: Failure, at: datetime) -> Estimate | None:
@@ -221,9 +232,8 @@ class Engine:
             lane.provider, lane.model, outcome.usage, outcome.served_model, outcome.tier, at
         )
 
-    def _ceiling(self, work: Work, lane: Lane, at: datetime) -> int | None:
+    def _ceiling(self, call: Call, lane: Lane, at: datetime) -> int | None:
         """The most that the attempt can cost: by the sizes that will be sent, at the price of `at`."""
-        call = work.call
         return self._prices.ceiling_pico(
             lane.provider,
             lane.model,
@@ -315,7 +325,8 @@ class Engine:
             latency_s=self._edge.clock() - making.started_s,
             row_stays=row_stays(verdict, making.attempts),
             refused_by=making.refused_by,
-            parsed=None if making.work.call.schema is None else parsed(text_of(verdict)),
+            parsed=None if gave_up else making.hearing.value,
+            flags=() if gave_up else making.hearing.flags,
         )
 
 

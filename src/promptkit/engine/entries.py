@@ -10,6 +10,7 @@ from promptkit.ledger import CallEnd, CallStart, RowEnd
 from promptkit.routing.flow import GaveUp, Verdict
 from promptkit.types import Attempt
 
+from .judging import Hearing
 from .verdicts import row_stays, status_of, text_of
 from .words import Work
 
@@ -20,6 +21,7 @@ class Making:
 
     work: Work
     started_s: float
+    hearing: Hearing
     begun: bool = False
     """The call stands in the ledger."""
     closed: bool = False
@@ -61,11 +63,14 @@ def call_end(
         ended_us: when.
         stopped: whether its caller went away: the row waits then, if it may be sent again.
     """
-    work, status, text = making.work, status_of(verdict), text_of(verdict)
+    work, status = making.work, status_of(verdict)
     gave_up = isinstance(verdict, GaveUp)
-    came = not gave_up or bool(text)  # of a stream that broke off, its beginning
+    text = text_of(verdict)
+    if gave_up and not text:
+        text = making.hearing.rejected or ""  # it was paid
+    came = not gave_up or bool(text)
     # A job's output is written from the ledger: until then it keeps the texts of its rows.
-    keeps_text = came and (kept.replies is Keep.FULL or work.row_id is not None)
+    keeps_text = came and (kept.replies is Keep.FULL or (work.row_id is not None and not gave_up))
     keeps_digest = came and kept.replies is not Keep.NONE
     end = CallEnd(
         id=work.id,
@@ -75,6 +80,7 @@ def call_end(
         text=text if keeps_text else None,
         text_sha256=hashlib.sha256(text.encode()).hexdigest() if keeps_digest else None,
         finish=None if gave_up else verdict.completion.finish,
+        flags=() if gave_up else making.hearing.flags,
     )
     waits = work.plan.resend_unknown if stopped else row_stays(verdict, making.attempts)
     if work.row_id is None or waits:

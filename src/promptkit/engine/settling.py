@@ -45,6 +45,7 @@ def settle(  # noqa: PLR0913 - what the books say of an attempt
     *,
     first_byte_s: float | None = None,
     estimate: Estimate | None = None,
+    note: str = "",
 ) -> Settled:
     """Settle an attempt: its cost, or its ceiling where that is unknown.
 
@@ -56,6 +57,7 @@ def settle(  # noqa: PLR0913 - what the books say of an attempt
         ended_us: when it ended.
         first_byte_s: from sending to the first word of a stream.
         estimate: about what it took, where nobody knows.
+        note: what its detail begins with.
     """
     failure = outcome if isinstance(outcome, Failure) else None
     charged = (start.ceiling_pico or 0) if cost is None else cost.pico
@@ -65,7 +67,7 @@ def settle(  # noqa: PLR0913 - what the books say of an attempt
         target=start.target,
         state=state,
         fault=failure.fault if failure else None,
-        detail=failure.detail if failure else "",
+        detail=": ".join(told for told in (note, failure.detail if failure else "") if told),
         usage=outcome.usage,
         cost=cost,
         charged_pico=charged,

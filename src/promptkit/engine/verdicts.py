@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from typing import Final
 
 from promptkit.routing.flow import Answered, GaveUp, Verdict
-from promptkit.types import Attempt, Fault, Finish, Json, Status
+from promptkit.types import Attempt, Fault, Finish, Status
 
 _NOTHING_SENT: Final = frozenset({Fault.BUDGET, Fault.UNPRICED})
 """What promptkit's own rules refused: the row waits until they allow it."""
@@ -50,11 +49,3 @@ def row_stays(verdict: Verdict, attempts: Iterable[Attempt]) -> bool:
         return True
     others = EVERYBODYS if verdict.retry_at_s is None else EVERYBODYS | _PAUSES
     return others.issuperset({failure.fault, *(attempt.fault for attempt in attempts)})
-
-
-def parsed(text: str) -> Json:
-    """The value of a structured reply; None where it is no JSON."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None

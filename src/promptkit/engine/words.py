@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from promptkit.routing.flow import Answered, Plan
-from promptkit.types import Attempt, Call, Failure, Json, Scope, Status, Value
+from promptkit.types import Attempt, Call, Failure, Scope, Status, Value
+
+from .judging import Judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,8 @@ class Edge:
 class Work:
     """One call to make: what to ask, where it may go, and what the books say of it.
 
-    `scopes` are the hard caps it counts against; `variables` are as supplied and coerced.
+    `scopes` are the hard caps it counts against; `variables` are as supplied and coerced. `judge`
+    says what its reply must be, None where any will do.
     `listen`, of a call that streams, is told each piece of the text as it comes; it must not raise.
     """
 
@@ -41,6 +44,7 @@ class Work:
     deliverable: str | None = None
     job_id: int | None = None
     row_id: int | None = None
+    judge: Judge | None = None
     listen: Callable[[str], None] | None = None
 
 
@@ -65,4 +69,5 @@ class Made:
     row_stays: bool = False
     refused_by: str | None = None
     """The scope whose cap refused it, where one did."""
-    parsed: Json = None
+    parsed: object = None
+    flags: tuple[str, ...] = ()

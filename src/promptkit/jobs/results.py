@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from typing import Any
 
 from promptkit.calls import cost_of
+from promptkit.checks import read_reply
 from promptkit.engine import Made
 from promptkit.ledger import OutputRow, RowRecord, RowState
 from promptkit.templates import parse_ref
@@ -17,7 +18,7 @@ _NOT_KEPT = "the text is not kept: [storage] keeps replies out of the ledger onc
 _ANSWERED = frozenset({Status.OK, Status.TRUNCATED, Status.DEGRADED})
 
 
-def from_call(row: RowRecord, made: Made, ref: TemplateRef) -> RowResult:
+def from_call(row: RowRecord, made: Made, ref: TemplateRef) -> RowResult[Any]:
     """The result of a row whose call has just ended."""
     attempts = made.attempts
     pico = cost_of(attempts)
@@ -26,6 +27,7 @@ def from_call(row: RowRecord, made: Made, ref: TemplateRef) -> RowResult:
         status=made.status,
         text=made.text if made.answered else None,
         parsed=made.parsed,
+        flags=made.flags,
         error=None if made.answered else made.why,
         cost=None if pico is None else Cost(pico, "attempts"),
         usage=made.answered.completion.usage if made.answered else None,
@@ -42,12 +44,15 @@ def from_ledger(out: OutputRow, schema: Mapping[str, Json] | None) -> RowResult 
     if row.state is RowState.PENDING:
         return None
     status = Status.FAILED if row.state is RowState.INVALID else Status(row.state.value)
+    text = out.text if status in _ANSWERED else None  # what was refused or failed may be kept, too
+    parsed, problems = (None, ()) if schema is None or text is None else read_reply(text, schema)
     known = out.input_tokens is not None and out.output_tokens is not None
     return RowResult(
         number=row.position + 1,
         status=status,
-        text=out.text,
-        parsed=None if schema is None else _parsed(out.text),
+        text=text,
+        parsed=None if problems else parsed,
+        flags=out.flags,
         error=row.error or out.error or (_NOT_KEPT if out.text is None and status in _ANSWERED else None),
         cost=None if out.money.unknown else Cost(out.money.known_pico, "attempts"),
         usage=Usage(out.input_tokens or 0, out.output_tokens or 0) if known else None,
@@ -56,10 +61,3 @@ def from_ledger(out: OutputRow, schema: Mapping[str, Json] | None) -> RowResult 
         call=row.call_id,
         cells=row.passthrough or {},
     )
-
-
-def _parsed(text: str | None) -> Json:
-    try:
-        return None if text is None else json.loads(text)
-    except ValueError:
-        return None

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import TYPE_CHECKING, Final
 
 from promptkit.calls import failure_of
-from promptkit.engine import Engine, Work
+from promptkit.engine import Engine, Work, judge_of
 from promptkit.errors import NoUsableKey, PromptKitError, StoppedEarly
 from promptkit.ledger import JobState, RowEnd, RowRecord
 from promptkit.session import Session
@@ -135,6 +135,7 @@ class Runner:
             route, plan = self._way(row.tags)
             bound = skeleton.bind(row.variables or {})
             prompt = skeleton.render(bound)
+            judge = judge_of(skeleton, bound)
         except NoUsableKey as cause:
             self.stop = self.stop or cause
             return None
@@ -152,6 +153,7 @@ class Runner:
             deliverable=row.deliverable,
             job_id=row.job_id,
             row_id=row.id,
+            judge=judge,
         )
         made = await engine.make(work)
         if made.row_stays:

@@ -78,6 +78,7 @@ class OutputRow:
     text: str | None
     error: str | None
     finish: Finish | None
+    flags: tuple[str, ...]
     template_ref: str | None
     target: Target | None
     input_tokens: int | None
@@ -171,6 +172,7 @@ class LoggedCall:
     error: str | None
     target: Target | None
     faults: tuple[Fault, ...]
+    flags: tuple[str, ...]
     input_tokens: int | None
     output_tokens: int | None
     money: Money
@@ -238,6 +240,7 @@ class CallRecord:
     finish: Finish | None
     text: str | None
     text_sha256: str | None
+    flags: tuple[str, ...]
     verdict: str | None
     forgotten_us: int | None
     started_us: int

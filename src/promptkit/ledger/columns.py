@@ -98,6 +98,7 @@ def call_end(end: CallEnd) -> tuple[Column, ...]:
         None if end.error is None else storable(end.error),
         None if end.finish is None else end.finish.value,
         end.text_sha256,
+        to_json(end.flags) if end.flags else None,
         end.ended_us,
         end.id,
     )

@@ -34,7 +34,7 @@ from .connect import explain
 from .encoding import read_object
 from .filters import conditions
 from .jobs import job_record
-from .reading import attempt_record, money, row_record, tags_of
+from .reading import attempt_record, flags_of, money, row_record, tags_of
 from .records import JobRecord, RowState
 from .statements import ACCOUNTS
 from .sums import Sums
@@ -94,7 +94,9 @@ class Queries:
     def rows_in_order(self, job_id: int, after: int = -1, limit: int = 500) -> tuple[OutputRow, ...]:
         """The next rows of the input, in its order, with what became of them."""
         query = (
-            _rows(t.CALLS.c.status, t.CALLS.c.finish, t.CALLS.c.template_ref, t.REPLIES.c.text)
+            _rows(
+                t.CALLS.c.status, t.CALLS.c.finish, t.CALLS.c.flags, t.CALLS.c.template_ref, t.REPLIES.c.text
+            )
             .outerjoin(t.CALLS, t.CALLS.c.id == t.ROWS.c.call_id)
             .outerjoin(t.REPLIES, t.REPLIES.c.call_id == t.ROWS.c.call_id)
             .where(*current(job_id), t.ROWS.c.position > after)
@@ -208,6 +210,7 @@ class Queries:
                 call.template_ref,
                 call.status,
                 call.error,
+                call.flags,
                 t.TAGSETS.c.tags,
                 t.JOBS.c.name.label("job"),
                 t.ROWS.c.row_key,
@@ -309,6 +312,7 @@ def _logged(row: Mapping[Any, Any], attempts: Sequence[AttemptRecord]) -> Logged
         error=row["error"],
         target=_target(attempts),
         faults=tuple(attempt.fault for attempt in attempts if attempt.fault is not None),
+        flags=flags_of(row["flags"]),
         input_tokens=None if usage is None else usage.input_tokens,
         output_tokens=None if usage is None else usage.output_tokens,
         money=money(attempts),
@@ -327,6 +331,7 @@ def _output_row(row: Mapping[Any, Any], attempts: Sequence[AttemptRecord]) -> Ou
         text=row["text"],
         error=row["error"],
         finish=_maybe(Finish, row["finish"]),
+        flags=flags_of(row["flags"]),
         template_ref=row["template_ref"],
         target=_target(mine),
         input_tokens=None if usage is None else usage.input_tokens,
@@ -352,6 +357,7 @@ def _call(row: Mapping[Any, Any], attempts: tuple[AttemptRecord, ...]) -> CallRe
         status=_maybe(Status, row["status"]),
         error=row["error"],
         finish=_maybe(Finish, row["finish"]),
+        flags=flags_of(row["flags"]),
         text=row["text"],
         text_sha256=row["text_sha256"],
         verdict=row["verdict"],

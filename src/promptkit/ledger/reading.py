@@ -8,13 +8,19 @@ from typing import Any
 from promptkit.types import AttemptState, Basis, Cost, Estimate, Fault, Target, Usage
 
 from .answers import AttemptRecord, Money, RowRecord
-from .encoding import read_object
+from .encoding import read_json, read_object
 from .records import RowState
 
 
 def tags_of(text: str | None) -> Mapping[str, str]:
     """Tags from their JSON; none for none."""
     return {name: str(value) for name, value in read_object(text).items()}
+
+
+def flags_of(text: str | None) -> tuple[str, ...]:
+    """A call's flags from their JSON."""
+    found = None if text is None else read_json(text)
+    return tuple(map(str, found)) if isinstance(found, list) else ()
 
 
 def row_record(row: Mapping[Any, Any]) -> RowRecord:

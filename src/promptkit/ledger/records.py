@@ -44,7 +44,10 @@ class CallStart:
 
 @dataclass(frozen=True, slots=True)
 class CallEnd:
-    """A call as it ends. `text` is the reply to keep, None where the settings keep it out."""
+    """A call as it ends. `text` is the reply to keep, None where the settings keep it out.
+
+    `flags` are the checks that the reply doesn't keep to, and is kept with.
+    """
 
     id: int
     status: Status
@@ -53,6 +56,7 @@ class CallEnd:
     text: str | None = None
     text_sha256: str | None = None
     finish: Finish | None = None
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,7 +155,7 @@ ATTEMPT_ENDS: Final = (
     "latency_us",
     "first_byte_us",
 )
-CALL_ENDS: Final = ("status", "error", "finish", "text_sha256", "ended_us")
+CALL_ENDS: Final = ("status", "error", "finish", "text_sha256", "flags", "ended_us")
 ROW_ENDS: Final = ("state", "call_id", "error", "ended_us")
 ACCOUNTS: Final = ("cap_pico", "spent_pico", "held_pico", "over_pico", "stopped_cap_pico", "updated_us")
 

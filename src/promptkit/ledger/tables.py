@@ -181,7 +181,7 @@ class Calls(_Table, table=True):
     `cache_key` says what a later call must ask to be served by this one's reply, where the reply
     cache is on. `cached_from_id` names the call whose reply served this one, `saved_pico` is what
     that saved; `pack_id` the call whose request carried it among others, `share_pico` its part
-    of that cost.
+    of that cost. `flags` is a JSON list: the checks that its reply doesn't keep to, and is kept with.
     """
 
     __table_args__ = (
@@ -212,6 +212,7 @@ class Calls(_Table, table=True):
     error: str | None = _maybe_text()
     finish: str | None = _maybe_text()
     text_sha256: str | None = _maybe_text()
+    flags: str | None = _maybe_text()
     verdict: str | None = _maybe_text()
     verdict_us: int | None = _maybe_big()
     forgotten_us: int | None = _maybe_big()

@@ -30,12 +30,15 @@ class Action:
         park: what is closed for a while (the hint says how long): the target, the whole
             provider (key or account), or nothing.
         larger_window: only a target with a larger context window than this one is of use.
+        repair: the reply itself was not what was asked for. `same_tries` then are all that the
+            target gets in this call, at once, and it is told what was wrong.
     """
 
     same_tries: int = 0
     then: Literal["next", "stop"] = "next"
     park: Literal["target", "provider"] | None = None
     larger_window: bool = False
+    repair: bool = False
 
 
 ACTIONS: Final[Mapping[Fault, Action]] = {
@@ -43,6 +46,9 @@ ACTIONS: Final[Mapping[Fault, Action]] = {
     # May have been billed: the engine settles it at its ceiling before it is sent again.
     Fault.UNKNOWN_OUTCOME: Action(same_tries=2),
     Fault.BROKEN_REPLY: Action(same_tries=2),
+    Fault.INVALID_OUTPUT: Action(same_tries=1, repair=True),
+    # The skeleton's `on_failure` may say "failover" instead: no second try.
+    Fault.CHECK: Action(same_tries=1, repair=True),
     Fault.RATE_LIMIT: Action(same_tries=2, park="target"),
     Fault.NO_CAPACITY: Action(park="target"),
     Fault.QUOTA: Action(park="provider"),

@@ -11,10 +11,12 @@ The rules, in the order in which they bind:
 2. A target is closed while its lane is parked, and until the hint of its own last reply has passed.
 3. A stumble (`ACTIONS[fault].same_tries`) is tried again on the same target, after full-jitter
    back-off; then the next open target has its turn, one that stumbled before comes last.
-4. When all are closed, wait for the earliest, within the call's patience; waiting for one's turn
+4. A reply that is not what was asked for is repaired once by the same target, at once; one that
+   fails again leaves that target out of the call.
+5. When all are closed, wait for the earliest, within the call's patience; waiting for one's turn
    under one's own limits is nobody's patience. Those who wait together don't come back together.
-5. The last resort has its one attempt when nothing else is left; its answer is degraded.
-6. A reply whose first words the caller has read is never asked for again, whatever broke it.
+6. The last resort has its one attempt when nothing else is left; its answer is degraded.
+7. A reply whose first words the caller has read is never asked for again, whatever broke it.
 """
 
 from __future__ import annotations
@@ -66,6 +68,8 @@ class Plan:
     """Whether a request that was sent and never answered may be sent again."""
     strategy: str = "ordered"
     """What puts the hops of each call in order, before its flow begins (see `strategies`)."""
+    repair_checks: bool = True
+    """Whether a target whose reply failed the checks is asked once more, before the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +152,8 @@ class _State:
     """Stumbled, and is to be asked again before any other."""
     tries: dict[Target, int] = field(default_factory=dict[Target, int])
     not_before: dict[Target, float] = field(default_factory=dict[Target, float])
+    repairs: dict[Target, int] = field(default_factory=dict[Target, int])
+    """How often its replies were not what was asked for."""
     stumbled: set[Target] = field(default_factory=set[Target])
     """Had as many tries in a row as its faults allow."""
     out: set[Target] = field(default_factory=set[Target])
@@ -304,6 +310,8 @@ def _take_in(state: _State, target: Target, failure: Failure, now: Moment) -> No
         state.not_before[target] = now.now_s + failure.retry_after_s
     if action.larger_window:
         _rule_out_smaller_windows(state, target)
+    elif action.repair:
+        _repair(state, target, failure, action)
     elif action.same_tries:
         _stumble(state, target, failure, action, now)
     elif action.park is None:
@@ -319,6 +327,16 @@ def _stumble(state: _State, target: Target, failure: Failure, action: Action, no
         state.stumbled.add(target)
     elif state.can_wait(pause_s):
         state.again = target
+
+
+def _repair(state: _State, target: Target, failure: Failure, action: Action) -> None:
+    """Ask the same target for a better reply; what it was told is no use to the others."""
+    given = state.repairs[target] = state.repairs.get(target, 0) + 1
+    wanted = failure.fault is not Fault.CHECK or state.plan.repair_checks
+    if wanted and given <= action.same_tries:
+        state.again = target
+    else:
+        state.out.add(target)
 
 
 def back_off_s(tries: int) -> float:

@@ -158,7 +158,7 @@ class World:
         _raise_scripted(rule)
         lookup = self._look_up(place, key, asked, model)
         facts.gauge = self._admit(place, key, asked, model, lookup)
-        made = draft(asked, model, place.family, lookup.tokens, drawn, facts.fault)
+        made = draft(asked, model, place.family, lookup.tokens, drawn, rule)
         facts.tokens = (made.tokens.input, made.tokens.output)
         if facts.gauge is not None:
             facts.gauge.settle(made.tokens.input, _reserved(asked, model), made.tokens.output)

@@ -56,6 +56,9 @@ REPLY: Final[Mapping[str, str]] = {
     "reply.truncated": "the reply hits its length limit, whatever that is",
     "reply.empty": "no text, finish `length`, usage billed: reasoning ate the limit",
     "reply.unknown_model": "the served model is one that nobody has heard of",
+    "reply.not_json": "prose, where JSON was asked for",
+    "reply.wrong_json": "JSON that doesn't fit the schema that was asked for",
+    "reply.says": "the rule's `message` is what the model says",
     "reply.no_usage": "usage is missing (it is billed all the same)",
 }
 

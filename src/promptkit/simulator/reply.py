@@ -10,6 +10,7 @@ from typing import Final
 from . import text as words_of
 from .models import Family, SimModel
 from .rates import Tokens
+from .scenario import FaultRule
 from .words import Asked, End, Refused
 
 _SORRY: Final = "I'm sorry, but I can't help with that request."
@@ -29,7 +30,12 @@ class Draft:
 
 
 def draft(
-    asked: Asked, model: SimModel, family: Family, tokens: Tokens, drawn: bytes, fault: str | None
+    asked: Asked,
+    model: SimModel,
+    family: Family,
+    tokens: Tokens,
+    drawn: bytes,
+    rule: FaultRule | None,
 ) -> Draft:
     """The reply. `tokens` has the input; `drawn` are 32 bytes of the seed and prompt.
 
@@ -39,19 +45,26 @@ def draft(
     rng = Random(int.from_bytes(drawn[:8]))  # noqa: S311  a simulation, no secret
     limit = min(asked.max_tokens or model.max_output_tokens, model.max_output_tokens)
     thinking = min(limit, max(1, int(asked.thinking * (0.5 + rng.random())))) if asked.thinking else 0
-    wanted = (
-        words_of.prose(rng, asked.topic)
-        if asked.schema is None
-        else words_of.fitting_json(rng, asked.topic, asked.schema)
-    )
+    wanted = _wanted(rng, asked, rule)
     wanted, stop = words_of.stop_at(wanted, asked.stops)
     text, cut_off = words_of.cut(wanted, limit - thinking)
     output = limit if cut_off else min(limit, thinking + words_of.count_tokens(text))
     end = End.LENGTH if cut_off else End.STOP_SEQUENCE if stop else End.STOP
     spent = replace(tokens, output=output, reasoning=thinking)
     plain = Draft(text, end, spent, model.served, None if cut_off else stop)
-    change = _CHANGES.get(fault or "")
+    change = None if rule is None else _CHANGES.get(rule.fault)
     return change(plain, limit, family) if change else plain
+
+
+def _wanted(rng: Random, asked: Asked, rule: FaultRule | None) -> str:
+    fault = None if rule is None else rule.fault
+    if rule is not None and fault == "reply.says":
+        return rule.message or ""
+    if asked.schema is None or fault == "reply.not_json":
+        return words_of.prose(rng, asked.topic)
+    if fault == "reply.wrong_json":
+        return '{"unasked": [null]}' if asked.schema.get("type") == "object" else "{}"
+    return words_of.fitting_json(rng, asked.topic, asked.schema)
 
 
 def _said(plain: Draft, text: str, end: End) -> Draft:

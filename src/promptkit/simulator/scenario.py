@@ -65,7 +65,7 @@ class FaultRule:
         billed: whether the provider charges for it; None: what the table says.
         at: where a stream or body is cut, as a share of it (0 to 1).
         error: which error comes inside the stream (wire.stream_error).
-        message: replaces the error's message.
+        message: replaces the error's message; of `reply.says`, what the model says.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _FORBID

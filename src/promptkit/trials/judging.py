@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from promptkit.checks import check_text
+from promptkit.checks import NotJson, check_text, read_json, text_of
 from promptkit.errors import counted
 from promptkit.tokens import estimate_input_tokens
 from promptkit.types import Json, Prompt, Role
@@ -48,41 +48,24 @@ def _unsaid(says: Says, text: str, role: Role | None) -> Iterator[str]:
             yield f"{where} contains {_short(words)}"
 
 
-def judge_reply(test: ReplyTest, text: str) -> tuple[str, ...]:
+def judge_reply(test: ReplyTest, text: str, *, structured: bool = False) -> tuple[str, ...]:
     """What is wrong with a reply, but for its schema and its function.
 
     Args:
         test: what is expected.
         text: the reply as it came.
+        structured: whether its skeleton asks for JSON: the texts in it are what words, length and
+            language are about, as in a call.
     """
-    problems = [problem.what for problem in check_text(text, test.rules)]
+    value = read_json(text) if structured or test.json else NotJson()
+    told = text_of(value) if structured and not isinstance(value, NotJson) else text
+    problems = [problem.what for problem in check_text(told, test.rules)]
     if test.json:
-        value = read_json(text)
         if isinstance(value, NotJson):
             problems.append(value.why)
         else:
             problems += [problem for one in test.json for problem in _amiss(one, value)]
     return tuple(problems)
-
-
-class NotJson(str):
-    """A reply that is no JSON, and why."""
-
-    __slots__ = ()
-
-    @property
-    def why(self) -> str:
-        """In words."""
-        return f"the reply is not JSON: {self}"
-
-
-def read_json(text: str) -> Json | NotJson:
-    """A reply as JSON; a fence of Markdown around it is taken off."""
-    fenced = re.fullmatch(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", text, re.DOTALL)
-    try:
-        return json.loads(fenced[1] if fenced else text)
-    except (ValueError, RecursionError) as cause:
-        return NotJson(cause)
 
 
 def _amiss(test: JsonTest, value: Json) -> Iterator[str]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from promptkit.adapters import output_limit
 from promptkit.calls import cost_of, make_reply
-from promptkit.checks import check_json
+from promptkit.checks import read_reply
 from promptkit.errors import AllTargetsFailed, BudgetStop, TemplateError
 from promptkit.pricing import Prices
 from promptkit.session import Session
@@ -27,7 +27,7 @@ from promptkit.types import Prompt, Route, Status, Target, Usage
 
 from .case import Case, ReplyTest
 from .functions import Functions
-from .judging import NotJson, judge_reply, read_json
+from .judging import judge_reply
 from .offline import render
 from .results import Result, Stage
 
@@ -267,13 +267,12 @@ def _result(ask: Ask, answer: Answer | Unanswered, functions: Functions, *, paid
 def _judge(ask: Ask, answer: Answer, functions: Functions) -> tuple[tuple[str, ...], str]:
     """What is wrong with a reply, and which expectation was left out."""
     test = ask.test
-    problems = list(judge_reply(test, answer.text))
+    problems = list(judge_reply(test, answer.text, structured=ask.skeleton.spec.output is not None))
     if answer.status is Status.TRUNCATED:
         problems.insert(0, "the reply was cut at its output limit")
     schema = ask.skeleton.spec.output if test.schema is True else test.schema
     if schema:
-        value = read_json(answer.text)
-        problems += [value.why] if isinstance(value, NotJson) else map(str, check_json(value, schema))
+        problems += map(str, read_reply(answer.text, schema)[1])
     elif test.schema is True:
         problems.append("schema = true, and the skeleton has no [output]")
     left_out = ""

@@ -175,6 +175,7 @@ def upgrade() -> None:
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("finish", sa.Text(), nullable=True),
         sa.Column("text_sha256", sa.Text(), nullable=True),
+        sa.Column("flags", sa.Text(), nullable=True),
         sa.Column("verdict", sa.Text(), nullable=True),
         sa.Column("verdict_us", sa.BigInteger(), nullable=True),
         sa.Column("forgotten_us", sa.BigInteger(), nullable=True),
