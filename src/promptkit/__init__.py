@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from .batch.quote import Quote
     from .client import AsyncJob, AsyncPromptKit, PromptKit
     from .errors import PromptKitError, StreamCut
     from .streams import AsyncReplyStream, ReplyStream
@@ -26,6 +27,7 @@ __all__ = [
     "Prompt",
     "PromptKit",
     "PromptKitError",
+    "Quote",
     "Reply",
     "ReplyStream",
     "RowResult",
@@ -43,6 +45,7 @@ _ROOMS: Final = {
     "AsyncReplyStream": "streams",
     "ReplyStream": "streams",
     "StreamCut": "errors",
+    "Quote": "batch.quote",
 }
 
 

@@ -26,6 +26,7 @@ from .streams import AsyncReplyStream, ReplyStream
 from .types import Json, Prompt, Reply, RowResult, TemplateRef
 
 if TYPE_CHECKING:
+    from .batch.quote import Quote
     from .jobs import Job, JobReport
     from .report import Report
 
@@ -203,6 +204,7 @@ class AsyncPromptKit:
         tags: Mapping[str, str] | None = None,
         budget_usd: Decimal | None = None,
         concurrency: int = 16,
+        until_budget: bool = True,
     ) -> AsyncJob:
         """Set up a job: a text a row. Nothing is read or sent before it is iterated.
 
@@ -220,6 +222,8 @@ class AsyncPromptKit:
             tags: constants, or `@COLUMN` for a row's own value.
             budget_usd: hard cap of the whole job.
             concurrency: how many rows are under way at once.
+            until_budget: run until a hard cap stops it. With False it raises `BudgetStop` before
+                the first call where the worst case of what is left doesn't fit every cap.
         """
         from .batch import Matrix
         from .jobs import Job, JobOptions
@@ -232,6 +236,7 @@ class AsyncPromptKit:
             tags=checked_tags(tags),
             cap_pico=None if budget_usd is None else cap_of(budget_usd),
             concurrency=concurrency,
+            until_budget=until_budget,
             by_rules=route is None and not targets,
         )
         chosen = self._session.route(route, targets, ref=ref, tags=options.all_rows_tags)
@@ -297,6 +302,10 @@ class AsyncJob:
             await job.forget()
         if self._job.stop is not None:
             raise self._job.stop
+
+    async def quote(self) -> Quote:
+        """What the job would cost and take now; nothing is sent, no job begins. It reads the rows."""
+        return await self._job.quote()
 
     async def report(self) -> JobReport:
         """Where the job stands: rows by state, and money. It must have begun."""
@@ -398,6 +407,7 @@ class PromptKit:
         tags: Mapping[str, str] | None = None,
         budget_usd: Decimal | None = None,
         concurrency: int = 16,
+        until_budget: bool = True,
     ) -> BlockingJob:
         """Set up a job; see `AsyncPromptKit.batch`."""
         made = self._kit.batch(
@@ -412,6 +422,7 @@ class PromptKit:
             tags=tags,
             budget_usd=budget_usd,
             concurrency=concurrency,
+            until_budget=until_budget,
         )
         return BlockingJob(made, self._run, Readings(self._started, self._open))
 
@@ -472,6 +483,10 @@ class BlockingJob:
 
     def __iter__(self) -> Iterator[RowResult]:
         return self._readings.read(aiter(self._job))
+
+    def quote(self) -> Quote:
+        """What the job would cost and take now; nothing is sent, no job begins. It reads the rows."""
+        return self._run(self._job.quote())
 
     def report(self) -> JobReport:
         """Where the job stands; it must have begun."""

@@ -198,7 +198,7 @@ class TestGoingOn:
         (project / "rows.csv").write_text("brand,product,audience,sku\nBarly,bar,runners,a1\n", "utf-8")
         ran = invoke(*BATCH, "-o", "out.csv")
         assert (": 1 row: 1 ok; " in ran.err, "out.csv has 1 row\n" in ran.err) == (True, True)
-        assert invoke(*BATCH, "--dry-run").out.startswith("1 row for ugc/hooks@1: 1 can be sent")
+        assert invoke(*BATCH, "--dry-run").out.startswith("ugc/hooks@1: 1 row, 1 to send\n")
 
     def test_a_limit_leaves_the_rest_for_the_next_time(
         self, invoke: Invoke, sim: Simulator, project: Path
@@ -252,8 +252,16 @@ class TestGoingOn:
     ) -> None:
         """A cap that runs out ends the job with exit 6; the rows that are done are written."""
         (project / "promptkit.toml").write_text(config_for(sim.url, budgets=""), encoding="utf-8")
-        a_row = float(invoke(*BATCH, "--dry-run", "--json").json()["ceiling_usd"]) / 3
-        ran = invoke(*BATCH, "-o", "out.csv", "--concurrency", "1", "--budget", f"{a_row * 1.02:.6f}")
+        told = invoke(*BATCH, "--dry-run", "--json", "--target", "openai/gpt-6-luna").json()
+        tight = (
+            "-o",
+            "out.csv",
+            "--concurrency",
+            "1",
+            "--budget",
+            f"{float(told['worst_usd']) / 3 * 1.02:.6f}",
+        )
+        ran = invoke(*BATCH, *tight, "--until-budget")
         assert ran.code == 6
         assert "has no room left" in ran.err
         done = len(table((project / "out.csv").read_text("utf-8")))
@@ -311,12 +319,13 @@ class TestTelling:
         """--dry-run reads, checks and prices the rows: no request, no job; 1 where rows are invalid."""
         before = sent(sim)
         told = invoke(*BATCH, "--dry-run", "--json").json()
-        assert (told["rows"], told["invalid"], told["target"]) == (3, 0, "openai/gpt-6-luna")
-        assert 0 < float(told["ceiling_usd"]) < 0.1
+        assert (told["rows"], told["to_send"], told["invalid"]) == (3, 3, 0)
+        assert told["strategies"][0]["first"] == ["openai/gpt-6-luna"]
+        assert 0 < float(told["low_usd"]) < float(told["expected_usd"]) < float(told["worst_usd"]) < 0.1
         (project / "rows.csv").write_text(ROWS + ",bar,runners,a4\n", encoding="utf-8")
         ran = invoke(*BATCH, "--dry-run")
         assert (ran.code, sent(sim)) == (1, before)
-        assert "4 rows for ugc/hooks@1: 3 can be sent, 1 is invalid" in ran.out
+        assert "ugc/hooks@1: 4 rows, 3 to send, 1 invalid" in ran.out
         assert "rows.csv:5: row 4 is invalid" in ran.err
         with Ledger.open(project / "promptkit.db") as ledger:
             assert ledger.jobs() == ()
@@ -332,7 +341,7 @@ class TestTelling:
         )
         (project / "rows.csv").write_text("many\n3\n99999999\n", encoding="utf-8")
         ran = invoke("batch", "my/line@draft", "rows.csv", "--dry-run")
-        assert (ran.code, "1 can be sent, 1 is invalid" in ran.out, "line 3: " in ran.err) == (1, True, True)
+        assert (ran.code, "2 rows, 1 to send, 1 invalid" in ran.out, "line 3: " in ran.err) == (1, True, True)
 
     @pytest.mark.parametrize(
         ("arguments", "code", "says"),

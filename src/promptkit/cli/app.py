@@ -42,6 +42,7 @@ SECTIONS: Final[Mapping[str, Section]] = {
         "compare": Command(
             "comparing:compare", "Make the same texts by several targets or versions, side by side."
         ),
+        "plan": Command("planning:plan", "Tell what a batch would cost and take, before anything is sent."),
         "render": Command("making:render", "Show what exactly would be sent."),
         "demo": Command("starting:demo", "See it work here, with no key, on the embedded model."),
     },

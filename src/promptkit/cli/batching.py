@@ -30,6 +30,7 @@ def batch(
     route: options.RouteName = None,
     target: options.Targets = None,
     budget: options.Budget = None,
+    until_budget: options.UntilBudget = False,
 ) -> int:
     """Make a text for every row of a table, as a job that can stop and go on.
 
@@ -65,13 +66,14 @@ def batch(
         limit=limit,
         retry_failed=retry_failed,
         resend_unknown=on_unknown is options.Resend.SEND,
+        until_budget=until_budget,
         by_rules=route is None and not target,
     )
     chosen = session.route(route, target, ref=ref, tags=made.all_rows_tags)
     if dry_run:
-        from .dry_run import check_rows
+        from .planning import quoted
 
-        return check_rows(face, session, ref, rows, chosen, made)
+        return quoted(face, session, Job(session, ref, rows, chosen, made))
     session.plan(
         chosen, template=parse_ref(ref).name, tags=made.all_rows_tags
     )  # without a key nothing is pinned

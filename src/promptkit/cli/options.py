@@ -62,6 +62,12 @@ Budget = Annotated[str | None, typer.Option("--budget", metavar="USD", help="Har
 Stream = Annotated[
     bool, typer.Option("--stream", help="Print the text as it comes. Not with --json, which is one document.")
 ]
+UntilBudget = Annotated[
+    bool,
+    typer.Option(
+        "--until-budget", help="Run until a cap stops it, where the worst case doesn't fit every hard cap."
+    ),
+]
 
 Rows = Annotated[
     str, typer.Argument(metavar="ROWS", help="The table: CSV, TSV, JSONL or JSON; - reads standard input.")
@@ -69,7 +75,7 @@ Rows = Annotated[
 MaybeRows = Annotated[
     str | None,
     typer.Argument(
-        metavar="[ROWS]",
+        metavar="ROWS",
         help="The table: CSV, TSV, JSONL or JSON; - reads standard input. Without one, -v and --each make the rows.",
         show_default=False,
     ),
@@ -120,7 +126,10 @@ OnUnknown = Annotated[
 Strict = Annotated[
     bool, typer.Option("--strict", help="Refuse columns that the skeleton doesn't use, and invalid rows.")
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Read, check and price the rows; send nothing.")]
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Read, check and price the rows as `promptkit plan` does; send nothing."),
+]
 Map = Annotated[
     list[str] | None,
     typer.Option("--map", metavar="VAR=COLUMN", help="The column that fills a variable. Repeatable."),

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Self
 
+from promptkit.batch.quote import Quote
 from promptkit.errors import JobConflict, PromptKitError, TemplateError, UsageError
 from promptkit.ledger import JobRecord, JobStart, JobState, Money, RowState
 from promptkit.session import Session
@@ -23,19 +24,17 @@ from promptkit.types import Json, Route, RowResult, TemplateRef
 
 from .ingest import Reader, input_digest
 from .keeping import erase_kept_out
-from .options import JobOptions, job_name
+from .options import AGAIN, JobOptions, job_name
 from .output import stored_results
 from .pinning import Pinned, pinned_detours, pinned_route, plain_detours, plain_params, plain_route
+from .quoting import Asked, Quoter, check_caps
 from .remembered import plain_options
 from .runner import Runner, cancelled
-from .source import MemorySource, Reading, Rows, Source, source_of
+from .source import FileReading, MemorySource, Reading, Rows, Source, source_of
 
 if TYPE_CHECKING:
     from promptkit.ledger import Ledger
     from promptkit.ledger.locks import JobLock
-
-AGAIN: Final = (RowState.FAILED, RowState.REFUSED, RowState.DEGRADED)
-"""What `--retry-failed` does again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +132,24 @@ class Job:
         if not ledger.pending_rows(self.record.id, limit=1):
             await erase_kept_out(ledger, self.record.id, self._session.settings.storage)
 
+    async def quote(self) -> Quote:
+        """What the job would cost and take now: its input is read, nothing is sent or written.
+
+        A job that began already counts only what is left of it.
+
+        Raises:
+            PromptKitError: it would not start: template, rows, keys.
+        """
+        at_hand = self._session.settings.database_path.exists()
+        ledger = await self._session.ledger() if at_hand else None
+        reading = self._source.read()
+        asked = self._to_ask(ledger)
+        reader = Reader(self._session, asked.skeleton, self._source.name, reading, self._options)
+        quoter = Quoter(self._session, asked, self._options, ledger)
+        await quoter.read(reader.rows())
+        reader.tell()
+        return quoter.quote(reading.manner if isinstance(reading, FileReading) else "")
+
     def halt(self) -> None:
         """Send no new rows; what is in flight is awaited and recorded."""
         self._halted = True
@@ -148,6 +165,8 @@ class Job:
             InputError: the rows can't be read.
             LockHeld: another process runs the job.
             StoppedEarly: it was cancelled.
+            BudgetStop: the worst case of what is left doesn't fit a hard cap (and `until_budget`
+                isn't set); nothing was sent.
         """
         ledger = await self._session.ledger()
         self._pinned = await self._pin(ledger)
@@ -161,6 +180,8 @@ class Job:
             state = ledger.job_state(self.record.id)
             if state is not JobState.OPEN and ledger.pending_rows(self.record.id, limit=1):
                 await ledger.set_job_state(self.record.id, JobState.OPEN)
+            if not self._options.until_budget:
+                await check_caps(self._session, _asked(self.pinned), self._options, ledger)
         except BaseException:
             self._lock.release()
             raise
@@ -202,6 +223,13 @@ class Job:
             await ledger.set_job_state(self.record.id, JobState.DONE)
 
     # ------------------------------------------------------------------ starting
+
+    def _to_ask(self, ledger: Ledger | None) -> Asked:
+        """What the job runs, or would if it began now."""
+        known = None if ledger is None else ledger.job(self._name())
+        if ledger is not None and known is not None:
+            return _asked(self._go_on(ledger, known))
+        return Asked(self._session.library.load(self._ref, allow_draft=False), self._route, self._detours())
 
     async def _pin(self, ledger: Ledger) -> Pinned:
         """The job of that name, as it was pinned; made where there is none."""
@@ -322,6 +350,10 @@ class Job:
 
 def _absolute(out: Path | None) -> str | None:
     return None if out is None else str(out.absolute())
+
+
+def _asked(pinned: Pinned) -> Asked:
+    return Asked(pinned.skeleton, pinned.route, pinned.detours, pinned.job.name, pinned.job.id)
 
 
 def _naming(key_column: str | None) -> str:

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Final
 
 from promptkit.batch import Format, Matrix, Wishes, constant_tags
+from promptkit.ledger import RowState
 
 from .source import NO_ROWS
 
+AGAIN: Final = (RowState.FAILED, RowState.REFUSED, RowState.DEGRADED)
+"""What `--retry-failed` does again."""
 _STEMS: Final = {"-": "stdin", NO_ROWS: "rows"}
 
 
@@ -22,7 +25,8 @@ class JobOptions:
     `mapping`, `constants` and `tags` are as in `batch.Wishes`; `each` gives every row once for
     each combination of values; `out` is the output file, None for
     none; `limit` bounds how many rows are sent this time. `by_rules` is whether a rule may send
-    rows over a route of its own, as where the user named none.
+    rows over a route of its own, as where the user named none. `until_budget` runs until a hard
+    cap stops it; without, a job whose worst case doesn't fit all caps doesn't begin.
     """
 
     name: str | None = None
@@ -40,6 +44,7 @@ class JobOptions:
     retry_failed: bool = False
     resend_unknown: bool = True
     by_rules: bool = False
+    until_budget: bool = True
 
     @property
     def wishes(self) -> Wishes:

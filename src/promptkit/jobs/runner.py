@@ -16,6 +16,7 @@ from promptkit.types import Call, Route, RowResult, Scope, Status
 from .options import JobOptions
 from .pinning import Pinned
 from .results import from_call
+from .ways import way_of
 
 if TYPE_CHECKING:
     from promptkit.ledger import Ledger
@@ -179,15 +180,15 @@ class Runner:
 
     def _way(self, tags: Mapping[str, str]) -> tuple[Route, Plan]:
         """The route and the plan of the rows with these tags."""
-        pinned, settings = self._pinned, self._session.settings
-        template, route = pinned.skeleton.ref.name, pinned.route
-        if pinned.detours is not None and settings.rules:
-            name = settings.rules.ruling(template, tags).route
-            route = pinned.detours.get(name or "") or settings.routes.get(name or "") or route
-        plan = self._session.plan(
-            route, template=template, tags=tags, resend_unknown=self._options.resend_unknown
+        pinned, resend = self._pinned, self._options.resend_unknown
+        return way_of(
+            self._session,
+            pinned.skeleton.ref.name,
+            pinned.route,
+            pinned.detours,
+            tags,
+            resend_unknown=resend,
         )
-        return route, plan
 
 
 def cancelled(name: str) -> StoppedEarly:

@@ -1,17 +1,24 @@
-"""What the latest attempts were like, for the strategies of routes: a bounded look, however large the ledger is."""
+"""What the latest attempts were like, for strategies and quotes: a bounded look, however large the ledger is."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ColumnElement, Connection, func, select
 
-from promptkit.types import AttemptState, Basis, Target
+from promptkit.batch.past import Seen
+from promptkit.types import AttemptState, Basis, Json, Target
 
 from . import tables as t
+from .encoding import read_object
 
 LATEST: Final = 1_000
 """So many of the last attempts are looked at: some milliseconds."""
+
+_JOBS: Final = 3
+_CALLS: Final = 500
+"""So many of the latest calls of each of a skeleton's latest jobs are looked at, and of single ones."""
 
 _ANSWERED: Final = (AttemptState.OK.value, AttemptState.TRUNCATED.value)
 _TIMED: Final = (*_ANSWERED, AttemptState.UNKNOWN.value)
@@ -56,3 +63,74 @@ def output_tokens(connection: Connection, template_digest: str) -> dict[Target |
     if sums:
         means[None] = sum(total for total, _ in sums.values()) / sum(count for _, count in sums.values())
     return means
+
+
+def of_skeleton(connection: Connection, template_digest: str) -> list[Seen]:
+    """The latest attempts with a version of a skeleton: those of its last jobs, and single calls."""
+    return _seen(
+        connection, t.CALLS.c.template_digest == template_digest, t.JOBS.c.template_digest == template_digest
+    )
+
+
+def of_other_versions(connection: Connection, name: str) -> list[Seen]:
+    """The latest attempts with any version of a skeleton."""
+    calls, jobs = t.CALLS.c.template_ref, t.JOBS.c.template_ref
+    return _seen(
+        connection,
+        calls.startswith(f"{name}@", autoescape=True) | (calls == name),
+        jobs.startswith(f"{name}@", autoescape=True) | (jobs == name),
+    )
+
+
+def _seen(connection: Connection, of_calls: ColumnElement[bool], of_jobs: ColumnElement[bool]) -> list[Seen]:
+    jobs = select(t.JOBS.c.id).where(of_jobs).order_by(t.JOBS.c.id.desc()).limit(_JOBS)
+    calls: set[int] = set()
+    for job_id in connection.execute(jobs).scalars().all():
+        calls.update(_latest(connection, t.CALLS.c.job_id == job_id))
+    # Not by its template at once: no index leads there, and a large ledger would be read whole.
+    window = select(t.CALLS).order_by(t.CALLS.c.id.desc()).limit(LATEST).subquery()
+    latest = _latest(connection, t.CALLS.c.id.in_(select(window.c.id)) & of_calls)
+    calls.update(latest)
+    attempt = t.ATTEMPTS.c
+    found: list[Seen] = []
+    for page in _pages(sorted(calls)):
+        rows = connection.execute(
+            select(
+                attempt.call_id,
+                attempt.provider,
+                attempt.model,
+                attempt.state,
+                attempt.input_tokens,
+                attempt.output_tokens,
+                attempt.latency_us,
+                attempt.charged_pico,
+            ).where(
+                attempt.call_id.in_(page),
+                attempt.state != AttemptState.OPEN.value,
+                func.coalesce(attempt.cost_basis, "") != Basis.ESTIMATED.value,
+            )
+        )
+        for call, provider, model, state, tokens, output, latency_us, charged in rows:
+            answered = state in _ANSWERED
+            waited_s = None if latency_us is None else latency_us / 1e6
+            found.append(
+                Seen(call, Target(provider, model), tokens, output if answered else None, waited_s, charged)
+            )
+    return found
+
+
+def _latest(connection: Connection, which: ColumnElement[bool]) -> list[int]:
+    query = select(t.CALLS.c.id).where(which).order_by(t.CALLS.c.id.desc()).limit(_CALLS)
+    return list(connection.execute(query).scalars())
+
+
+def _pages(ids: list[int]) -> list[list[int]]:
+    return [ids[start : start + _CALLS] for start in range(0, len(ids), _CALLS)]
+
+
+def variables(connection: Connection, calls: Sequence[int]) -> dict[int, Mapping[str, Json]]:
+    """What calls were rendered from, where that is kept."""
+    query = select(t.CALLS.c.id, t.CALLS.c.variables).where(
+        t.CALLS.c.id.in_(calls), t.CALLS.c.variables.is_not(None)
+    )
+    return {call: read_object(text) for call, text in connection.execute(query)}

@@ -14,8 +14,9 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Engine, Select, func, select
 from sqlalchemy.exc import DBAPIError
 
+from promptkit.batch.past import Seen
 from promptkit.templates import StoredSource
-from promptkit.types import Finish, Status, Target
+from promptkit.types import Finish, Json, Status, Target
 
 from . import lately
 from . import tables as t
@@ -31,7 +32,7 @@ from .answers import (
     RowRecord,
 )
 from .connect import explain
-from .encoding import read_object
+from .encoding import read_object, storable
 from .filters import conditions
 from .jobs import job_record
 from .reading import attempt_record, flags_of, money, row_record, tags_of
@@ -90,6 +91,26 @@ class Queries:
         )
         with self._read() as connection:
             return tuple(row_record(row) for row in connection.execute(query).mappings())
+
+    def ended_rows(
+        self, job_id: int, keys: Sequence[str], again: Sequence[RowState] = ()
+    ) -> frozenset[tuple[str, str]]:
+        """Which rows of a job are done, as key and content, among those with these keys.
+
+        Args:
+            job_id: the job.
+            keys: at most some hundreds.
+            again: states that are to be done again.
+        """
+        row = t.ROWS.c
+        open_ = [state.value for state in (RowState.PENDING, RowState.INVALID, *again)]
+        query = select(row.row_key, row.content).where(
+            row.job_id == job_id,
+            row.row_key.in_([storable(key) for key in keys]),
+            row.state.not_in(open_),
+        )
+        with self._read() as connection:
+            return frozenset((key, content) for key, content in connection.execute(query))
 
     def rows_in_order(self, job_id: int, after: int = -1, limit: int = 500) -> tuple[OutputRow, ...]:
         """The next rows of the input, in its order, with what became of them."""
@@ -196,6 +217,21 @@ class Queries:
         """How long a skeleton's latest answers were, as a mean by target; under None over all."""
         with self._read() as connection:
             return lately.output_tokens(connection, template_digest)
+
+    def seen_of(self, template_digest: str) -> tuple[Seen, ...]:
+        """The latest attempts with a version of a skeleton."""
+        with self._read() as connection:
+            return tuple(lately.of_skeleton(connection, template_digest))
+
+    def seen_of_other_versions(self, name: str) -> tuple[Seen, ...]:
+        """The latest attempts with any version of a skeleton."""
+        with self._read() as connection:
+            return tuple(lately.of_other_versions(connection, name))
+
+    def variables_of(self, calls: Sequence[int]) -> Mapping[int, Mapping[str, Json]]:
+        """What calls were rendered from, by their ids; at most some hundreds. What isn't kept is left out."""
+        with self._read() as connection:
+            return lately.variables(connection, calls)
 
     # ------------------------------------------------------------ log and show
 

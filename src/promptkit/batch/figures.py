@@ -1,0 +1,246 @@
+"""What rows cost and take at a target, and under a strategy."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Final
+
+from promptkit.pricing.rates import Tariff
+from promptkit.tokens import PER_CALL
+from promptkit.types import Limits, Target, Usage
+
+from .past import Past
+
+_DAY_S: Final = 86_400.0
+_MINUTE_S: Final = 60.0
+_BLIND: Final = (0.1, 0.5, 1.0)
+"""An answer's length as shares of its limit (low, expected, high), where no answer is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A target as rows would be sent to it; `tariff` None: no price is known."""
+
+    target: Target
+    tariff: Tariff | None
+    output_limit: int
+    limits: Limits = field(default_factory=Limits)
+    past: Past | None = None
+    weight: int = 1
+
+    @property
+    def lengths(self) -> tuple[int, int, int]:
+        """Output tokens of an answer: low, expected, high."""
+        if self.past is None:
+            low, mean, high = (round(share * self.output_limit) for share in _BLIND)
+        else:
+            low, mean, high = self.past.low, round(self.past.mean), self.past.high
+        return min(low, self.output_limit), min(mean, self.output_limit), min(high, self.output_limit)
+
+
+@dataclass(slots=True)
+class Load:
+    """Rows that fare alike: the same targets, the same caps.
+
+    Args:
+        offers: the targets that they may be sent to, in the route's order.
+        strategy: of their route.
+        last: its last resort.
+        scopes: the keys of the caps that they count under.
+        sizes: how many rows there are of each ceiling of input tokens.
+    """
+
+    offers: tuple[Offer, ...]
+    strategy: str = "ordered"
+    last: Offer | None = None
+    scopes: tuple[str, ...] = ()
+    sizes: Counter[int] = field(default_factory=Counter[int])
+
+    @property
+    def rows(self) -> int:
+        """How many rows."""
+        return self.sizes.total()
+
+    def worst_pico(self) -> int | None:
+        """The most that one attempt a row can cost, wherever it goes; None where a price is unknown."""
+        every = (*self.offers, *(() if self.last is None else (self.last,)))
+        total = 0
+        for size, rows in self.sizes.items():
+            costs = [_ceiling(offer, size) for offer in every]
+            known = [cost for cost in costs if cost is not None]
+            if len(known) < len(costs):
+                return None
+            total += rows * max(known)
+        return total
+
+    def largest_pico(self) -> int:
+        """The ceiling of the dearest single row, as far as prices are known."""
+        if not self.sizes:
+            return 0
+        return max(_ceiling(offer, max(self.sizes)) or 0 for offer in self.offers)
+
+
+def _ceiling(offer: Offer, size: int) -> int | None:
+    return None if offer.tariff is None else offer.tariff.ceiling_pico(size, offer.output_limit)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What rows cost in pico-USD and how long they take; None is unknown.
+
+    `low` and `high` are with answers as short and long as a tenth of those before; `worst` is the
+    bound. `duration_s` is at least what the limits ask for; `timed`: the answers' own time is in it.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    low_pico: int | None
+    expected_pico: int | None
+    high_pico: int | None
+    worst_pico: int | None
+    duration_s: float
+    timed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What all figures of a quote stand on.
+
+    `per_token` are estimated input tokens to one of the ceiling's; `concurrency` rows at once.
+    """
+
+    per_token: float
+    concurrency: int
+
+    def input_tokens(self, offer: Offer, size: int) -> int:
+        """About how many input tokens a row of such a ceiling has at a target."""
+        of_estimate = 1.0 if offer.past is None else offer.past.of_estimate
+        return max(1, round((size - PER_CALL) * self.per_token * of_estimate))
+
+
+def figures_at(offer: Offer, load: Load, basis: Basis) -> Figures:
+    """What it would be if one target answered all rows of a load."""
+    low, mean, high = offer.lengths
+    past = offer.past
+    lost = 1.0 if past is None else 1.0 + past.lost
+    tokens = 0
+    sums = [0, 0, 0]
+    worst = 0
+    for size, rows in load.sizes.items():
+        row_tokens = basis.input_tokens(offer, size)
+        tokens += rows * row_tokens
+        if offer.tariff is not None:
+            for place, length in enumerate((low, mean, high)):
+                sums[place] += rows * offer.tariff.pico(Usage(row_tokens, length))
+            worst += rows * offer.tariff.ceiling_pico(size, offer.output_limit)
+    duration_s, timed = _duration(offer, load.rows, tokens, load.rows * mean, basis.concurrency)
+    priced = offer.tariff is not None
+    return Figures(
+        input_tokens=tokens,
+        output_tokens=load.rows * mean,
+        low_pico=sums[0] if priced else None,
+        expected_pico=min(round(sums[1] * lost), worst) if priced else None,
+        high_pico=min(round(sums[2] * lost), worst) if priced else None,
+        worst_pico=worst if priced else None,
+        duration_s=duration_s,
+        timed=timed,
+    )
+
+
+def _duration(offer: Offer, rows: int, tokens: int, output: int, concurrency: int) -> tuple[float, bool]:
+    """How long a target takes for rows, in seconds; whether the answers' own time is known.
+
+    Rates are lines of evenly spread turns, so the scarcest one decides; attempts that fail take
+    their turns as well. Requests of a day that is used up wait for the next.
+    """
+    limits, past = offer.limits, offer.past
+    tries = 1.0 if past is None else 1.0 + past.failed
+    asked = (
+        (rows * tries, limits.requests_per_minute),
+        (tokens * tries, limits.input_tokens_per_minute),
+        (output, limits.output_tokens_per_minute),
+    )
+    seconds = [_MINUTE_S * amount / limit for amount, limit in asked if limit]
+    if limits.requests_per_day:
+        seconds.append(_DAY_S * max(0, math.ceil(rows * tries / limits.requests_per_day) - 1))
+    timed = past is not None and past.latency_s is not None
+    if past is not None and past.latency_s is not None:
+        slots = min(concurrency, limits.concurrency or concurrency, max(rows, 1))
+        seconds.append(rows * tries * past.latency_s / slots)
+    return max(seconds, default=0.0), timed
+
+
+def shares(
+    strategy: str, offers: Sequence[Offer], figures: Mapping[Target, Figures]
+) -> dict[Target, Fraction]:
+    """The share of rows that a strategy sends first to each target."""
+    if strategy == "weighted":
+        whole = sum(offer.weight for offer in offers)
+        return {offer.target: Fraction(offer.weight, whole) for offer in offers if offer.weight}
+
+    def by(offer: Offer) -> float:
+        if strategy == "cheapest":
+            pico = figures[offer.target].expected_pico
+            return math.inf if pico is None else pico
+        if strategy == "fastest":
+            latency_s = None if offer.past is None else offer.past.latency_s
+            return math.inf if latency_s is None else latency_s
+        return 0.0
+
+    return {min(offers, key=by).target: Fraction(1)}
+
+
+def mixed(load: Load, strategy: str, figures: Mapping[Target, Figures], worst_pico: int | None) -> Figures:
+    """The figures of a load whose rows a strategy shares out.
+
+    Args:
+        load: the rows.
+        strategy: shares them out.
+        figures: of each target, as if it answered all.
+        worst_pico: what the load costs where all goes to the dearest, which no strategy rules out.
+    """
+    parts = [(figures[target], share) for target, share in shares(strategy, load.offers, figures).items()]
+    return Figures(
+        input_tokens=round(sum(one.input_tokens * share for one, share in parts)),
+        output_tokens=round(sum(one.output_tokens * share for one, share in parts)),
+        low_pico=_shared(parts, lambda one: one.low_pico),
+        expected_pico=_shared(parts, lambda one: one.expected_pico),
+        high_pico=_shared(parts, lambda one: one.high_pico),
+        worst_pico=worst_pico,
+        duration_s=max(one.duration_s * float(share) for one, share in parts),
+        timed=all(one.timed for one, _ in parts),
+    )
+
+
+def _shared(parts: Sequence[tuple[Figures, Fraction]], amount: Callable[[Figures], int | None]) -> int | None:
+    total = Fraction(0)
+    for one, share in parts:
+        pico = amount(one)
+        if pico is None:
+            return None
+        total += pico * share
+    return round(total)
+
+
+def added(parts: Sequence[Figures]) -> Figures:
+    """The figures of several loads together: they share the limits, so their times add up."""
+    return Figures(
+        input_tokens=sum(one.input_tokens for one in parts),
+        output_tokens=sum(one.output_tokens for one in parts),
+        low_pico=total([one.low_pico for one in parts]),
+        expected_pico=total([one.expected_pico for one in parts]),
+        high_pico=total([one.high_pico for one in parts]),
+        worst_pico=total([one.worst_pico for one in parts]),
+        duration_s=sum(one.duration_s for one in parts),
+        timed=all(one.timed for one in parts),
+    )
+
+
+def total(amounts: Sequence[int | None]) -> int | None:
+    """A sum; None where a part is unknown."""
+    known = [amount for amount in amounts if amount is not None]
+    return sum(known) if len(known) == len(amounts) else None

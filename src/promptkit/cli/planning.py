@@ -1,0 +1,81 @@
+"""The plan command: what a batch would cost and take."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from . import options
+from .face import Face
+
+if TYPE_CHECKING:
+    from promptkit.jobs import Job
+    from promptkit.session import Session
+
+
+def plan(
+    face: Face,
+    ref: options.Ref,
+    rows: options.MaybeRows = None,
+    out: options.Out = None,
+    job: options.JobName = None,
+    key: options.Key = None,
+    concurrency: options.Concurrency = 16,
+    limit: options.Limit = None,
+    retry_failed: options.RetryFailed = False,
+    strict: options.Strict = False,
+    map_: options.Map = None,
+    each: options.Each = None,
+    var: options.Vars = None,
+    vars_: options.VarsFile = None,
+    tag: options.RowTags = None,
+    route: options.RouteName = None,
+    target: options.Targets = None,
+    budget: options.Budget = None,
+) -> int:
+    """Tell what a batch would cost and take, before anything is sent.
+
+    Every row is read, checked and rendered: the worst case is a true bound for one attempt a row, at
+    the dearest target of its route. What is expected comes from the ledger: how long this skeleton's
+    answers were at each target, and what failed attempts cost. With the options of the batch that is
+    meant, a job that began already counts only what is left. Exit 6 where the batch would refuse to
+    start, 1 where rows are invalid.
+
+    Examples:
+        promptkit plan ugc/hooks rows.csv
+        promptkit plan ugc/script products.jsonl --each language=en,fr --budget 5 --json
+        promptkit plan ugc/hooks rows.csv -o hooks.csv --job "night-{date}" --route longform
+    """
+    from promptkit.jobs import Job, JobOptions
+
+    session = face.session()
+    made = JobOptions(
+        name=job,
+        key_column=key,
+        mapping=options.read_mapping(map_),
+        constants=options.read_variables(var, vars_),
+        tags=options.read_tags(tag),
+        each=options.read_each(each),
+        strict=strict,
+        out=out,
+        cap_pico=options.read_cap(budget),
+        concurrency=concurrency,
+        limit=limit,
+        retry_failed=retry_failed,
+        by_rules=route is None and not target,
+    )
+    chosen = session.route(route, target, ref=ref, tags=made.all_rows_tags)
+    return quoted(face, session, Job(session, ref, rows, chosen, made))
+
+
+def quoted(face: Face, session: Session, job: Job) -> int:
+    """Print the quote of a job; returns the exit code."""
+    from .quote_page import show_quote
+
+    async def ask() -> int:
+        try:
+            return show_quote(face, await job.quote())
+        finally:
+            await session.aclose()
+
+    return asyncio.run(ask())

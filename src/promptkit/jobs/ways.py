@@ -1,0 +1,42 @@
+"""Over which route a row goes: its job's, or one that a rule names for its tags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from promptkit.session import Session
+from promptkit.types import Route
+
+if TYPE_CHECKING:
+    from promptkit.routing.flow import Plan
+
+
+def way_of(
+    session: Session,
+    template: str,
+    route: Route,
+    detours: Mapping[str, Route] | None,
+    tags: Mapping[str, str],
+    *,
+    resend_unknown: bool = True,
+) -> tuple[Route, Plan]:
+    """The route and the plan of the rows with these tags.
+
+    Args:
+        session: settings and rules.
+        template: the skeleton's name.
+        route: the job's.
+        detours: the routes that rules may send rows over, as the job pinned them; None for none.
+        tags: the rows'.
+        resend_unknown: whether an unknown outcome may be sent again.
+
+    Raises:
+        NoUsableKey: no target can be asked.
+        UsageError: the rules leave no target.
+    """
+    settings = session.settings
+    if detours is not None and settings.rules:
+        name = settings.rules.ruling(template, tags).route
+        route = detours.get(name or "") or settings.routes.get(name or "") or route
+    return route, session.plan(route, template=template, tags=tags, resend_unknown=resend_unknown)

@@ -1,0 +1,96 @@
+"""`plan`: what a batch would cost and take, as people and programs read it; and `batch`, which refuses what may not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from cli_kit import ROWS, Invoke, config_for
+
+from promptkit.ledger import Ledger
+from promptkit.simulator import Simulator
+
+PLAN = ("plan", "ugc/hooks", "rows.csv")
+BATCH = ("batch", "ugc/hooks", "rows.csv")
+
+
+@pytest.mark.usefixtures("project")
+class TestPlan:
+    def test_people_see_targets_strategies_and_caps(self, invoke: Invoke, sim: Simulator) -> None:
+        """A table by target, one by strategy with the route's own marked, and whether it fits the caps."""
+        before = len(sim.requests())
+        ran = invoke(*PLAN, "--budget", "1", "--each", "language=en,fr")
+        assert (ran.code, len(sim.requests())) == (0, before)
+        assert ran.out.startswith("ugc/hooks@1: 6 rows, 6 to send\n")
+        for told in (
+            "\nanthropic/claude-haiku-5-5 ", "\nordered * ", "\ncheapest ", " surely fits; ",
+            "this job: $1.00 left of $1.00: fits", "nothing was sent", "no answer of this skeleton is known",
+        ):  # fmt: skip
+            assert told in ran.out
+
+    def test_programs_get_the_same_as_json(self, invoke: Invoke, project: Path) -> None:
+        """Money as decimal strings, what is unknown as null, the job where one would go on; nothing is made."""
+        told = invoke(*PLAN, "--json").json()
+        assert (told["template"], told["rows"], told["job"], told["duration_s"]) == (
+            "ugc/hooks@1",
+            3,
+            None,
+            None,
+        )
+        assert float(told["budget_usd"]["usual"]) <= float(told["budget_usd"]["sure"])
+        assert [cap["fits"] for cap in told["caps"]] == [True, True]
+        with Ledger.open(project / "promptkit.db") as ledger:
+            assert ledger.jobs() == ()
+        assert invoke(*BATCH, "-o", "out.csv").code == 0
+        after = invoke(*PLAN, "-o", "out.csv", "--json").json()
+        assert (after["done"], after["to_send"], after["answers"]) == (3, 0, 3)
+        assert after["job"].startswith("hooks-rows-")
+
+    def test_invalid_rows_are_exit_1_and_what_may_not_fit_is_exit_6(
+        self, invoke: Invoke, project: Path
+    ) -> None:
+        """The exit code tells what the batch would do."""
+        (project / "rows.csv").write_text(ROWS + ",bar,runners,a4\nBarly,bar,runners,a5\n", encoding="utf-8")
+        ran = invoke(*PLAN)
+        assert (ran.code, "5 rows, 4 to send, 1 invalid, 1 the same as one before" in ran.out) == (1, True)
+        ran = invoke(*PLAN, "--budget", "0.0001")
+        assert (ran.code, "may not fit; batch wants --until-budget" in ran.out) == (6, True)
+
+    def test_without_a_price_nothing_is_sure(self, invoke: Invoke, project: Path, sim: Simulator) -> None:
+        """A target without a price makes the money unknown, and says so."""
+        config = config_for(sim.url).replace("openai/gpt-6-luna", "openai/gpt-unheard-of")
+        (project / "promptkit.toml").write_text(
+            config.replace("[budgets]", "allow_unpriced = true\n[budgets]")
+            + '\n[[providers.openai.models]]\nid = "gpt-unheard-of"\n',
+            encoding="utf-8",
+        )
+        ran = invoke(*PLAN, "--json").json()
+        assert (ran["worst_usd"], ran["budget_usd"]["sure"], ran["caps"][0]["fits"]) == (None, None, False)
+        assert "whether that fits can't be said" in invoke(*PLAN).out
+        assert invoke(*PLAN).code == 0
+
+    def test_limits_bound_the_time_where_no_answer_is_known(
+        self, invoke: Invoke, project: Path, sim: Simulator
+    ) -> None:
+        """Three rows at one a minute take over two minutes, however quick the answers may be."""
+        (project / "promptkit.toml").write_text(
+            config_for(sim.url) + "[providers.openai.limits]\nrequests_per_minute = 1\n", encoding="utf-8"
+        )
+        assert "over 3 min" in invoke(*PLAN).out
+
+
+@pytest.mark.usefixtures("project")
+class TestRefusing:
+    def test_what_may_not_fit_is_refused_before_anything_is_sent(
+        self, invoke: Invoke, sim: Simulator, project: Path
+    ) -> None:
+        """Exit 6 says what it may need, what the cap has, and the way out, which works."""
+        before = len(sim.requests())
+        tight = (*BATCH, "-o", "out.csv", "--budget", "0.004")
+        ran = invoke(*tight)
+        assert (ran.code, len(sim.requests()), (project / "out.csv").exists()) == (6, before, False)
+        assert "may need $0.0" in ran.err
+        assert "for 3 rows; this job has $0.004 left of $0.004" in ran.err
+        assert "--until-budget" in ran.err
+        assert invoke(*tight, "--until-budget").code == 0
+        assert invoke(*tight).code == 0, "what is done needs no room"
