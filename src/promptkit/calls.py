@@ -40,7 +40,7 @@ async def make_reply(  # noqa: PLR0913 - what a user can say of a call
         PromptKitError: as `AsyncPromptKit.run` tells.
     """
     bound = skeleton.bind(variables)
-    prompt = skeleton.render(bound)
+    prompt = skeleton.render(bound, prefix=True)
     judge = judge_of(skeleton, bound)
     for flag in skeleton.flags(bound):
         session.say(flag)

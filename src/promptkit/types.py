@@ -214,18 +214,32 @@ class TemplateSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Prefix:
+    """How the prompts of a skeleton begin, the same in call after call: what providers can cache.
+
+    `texts` are what its first messages begin with; all but the last are whole messages. `digest`
+    is over roles and texts (`sha256:...`).
+    """
+
+    texts: tuple[str, ...]
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """A rendered skeleton: what would be sent, and from which source.
 
     `digest` is the prompt digest (`sha256:...` over roles and text as sent);
     `template_digest` is the seal of the source that made it (`epoch:sha256:...`).
-    `ref` names the version that was resolved, e.g. `ugc/script@2`.
+    `ref` names the version that was resolved, e.g. `ugc/script@2`. `prefix` is how far it is the
+    same for other values; None where that is nothing, or too short for any provider to cache.
     """
 
     messages: tuple[Message, ...]
     digest: str
     ref: TemplateRef
     template_digest: str
+    prefix: Prefix | None = field(default=None, compare=False)
 
 
 # --------------------------------------------------------------------------- providers
@@ -285,6 +299,8 @@ class Model:
     price_ref: str | None = None
     limits: Limits | None = None
     """Its own limits; those it leaves open are its provider's."""
+    cache_min_tokens: int = 1024
+    """A shorter beginning of a prompt isn't cached."""
 
 
 class Checked(StrEnum):
@@ -325,6 +341,9 @@ class Provider:
     """What holds for a model that the file doesn't list (its `id` is empty)."""
     price_provider: str | None = None
     """genai-prices' provider id; None where it knows no such provider."""
+    prompt_cache: bool = False
+    """Whether promptkit uses its prompt cache: marks (anthropic) or steers by a key (openai) what prompts
+    have in common, and in a batch lets one call go first."""
     max_tokens_field: str = "max_completion_tokens"
     """What Chat Completions calls the output limit here (`max_tokens` on older hosts)."""
     connect_timeout_s: float = 10.0
@@ -527,12 +546,15 @@ class Basis(StrEnum):
 class Cost:
     """What an attempt cost: pico-USD, rounded once, and where the rates come from.
 
-    `source` is like `genai-prices 0.2.3` or `providers/openai.toml`.
+    `source` is like `genai-prices 0.2.3` or `providers/openai.toml`. `cache_saved_pico` is what the
+    provider's prompt cache saved, against all input at the uncached rate; below 0 where writing it
+    cost more than reading it saved.
     """
 
     pico: int
     source: str
     basis: Basis = Basis.SERVED
+    cache_saved_pico: int = 0
 
     @property
     def usd(self) -> Decimal:

@@ -163,3 +163,22 @@ def test_halves_round_to_even(tokens: int, pico: int) -> None:
     card = BOOK.card(provider(None), model, datetime(2026, 1, 1, tzinfo=UTC))
     assert card is not None
     assert card.pico(Usage(tokens, 0)) == pico
+
+
+@pytest.mark.parametrize(
+    ("usage", "saved_usd"),
+    [
+        (Usage(10_000, 10), 0),
+        (Usage(10_000, 10, cache_read_tokens=8_000), Decimal("0.0072")),
+        (Usage(10_000, 10, cache_write_tokens=8_000), Decimal("-0.002")),
+        (Usage(10_000, 10, cache_read_tokens=8_000, cache_write_tokens=2_000), Decimal("0.0067")),
+    ],
+)
+def test_what_a_cache_saved_is_the_difference_to_uncached_input(usage: Usage, saved_usd: Decimal) -> None:
+    """At 1 USD a million, reads at 0.1 and writes at 1.25; writing alone costs more than it saves."""
+    price = PriceOverride(
+        Decimal(1), Decimal(5), cache_read_mtok=Decimal("0.1"), cache_write_mtok=Decimal("1.25")
+    )
+    cost = BOOK.cost(provider(None), Model("m", price=price), usage, None, None, datetime.now(UTC))
+    assert cost is not None
+    assert cost.cache_saved_pico == saved_usd * PICO_PER_USD

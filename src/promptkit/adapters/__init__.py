@@ -26,12 +26,14 @@ from .gemini_generate import GeminiGenerate
 from .openai_chat import OpenAIChat
 from .openai_responses import OpenAIResponses
 from .params import DEFAULT_MAX_OUTPUT_TOKENS, output_limit
+from .prefix import cacheable
 
 __all__ = [
     "ADAPTERS",
     "DEFAULT_MAX_OUTPUT_TOKENS",
     "Adapter",
     "StreamDecoder",
+    "cacheable",
     "for_provider",
     "from_break",
     "output_limit",

@@ -25,6 +25,7 @@ from promptkit.types import (
 from .base import NO_HEADERS, EventStream, Reader
 from .failures import from_error
 from .params import Format, fit, split_system
+from .prefix import marks
 from .wire import Served, count, dump, member, members, request_id, settle, text
 
 FAMILY: Final = "anthropic"
@@ -53,19 +54,26 @@ class AnthropicMessages(Reader):
 
     def encode(self, call: Call, provider: Provider, model: Model) -> WireRequest | Failure:
         """Write a call."""
-        del provider
         fitted = fit(call, model, _FORMAT)
         if isinstance(fitted, Failure):
             return fitted
         prompt = split_system(fitted.messages)
+        # A system message that was moved breaks the prefix: then nothing is marked.
+        cuts = {} if prompt.warnings else marks(call.prompt, provider, model)
+        first = len(prompt.system)
         body: JsonObject = {
             "model": model.id,
             "max_tokens": fitted.max_output_tokens,
-            "messages": [{"role": m.role, "content": m.content} for m in prompt.turns],
+            "messages": [
+                {"role": m.role, "content": _blocks(m.content, cuts[at]) if at in cuts else m.content}
+                for at, m in enumerate(prompt.turns, start=first)
+            ],
             **fitted.sampling,
         }
         if prompt.system:
-            body["system"] = [{"type": "text", "text": content} for content in prompt.system]
+            body["system"] = [
+                block for at, text in enumerate(prompt.system) for block in _blocks(text, cuts.get(at))
+            ]
         config = _reasoning(body, fitted.reasoning)
         if call.schema is not None:
             config["format"] = {"type": "json_schema", "schema": dict(call.schema)}
@@ -100,6 +108,15 @@ class AnthropicMessages(Reader):
         reason = text(body, "stop_reason") or "unknown"
         ending = _ENDINGS.get(reason, Fault.BROKEN_REPLY)
         return settle(said, ending, _why(reason, member(body, "stop_details")), served)
+
+
+def _blocks(content: str, cut: int | None) -> list[JsonObject]:
+    """A message's text as blocks: marked as far as it is the same in every call, then the rest."""
+    if cut is None:
+        return [{"type": "text", "text": content}]
+    marked: JsonObject = {"type": "text", "text": content[:cut], "cache_control": {"type": "ephemeral"}}
+    rest = content[cut:]
+    return [marked, {"type": "text", "text": rest}] if rest else [marked]
 
 
 def _reasoning(body: JsonObject, level: str | int | None) -> JsonObject:

@@ -19,7 +19,7 @@ from promptkit.types import (
 
 from .base import NO_HEADERS, EventStream, Reader
 from .failures import from_error
-from .openai_common import FAMILY, TIERS, json_schema, read_usage
+from .openai_common import FAMILY, TIERS, json_schema, read_usage, steering
 from .params import Format, fit
 from .wire import Served, dump, first, member, members, request_id, settle, text
 
@@ -60,6 +60,7 @@ class OpenAIChat(Reader):
             "messages": [{"role": m.role, "content": m.content} for m in fitted.messages],
             provider.max_tokens_field: fitted.max_output_tokens,
             **fitted.sampling,
+            **steering(call.prompt, provider, model),
         }
         if fitted.reasoning is not None:
             body["reasoning_effort"] = fitted.reasoning

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
-from promptkit.types import Json, JsonObject, Usage
+from promptkit.types import Json, JsonObject, Model, Prompt, Provider, Usage
 
+from .prefix import cache_key, cacheable
 from .wire import count, member
 
 FAMILY: Final = "openai"
@@ -15,6 +16,12 @@ TIERS: Final = frozenset({"auto", "default", "flex", "scale", "priority", "fast"
 
 _NAME: Final = "reply"
 """What the schema of a structured reply is called; a constant keeps the cached prefix the same."""
+
+
+def steering(prompt: Prompt, provider: Provider, model: Model) -> JsonObject:
+    """The member that steers prompts with one beginning to one cache; none where nothing is cached."""
+    prefix = cacheable(prompt, provider, model)
+    return {} if prefix is None else {"prompt_cache_key": cache_key(prefix)}
 
 
 def json_schema(schema: Mapping[str, Json]) -> JsonObject:

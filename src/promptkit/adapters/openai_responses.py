@@ -23,7 +23,7 @@ from promptkit.types import (
 
 from .base import NO_HEADERS, EventStream, Reader
 from .failures import from_error, with_text
-from .openai_common import FAMILY, TIERS, json_schema, read_usage
+from .openai_common import FAMILY, TIERS, json_schema, read_usage, steering
 from .params import Format, fit
 from .wire import Served, dump, member, members, request_id, settle, text
 
@@ -47,7 +47,6 @@ class OpenAIResponses(Reader):
 
     def encode(self, call: Call, provider: Provider, model: Model) -> WireRequest | Failure:
         """Write a call."""
-        del provider
         fitted = fit(call, model, _FORMAT)
         if isinstance(fitted, Failure):
             return fitted
@@ -57,6 +56,7 @@ class OpenAIResponses(Reader):
             "max_output_tokens": fitted.max_output_tokens,
             "store": False,
             **fitted.sampling,
+            **steering(call.prompt, provider, model),
         }
         if fitted.reasoning is not None:
             body["reasoning"] = {"effort": fitted.reasoning}

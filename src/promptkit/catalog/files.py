@@ -86,6 +86,7 @@ def read_provider(name: str, doc: Table, base: Provider | None = None) -> Provid
         open_models=doc.flag("open_models", start.open_models),
         open_model=_open_model(doc, start.open_model),
         price_provider=doc.text("price_provider", start.price_provider),
+        prompt_cache=doc.flag("prompt_cache", start.prompt_cache),
         max_tokens_field=_word(doc, "max_tokens_field", _TOKENS_FIELDS, start.max_tokens_field),
         connect_timeout_s=_seconds(doc, "connect_timeout_s", start.connect_timeout_s),
         timeout_s=_seconds(doc, "timeout_s", start.timeout_s),
@@ -182,6 +183,7 @@ def _model(table: Table, start: Model) -> Model:
         price=_price(table, start.price),
         price_ref=table.text("price_ref", start.price_ref),
         limits=_own_limits(table, start.limits),
+        cache_min_tokens=table.integer("cache_min_tokens", start.cache_min_tokens, least=1),
     )
     table.finish()
     return model

@@ -34,6 +34,7 @@ from .choosing import Chooser
 from .entries import Making, call_end, call_start
 from .judging import REPAIR, Hearing
 from .lanes import Lane, Lanes
+from .leading import Leading
 from .saying import refusal_text, soft_text, unknown_text
 from .settling import Settled, accounts_of, settle, without_secrets
 from .standing import Standing
@@ -68,6 +69,7 @@ class Engine:
         self._chooser = Chooser(settings.catalog, ledger, prices, edge)
         self._soft: dict[str, SoftPassed] = {}
         self._lanes = Lanes(settings)
+        self._leading = Leading(settings.catalog, edge.clock)
         self._said: set[object] = set()
 
     @property
@@ -122,16 +124,21 @@ class Engine:
         step, verdict = _advance(steps, None)
         while verdict is None:
             if isinstance(step, Send):
-                entry = await self._standing.enter(step.target, making.hearing.call_to(step.target))
-                if entry is None:
-                    step, verdict = _advance(steps, self._moment(None))
-                    continue
-                outcome: Outcome | None = _LOST
+                outcome: Outcome | None = None
+                place = await self._leading.enter(step.target, making.work)
                 try:
-                    settled = await self._attempt(making, step)
-                    outcome = settled.outcome if isinstance(settled, Settled) else None
+                    entry = await self._standing.enter(step.target, making.hearing.call_to(step.target))
+                    if entry is None:
+                        step, verdict = _advance(steps, self._moment(None))
+                        continue
+                    outcome = _LOST
+                    try:
+                        settled = await self._attempt(making, step)
+                        outcome = settled.outcome if isinstance(settled, Settled) else None
+                    finally:
+                        self._standing.leave(entry, outcome)
                 finally:
-                    self._standing.leave(entry, outcome)
+                    self._leading.leave(place, outcome)
                 step, verdict = _advance(steps, self._learn(step.target, settled, entry.probed))
                 if isinstance(settled, Settled):
                     await self._close(making, settled, verdict)

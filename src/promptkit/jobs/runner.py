@@ -135,7 +135,7 @@ class Runner:
         try:
             route, plan = self._way(row.tags)
             bound = skeleton.bind(row.variables or {})
-            prompt = skeleton.render(bound)
+            prompt = skeleton.render(bound, prefix=True)
             judge = judge_of(skeleton, bound)
         except NoUsableKey as cause:
             self.stop = self.stop or cause

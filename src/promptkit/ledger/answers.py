@@ -185,7 +185,6 @@ class LoggedCall:
 class AttemptRecord:
     """An attempt as the ledger has it; `cost` is None while unknown, `ended_us` while open.
 
-    `cache_saved_pico` is what the provider's prompt cache saved (below 0: its writing cost more).
     `estimate` stands in for `usage` and `cost` of a stream that ended before they were told.
     """
 
@@ -211,7 +210,6 @@ class AttemptRecord:
     ended_us: int | None
     latency_us: int | None
     first_byte_us: int | None
-    cache_saved_pico: int | None = None
     estimate: Estimate | None = None
 
 

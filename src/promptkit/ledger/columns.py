@@ -68,7 +68,7 @@ def attempt_end(end: AttemptEnd, price_source_id: int | None) -> tuple[Column, .
         *(_NO_USAGE if usage is None else _usage(usage)),
         None if cost is None else cost.pico,
         None if basis is None else basis.value,
-        end.cache_saved_pico,
+        None if cost is None else cost.cache_saved_pico,
         None if estimate is None else estimate.pico,
         price_source_id,
         end.charged_pico,

@@ -74,7 +74,6 @@ def attempt_record(row: Mapping[Any, Any]) -> AttemptRecord:
         ended_us=row["ended_us"],
         latency_us=row["latency_us"],
         first_byte_us=row["first_byte_us"],
-        cache_saved_pico=row["cache_saved_pico"],
         estimate=Estimate(usage, row["estimate_pico"]) if estimated and usage is not None else None,
     )
 
@@ -95,7 +94,7 @@ def _usage(row: Mapping[Any, Any]) -> Usage | None:
 def _cost(row: Mapping[Any, Any]) -> Cost | None:
     if row["cost_pico"] is None:
         return None
-    return Cost(row["cost_pico"], row["source"], Basis(row["cost_basis"]))
+    return Cost(row["cost_pico"], row["source"], Basis(row["cost_basis"]), row["cache_saved_pico"] or 0)
 
 
 def money(attempts: Iterable[AttemptRecord]) -> Money:

@@ -78,10 +78,7 @@ class AttemptStart:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnd:
-    """An attempt and its settlement. `charged_pico` counts in the caps: cost, else the ceiling.
-
-    `cache_saved_pico` is what the provider's prompt cache saved, by its own usage.
-    """
+    """An attempt and its settlement. `charged_pico` counts in the caps: cost, else the ceiling."""
 
     id: int
     state: AttemptState
@@ -100,7 +97,6 @@ class AttemptEnd:
     billed: bool = False
     http_status: int | None = None
     retry_after_us: int | None = None
-    cache_saved_pico: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,21 +1,20 @@
 """What a skeleton puts out, in order: stable text, and values that differ from call to call.
 
-It is read off the source, includes followed. Of branches the longest counts. A value stays the
-same for many calls where it is one of a few (a variable with choices, a boolean); all other
-variables are taken to differ.
+It is read off the source, includes followed. Of branches the longest counts. What differs is
+what `templates.stable` says.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from jinja2 import nodes
 
 from promptkit.templates import Part
 from promptkit.templates.compiler import is_message, parse
-from promptkit.types import Kind, Variable
+from promptkit.templates.stable import differing_names, reads
 
 _UNKNOWN_TURNS: Final = 1
 
@@ -35,20 +34,16 @@ class Piece:
 
 def flow_of(part: Part) -> tuple[Piece, ...]:
     """All that the messages of a skeleton hold, in order."""
-    differing = {name for name, variable in part.source.spec.variables.items() if _differs(variable)}
-    return tuple(_Reader(part, differing, inside=not part.has_messages).body(parse(part.source).body))
+    names = differing_names(part)
+    return tuple(_Reader(part, names, inside=not part.has_messages).body(parse(part.source).body))
 
 
-def _differs(variable: Variable) -> bool:
-    return not (variable.choices or variable.kind is Kind.BOOLEAN)
-
-
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Reader:
-    """Reads one file. `differing` holds the names whose value differs, and grows with `set` and `for`."""
+    """Reads one file. `differing` holds the names whose value differs."""
 
     part: Part
-    differing: set[str]
+    differing: frozenset[str]
     inside: bool
 
     def body(self, statements: Iterable[nodes.Node]) -> list[Piece]:
@@ -58,33 +53,17 @@ class _Reader:
         read = _READERS.get(type(node))
         return () if read is None else read(self, node)
 
-    def assign(self, node: nodes.Assign) -> Iterable[Piece]:
-        self._spread(node.node, node.target)
-        return ()
-
-    def capture(self, node: nodes.AssignBlock) -> Iterable[Piece]:
-        if any(piece.variable for piece in replace(self, inside=True).body(node.body)):
-            self._name(node.target)
-        return ()
-
-    def macro(self, node: nodes.Macro) -> Iterable[Piece]:
-        if self._reads(node):
-            self.differing.add(node.name)
-        return ()
-
     def turns(self, node: nodes.ExprStmt) -> Iterable[Piece]:
         """A conversation that the caller brings: `{% messages history %}`."""
-        name = self._reads(node.node)
+        name = reads(node.node, self.differing)
         return [self._piece("", node.lineno, name)] if name else ()
 
     def with_(self, node: nodes.With) -> Iterable[Piece]:
-        for target, value in zip(node.targets, node.values, strict=True):
-            self._spread(value, target)
         return self.body(node.body)
 
     def block(self, node: nodes.CallBlock | nodes.FilterBlock) -> Iterable[Piece]:
         inside = self.inside or (isinstance(node, nodes.CallBlock) and is_message(node))
-        return replace(self, inside=inside).body(node.body)
+        return _Reader(self.part, self.differing, inside).body(node.body)
 
     def output(self, node: nodes.Output) -> Iterator[Piece]:
         if not self.inside:
@@ -94,7 +73,7 @@ class _Reader:
                 yield self._piece(child.data, child.lineno)
             elif isinstance(child, nodes.Const):
                 yield self._piece(str(child.value), child.lineno)
-            elif name := self._reads(child):
+            elif name := reads(child, self.differing):
                 yield self._piece("", child.lineno, name)
 
     def _piece(self, text: str, line: int, variable: str = "") -> Piece:
@@ -108,7 +87,7 @@ class _Reader:
         turns = _UNKNOWN_TURNS
         if isinstance(node.iter, nodes.List | nodes.Tuple):
             turns = len(node.iter.items)
-        name = self._spread(node.iter, node.target)
+        name = reads(node.iter, self.differing)
         pieces = self.body(node.body) * turns
         # How many turns there are differs, too: nothing below begins at the same place.
         return [self._piece("", node.lineno, name), *pieces] if name and pieces else pieces
@@ -116,21 +95,7 @@ class _Reader:
     def include(self, node: nodes.Include) -> list[Piece]:
         name = node.template.value if isinstance(node.template, nodes.Const) else ""
         inner = self.part.includes[str(name)]
-        return _Reader(inner, set(self.differing), self.inside).body(parse(inner.source).body)
-
-    def _spread(self, value: nodes.Node, target: nodes.Node) -> str:
-        """What a differing value is given to, differs; returns the name that it differs by."""
-        name = self._reads(value)
-        if name:
-            self._name(target)
-        return name
-
-    def _name(self, target: nodes.Node) -> None:
-        self.differing |= {name.name for name in _names(target)}
-
-    def _reads(self, node: nodes.Node) -> str:
-        """The first differing name that an expression reads."""
-        return next((name.name for name in _names(node) if name.name in self.differing), "")
+        return _Reader(inner, self.differing, self.inside).body(parse(inner.source).body)
 
 
 _READERS: Final[Mapping[type[nodes.Node], Callable[[_Reader, Any], Iterable[Piece]]]] = {
@@ -138,21 +103,12 @@ _READERS: Final[Mapping[type[nodes.Node], Callable[[_Reader, Any], Iterable[Piec
     nodes.If: _Reader.longest,
     nodes.For: _Reader.loop,
     nodes.Include: _Reader.include,
-    nodes.Assign: _Reader.assign,
-    nodes.AssignBlock: _Reader.capture,
-    nodes.Macro: _Reader.macro,
     nodes.With: _Reader.with_,
     nodes.CallBlock: _Reader.block,
     nodes.FilterBlock: _Reader.block,
     nodes.ExprStmt: _Reader.turns,
 }
 """How each kind of statement is read; others put nothing out."""
-
-
-def _names(node: nodes.Node) -> Iterator[nodes.Name]:
-    if isinstance(node, nodes.Name):
-        yield node
-    yield from node.find_all(nodes.Name)
 
 
 def _length(pieces: list[Piece]) -> int:

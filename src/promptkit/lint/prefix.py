@@ -14,13 +14,6 @@ from .findings import Spot, World
 from .flow import Piece
 from .subject import Subject
 
-CACHE_FROM_TOKENS: Final = {"openai": 1024, "gemini": 1024}
-"""From how many tokens the beginning of a prompt is cached without being asked, by wire format.
-
-OpenAI says 1,024; Gemini 1,024 to 4,096, by model. Anthropic caches only what is marked, which
-promptkit doesn't do.
-"""
-
 _MOVABLE_TOKENS: Final = 40
 """A shorter stretch is a label beside its value: it can't be moved."""
 
@@ -69,10 +62,12 @@ def _split(flow: tuple[Piece, ...]) -> tuple[int, Piece | None, int]:
 
 def _lost(world: World, before: int, after: int, target: Target) -> _Lost | None:
     provider, model = world.catalog.pair(target)
-    least = CACHE_FROM_TOKENS.get(provider.adapter)
+    if provider.adapter == "anthropic" and not provider.prompt_cache:
+        return None  # it caches only what is marked
+    least = model.cache_min_tokens
     card = world.prices.card(provider, model, world.at)
     tariff = None if card is None else card.tariff()
-    if least is None or tariff is None or before + after < least:
+    if tariff is None or before + after < least:
         return None
     band = tariff.bands[0]
     saved = Fraction(band.uncached - band.cache_read, tariff.denominator)

@@ -78,7 +78,10 @@ class Prices:
         if usage is None or entry.card is None:
             return None
         tariff = entry.card.tariff(tier)
-        return None if tariff is None else Cost(tariff.pico(usage), tariff.source, entry.basis)
+        if tariff is None:
+            return None
+        pico = tariff.pico(usage)
+        return Cost(pico, tariff.source, entry.basis, tariff.cache_saved_pico(usage, pico))
 
     def ceiling_pico(
         self,

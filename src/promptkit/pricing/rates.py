@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fractions import Fraction
 from typing import Final
@@ -75,6 +75,13 @@ class Tariff:
             + usage.reasoning_tokens * band.reasoning
         )
         return exact if self.denominator == 1 else round(Fraction(exact, self.denominator))
+
+    def cache_saved_pico(self, usage: Usage, pico: int) -> int:
+        """What the prompt cache saved of a cost, against the same tokens uncached; below 0 where it cost more."""
+        if not (usage.cache_read_tokens or usage.cache_write_tokens):
+            return 0
+        plain = replace(usage, cache_read_tokens=0, cache_write_tokens=0, cache_write_1h_tokens=0)
+        return self.pico(plain) - pico
 
     def ceiling_pico(self, input_tokens: int, output_tokens: int) -> int:
         """The most that any usage within these sizes can cost, rounded up.

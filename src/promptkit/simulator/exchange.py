@@ -217,7 +217,7 @@ class World:
 
     def _look_up(self, place: Place, key: str | None, asked: Asked, model: SimModel) -> Lookup:
         prompt = asked.prompt.encode("utf-8", "surrogatepass")
-        scope = f"{place.provider} {key} {model.id}"
+        scope = f"{place.provider} {key} {model.id} {asked.cache_key}"
         marks, implicit = (asked.marks, asked.implicit_cache) if self.scenario.prompt_cache else ((), False)
         if implicit:
             return self.cache.implicit(scope, prompt, self.clock(), writes=model.cache_writes)

@@ -39,6 +39,8 @@ class Asked:
     tier: str | None = None
     marks: tuple[Mark, ...] = ()
     implicit_cache: bool = True
+    cache_key: str = ""
+    """OpenAI's prompt_cache_key: calls with another one meet another machine's cache."""
     stops: tuple[str, ...] = ()
     usage_wanted: bool = True
 

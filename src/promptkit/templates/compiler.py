@@ -49,6 +49,18 @@ class Compiled:
     paths: Mapping[Path, int] = field(default_factory=dict[Path, int])
 
 
+def fresh(source: Source) -> nodes.Template:
+    """The same tree, made anew: to be changed and compiled."""
+    return _environment().parse(source.body)
+
+
+def compile_tree(tree: nodes.Template, name: str) -> CodeType:
+    """Compile a tree made of sources that compile; what could grow is guarded, as in any other."""
+    guard(tree)
+    tree.set_environment(_environment())
+    return _environment().compile(tree, name, f"<{name}>")
+
+
 def body_key(source: Source) -> str:
     """The name under which a body's code is kept."""
     return hashlib.sha256(f"{EPOCH}\n{source.body}".encode()).hexdigest()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from types import GeneratorType, TracebackType
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from jinja2 import Template
 from jinja2.exceptions import SecurityError, UndefinedError
 
 from promptkit.errors import TemplateError, VariableError
-from promptkit.types import Prompt, TemplateRef, TemplateSpec, Value
+from promptkit.types import Message, Prefix, Prompt, TemplateRef, TemplateSpec, Value
 
 from . import variables
 from .compiler import Compiled, compile_source
@@ -22,8 +23,10 @@ from .meter import METER, Context, Meter
 from .paths import unknown_field
 from .reference import parse_ref
 from .source import Source, read_source
+from .stable import beginning, begins_with, few_of, key_of, prefix_of
 from .untrusted import leaves, suspicion
 
+_PREFIXES: Final = 256
 _IMPLICIT: Final = frozenset({"loop", "caller", *GLOBALS})
 
 
@@ -92,10 +95,13 @@ class Skeleton:
     """
 
     __slots__ = (
+        "_beginning",
         "_defaults",
         "_environment",
+        "_few",
         "_files",
         "_part",
+        "_prefixes",
         "_prepared",
         "_required",
         "_root",
@@ -126,6 +132,9 @@ class Skeleton:
             for name, variable in self.spec.variables.items()
             if variables.is_prepared(variable)
         ]
+        self._few = few_of(self.spec.variables)
+        self._beginning: Template | Literal[False] | None = None
+        self._prefixes: dict[str, Prefix | None] = {}
         self._required = frozenset(self.spec.variables) - frozenset(self._defaults)
 
     def __repr__(self) -> str:
@@ -183,11 +192,13 @@ class Skeleton:
             remedy=f"See what it takes: promptkit templates show {self.ref}",
         )
 
-    def render(self, bound: Mapping[str, Value]) -> Prompt:
+    def render(self, bound: Mapping[str, Value], *, prefix: bool = False) -> Prompt:
         """Render to messages.
 
         Args:
             bound: what `bind` returned; defaults are added here.
+            prefix: whether to tell, too, what other values' prompts begin with. The first time that
+                compiles the skeleton's beginning.
 
         Raises:
             VariableError: a required variable is missing, or one is unknown.
@@ -212,7 +223,31 @@ class Skeleton:
         if not meter.messages:
             raise self._without_messages()
         messages = tuple(meter.messages)
-        return Prompt(messages, prompt_digest(messages), self.ref, self.digest)
+        shared = self._prefix(values, messages) if prefix and self._beginning is not False else None
+        return Prompt(messages, prompt_digest(messages), self.ref, self.digest, shared)
+
+    def _prefix(self, values: dict[str, Any], messages: tuple[Message, ...]) -> Prefix | None:
+        """How far these messages are the same whatever differs from call to call."""
+        if self._beginning is None:
+            code = beginning(self._part)
+            self._beginning = Template.from_code(self._environment, code, {}) if code is not None else False
+        key = key_of(self._few, values)
+        if key not in self._prefixes:
+            if len(self._prefixes) >= _PREFIXES:
+                self._prefixes.clear()
+            self._prefixes[key] = self._begin(values) if self._beginning else None
+        prefix = self._prefixes[key]
+        return prefix if prefix is not None and begins_with(messages, prefix) else None
+
+    def _begin(self, values: dict[str, Any]) -> Prefix | None:
+        """Make the beginning with these values."""
+        assert self._beginning  # noqa: S101 - the caller looked
+        meter = Meter()
+        context = Context(self._environment, {**values, METER: meter}, self._beginning.name, {})
+        with suppress(TemplateError):  # a message that is empty so far
+            for _ in self._beginning.root_render_func(context):
+                pass
+        return prefix_of(meter.messages)
 
     def _without_messages(self) -> TemplateError:
         if self.is_partial:

@@ -46,6 +46,7 @@ def read(body: Body, model: str | None, stream: bool) -> Asked:  # noqa: ARG001,
         thinking=EFFORT_TOKENS.get(effort or "none", 0),
         tier=openai_shared.tier_of(body),
         implicit_cache=openai_shared.caches(body),
+        cache_key=body.get("prompt_cache_key") or "",
         stops=(stop,) if isinstance(stop, str) else tuple(stop),
         usage_wanted=bool(inner(body, "stream_options").get("include_usage")),
     )

@@ -48,6 +48,7 @@ def read(body: Body, model: str | None, stream: bool) -> Asked:  # noqa: ARG001,
         thinking=EFFORT_TOKENS.get(effort or "none", 0),
         tier=openai_shared.tier_of(body),
         implicit_cache=openai_shared.caches(body),
+        cache_key=body.get("prompt_cache_key") or "",
     )
 
 
