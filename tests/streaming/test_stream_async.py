@@ -388,3 +388,17 @@ async def test_the_embedded_model_streams(studio: Studio) -> None:
             assert await anext(aiter(stream))
         ledger = await kit.session.ledger()
         assert attempts_of(ledger)[-1].state is AttemptState.UNKNOWN
+
+
+async def test_a_streamed_reply_that_fails_its_checks_is_kept(studio: Studio) -> None:
+    """What was read can't be asked for again: a reply that is not what was asked for is kept, and flagged."""
+    studio.publish(
+        '+++\n[checks]\non_failure = "retry"\nmax_words = 1\n+++\n{% message "user" %}One word.{% endmessage %}\n',
+        "ad/checked",
+    )
+    async with studio.kit() as kit:
+        async with kit.stream("ad/checked") as stream:
+            pieces = [piece async for piece in stream]
+        assert stream.reply.text == "".join(pieces)
+        assert stream.reply.flags
+        assert studio.asked() == 1
