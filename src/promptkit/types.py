@@ -716,6 +716,15 @@ class Row:
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
+class OnMiss(StrEnum):
+    """What a job does when its deadline won't be met; `faster` has more rows under way at once."""
+
+    WARN = "warn"
+    STOP = "stop"
+    FASTER = "faster"
+    FASTEST = "fastest"
+
+
 @dataclass(frozen=True, slots=True)
 class RowResult(Generic[Parsed_co]):
     """What became of one row. `call` is None where none was made; `cost` None where unknown.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+from promptkit.types import OnMiss
+
 from . import options
 from .face import Face
 
@@ -18,6 +20,12 @@ def batch(
     key: options.Key = None,
     concurrency: options.Concurrency = 16,
     limit: options.Limit = None,
+    sample: options.Sample = None,
+    seed: options.Seed = 0,
+    canary: options.Canary = None,
+    max_fail_rate: options.MaxFailRate = None,
+    deadline: options.Deadline = None,
+    on_miss: options.OnMissing = OnMiss.WARN,
     retry_failed: options.RetryFailed = False,
     on_unknown: options.OnUnknown = options.Resend.SEND,
     strict: options.Strict = False,
@@ -44,6 +52,7 @@ def batch(
         promptkit batch ugc/script products.jsonl -o scripts.jsonl --key sku --tag client=@client --budget 5
         promptkit batch ugc/hooks rows.csv --map product=Article -v audience=runners --dry-run
         promptkit batch ugc/hooks rows.csv -o hooks.csv --each angle=problem,proof --each language=en,fr
+        promptkit batch ugc/hooks rows.csv -o hooks.csv --canary 20 --deadline 06:30 --on-miss faster
         promptkit batch ugc/hooks - --job "night-{date}" --config /srv/studio/promptkit.toml < rows.csv
     """
     from promptkit.jobs import Job, JobOptions
@@ -64,6 +73,12 @@ def batch(
         cap_pico=options.read_cap(budget),
         concurrency=concurrency,
         limit=limit,
+        sample=sample,
+        seed=seed,
+        canary=canary,
+        max_fail_rate=max_fail_rate,
+        deadline_s=options.read_deadline(deadline, session.settings.timezone),
+        on_miss=on_miss,
         retry_failed=retry_failed,
         resend_unknown=on_unknown is options.Resend.SEND,
         until_budget=until_budget,
@@ -78,5 +93,5 @@ def batch(
         chosen, template=parse_ref(ref).name, tags=made.all_rows_tags
     )  # without a key nothing is pinned
     return asyncio.run(
-        conduct(face, session, Job(session, ref, rows, chosen, made), Order(rows, out, format_, limit))
+        conduct(face, session, Job(session, ref, rows, chosen, made), Order(rows, out, format_))
     )

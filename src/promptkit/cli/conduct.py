@@ -39,7 +39,6 @@ class Order:
     rows: str | None
     out: Path | None
     format: Format | None
-    limit: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +130,7 @@ async def _run(face: Face, session: Session, job: Job, order: Order, halting: Ha
     await job.remember_output(order.out, plain_output(order.format, manner))
     stdout = Stdout(job, manner, order.format) if order.out is None else None
     began = monotonic()
-    await _follow(face, job, before, order, stdout)
+    await _follow(face, job, before, stdout)
     after = await job.report()
     codes = [exit_code(job.stop)] if job.stop is not None else []
     if after.failed and before.pending:
@@ -156,11 +155,10 @@ async def _run(face: Face, session: Session, job: Job, order: Order, halting: Ha
     )
 
 
-async def _follow(face: Face, job: Job, before: JobReport, order: Order, stdout: Stdout | None) -> None:
+async def _follow(face: Face, job: Job, before: JobReport, stdout: Stdout | None) -> None:
     """Run the rows, each shown and printed as it finishes; stored ones come first, and only on stdout."""
     stored = before.total - before.pending if stdout is not None else 0
-    to_do = before.pending if order.limit is None else min(before.pending, order.limit)
-    pace = Pace(before.total, before.total - before.pending, to_do, before.money.known_pico)
+    pace = Pace(before.total, before.total - before.pending, job.to_do, before.money.known_pico)
     rows_on_terminal = stdout is not None and sys.stdout.isatty()
     with following(face, pace, rows_on_terminal=rows_on_terminal) as note:
         if stdout is not None:

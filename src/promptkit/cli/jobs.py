@@ -11,6 +11,7 @@ import typer
 
 from promptkit.jobs.again import job_named
 from promptkit.ledger import JobRecord, JobState, JobSummary
+from promptkit.types import OnMiss
 
 from . import options
 from .face import Face
@@ -88,6 +89,10 @@ def resume(
     out: OutAgain = None,
     concurrency: ConcurrencyAgain = None,
     limit: options.Limit = None,
+    canary: options.Canary = None,
+    max_fail_rate: options.MaxFailRate = None,
+    deadline: options.Deadline = None,
+    on_miss: options.OnMissing = OnMiss.WARN,
     retry_failed: options.RetryFailed = False,
     budget: BudgetAgain = None,
 ) -> int:
@@ -118,9 +123,13 @@ def resume(
         concurrency=concurrency or before.concurrency,
         limit=limit,
         retry_failed=retry_failed,
+        canary=before.canary if canary is None else canary,
+        max_fail_rate=before.max_fail_rate if max_fail_rate is None else max_fail_rate,
+        deadline_s=options.read_deadline(deadline, session.settings.timezone),
+        on_miss=on_miss,
     )
     path = out or (None if record.output_path is None else Path(record.output_path))
-    order = Order(_input(record), path, pinned_output(record)[0] if out is None else None, limit)
+    order = Order(_input(record), path, pinned_output(record)[0] if out is None else None)
     return asyncio.run(conduct(face, session, JobAgain(session, record, wanted), order))
 
 

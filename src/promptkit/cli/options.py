@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, cast
+from zoneinfo import ZoneInfo
 
 import typer
 
 from promptkit import toml
 from promptkit.batch import Format, Matrix
 from promptkit.errors import UsageError
-from promptkit.types import Json
+from promptkit.types import Json, OnMiss
 
 
 class Resend(StrEnum):
@@ -112,6 +114,48 @@ Concurrency = Annotated[
 Limit = Annotated[
     int | None, typer.Option("--limit", metavar="N", min=0, help="Send at most N rows this time.")
 ]
+Sample = Annotated[
+    int | None,
+    typer.Option("--sample", metavar="N", min=1, help="Send only N rows, drawn by lot; the rest waits."),
+]
+Seed = Annotated[
+    int, typer.Option("--seed", metavar="S", help="Which sample: the same S draws the same rows.")
+]
+Canary = Annotated[
+    int | None,
+    typer.Option(
+        "--canary",
+        metavar="N",
+        min=0,
+        help="Send the first N rows alone, the rest only if they do well; 0: none after all.",
+    ),
+]
+MaxFailRate = Annotated[
+    float | None,
+    typer.Option(
+        "--max-fail-rate",
+        metavar="R",
+        min=0.0,
+        max=1.0,
+        help="The share of canary rows that may fail; 0.2 unless said otherwise.",
+    ),
+]
+Deadline = Annotated[
+    str | None,
+    typer.Option(
+        "--deadline",
+        metavar="HH:MM",
+        help="When to send nothing more: the next such time on the configured clock, or a date and time.",
+    ),
+]
+OnMissing = Annotated[
+    OnMiss,
+    typer.Option(
+        "--on-miss",
+        metavar="warn|stop|faster|fastest",
+        help="Where the deadline won't be met: warn; stop at once; more rows at once; the fastest target first.",
+    ),
+]
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Do rows again that failed, were refused or are degraded.")
 ]
@@ -148,6 +192,17 @@ RowTags = Annotated[
         "--tag", metavar="K=V", help="What it belongs to; K=@COLUMN takes a row's own value. Repeatable."
     ),
 ]
+
+
+def read_deadline(text: str | None, zone: ZoneInfo) -> float | None:
+    """The moment of `--deadline`, in seconds since the epoch.
+
+    Raises:
+        UsageError: no time, or one that is over.
+    """
+    from .times import read_deadline
+
+    return None if text is None else read_deadline(text, datetime.now(UTC), zone).timestamp()
 
 
 def read_variables(pairs: Sequence[str] | None, file: Path | None) -> dict[str, object]:

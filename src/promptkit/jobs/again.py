@@ -9,8 +9,8 @@ from promptkit.errors import JobConflict, UsageError, closest, counted
 from promptkit.ledger import RowState
 from promptkit.session import Session
 
-from .job import AGAIN, Job
-from .options import JobOptions
+from .job import Job
+from .options import AGAIN, JobOptions
 from .pinning import pinned_route
 
 if TYPE_CHECKING:

@@ -28,9 +28,11 @@ from .options import AGAIN, JobOptions, job_name
 from .output import stored_results
 from .pinning import Pinned, pinned_detours, pinned_route, plain_detours, plain_params, plain_route
 from .quoting import Asked, Quoter, check_caps
-from .remembered import plain_options
-from .runner import Runner, cancelled
+from .remembered import carried_on, plain_options
+from .runner import Runner
+from .sampling import sample
 from .source import FileReading, MemorySource, Reading, Rows, Source, source_of
+from .steering import cancelled
 
 if TYPE_CHECKING:
     from promptkit.ledger import Ledger
@@ -98,6 +100,9 @@ class Job:
         self._lock: JobLock | None = None
         self._runner: Runner | None = None
         self._halted = False
+        self._chosen: frozenset[int] | None = None
+        self.to_do = 0
+        """Rows that this run is to make, once it has started."""
         self.reading: Reading | None = None
         """How the input was read this time; None where the job knew it already."""
         self.stop: PromptKitError | None = None
@@ -170,6 +175,7 @@ class Job:
         """
         ledger = await self._session.ledger()
         self._pinned = await self._pin(ledger)
+        self._options = carried_on(self._options, self.record)
         self._lock = ledger.lock_job(self.record)
         try:
             self._check_wanted(ledger)
@@ -177,6 +183,7 @@ class Job:
             await self._remember(ledger)
             if self._options.retry_failed:
                 await ledger.reset_rows(self.record.id, AGAIN)
+            self._chosen, self.to_do = self._choose(ledger)
             state = ledger.job_state(self.record.id)
             if state is not JobState.OPEN and ledger.pending_rows(self.record.id, limit=1):
                 await ledger.set_job_state(self.record.id, JobState.OPEN)
@@ -212,7 +219,9 @@ class Job:
             for result in stored_results(ledger, self.record):
                 yield result
         if ledger.pending_rows(self.record.id, limit=1):
-            self._runner = Runner(self._session, ledger, self.pinned, self._options)
+            self._runner = Runner(
+                self._session, ledger, self.pinned, self._options, chosen=self._chosen, to_do=self.to_do
+            )
             if self._halted:
                 self._runner.halt()
             async with aclosing(self._runner.results()) as results:
@@ -282,6 +291,17 @@ class Job:
         if route != self._route:
             self._session.say(f"job {job.name}: it goes on with the route it began with ({route.name})")
         return Pinned(job, skeleton, route, pinned_detours(job))
+
+    def _choose(self, ledger: Ledger) -> tuple[frozenset[int] | None, int]:
+        """The rows that this run is about (None: all), and how many of them it is to make."""
+        options, job_id = self._options, self.record.id
+        if options.sample is None:
+            chosen, waiting = None, ledger.row_counts(job_id).get(RowState.PENDING, 0)
+        else:
+            names = ledger.row_names(job_id)
+            chosen = sample(names, options.sample, options.seed)
+            waiting = sum(row_id in chosen for row_id in ledger.pending_ids(job_id))
+        return chosen, waiting if options.limit is None else min(waiting, options.limit)
 
     def _check_wanted(self, ledger: Ledger) -> None:
         if not self.wakes and ledger.job_state(self.record.id) is JobState.CANCELLED:

@@ -10,6 +10,7 @@ from typing import Final
 
 from promptkit.batch import Format, Matrix, Wishes, constant_tags
 from promptkit.ledger import RowState
+from promptkit.types import OnMiss
 
 from .source import NO_ROWS
 
@@ -27,6 +28,11 @@ class JobOptions:
     none; `limit` bounds how many rows are sent this time. `by_rules` is whether a rule may send
     rows over a route of its own, as where the user named none. `until_budget` runs until a hard
     cap stops it; without, a job whose worst case doesn't fit all caps doesn't begin.
+
+    At `deadline_s` (seconds since the epoch) nothing more is sent; `on_miss` says what to do before,
+    where it won't be met. The first `canary` rows go alone, and if more than `max_fail_rate` of
+    them fail, the others stay; 0 is none, None what the job had before. `sample` rows, drawn by
+    `seed`, are all that this run sends.
     """
 
     name: str | None = None
@@ -45,6 +51,12 @@ class JobOptions:
     resend_unknown: bool = True
     by_rules: bool = False
     until_budget: bool = True
+    deadline_s: float | None = None
+    on_miss: OnMiss = OnMiss.WARN
+    canary: int | None = None
+    max_fail_rate: float | None = None
+    sample: int | None = None
+    seed: int = 0
 
     @property
     def wishes(self) -> Wishes:

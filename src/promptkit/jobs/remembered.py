@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 from promptkit.batch import Dialect, Format
@@ -12,7 +12,7 @@ from promptkit.types import Json
 
 from .options import JobOptions
 
-_KEPT: Final = ("concurrency", "cap_pico", "resend_unknown")
+_KEPT: Final = ("concurrency", "cap_pico", "resend_unknown", "canary", "max_fail_rate")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,16 @@ def pinned_options(job: JobRecord) -> JobOptions:
     """How a job ran last."""
     told = cast("Mapping[str, Any]", job.options["run"])
     return JobOptions(tags=dict(told["tags"]), **{name: told[name] for name in _KEPT})
+
+
+def carried_on(options: JobOptions, job: JobRecord) -> JobOptions:
+    """The options of this run, with the canary that the job had where nothing else is said."""
+    before = pinned_options(job)
+    return replace(
+        options,
+        canary=before.canary if options.canary is None else options.canary,
+        max_fail_rate=before.max_fail_rate if options.max_fail_rate is None else options.max_fail_rate,
+    )
 
 
 def plain_output(format_: Format | None, manner: Manner) -> dict[str, Json]:

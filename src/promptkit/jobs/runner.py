@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from promptkit.calls import failure_of
 from promptkit.engine import Engine, Work, judge_of
-from promptkit.errors import NoUsableKey, PromptKitError, StoppedEarly
-from promptkit.ledger import JobState, RowEnd, RowRecord
+from promptkit.errors import NoUsableKey, PromptKitError, StoppedEarly, counted
+from promptkit.ledger import RowEnd, RowRecord, RowState
 from promptkit.session import Session
 from promptkit.types import Call, Route, RowResult, Scope, Status
 
+from .canary import DEFAULT_FAIL_RATE, Verdict, failures, judge
+from .crew import Crew
 from .options import JobOptions
 from .pinning import Pinned
 from .results import from_call
+from .steering import Steering
 from .ways import way_of
 
 if TYPE_CHECKING:
@@ -23,8 +28,6 @@ if TYPE_CHECKING:
     from promptkit.routing.flow import Plan
 
 _PAGE: Final = 500
-_LOOK_S: Final = 0.5
-"""How often a run looks at the clock, and at whether it is still wanted."""
 _UNKNOWN: Final = (
     "its outcome is unknown: an earlier request was sent and never answered, and such aren't sent again"
 )
@@ -38,13 +41,29 @@ class Runner:
         ledger: where the rows are.
         pinned: what the job runs.
         options: how.
+        chosen: the ids of the rows that this run is about; None: all.
+        to_do: how many rows it is to make.
     """
 
-    def __init__(self, session: Session, ledger: Ledger, pinned: Pinned, options: JobOptions) -> None:
+    def __init__(
+        self,
+        session: Session,
+        ledger: Ledger,
+        pinned: Pinned,
+        options: JobOptions,
+        *,
+        chosen: frozenset[int] | None,
+        to_do: int,
+    ) -> None:
         self._session = session
         self._ledger = ledger
         self._pinned = pinned
         self._options = options
+        self._chosen = chosen
+        self._crew: Crew | None = None
+        self._size = options.concurrency
+        self._left = options.limit
+        self._steering = Steering(session, ledger, pinned.job, options, to_do, self)
         self._halted = False
         self._full: set[str] = set()
         """Caps by tag that are used up: rows under them wait, the others go on."""
@@ -54,6 +73,17 @@ class Runner:
     def halt(self) -> None:
         """Take no new rows."""
         self._halted = True
+
+    def end_with(self, why: PromptKitError) -> None:
+        """Take no new rows, and say why."""
+        self.stop = self.stop or why
+        self.halt()
+
+    def grow(self, size: int) -> None:
+        """Have so many rows under way at once."""
+        self._size = size
+        if self._crew is not None:
+            self._crew.grow(size)
 
     async def results(self) -> AsyncGenerator[RowResult]:
         """Run; yields each row's result as it finishes. A slow reader slows the rows down.
@@ -67,15 +97,35 @@ class Runner:
         engine = await self._session.engine()
         if self._scopes({}):
             self._session.check_priced(engine, plan)
-        done: asyncio.Queue[RowResult | None] = asyncio.Queue(self._options.concurrency)
-        rows = self._rows()
-        workers = [
-            asyncio.create_task(self._work(engine, rows, done)) for _ in range(self._options.concurrency)
-        ]
-        ending = asyncio.create_task(_end(workers, done))
-        watching = asyncio.create_task(self._watch())
+        watching = asyncio.create_task(self._steering.watch())
+        try:
+            async for rows in self._turns():
+                async with aclosing(self._made(engine, rows)) as results:
+                    async for result in results:
+                        yield result
+        finally:
+            self.halt()
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+    async def _turns(self) -> AsyncGenerator[Iterator[RowRecord]]:
+        """The rows that may go together: the canary, and where it passes the others."""
+        if self._options.canary != 0:
+            await self._mark_canary()
+            if self._judge() is Verdict.WAITING:
+                yield self._rows(canary=True)
+            if self._judge() is not Verdict.PASSED:
+                return
+        yield self._rows()
+
+    async def _made(self, engine: Engine, rows: Iterator[RowRecord]) -> AsyncGenerator[RowResult]:
+        """The results of some rows, as they finish."""
+        done: asyncio.Queue[RowResult | None] = asyncio.Queue(self._size)
+        crew = self._crew = Crew(lambda: self._work(engine, rows, done), self._size)
+        ending = asyncio.create_task(_end(crew, done))
         try:
             while (result := await done.get()) is not None:
+                self._steering.made()
                 yield result
             await ending
         except GeneratorExit:
@@ -85,32 +135,52 @@ class Runner:
                 pass
             raise
         finally:
-            self.halt()
-            tasks = (*workers, ending, watching)
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _watch(self) -> None:
-        """Look now and then whether another process has cancelled the job."""
-        job = self._pinned.job
-        while True:
-            await asyncio.sleep(_LOOK_S)
-            if self._ledger.job_state(job.id) is JobState.CANCELLED:
-                self.stop = self.stop or cancelled(job.name)
+            if not ending.done():
                 self.halt()
-                return
+            self._crew = None
+            await crew.end(ending)
 
-    def _rows(self) -> Iterator[RowRecord]:
-        """The pending rows in order, page by page, shared by all workers."""
-        after, left = -1, self._options.limit
+    # ------------------------------------------------------------------ the canary
+
+    async def _mark_canary(self) -> None:
+        """Choose the first rows that wait as the canary, unless the input has one."""
+        job_id = self._pinned.job.id
+        if self._options.canary and not self._ledger.canary_counts(job_id):
+            first = [row.id for row in islice(self._pending(), self._options.canary)]
+            await self._ledger.mark_canary(first)
+
+    def _judge(self) -> Verdict:
+        """What the canary says; where it fails, the run ends."""
+        rows = self._ledger.canary_counts(self._pinned.job.id)
+        limit = DEFAULT_FAIL_RATE if self._options.max_fail_rate is None else self._options.max_fail_rate
+        verdict = judge(rows, limit)
+        if verdict is Verdict.FAILED:
+            self.end_with(_canary_failed(self._pinned.job.name, failures(rows), sum(rows.values()), limit))
+        return verdict
+
+    # ------------------------------------------------------------------ the rows
+
+    def _rows(self, *, canary: bool = False) -> Iterator[RowRecord]:
+        """The rows to send, shared by all workers; of the canary, those that still wait."""
+        rows = self._pending()
+        if canary:
+            waiting = self._ledger.canary_counts(self._pinned.job.id)[RowState.PENDING]
+            rows = islice((row for row in rows if row.canary), waiting)
+        for row in rows:
+            if self._halted or self._left == 0:
+                return
+            if self._left is not None:
+                self._left -= 1
+            yield row
+
+    def _pending(self) -> Iterator[RowRecord]:
+        """The pending rows that this run is about, in order, page by page."""
+        after = -1
         while page := self._ledger.pending_rows(self._pinned.job.id, after, _PAGE):
             after = page[-1].position
             for row in page:
-                if self._halted or left == 0:
-                    return
-                left = None if left is None else left - 1
-                yield row
+                if self._chosen is None or row.id in self._chosen:
+                    yield row
 
     async def _work(
         self, engine: Engine, rows: Iterator[RowRecord], done: asyncio.Queue[RowResult | None]
@@ -119,6 +189,8 @@ class Runner:
         try:
             for row in rows:
                 result = await self._make(engine, row)
+                if row.canary and self._options.canary != 0:
+                    self._judge()
                 if result is not None:
                     await done.put(result)
         except BaseException:
@@ -188,21 +260,22 @@ class Runner:
             pinned.detours,
             tags,
             resend_unknown=resend,
+            fastest=self._steering.fastest,
         )
 
 
-def cancelled(name: str) -> StoppedEarly:
-    """Why a job that was cancelled sends nothing."""
-    return StoppedEarly(
-        f"job {name} was cancelled", remedy=f"`promptkit jobs resume {name}` goes on with it."
-    )
-
-
-async def _end(workers: list[asyncio.Task[None]], done: asyncio.Queue[RowResult | None]) -> None:
+async def _end(crew: Crew, done: asyncio.Queue[RowResult | None]) -> None:
     """When all workers have ended, end the results; raises what the first of them failed with."""
     try:
-        await asyncio.wait(workers)
+        await crew.wait()
     finally:
         await done.put(None)
-    for worker in workers:
-        worker.result()
+    crew.check()
+
+
+def _canary_failed(job: str, failed: int, total: int, limit: float) -> StoppedEarly:
+    return StoppedEarly(
+        f"the canary failed: {failed:,} of {counted(total, 'row')}, and {limit:.0%} may; the other rows were not sent",
+        remedy=f"`promptkit jobs show {job}` tells why. Mend the skeleton and run it as another --job; or go on all "
+        "the same: --retry-failed tries the canary again, --canary 0 does without it.",
+    )

@@ -124,11 +124,24 @@ class JobBooks(Queries):
 
     def row_names(self, job_id: int) -> Iterator[tuple[int, str, int]]:
         """Id, key and ordinal of every row of a job's input that can be sent, page by page."""
+        row = t.ROWS.c
+        for found in self._paged(job_id, row.state != RowState.INVALID.value, row.row_key, row.ordinal):
+            yield found[1], found[2], found[3]
+
+    def pending_ids(self, job_id: int) -> Iterator[int]:
+        """The ids of the rows still to be sent, page by page."""
+        for found in self._paged(job_id, t.ROWS.c.state == RowState.PENDING.value):
+            yield found[1]
+
+    def _paged(
+        self, job_id: int, which: ColumnElement[bool], *columns: ColumnElement[Any]
+    ) -> Iterator[Sequence[Any]]:
+        """Position and id, then the columns, of rows of a job's input, in its order."""
         row, after = t.ROWS.c, -1
         while True:
             query = (
-                select(row.position, row.id, row.row_key, row.ordinal)
-                .where(*current(job_id), row.state != RowState.INVALID.value, row.position > after)
+                select(row.position, row.id, *columns)
+                .where(*current(job_id), which, row.position > after)
                 .order_by(row.position)
                 .limit(_PAGE)
             )
@@ -137,7 +150,7 @@ class JobBooks(Queries):
             if not page:
                 return
             after = page[-1][0]
-            yield from ((row_id, key, ordinal) for _, row_id, key, ordinal in page)
+            yield from page
 
     def erased_rows(self, job_id: int, states: Sequence[RowState]) -> int:
         """How many rows in these states no longer have what they were made of."""
@@ -149,19 +162,9 @@ class JobBooks(Queries):
             return int(connection.execute(query).scalar_one())
 
 
-def mark_canary(connection: Connection, job_id: int, count: int) -> int:
-    """Make the first rows that wait the canary, unless the input has one; returns how many are."""
-    row = t.ROWS.c
-    there = connection.execute(select(func.count()).where(*current(job_id), row.canary == 1)).scalar_one()
-    if there:
-        return int(there)
-    first = (
-        select(row.id)
-        .where(*current(job_id), row.state == RowState.PENDING.value)
-        .order_by(row.position)
-        .limit(count)
-    )
-    return connection.execute(t.ROWS.update().where(row.id.in_(first)).values(canary=1)).rowcount
+def mark_canary(connection: Connection, row_ids: Sequence[int]) -> None:
+    """Make these rows the canary."""
+    connection.execute(t.ROWS.update().where(t.ROWS.c.id.in_(row_ids)).values(canary=1))
 
 
 def _sums(*columns: ColumnElement[Any]) -> Select[Any]:

@@ -248,9 +248,9 @@ class Ledger(Sharing):
         """Keep how a job runs now: these options join, or replace, what its record has."""
         await self._do(partial(jobs.remember_run, job_id=job_id, options=options, output_path=output_path))
 
-    async def mark_canary(self, job_id: int, count: int) -> int:
-        """Make the first rows that wait the canary, unless the input has one; returns how many are."""
-        return await self._count(partial(job_books.mark_canary, job_id=job_id, count=count))
+    async def mark_canary(self, row_ids: Sequence[int]) -> None:
+        """Make these rows the canary of their job."""
+        await self._do(partial(job_books.mark_canary, row_ids=row_ids))
 
     async def reset_rows(self, job_id: int, states: Sequence[RowState]) -> int:
         """Make rows pending again (`--retry-failed`); returns how many."""
