@@ -16,9 +16,8 @@ BAD = {"fault": "http.400", "provider": "openai"}
 async def test_a_canary_that_fails_keeps_the_rest_from_being_sent(studio: Studio) -> None:
     """Of 5 rows more than 1 fails: nothing else is sent, also by the same command; --retry-failed tries again."""
     studio.sim.script([BAD])
-    options = {"targets": [OPENAI], "canary": 5, "max_fail_rate": 0.2, "concurrency": 2}
     async with studio.kit() as kit:
-        job = studio.job(kit, brands(40), **options)
+        job = studio.job(kit, brands(40), targets=[OPENAI], canary=5, max_fail_rate=0.2, concurrency=2)
         results = await run_all(job)
         assert isinstance(job.stop, StoppedEarly)
         assert "of 5 rows" in job.stop.what
