@@ -60,7 +60,7 @@ async def make_reply(  # noqa: PLR0913 - what a user can say of a call
         tags=tags,
         variables=bound,
         parent_id=parent_id,
-        deliverable=tags.get("deliverable"),
+        deliverable=tags.get("deliverable") or await _carried(session, parent_id),
         judge=judge,
         listen=listen,
     )
@@ -68,6 +68,13 @@ async def make_reply(  # noqa: PLR0913 - what a user can say of a call
     if made.answered is None:
         raise failure_of(made)
     return reply_of(made, work)
+
+
+async def _carried(session: Session, parent_id: int | None) -> str | None:
+    """The deliverable of the call that this one goes back to: its cost is that one's, too."""
+    if parent_id is None:
+        return None
+    return (await session.ledger()).deliverable_of(parent_id)
 
 
 def reply_of(made: Made, work: Work) -> Reply[Any]:

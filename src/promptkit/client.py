@@ -190,6 +190,55 @@ class AsyncPromptKit:
             listen=listen,
         )
 
+    async def retake(
+        self,
+        call_id: int,
+        note: str,
+        *,
+        template: str | TemplateRef = "ugc/retake",
+        variables: Mapping[str, object] | None = None,
+        route: str | None = None,
+        targets: Sequence[str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        budget_usd: Decimal | None = None,
+    ) -> Reply:
+        """Make a text again after a client's note: a child of the call that made it.
+
+        Variables, tags, deliverable and route are those of that call, unless said otherwise.
+
+        Args:
+            call_id: the call, like `Reply.id`.
+            note: what the client wrote back.
+            template: a skeleton that declares `text` and `note`.
+            variables: these win over the call's.
+            route: the route's name.
+            targets: `provider/model`, in order, instead of a route.
+            tags: added to the call's.
+            budget_usd: hard cap of this call.
+
+        Raises:
+            UsageError: there is no such call, or its text was not kept; nothing was sent.
+            PromptKitError: as `run`.
+        """
+        from .retakes import retake_of, way_of
+
+        session = self._session
+        skeleton = session.skeleton(template)
+        retake = retake_of(await session.ledger(), call_id, note, skeleton, variables or {})
+        told = {**retake.tags, **checked_tags(tags)}
+        said = route is not None or bool(targets)
+        return await make_reply(
+            session,
+            skeleton,
+            retake.variables,
+            route=session.route(route, targets)
+            if said
+            else way_of(session, retake.parent, told, skeleton.ref),
+            tags=told,
+            cap_pico=None if budget_usd is None else cap_of(budget_usd),
+            parent_id=call_id,
+        )
+
     def batch(
         self,
         ref: str | TemplateRef,
@@ -392,6 +441,32 @@ class PromptKit:
             parent_id=parent_id,
         )
         return ReplyStream(made, Readings(self._started, self._open))
+
+    def retake(
+        self,
+        call_id: int,
+        note: str,
+        *,
+        template: str | TemplateRef = "ugc/retake",
+        variables: Mapping[str, object] | None = None,
+        route: str | None = None,
+        targets: Sequence[str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        budget_usd: Decimal | None = None,
+    ) -> Reply:
+        """Make a text again after a client's note; see `AsyncPromptKit.retake`."""
+        return self._run(
+            self._kit.retake(
+                call_id,
+                note,
+                template=template,
+                variables=variables,
+                route=route,
+                targets=targets,
+                tags=tags,
+                budget_usd=budget_usd,
+            )
+        )
 
     def batch(
         self,

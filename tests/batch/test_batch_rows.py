@@ -22,6 +22,7 @@ from promptkit.batch import (
     Ordinals,
     Record,
     Wishes,
+    call_column,
     constant_tags,
     content_digest,
     excel_like,
@@ -494,3 +495,17 @@ def test_each_variable_has_one_source(wishes: Wishes, error: type[PromptKitError
     """--each names declared variables that nothing else fills."""
     with pytest.raises(error, match=says):
         binding(wishes)
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        (("brand",), None),
+        (("brand", "call"), "call"),
+        (("promptkit_call",), None),
+        (("call", "promptkit_call", "promptkit_promptkit_call"), "promptkit_promptkit_call"),
+    ],
+)
+def test_of_a_chain_of_outputs_the_last_call_counts(columns: tuple[str, ...], expected: str | None) -> None:
+    """Each step's own column has one prefix more than that of the step before."""
+    assert call_column(columns) == expected

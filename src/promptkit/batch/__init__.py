@@ -10,7 +10,7 @@ from .keys import Namer, Ordinals, content_digest, row_key
 from .lines import Record
 from .matrix import Matrix
 from .mojibake import garbled_columns, repaired
-from .output import Layout, Writer, excel_like, layout, neutral, output_format, usd_text, writer
+from .output import Layout, Writer, call_column, excel_like, layout, neutral, output_format, usd_text, writer
 from .reading import MAX_ROW_CHARS, Rows, read_rows
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Rows",
     "Wishes",
     "Writer",
+    "call_column",
     "cell_text",
     "constant_tags",
     "content_digest",

@@ -12,7 +12,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -79,6 +79,17 @@ def layout(columns: Sequence[str], schema: Mapping[str, Json] | None = None) -> 
     body = {field: _free_name(field, taken) for field in fields or _TEXT}
     facts = {field: _free_name(field, taken) for field in _FACTS}
     return Layout(tuple(columns), body, facts, structured=bool(fields))
+
+
+def call_column(columns: Collection[str]) -> str | None:
+    """The column in which an earlier output says which call made its row.
+
+    A chain of outputs has several, each with one more prefix than that before: the last counts.
+    """
+    name, found = "call", None
+    while name in columns:
+        found, name = name, PREFIX + name
+    return found
 
 
 def schema_fields(schema: Mapping[str, Json] | None) -> tuple[str, ...]:

@@ -69,6 +69,10 @@ SECTIONS: Final[Mapping[str, Section]] = {
     "Books": {
         "log": Command("books:log", "List the calls that were made, newest first."),
         "show": Command("books:show", "Show one call in full."),
+        "retake": Command("verdicts:retake", "Make a text again after a client's note."),
+        "rate": Command(
+            "verdicts:rate", "Say what became of replies: accept, reject, or clear to take it back."
+        ),
         "report": Command("reporting:report", "Add up what was spent, by client, template, day ..."),
         "jobs": Group(
             "The jobs: how each stands, and how to go on with one, stop one, or write it out again.",

@@ -18,6 +18,7 @@ from .call_page import find_call, page_json, print_page, read_page
 from .face import Face
 from .money import spent
 from .times import iso, read_since, shortly
+from .verdicts import Verdict
 
 _SHOWN_TAGS = 3
 
@@ -43,6 +44,9 @@ Job = Annotated[str | None, typer.Option("--job", metavar="NAME", help="Calls of
 Since = Annotated[
     str | None, typer.Option("--since", metavar="TIME", help="2h, 3d, today, 2026-11-21, 2026-11-21T22:00.")
 ]
+Judged = Annotated[
+    Verdict | None, typer.Option("--verdict", metavar="accept|reject|none", help="Calls rated so.")
+]
 Id = Annotated[
     str, typer.Argument(metavar="ID", help="The call, as log prints it; its first characters will do.")
 ]
@@ -59,6 +63,7 @@ def log(
     fault: FaultName = None,
     job: Job = None,
     since: Since = None,
+    verdict: Judged = None,
 ) -> None:
     """List the calls that were made, newest first.
 
@@ -79,6 +84,7 @@ def log(
         fault=fault,
         job=job,
         since_us=None if began is None else int(began.timestamp() * 1e6),
+        verdict=None if verdict is None else verdict.value,
     )
     with face.ledger(settings) as ledger:
         calls = ledger.calls(count, where)
@@ -155,4 +161,5 @@ def call_json(call: LoggedCall) -> dict[str, Json]:
         "tags": dict(call.tags),
         "job": call.job,
         "key": call.key,
+        "verdict": call.verdict,
     }

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 from promptkit.batch import usd_text
 from promptkit.errors import TemplateError, UsageError
 from promptkit.ids import id_range, show_id
-from promptkit.ledger import AttemptRecord, CallRecord, Ledger
+from promptkit.ledger import AttemptRecord, CallRecord, ChildCall, Ledger
 from promptkit.templates import Skeleton
 from promptkit.types import Json, Prompt, Status, Usage, dollars
 
@@ -28,6 +28,7 @@ class CallPage:
     call: CallRecord
     prompt: Prompt | None
     why: str = ""
+    children: tuple[ChildCall, ...] = ()
 
     @property
     def proved(self) -> bool | None:
@@ -66,13 +67,16 @@ def read_page(ledger: Ledger, call_id: int) -> CallPage:
     call = ledger.call(call_id)
     if call is None:
         raise UsageError(f"no call {show_id(call_id)}")
+    children = ledger.children(call_id)
+    if call.forgotten_us is not None:
+        return CallPage(call, None, "its texts were erased", children)
     if call.variables is None:
-        return CallPage(call, None, "its variables were not kept ([storage] variables)")
+        return CallPage(call, None, "its variables were not kept ([storage] variables)", children)
     try:
         skeleton = Skeleton.rebuild(call.template_digest, ledger.stored_source)
-        return CallPage(call, skeleton.render(skeleton.bind(call.variables)))
+        return CallPage(call, skeleton.render(skeleton.bind(call.variables)), "", children)
     except TemplateError as cause:
-        return CallPage(call, None, str(cause))
+        return CallPage(call, None, str(cause), children)
 
 
 # ------------------------------------------------------------------------------- for people
@@ -80,12 +84,13 @@ def read_page(ledger: Ledger, call_id: int) -> CallPage:
 
 def print_page(face: Face, page: CallPage, zone: ZoneInfo) -> None:
     """Print a call for people."""
-    face.print("\n".join([_head(page.call, zone), "", *_prompt(page), *_reply(page.call), ""]))
+    face.print("\n".join([_head(page, zone), "", *_prompt(page), *_reply(page.call), ""]))
     face.table(_COLUMNS, [_attempt(attempt) for attempt in page.call.attempts])
     face.print(f"\n{_verdict(page)}")
 
 
-def _head(call: CallRecord, zone: ZoneInfo) -> str:
+def _head(page: CallPage, zone: ZoneInfo) -> str:
+    call = page.call
     took = "" if call.ended_us is None else f", {lasting((call.ended_us - call.started_us) / 1e6)}"
     facts = {
         "call": f"{show_id(call.id)}  {'open' if call.status is None else call.status.value}",
@@ -96,10 +101,21 @@ def _head(call: CallRecord, zone: ZoneInfo) -> str:
         "job": call.job,
         "row": call.key,
         "tags": " ".join(f"{name}={value}" for name, value in call.tags.items()),
+        "for": call.deliverable,
         "parent": None if call.parent_id is None else show_id(call.parent_id),
+        "children": ", ".join(f"{show_id(one.id)} ({one.template_ref})" for one in page.children),
+        "rated": _rated(call, zone),
+        "erased": None if call.forgotten_us is None else f"{when(call.forgotten_us, zone)}; costs are kept",
         "error": call.error,
     }
     return "\n".join(f"{name:<9} {fact}" for name, fact in facts.items() if fact)
+
+
+def _rated(call: CallRecord, zone: ZoneInfo) -> str | None:
+    if call.verdict is None or call.verdict_us is None:
+        return None
+    told = f"{call.verdict}, {when(call.verdict_us, zone)}"
+    return f"{told}: {call.verdict_note}" if call.verdict_note else told
 
 
 def _prompt(page: CallPage) -> list[str]:
@@ -112,6 +128,8 @@ def _reply(call: CallRecord) -> list[str]:
     if call.text is not None:
         broke_off = call.status in (Status.FAILED, Status.REFUSED)
         return [f"--- {'what had come of the reply' if broke_off else 'reply'} ---\n{call.text}"]
+    if call.forgotten_us is not None:
+        return ["--- reply ---\n(erased)"]
     if call.text_sha256 is not None:
         return [f"--- reply ---\n(not kept; SHA-256 {call.text_sha256})"]
     return ["--- reply ---\n(none)"]
@@ -184,6 +202,11 @@ def page_json(page: CallPage) -> dict[str, Json]:
         "key": call.key,
         "deliverable": call.deliverable,
         "parent": None if call.parent_id is None else show_id(call.parent_id),
+        "children": [show_id(one.id) for one in page.children],
+        "verdict": call.verdict,
+        "verdict_note": call.verdict_note,
+        "rated": iso(call.verdict_us),
+        "erased": iso(call.forgotten_us),
         "started": iso(call.started_us),
         "ended": iso(call.ended_us),
         "attempts": [_attempt_json(attempt) for attempt in call.attempts],

@@ -73,7 +73,7 @@ def run(
     else:
         if not stream:
             face.print(reply.text)
-        face.say(_summary(reply))
+        face.say(summary(reply))
     return ExitCode.SOME_FAILED if reply.status is Status.DEGRADED else ExitCode.OK
 
 
@@ -153,7 +153,7 @@ def usage_json(usage: Usage | None) -> dict[str, Json] | None:
     }
 
 
-def _summary(reply: Reply) -> str:
+def summary(reply: Reply) -> str:
     """One line on what the call was and cost."""
     usage = reply.usage
     tokens = "tokens unknown" if usage is None else f"{usage.input_tokens} in, {usage.output_tokens} out"

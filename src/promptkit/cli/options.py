@@ -304,6 +304,15 @@ def read_budget(text: str | None) -> Decimal | None:
         raise UsageError(f"--budget {text!r} is no amount", remedy="For example --budget 2.50") from None
 
 
+def read_text(text: str) -> str:
+    """A text as it is said; `@FILE` is that of a file.
+
+    Raises:
+        UsageError: the file can't be read.
+    """
+    return _read_text(Path(text[1:])) if text.startswith("@") else text
+
+
 def _read_pair(pair: str) -> tuple[str, object]:
     name, equals, value = pair.partition("=")
     if not (name.removesuffix(":") and equals):

@@ -147,6 +147,7 @@ def _facts(one: Total) -> Sequence[tuple[str, str]]:
             else "",
         ),
         ("went on", f"to another target after {went_on}" if went_on else ""),
+        ("saved", _saved(tally.cache_saved_pico, tally.reply_saved_pico)),
         ("each", "" if each is None else f"{dollars(each)} a deliverable, of {one.deliverables:,}"),
         ("margin", _margin(one)),
     )
@@ -167,6 +168,12 @@ def _margin(one: Total) -> str:
     return (
         told if margin.least_pico == margin.margin_pico else f"{told}, at least {_signed(margin.least_pico)}"
     )
+
+
+def _saved(by_prompts: int, by_replies: int) -> str:
+    told = [f"{_signed(by_prompts)} by prompt caches"] if by_prompts else []
+    told += [f"{dollars(by_replies)} by replies used again"] if by_replies else []
+    return ", ".join(told)
 
 
 def _rated(accepted: int, rejected: int) -> str:
@@ -237,6 +244,8 @@ def _total_json(one: Total) -> dict[str, Json]:
         "reasoning_tokens": tally.reasoning_tokens,
         **_money_json("", tally.money),
         **_money_json("lost_", tally.lost),
+        "prompt_cache_saved_usd": usd_text(tally.cache_saved_pico),
+        "reply_cache_saved_usd": usd_text(tally.reply_saved_pico),
         "fallbacks": dict(one.fallbacks),
         "deliverables": one.deliverables,
         "cost_per_deliverable_usd": usd_text(one.per_deliverable_pico),

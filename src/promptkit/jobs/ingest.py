@@ -7,8 +7,9 @@ import json
 from collections.abc import Iterator
 from typing import Final
 
-from promptkit.batch import Binding, Namer, Record, garbled_columns
+from promptkit.batch import Binding, Namer, Record, call_column, cell_text, garbled_columns
 from promptkit.errors import InputError, VariableError, counted
+from promptkit.ids import read_id
 from promptkit.ledger import InputRead, RowStart
 from promptkit.session import Session
 from promptkit.templates import Skeleton
@@ -129,8 +130,19 @@ class Reader:
             passthrough=record.cells,
             tags=tags,
             deliverable=tags.get("deliverable"),
+            parent_call_id=self._parent(record),
             error=error,
         )
+
+    def _parent(self, record: Record) -> int | None:
+        """The call that an earlier output says made this row; whether there is one, the ledger knows."""
+        column = call_column(record.cells)
+        if column is None or column in self._skeleton.spec.variables:
+            return None
+        try:
+            return read_id(cell_text(record.cells[column]).strip())
+        except ValueError:  # a column of the user's own
+            return None
 
     def _look(self, record: Record) -> None:
         for column in record.cells:

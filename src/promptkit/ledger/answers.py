@@ -147,7 +147,8 @@ class LogFilter:
     """Which calls to list; every field that is given must fit.
 
     `text` is looked for in variables, errors and replies; `template` is a name, with or
-    without its version; `target` is `provider` or `provider/model`; `job` is a job's name.
+    without its version; `target` is `provider` or `provider/model`; `job` is a job's name; `verdict` is `accept`, `reject`
+    or `none`.
     """
 
     text: str | None = None
@@ -158,6 +159,7 @@ class LogFilter:
     fault: Fault | None = None
     job: str | None = None
     since_us: int | None = None
+    verdict: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +181,7 @@ class LoggedCall:
     tags: Mapping[str, str]
     job: str | None
     key: str | None
+    verdict: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +243,8 @@ class CallRecord:
     text_sha256: str | None
     flags: tuple[str, ...]
     verdict: str | None
+    verdict_us: int | None
+    verdict_note: str | None
     forgotten_us: int | None
     started_us: int
     ended_us: int | None
@@ -247,6 +252,15 @@ class CallRecord:
     money: Money
     cached_from_id: int | None = None
     saved_pico: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChildCall:
+    """A call that goes back to another one."""
+
+    id: int
+    template_ref: str
+    status: Status | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,8 @@ def conditions(where: LogFilter) -> list[ColumnElement[bool]]:
         found.append(call.job_id.in_(select(t.JOBS.c.id).where(t.JOBS.c.name == where.job)))
     if where.since_us is not None:
         found.append(call.started_us >= where.since_us)
+    if where.verdict is not None:
+        found.append(call.verdict.is_(None) if where.verdict == "none" else call.verdict == where.verdict)
     for name, value in where.tags.items():
         tagged = select(t.TAGS.c.tagset_id).where(t.TAGS.c.name == name, t.TAGS.c.value == value)
         found.append(call.tagset_id.in_(tagged))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Final
 
@@ -116,6 +116,22 @@ def remember_run(
     )
 
 
+def rate(
+    connection: Connection, call_ids: Sequence[int], verdict: str | None, note: str | None, now_us: int
+) -> int:
+    """Say what became of replies; returns how many."""
+    done = connection.execute(
+        update(t.CALLS)
+        .where(t.CALLS.c.id.in_(call_ids))
+        .values(
+            verdict=verdict,
+            verdict_us=None if verdict is None else now_us,
+            verdict_note=None if note is None else storable(note),
+        )
+    )
+    return done.rowcount
+
+
 def reset_rows(connection: Connection, job_id: int, states: Sequence[RowState]) -> int:
     """Make rows pending again (`--retry-failed`); returns how many."""
     done = connection.execute(
@@ -184,6 +200,7 @@ def ingest(connection: Connection, job_id: int, number: int, rows: Sequence[RowS
     Raises:
         InputError: two rows of this reading have the same key and ordinal.
     """
+    rows = _with_parents(connection, rows)
     known = _known(connection, job_id, {row.key for row in rows})
     tag_ids, tagsets = TagIds(), dict[int, str]()
     added: list[tuple[sql.Column, ...]] = []
@@ -198,7 +215,8 @@ def ingest(connection: Connection, job_id: int, number: int, rows: Sequence[RowS
         tagset_id = _tagset(tag_ids, tagsets, row)
         row_id = before.rows.get(row.content)
         if row_id is not None:
-            placed.append((row.position, row.line, number, *_texts(row), tagset_id, row.deliverable, row_id))
+            belongs = (tagset_id, row.deliverable, row.parent_call_id)
+            placed.append((row.position, row.line, number, *_texts(row), *belongs, row_id))
         else:
             new, changed = new + (not before.rows), changed + bool(before.rows)
             added.append(_row_columns(job_id, number, row, before.generations, tagset_id))
@@ -206,6 +224,33 @@ def ingest(connection: Connection, job_id: int, number: int, rows: Sequence[RowS
     sql.insert_rows(connection, added)
     sql.place_rows(connection, placed)
     return Ingested(new, len(placed), changed, invalid)
+
+
+def parents(connection: Connection, call_ids: Collection[int]) -> dict[int, str | None]:
+    """Those of the calls that there are, with their deliverables."""
+    if not call_ids:
+        return {}
+    found = connection.execute(_PARENTS, {"ids": sorted(call_ids)})
+    return {row.id: row.deliverable for row in found}
+
+
+_PARENTS: Final = select(t.CALLS.c.id, t.CALLS.c.deliverable).where(
+    t.CALLS.c.id.in_(bindparam("ids", expanding=True))
+)
+
+
+def _with_parents(connection: Connection, rows: Sequence[RowStart]) -> Sequence[RowStart]:
+    """The rows, each with the parent that there is, and its deliverable where the row names none."""
+    named = {row.parent_call_id for row in rows if row.parent_call_id is not None}
+    if not named:
+        return rows
+    known = parents(connection, named)
+    return [
+        replace(row, deliverable=row.deliverable or known[row.parent_call_id])
+        if row.parent_call_id in known
+        else replace(row, parent_call_id=None)
+        for row in rows
+    ]
 
 
 @dataclass(slots=True)

@@ -191,6 +191,11 @@ class Ledger(Sharing):
             )
         )
 
+    async def rate(self, call_ids: Sequence[int], verdict: str | None, note: str | None = None) -> int:
+        """Say of calls that their reply was accepted or rejected (None takes it back); returns how many."""
+        run = partial(jobs.rate, call_ids=call_ids, verdict=verdict, note=note, now_us=self._state.now_us())
+        return await self._count(run)
+
     async def remember_template(self, sources: Sequence[StoredSource]) -> None:
         """Keep the sources that a call's `template_digest` stands for; once in a process."""
         new = [source for source in sources if source.digest not in self._remembered]

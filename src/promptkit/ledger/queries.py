@@ -25,6 +25,7 @@ from .answers import (
     AttemptRecord,
     BudgetRecord,
     CallRecord,
+    ChildCall,
     LogFilter,
     LoggedCall,
     Money,
@@ -34,7 +35,7 @@ from .answers import (
 from .connect import explain
 from .encoding import read_object, storable
 from .filters import conditions
-from .jobs import job_record
+from .jobs import job_record, parents
 from .reading import attempt_record, flags_of, money, row_record, tags_of
 from .records import JobRecord, RowState
 from .statements import ACCOUNTS
@@ -247,6 +248,7 @@ class Queries:
                 call.status,
                 call.error,
                 call.flags,
+                call.verdict,
                 t.TAGSETS.c.tags,
                 t.JOBS.c.name.label("job"),
                 t.ROWS.c.row_key,
@@ -289,6 +291,21 @@ class Queries:
                 return None
             attempts = tuple(attempt for _, attempt in _attempts(connection, t.CALLS.c.id == call_id))
         return _call(row, attempts)
+
+    def children(self, call_id: int) -> tuple[ChildCall, ...]:
+        """The calls that go back to this one, the first made first."""
+        call = t.CALLS.c
+        query = select(call.id, call.template_ref, call.status).where(call.parent_id == call_id)
+        with self._read() as connection:
+            return tuple(
+                ChildCall(child, ref, _maybe(Status, status))
+                for child, ref, status in connection.execute(query.order_by(call.id))
+            )
+
+    def deliverable_of(self, call_id: int) -> str | None:
+        """The deliverable of a call; None where it has none, or there is no such call."""
+        with self._read() as connection:
+            return parents(connection, [call_id]).get(call_id)
 
     def call_ids(self, low: int, high: int, limit: int = 2) -> tuple[int, ...]:
         """Ids of calls from `low` to `high`, both included: those that begin alike, as people shorten them."""
@@ -355,6 +372,7 @@ def _logged(row: Mapping[Any, Any], attempts: Sequence[AttemptRecord]) -> Logged
         tags=tags_of(row["tags"]),
         job=row["job"],
         key=row["row_key"],
+        verdict=row["verdict"],
     )
 
 
@@ -397,6 +415,8 @@ def _call(row: Mapping[Any, Any], attempts: tuple[AttemptRecord, ...]) -> CallRe
         text=row["text"],
         text_sha256=row["text_sha256"],
         verdict=row["verdict"],
+        verdict_us=row["verdict_us"],
+        verdict_note=row["verdict_note"],
         forgotten_us=row["forgotten_us"],
         started_us=row["started_us"],
         ended_us=row["ended_us"],

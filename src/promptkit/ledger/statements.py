@@ -170,7 +170,9 @@ update_calls: Final = _update(t.CALLS, "id", CALL_ENDS)
 update_rows: Final = _update(t.ROWS, "id", ROW_ENDS)
 update_budgets: Final = _update(t.BUDGETS, "scope", ACCOUNTS)
 place_rows: Final = _update(
-    t.ROWS, "id", ("position", "line", "seen", "variables", "passthrough", "tagset_id", "deliverable")
+    t.ROWS,
+    "id",
+    ("position", "line", "seen", "variables", "passthrough", "tagset_id", "deliverable", "parent_call_id"),
 )
 count_unknowns: Final = Bulk(
     update(t.ROWS)

@@ -183,6 +183,7 @@ def _spending() -> list[Label[Any]]:
         "lost_charged_pico": _sum_if(lost, _ATTEMPT.charged_pico),
         "named_known_pico": _sum_if(named, _ATTEMPT.cost_pico),
         "named_charged_pico": _sum_if(named, _ATTEMPT.charged_pico),
+        "cache_saved_pico": func.sum(_ATTEMPT.cache_saved_pico),
         **{name: func.sum(_ATTEMPT[name]) for name in FIELDS if name.endswith("_tokens")},
     }
     return [column.label(name) for name, column in columns.items()]
@@ -194,6 +195,7 @@ def _counting() -> list[Label[Any]]:
         "calls": func.count(),
         "ended": func.count(_CALL.status),
         "answered": _count(_CALL.status.in_(_ANSWERED)),
+        "reply_saved_pico": func.sum(_CALL.saved_pico),
         "rows": func.count(t.ROWS.c.id),
         "accepted": _count(_CALL.verdict == "accept"),
         "rejected": _count(_CALL.verdict == "reject"),

@@ -215,6 +215,7 @@ class Calls(_Table, table=True):
     flags: str | None = _maybe_text()
     verdict: str | None = _maybe_text()
     verdict_us: int | None = _maybe_big()
+    verdict_note: str | None = _maybe_text()
     forgotten_us: int | None = _maybe_big()
     started_us: int = _big()
     ended_us: int | None = _maybe_big()

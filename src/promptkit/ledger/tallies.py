@@ -21,7 +21,9 @@ class Tally:
     by these calls. `known` is what attempts cost, `charged` that and the ceilings of the `unknown`
     ones; `lost_*` is what went to attempts that did not yield a reply that was kept, `named_*` what
     went to calls of a deliverable. Tokens are those that providers told; `cache_read_tokens` are
-    part of `input_tokens`, `reasoning_tokens` of `output_tokens`.
+    part of `input_tokens`, `reasoning_tokens` of `output_tokens`. `cache_saved` is what the providers'
+    prompt caches saved (below 0 where writing them cost more), `reply_saved` what replies saved that were
+    used again.
     """
 
     calls: int = 0
@@ -45,6 +47,8 @@ class Tally:
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_saved_pico: int = 0
+    reply_saved_pico: int = 0
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(*(mine + theirs for mine, theirs in zip(_VALUES(self), _VALUES(other), strict=True)))

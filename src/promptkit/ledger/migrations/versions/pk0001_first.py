@@ -178,6 +178,7 @@ def upgrade() -> None:
         sa.Column("flags", sa.Text(), nullable=True),
         sa.Column("verdict", sa.Text(), nullable=True),
         sa.Column("verdict_us", sa.BigInteger(), nullable=True),
+        sa.Column("verdict_note", sa.Text(), nullable=True),
         sa.Column("forgotten_us", sa.BigInteger(), nullable=True),
         sa.Column("started_us", sa.BigInteger(), nullable=False),
         sa.Column("ended_us", sa.BigInteger(), nullable=True),
