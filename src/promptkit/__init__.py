@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from .batch.quote import Quote
-    from .client import AsyncJob, AsyncPromptKit, PromptKit
+    from .blocking import PromptKit
+    from .client import AsyncJob, AsyncPromptKit
     from .errors import PromptKitError, StreamCut
     from .streams import AsyncReplyStream, ReplyStream
     from .types import Attempt, Cost, Prompt, Reply, RowResult, Status, Target, Usage
@@ -40,7 +41,7 @@ __all__ = [
 _ROOMS: Final = {
     "AsyncJob": "client",
     "AsyncPromptKit": "client",
-    "PromptKit": "client",
+    "PromptKit": "blocking",
     "PromptKitError": "errors",
     "AsyncReplyStream": "streams",
     "ReplyStream": "streams",
