@@ -122,7 +122,7 @@ def test_snapshots_show_how_they_differ() -> None:
     assert difference("\na\n\n", "a") == ""
     assert (
         difference("a\nb\nc", "a\nx\nc")
-        == "it isn't what the snapshot says:\n@@ -1,3 +1,3 @@\n a\n-b\n+x\n c"
+        == "it isn't what the snapshot says; if it is meant, `promptkit templates test --update` keeps it:\n@@ -1,3 +1,3 @@\n a\n-b\n+x\n c"
     )
     many = difference("\n".join("abcdefgh"), "\n".join("ijklmnop"))
     assert many.endswith("… 5 more lines")

@@ -112,7 +112,7 @@ class Comparing:
         """
         ledger = await self._session.ledger()
         for column in self._columns:
-            await self._check_priced(column)
+            await self._check(column)
             async with self._job(column, retry_failed=self._options.retry_failed) as job:
                 self._lanes.append(_Lane(column, job.record))
         return self._offer(ledger)
@@ -194,11 +194,14 @@ class Comparing:
         elsewhere = all_ - own.keys()
         return {name: wish for name, wish in wishes.items() if name.partition(".")[0] not in elsewhere}
 
-    async def _check_priced(self, column: Column) -> None:
+    async def _check(self, column: Column) -> None:
+        """See that a column can be asked and priced; its client is opened, so that no text's time holds that."""
         session, options = self._session, self._options
+        engine = await session.engine()
+        plan = session.plan(column.route, template=column.skeleton.ref.name, tags=options.tags)
         if session.scopes("job:0", options.cap_pico, options.tags):
-            plan = session.plan(column.route, template=column.skeleton.ref.name, tags=options.tags)
-            session.check_priced(await session.engine(), plan)
+            session.check_priced(engine, plan)
+        engine.open(plan)
 
     def _offer(self, ledger: Ledger) -> Offer:
         """What the rows that wait will cost; one that makes no prompt costs nothing."""

@@ -86,6 +86,15 @@ class Engine:
         """Close every transport."""
         await self._lanes.aclose()
 
+    def open(self, plan: Plan) -> None:
+        """Open what its targets need: an SDK's import would else count in the times of calls under way.
+
+        Raises:
+            ConfigError: a target can't be asked here.
+        """
+        for hop in plan.hops:
+            self._lanes.to(hop.target)
+
     def unpriced(self, plan: Plan) -> Target | None:
         """The first target of a plan that has no price; None where all have one."""
         targets = [hop.target for hop in plan.hops]

@@ -11,6 +11,14 @@ from promptkit.types import Prompt
 
 FOLDER: Final = "snapshots"
 _SHOWN: Final = 12
+_DIFFERS: Final = (
+    "it isn't what the snapshot says; if it is meant, `promptkit templates test --update` keeps it:"
+)
+
+
+_DIFFERS: Final = (
+    "it isn't what the snapshot says; if it is meant, `promptkit templates test --update` keeps it:"
+)
 
 
 def show(prompt: Prompt) -> str:
@@ -29,7 +37,7 @@ def difference(kept: str, now: str) -> str:
     )[2:]
     more = len(lines) - _SHOWN
     shown = lines[:_SHOWN] + ([f"… {more} more lines"] if more > 0 else [])
-    return "\n".join(["it isn't what the snapshot says:", *shown])
+    return "\n".join([_DIFFERS, *shown])
 
 
 def file_of(tests: Path, slug: str) -> Path:
