@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -205,3 +207,67 @@ class TestWrittenOut:
         ran = invoke("jobs", "export", "night", "-o", "rows.csv")
         assert (ran.code, "is the input" in ran.err) == (2, True)
         assert (project / "rows.csv").read_bytes() == before
+
+
+class TestWatched:
+    def test_a_job_is_watched_from_another_process(self, slow_project: Path, slow: Simulator) -> None:
+        """Lines come while it runs; the watching ends with the job; an interrupt ends only the watching."""
+        before = len(slow.requests())
+        running = started(*BATCH, "-o", "out.csv", "--job", "n", "--concurrency", "4", "-q", cwd=slow_project)
+        wait_for(running, lambda: len(slow.requests()) - before >= 4)
+        leaving = started("jobs", "watch", "n", cwd=slow_project)
+        watching = started("jobs", "watch", "n", "--json", cwd=slow_project)
+        told = [leaving.stderr.readline() for _ in range(1)]  # pyright: ignore[reportOptionalMemberAccess]
+        assert " of 200 rows, " in told[0]
+        leaving.send_signal(signal.SIGINT)
+        _, err = leaving.communicate(timeout=30)
+        assert (leaving.returncode, "job n goes on" in err, running.poll()) == (130, True, None)
+        told_of(slow_project, "jobs", "cancel", "n")
+        running.communicate(timeout=30)
+        out, _ = watching.communicate(timeout=30)
+        assert (watching.returncode, json.loads(out)["state"]) == (0, "cancelled")
+
+    def test_a_job_that_nobody_runs_is_told_as_it_stands(self, invoke: Invoke, project: Path) -> None:
+        """Watching ends at once where no process runs the job."""
+        del project
+        invoke(*BATCH, "-o", "out.csv", "--job", "night", "--limit", "1")
+        ran = invoke("jobs", "watch", "night")
+        assert (ran.code, "night is open, and no process runs it: 3 rows: 1 ok, 2 waiting" in ran.err) == (
+            0,
+            True,
+        )
+
+
+@pytest.mark.usefixtures("project")
+class TestStoppedEarly:
+    def test_a_canary_and_its_code(self, invoke: Invoke, sim: Simulator) -> None:
+        """A version that fails is exit 8 after its first row; the rest waits, and --canary 0 sends it."""
+        sim.script([{"fault": "http.400", "times": 1}])
+        options = ("-o", "out.csv", "--job", "night", "--target", "openai/gpt-6-luna")
+        ran = invoke(*BATCH, *options, "--canary", "1", "--max-fail-rate", "0")
+        assert (ran.code, "the canary failed: 1 of 1 row" in ran.err, "2 rows wait" in ran.err) == (
+            8,
+            True,
+            True,
+        )
+        assert invoke("jobs", "resume", "night").code == 8
+        ran = invoke("jobs", "resume", "night", "--canary", "0")
+        assert (ran.code, "2 ok" in ran.err) == (1, True)
+
+    def test_a_deadline_and_its_code(self, slow_project: Path) -> None:
+        """At the deadline nothing more is sent: exit 8, the output has what was made."""
+        soon = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()
+        ran = told_of(
+            slow_project, *BATCH, "-o", "out.csv", "--job", "d", "--concurrency", "1", "--deadline", soon
+        )
+        assert (ran.code, "has come; nothing more is sent" in ran.err) == (8, True)
+        assert "at the deadline nothing more is sent" in ran.err
+        assert 1 < len((slow_project / "out.csv").read_text("utf-8").splitlines()) < 100
+
+    def test_a_sample_and_its_rest(self, invoke: Invoke, sim: Simulator) -> None:
+        """--sample sends so many rows; the same command without it does the rest."""
+        before = len(sim.requests())
+        assert invoke(*BATCH, "-o", "out.csv", "--job", "night", "--sample", "1", "--seed", "3").code == 0
+        assert len(sim.requests()) - before == 1
+        assert invoke(*BATCH, "-o", "out.csv", "--job", "night").code == 0
+        assert len(sim.requests()) - before == 3

@@ -25,7 +25,7 @@ from promptkit.cli import scrub
 from promptkit.cli.face import Face
 from promptkit.cli.money import spent
 from promptkit.cli.pace import Pace
-from promptkit.cli.progress import fetching, following
+from promptkit.cli.progress import fetching, following, is_due
 from promptkit.cli.run import tell
 from promptkit.cli.skeletons import takes
 from promptkit.cli.table import drawn
@@ -164,6 +164,27 @@ def test_lines_come_now_and_then_and_not_with_quiet(capsys: pytest.CaptureFixtur
     assert capsys.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize(
+    ("elapsed_s", "waited_s", "share", "due"),
+    [
+        (1, 1, 0.9, False),
+        (5, 2, 0.1, True),
+        (10, 10, 0, True),
+        (60, 9.9, 0.09, False),
+        (130, 59, 0.05, False),
+        (130, 60, 0, True),
+        (130, 12, 0.1, True),
+        (4000, 299, 0, False),
+        (4000, 300, 0, True),
+    ],
+)
+def test_lines_come_more_seldom_the_longer_a_job_runs(
+    elapsed_s: float, waited_s: float, share: float, *, due: bool
+) -> None:
+    """Every ten seconds or tenth of the rows at first, once a minute soon, and every five after an hour."""
+    assert is_due(elapsed_s, waited_s, share) is due
+
+
 def test_a_download_is_told_in_quarters(capsys: pytest.CaptureFixture[str]) -> None:
     """Off a terminal a download prints a line a quarter."""
     with fetching(Face(), "weights") as told:
@@ -198,14 +219,24 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Generator[bytearray]:
 
 def test_on_a_terminal_a_bar_says_it_all_and_goes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows, troubles, rate, rest and cost beside the bar; notices stand above it; at the end it is wiped."""
-    pace = Pace(total=40, done=10, to_do=30)
-    with terminal(monkeypatch) as seen, following(Face(), pace, rows_on_terminal=False) as note:
+    pace = Pace(total=40, done=10, to_do=30, cap_pico=5 * 10**12)
+    closed = ["openai closed until 06:12:00: too many requests"]
+    with terminal(monkeypatch) as seen, following(Face(), pace, lambda: closed) as note:
         for number in range(20):
             note(result(number, Status.FAILED if number == 3 else Status.OK))
+        note.tick()
         Face().say("a notice")
-        time.sleep(0.15)
+        time.sleep(0.6)
     drawn_there = seen.decode()
-    for expected in ("30/40 rows", "1 failed", "rows/s", " left", "$0.02", "promptkit: a notice"):
+    for expected in (
+        "30/40 rows",
+        "1 failed",
+        "rows/s",
+        " left",
+        "$0.02 of $5.00",
+        closed[0],
+        "promptkit: a notice",
+    ):
         assert expected in drawn_there
     assert drawn_there.rstrip().endswith("\x1b[2K")
 

@@ -79,6 +79,7 @@ SECTIONS: Final[Mapping[str, Section]] = {
             {
                 "list": Command("jobs:list_jobs", "List the jobs, newest first."),
                 "show": Command("jobs:show_job", "Show one job in full."),
+                "watch": Command("watching:watch", "Show how a job gets on that another process runs."),
                 "resume": Command("jobs:resume", "Go on with a job as it began."),
                 "cancel": Command("jobs:cancel", "Stop a job for good, whichever process runs it."),
                 "export": Command("jobs:export", "Write a job's output again, from the ledger."),

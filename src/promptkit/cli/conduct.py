@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Generator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -21,9 +21,10 @@ from promptkit.session import Session
 from promptkit.types import Json, dollars
 
 from .face import Face
+from .lanes import Weather
 from .money import spent
 from .pace import Pace
-from .progress import following
+from .progress import Following, following
 from .run import tell
 from .sink import OutFile, Stdout, check_out, manner_of
 from .times import lasting
@@ -130,7 +131,7 @@ async def _run(face: Face, session: Session, job: Job, order: Order, halting: Ha
     await job.remember_output(order.out, plain_output(order.format, manner))
     stdout = Stdout(job, manner, order.format) if order.out is None else None
     began = monotonic()
-    await _follow(face, job, before, stdout)
+    await _follow(face, session, job, before, stdout)
     after = await job.report()
     codes = [exit_code(job.stop)] if job.stop is not None else []
     if after.failed and before.pending:
@@ -155,22 +156,41 @@ async def _run(face: Face, session: Session, job: Job, order: Order, halting: Ha
     )
 
 
-async def _follow(face: Face, job: Job, before: JobReport, stdout: Stdout | None) -> None:
+async def _follow(face: Face, session: Session, job: Job, before: JobReport, stdout: Stdout | None) -> None:
     """Run the rows, each shown and printed as it finishes; stored ones come first, and only on stdout."""
     stored = before.total - before.pending if stdout is not None else 0
-    pace = Pace(before.total, before.total - before.pending, job.to_do, before.money.known_pico)
+    done = before.total - before.pending
+    pace = Pace(before.total, done, job.to_do, before.money.known_pico, cap_pico=job.cap_pico)
+    engine = await session.engine()
+    weather = Weather(session.settings, job.pinned.route.targets, lambda: engine.health.lanes)
     rows_on_terminal = stdout is not None and sys.stdout.isatty()
-    with following(face, pace, rows_on_terminal=rows_on_terminal) as note:
+    with following(face, pace, weather.lines, rows_on_terminal=rows_on_terminal) as shown:
         if stdout is not None:
             stdout.start()
-        async with aclosing(job.results(stored=stdout is not None)) as results:
+        async with _ticking(shown), aclosing(job.results(stored=stdout is not None)) as results:
             async for result in results:
                 if stdout is not None:
                     stdout.row(result)
                 if stored:
                     stored -= 1
                 else:
-                    note(result)
+                    shown(result)
+
+
+@asynccontextmanager
+async def _ticking(shown: Following) -> AsyncGenerator[None]:
+    """Let what is shown look at the clock, also where no row finishes."""
+
+    async def tick() -> None:
+        while True:
+            await asyncio.sleep(1)
+            shown.tick()
+
+    ticking = asyncio.create_task(tick())
+    try:
+        yield
+    finally:
+        ticking.cancel()
 
 
 # --------------------------------------------------------------------- the word at the end

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 from zoneinfo import ZoneInfo
 
 import typer
@@ -20,7 +20,10 @@ from .face import Face
 
 if TYPE_CHECKING:
     from promptkit.config import Settings
-    from promptkit.routing.health import LaneKey, LaneState
+    from promptkit.routing.health import LaneKey, Lanes, LaneState
+
+_WHY: Final = 100
+"""Characters of a reason that a line of progress shows."""
 
 Chosen = Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="Those providers.")]
 All = Annotated[bool, typer.Option("--all", help="All providers.")]
@@ -97,13 +100,47 @@ def closed_lanes(face: Face, settings: Settings, providers: Sequence[Provider]) 
         face.say(f"the ledger can't say what is closed: {error}")
         return []
     accounts = accounts_of(settings.catalog, settings.keys)
-    named = {provider.name for provider in providers}
-    now_s = time.time()
+    return told(lanes, {provider.name: accounts[provider.name] for provider in providers}, time.time())
+
+
+def told(lanes: Lanes, accounts: Mapping[str, str], now_s: float) -> list[Closed]:
+    """What is closed, or half open, of the providers that have these accounts."""
     return [
         _closed(key, state, accounts[key.provider], now_s)
         for key, state in sorted(lanes.items())
-        if key.provider in named and _counts(key, state, now_s)
+        if key.provider in accounts and _counts(key, state, now_s)
     ]
+
+
+class Weather:
+    """How the providers of a route stand while a job runs: those that are closed, until when and why.
+
+    Args:
+        settings: providers, keys, and the clock to tell times by.
+        targets: the route's.
+        lanes: asked for what is closed now.
+    """
+
+    def __init__(self, settings: Settings, targets: Sequence[Target], lanes: Callable[[], Lanes]) -> None:
+        from promptkit.engine.settling import accounts_of
+
+        accounts = accounts_of(settings.catalog, settings.keys)
+        self._accounts = {target.provider: accounts[target.provider] for target in targets}
+        self._models = {(target.provider, target.model) for target in targets}
+        self._timezone = settings.timezone
+        self._lanes = lanes
+
+    def lines(self) -> list[str]:
+        """`openai/gpt-6-luna closed until 06:12:00: too many requests`; nothing where all are open."""
+        closed = told(self._lanes(), self._accounts, time.time())
+        return [
+            f"{f'{one.provider}/{one.model}' if one.model else one.provider} closed until "
+            f"{clock_text(one.until_s, self._timezone)}: {' '.join(one.why.split())[:_WHY]}"
+            for one in closed
+            if one.until_s is not None
+            and not one.another_key
+            and (not one.model or (one.provider, one.model) in self._models)
+        ]
 
 
 def _counts(key: LaneKey, state: LaneState, now_s: float) -> bool:

@@ -22,6 +22,7 @@ class Pace:
         done: rows that were done before this run.
         to_do: rows that this run will do.
         pico: what the job had cost before.
+        cap_pico: the most that the job may cost; None where nothing says.
     """
 
     total: int
@@ -32,6 +33,7 @@ class Pace:
     failed: int = 0
     degraded: int = 0
     unknown: int = 0
+    cap_pico: int | None = None
 
     def add(self, result: RowResult) -> None:
         """Count a row that has just finished."""
@@ -42,6 +44,10 @@ class Pace:
             self.pico += result.cost.pico
         elif result.call is not None:
             self.unknown += 1
+
+    def take(self, made: int, failed: int, degraded: int, pico: int, unknown: int) -> None:
+        """Take over what the ledger says, where another process makes the rows."""
+        self.made, self.failed, self.degraded, self.pico, self.unknown = made, failed, degraded, pico, unknown
 
     @property
     def finished(self) -> int:
@@ -63,8 +69,9 @@ class Pace:
         return ", ".join(f"{count:,} {word}" for count, word in told if count)
 
     def cost(self) -> str:
-        """`$0.42`, and how many calls of unknown cost come on top."""
-        return dollars(self.pico) + (f" + {self.unknown:,} unknown" if self.unknown else "")
+        """`$0.42 of $5.00`, and how many calls of unknown cost come on top."""
+        cap = "" if self.cap_pico is None else f" of {dollars(self.cap_pico)}"
+        return dollars(self.pico) + (f" + {self.unknown:,} unknown" if self.unknown else "") + cap
 
     def speed(self, elapsed_s: float) -> str:
         """`41 rows/s`, or `12 rows/min` where it is slow."""

@@ -121,6 +121,13 @@ class Job:
         """The job in the ledger, once it has started."""
         return self.pinned.job
 
+    @property
+    def cap_pico(self) -> int | None:
+        """The hard cap of all its rows together, as given or configured; None for none."""
+        own = f"job:{self.record.id}"
+        scopes = self._session.scopes(own, self._options.cap_pico)
+        return next((scope.cap_pico for scope in scopes if scope.key == own), None)
+
     async def report(self) -> JobReport:
         """Where the job stands."""
         ledger = await self._session.ledger()

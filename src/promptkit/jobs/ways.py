@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from promptkit.routing.flow import Plan
 
 
-def way_of(
+def way_of(  # noqa: PLR0913 - what a row's way depends on
     session: Session,
     template: str,
     route: Route,
