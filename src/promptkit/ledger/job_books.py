@@ -11,8 +11,9 @@ from promptkit.types import AttemptState, Target
 
 from . import tables as t
 from .answers import JobSummary, Money, RowTrouble, TargetShare
-from .queries import Queries, current
+from .queries import Queries
 from .records import JobRecord, JobState, RowState
+from .row_pages import current
 
 _PAGE: Final = 2_000
 _ANSWERS: Final = (AttemptState.OK.value, AttemptState.TRUNCATED.value)

@@ -6,13 +6,11 @@ transaction stays open over an export (it would keep the WAL file from being res
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, Engine, Select, func, select
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import ColumnElement, func, select
 
 from promptkit.batch.past import Seen
 from promptkit.templates import StoredSource
@@ -29,141 +27,27 @@ from .answers import (
     LogFilter,
     LoggedCall,
     Money,
-    OutputRow,
-    RowRecord,
 )
-from .connect import explain
-from .encoding import read_object, storable
+from .encoding import read_object
 from .filters import conditions
-from .jobs import job_record, parents
-from .reading import attempt_record, flags_of, money, row_record, tags_of
-from .records import JobRecord, RowState
+from .jobs import parents
+from .reading import attempt_record, flags_of, maybe, money, tags_of, target_of
+from .row_pages import RowPages, attempts_of
 from .statements import ACCOUNTS
 from .sums import Sums
 from .tallies import SumOf
 
-_PENDING: Final = RowState.PENDING.value
+_OF_CALLS: Final = attempts_of(t.CALLS.c.id)
 
 
-class Queries:
+class Queries(RowPages):
     """The questions. Synchronous: each takes from well under a millisecond to some for a page."""
 
-    def __init__(self, engine: Engine, path: Path, check_process: Callable[[], None]) -> None:
-        self._engine = engine
-        self._path = path
-        self._check = check_process
-
-    @contextmanager
-    def _read(self) -> Generator[Connection, None, None]:
-        self._check()
-        try:
-            with self._engine.connect() as connection:
-                yield connection
-        except DBAPIError as error:
-            raise explain(error, self._path) from error
-
-    # ------------------------------------------------------------------- jobs
-
-    def job(self, name: str) -> JobRecord | None:
-        """A job by its name."""
-        with self._read() as connection:
-            row = connection.execute(select(t.JOBS).where(t.JOBS.c.name == name)).mappings().first()
-        return None if row is None else job_record(row)
-
-    def jobs(self, limit: int = 100) -> tuple[JobRecord, ...]:
-        """The newest jobs, newest first."""
-        query = select(t.JOBS).order_by(t.JOBS.c.created_us.desc(), t.JOBS.c.id.desc()).limit(limit)
-        with self._read() as connection:
-            return tuple(job_record(row) for row in connection.execute(query).mappings())
-
-    def row_counts(self, job_id: int) -> Mapping[RowState, int]:
-        """How many rows of the job's input are in each state; states without rows are left out."""
-        query = select(t.ROWS.c.state, func.count()).where(*current(job_id)).group_by(t.ROWS.c.state)
-        with self._read() as connection:
-            return {RowState(state): count for state, count in connection.execute(query)}
-
-    def pending_rows(self, job_id: int, after: int = -1, limit: int = 500) -> tuple[RowRecord, ...]:
-        """The next rows to send, by position; `after` is the position of the last one seen."""
-        query = (
-            _rows()
-            .where(*current(job_id), t.ROWS.c.state == _PENDING, t.ROWS.c.position > after)
-            .order_by(t.ROWS.c.position)
-            .limit(limit)
-        )
-        with self._read() as connection:
-            return tuple(row_record(row) for row in connection.execute(query).mappings())
-
-    def ended_rows(
-        self, job_id: int, keys: Sequence[str], again: Sequence[RowState] = ()
-    ) -> frozenset[tuple[str, str]]:
-        """Which rows of a job are done, as key and content, among those with these keys.
-
-        Args:
-            job_id: the job.
-            keys: at most some hundreds.
-            again: states that are to be done again.
-        """
-        row = t.ROWS.c
-        open_ = [state.value for state in (RowState.PENDING, RowState.INVALID, *again)]
-        query = select(row.row_key, row.content).where(
-            row.job_id == job_id,
-            row.row_key.in_([storable(key) for key in keys]),
-            row.state.not_in(open_),
-        )
-        with self._read() as connection:
-            return frozenset((key, content) for key, content in connection.execute(query))
-
-    def rows_in_order(self, job_id: int, after: int = -1, limit: int = 500) -> tuple[OutputRow, ...]:
-        """The next rows of the input, in its order, with what became of them."""
-        query = (
-            _rows(
-                t.CALLS.c.status, t.CALLS.c.finish, t.CALLS.c.flags, t.CALLS.c.template_ref, t.REPLIES.c.text
-            )
-            .outerjoin(t.CALLS, t.CALLS.c.id == t.ROWS.c.call_id)
-            .outerjoin(t.REPLIES, t.REPLIES.c.call_id == t.ROWS.c.call_id)
-            .where(*current(job_id), t.ROWS.c.position > after)
-            .order_by(t.ROWS.c.position)
-            .limit(limit)
-        )
-        with self._read() as connection:
-            rows = connection.execute(query).mappings().all()
-            attempts = _attempts(connection, t.CALLS.c.row_id.in_([row["id"] for row in rows]))
-        by_row: dict[int, list[tuple[int, AttemptRecord]]] = {}
-        for row_id, attempt in attempts:
-            by_row.setdefault(row_id or 0, []).append((attempt.call_id, attempt))
-        return tuple(_output_row(row, [one for _, one in by_row.get(row["id"], [])]) for row in rows)
-
-    def row_tags(
-        self, job_id: int, after: int = 0, limit: int = 500
-    ) -> tuple[tuple[int, Mapping[str, str]], ...]:
-        """All rows that a job ever had, by id, each with its tags; `after` is the last id seen."""
-        query = (
-            select(t.ROWS.c.id, t.TAGSETS.c.tags)
-            .outerjoin(t.TAGSETS, t.TAGSETS.c.id == t.ROWS.c.tagset_id)
-            .where(t.ROWS.c.job_id == job_id, t.ROWS.c.id > after)
-            .order_by(t.ROWS.c.id)
-            .limit(limit)
-        )
-        with self._read() as connection:
-            return tuple((row_id, tags_of(tags)) for row_id, tags in connection.execute(query))
-
-    def texts(self, job_id: int) -> tuple[int, int]:
-        """Of the rows of a job's input that were answered: how many replies are kept, how many aren't."""
-        answered = [state.value for state in (RowState.OK, RowState.TRUNCATED, RowState.DEGRADED)]
-        query = (
-            select(func.count(t.REPLIES.c.call_id), func.count())
-            .select_from(t.ROWS.outerjoin(t.REPLIES, t.REPLIES.c.call_id == t.ROWS.c.call_id))
-            .where(*current(job_id), t.ROWS.c.state.in_(answered))
-        )
-        with self._read() as connection:
-            kept, rows = connection.execute(query).one()
-        return kept, rows - kept
+    # ------------------------------------------------------------------ money
 
     def job_money(self, job_id: int) -> Money:
         """What a job cost, over all its calls and attempts."""
         return self._money(t.CALLS.c.job_id == job_id)
-
-    # ------------------------------------------------------------------ money
 
     def spent_total(self, since_us: int | None = None) -> Money:
         """What all attempts cost, or those that started since then."""
@@ -263,9 +147,10 @@ class Queries:
         )
         with self._read() as connection:
             rows = connection.execute(query).mappings().all()
-            attempts = _attempts(connection, call.id.in_([row["id"] for row in rows]))
+            found = connection.execute(_OF_CALLS, {"ids": [row["id"] for row in rows]}).mappings()
+            attempts = [attempt_record(attempt) for attempt in found]
         by_call: dict[int, list[AttemptRecord]] = {}
-        for _, attempt in attempts:
+        for attempt in attempts:
             by_call.setdefault(attempt.call_id, []).append(attempt)
         return tuple(_logged(row, by_call.get(row["id"], [])) for row in rows)
 
@@ -289,7 +174,8 @@ class Queries:
             row = connection.execute(query).mappings().first()
             if row is None:
                 return None
-            attempts = tuple(attempt for _, attempt in _attempts(connection, t.CALLS.c.id == call_id))
+            found = connection.execute(_OF_CALLS, {"ids": [call_id]}).mappings()
+            attempts = tuple(attempt_record(attempt) for attempt in found)
         return _call(row, attempts)
 
     def children(self, call_id: int) -> tuple[ChildCall, ...]:
@@ -298,7 +184,7 @@ class Queries:
         query = select(call.id, call.template_ref, call.status).where(call.parent_id == call_id)
         with self._read() as connection:
             return tuple(
-                ChildCall(child, ref, _maybe(Status, status))
+                ChildCall(child, ref, maybe(Status, status))
                 for child, ref, status in connection.execute(query.order_by(call.id))
             )
 
@@ -331,28 +217,6 @@ class Queries:
 # ------------------------------------------------------------------------------ pieces
 
 
-def _rows(*more: Any) -> Select[Any]:
-    return select(t.ROWS, t.TAGSETS.c.tags, *more).outerjoin(t.TAGSETS, t.TAGSETS.c.id == t.ROWS.c.tagset_id)
-
-
-def current(job_id: int) -> tuple[ColumnElement[bool], ...]:
-    """Rows that the latest reading of the input held."""
-    latest = select(t.JOBS.c.ingest).where(t.JOBS.c.id == job_id).scalar_subquery()
-    return t.ROWS.c.job_id == job_id, t.ROWS.c.seen == latest
-
-
-def _attempts(connection: Connection, which: ColumnElement[bool]) -> list[tuple[int | None, AttemptRecord]]:
-    """Attempts in the order they were made, each with the row it was for."""
-    query = (
-        select(t.ATTEMPTS, t.CALLS.c.row_id, t.PRICE_SOURCES.c.source)
-        .join(t.CALLS, t.CALLS.c.id == t.ATTEMPTS.c.call_id)
-        .outerjoin(t.PRICE_SOURCES, t.PRICE_SOURCES.c.id == t.ATTEMPTS.c.price_source_id)
-        .where(which)
-        .order_by(t.ATTEMPTS.c.id)
-    )
-    return [(row["row_id"], attempt_record(row)) for row in connection.execute(query).mappings()]
-
-
 def _logged(row: Mapping[Any, Any], attempts: Sequence[AttemptRecord]) -> LoggedCall:
     last = attempts[-1] if attempts else None
     usage = None if last is None else last.usage
@@ -361,9 +225,9 @@ def _logged(row: Mapping[Any, Any], attempts: Sequence[AttemptRecord]) -> Logged
         started_us=row["started_us"],
         ended_us=row["ended_us"],
         template_ref=row["template_ref"],
-        status=_maybe(Status, row["status"]),
+        status=maybe(Status, row["status"]),
         error=row["error"],
-        target=_target(attempts),
+        target=target_of(attempts),
         faults=tuple(attempt.fault for attempt in attempts if attempt.fault is not None),
         flags=flags_of(row["flags"]),
         input_tokens=None if usage is None else usage.input_tokens,
@@ -373,24 +237,6 @@ def _logged(row: Mapping[Any, Any], attempts: Sequence[AttemptRecord]) -> Logged
         job=row["job"],
         key=row["row_key"],
         verdict=row["verdict"],
-    )
-
-
-def _output_row(row: Mapping[Any, Any], attempts: Sequence[AttemptRecord]) -> OutputRow:
-    mine = [attempt for attempt in attempts if attempt.call_id == row["call_id"]]
-    usage = mine[-1].usage if mine else None
-    return OutputRow(
-        row=row_record(row),
-        status=_maybe(Status, row["status"]),
-        text=row["text"],
-        error=row["error"],
-        finish=_maybe(Finish, row["finish"]),
-        flags=flags_of(row["flags"]),
-        template_ref=row["template_ref"],
-        target=_target(mine),
-        input_tokens=None if usage is None else usage.input_tokens,
-        output_tokens=None if usage is None else usage.output_tokens,
-        money=money(attempts),
     )
 
 
@@ -408,9 +254,9 @@ def _call(row: Mapping[Any, Any], attempts: tuple[AttemptRecord, ...]) -> CallRe
         row_id=row["row_id"],
         key=row["row_key"],
         route=row["route"],
-        status=_maybe(Status, row["status"]),
+        status=maybe(Status, row["status"]),
         error=row["error"],
-        finish=_maybe(Finish, row["finish"]),
+        finish=maybe(Finish, row["finish"]),
         flags=flags_of(row["flags"]),
         text=row["text"],
         text_sha256=row["text_sha256"],
@@ -439,11 +285,3 @@ def _budget(row: Mapping[Any, Any]) -> BudgetRecord:
         updated_us=row["updated_us"],
         stopped_cap_pico=account.stopped_cap_pico,
     )
-
-
-def _target(attempts: Sequence[AttemptRecord]) -> Target | None:
-    return attempts[-1].target if attempts else None
-
-
-def _maybe(kind: Any, value: str | None) -> Any:
-    return None if value is None else kind(value)

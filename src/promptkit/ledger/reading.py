@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+from typing import Any, TypeVar
 
 from promptkit.types import AttemptState, Basis, Cost, Estimate, Fault, Target, Usage
 
 from .answers import AttemptRecord, Money, RowRecord
 from .encoding import read_json, read_object
 from .records import RowState
+
+_Word = TypeVar("_Word", bound=StrEnum)
 
 
 def tags_of(text: str | None) -> Mapping[str, str]:
@@ -105,3 +108,13 @@ def money(attempts: Iterable[AttemptRecord]) -> Money:
         known = 0 if cost is None else cost.pico
         total = total + Money(known, attempt.charged_pico, int(cost is None), 1)
     return total
+
+
+def target_of(attempts: Sequence[AttemptRecord]) -> Target | None:
+    """Which target a call ended on; None where none was asked."""
+    return attempts[-1].target if attempts else None
+
+
+def maybe(kind: type[_Word], value: str | None) -> _Word | None:
+    """A word from its column; None for NULL."""
+    return None if value is None else kind(value)
