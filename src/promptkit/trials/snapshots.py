@@ -16,11 +16,6 @@ _DIFFERS: Final = (
 )
 
 
-_DIFFERS: Final = (
-    "it isn't what the snapshot says; if it is meant, `promptkit templates test --update` keeps it:"
-)
-
-
 def show(prompt: Prompt) -> str:
     """A prompt as a snapshot keeps it, as `promptkit render` prints it."""
     return "\n\n".join(f"--- {message.role} ---\n{message.content}" for message in prompt.messages) + "\n"
