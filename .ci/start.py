@@ -4,6 +4,7 @@
     python3 .ci/start.py demo     a few rows through a skeleton, the router and a real model, into SQLite
     python3 .ci/start.py test     lint, types, layers and tests; with arguments, pytest alone
     python3 .ci/start.py bench    a script of benchmarks/ with its arguments, beside its peers
+    python3 .ci/start.py harness  a script of tests/harness/ with its arguments: chaos
     python3 .ci/start.py pin      write .ci/constraints.txt anew, from the newest versions that fit
 
 Each makes its own environment below .venvs/ the first time, and makes it again when
@@ -71,7 +72,7 @@ def main(arguments: list[str]) -> int:
     """Run what the first argument names; the exit status is its own."""
     fresh = "--fresh" in arguments
     rest = [argument for argument in arguments if argument != "--fresh"]
-    commands = {"demo": demo, "test": test, "bench": bench, "pin": pin}
+    commands = {"demo": demo, "test": test, "bench": bench, "harness": harness, "pin": pin}
     if sys.version_info < (3, 11):
         print(f"promptkit needs Python 3.11 or newer; this is {sys.version.split()[0]}", file=sys.stderr)
         return 2
@@ -138,6 +139,14 @@ def bench(arguments: list[str], *, fresh: bool) -> int:
     for name in BENCHMARKS[arguments[0]]:
         os.environ[f"{name.upper()}_PYTHON"] = str(environment(name, [PEERS[name]]))
     return run(python, ROOT / "benchmarks" / f"{arguments[0]}.py", *arguments[1:])
+
+
+def harness(arguments: list[str], *, fresh: bool) -> int:
+    """One harness of tests/harness/, at its full length."""
+    if not arguments:
+        print("harnesses: chaos", file=sys.stderr)
+        return 2
+    return run(development(fresh=fresh), TESTS / "harness" / f"{arguments[0]}.py", *arguments[1:])
 
 
 def pin(_arguments: list[str], *, fresh: bool) -> int:  # noqa: ARG001 - it is fresh in any case

@@ -20,6 +20,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from promptkit.drill import hints_ignored, paid_twice
 from promptkit.simulator import Scenario, Simulator
 from promptkit.simulator.scenario import ModelRule
 
@@ -28,8 +29,6 @@ TARGETS = ("first", "second", "third")
 PRICES = (Decimal("0.10"), Decimal("0.50"))
 """USD per million tokens, in and out, of all three."""
 HINT_S = 300
-SPOILED = frozenset({"wire.malformed"})
-"""Faults that are billed and give nothing: whoever wants an answer must ask, and pay, again."""
 
 
 @dataclass(frozen=True)
@@ -115,10 +114,7 @@ async def _measure(case: Case, name: str, python: str, concurrency: int, calls: 
             raise SystemExit(err.decode()[-2000:])
         told = json.loads(out.decode().splitlines()[-1])
         asked, bill = sim.requests(), sim.bill()
-    paid = len(bill["lines"])  # type: ignore[arg-type]
     billed_pico = int(bill["total_pico"])  # type: ignore[call-overload]
-    spoiled = sum(note["fault"] in SPOILED for note in asked)
-    at_hinted = sum(note["provider"] == case.hinted for note in asked)
     return {
         "fault": case.name,
         "router": name,
@@ -127,8 +123,8 @@ async def _measure(case: Case, name: str, python: str, concurrency: int, calls: 
         "a success": f"{len(asked) / max(told['answered'], 1):.2f}",
         "seconds": f"{told['seconds']:.1f}",
         "first answer, s": f"{told['first_s']:.2f}",
-        "hints ignored": "" if case.hinted is None else max(at_hinted - concurrency, 0),
-        "paid twice": max(paid - spoiled - told["answered"], 0),
+        "hints ignored": "" if case.hinted is None else hints_ignored(asked, concurrency),
+        "paid twice": paid_twice(bill["lines"], told["answered"]),  # type: ignore[arg-type]
         "cost told / billed": _share(told["cost_pico"], told["unknown_pico"], billed_pico),
     }
 
