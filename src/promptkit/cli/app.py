@@ -120,6 +120,10 @@ SECTIONS: Final[Mapping[str, Section]] = {
                 "backup": Command(
                     "machine:backup", "Copy the database into a new file, also while a batch is running."
                 ),
+                "prune": Command("erasing:prune", "Erase old texts; costs are kept."),
+                "forget": Command(
+                    "erasing:forget", "Erase the texts of a client, or of single calls; costs are kept."
+                ),
                 "path": Command("machine:path", "Print where the database is."),
             },
         ),

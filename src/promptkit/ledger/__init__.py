@@ -44,6 +44,7 @@ from .records import (
 )
 
 if TYPE_CHECKING:
+    from .erasing import Erasable, Erase
     from .ledger import Ledger
 
 __all__ = [
@@ -56,6 +57,8 @@ __all__ = [
     "CallRecord",
     "CallStart",
     "ChildCall",
+    "Erasable",
+    "Erase",
     "Ingested",
     "InputRead",
     "JobRecord",
@@ -87,4 +90,8 @@ def __getattr__(name: str) -> Any:
         from .ledger import Ledger
 
         return Ledger
+    if name in {"Erasable", "Erase"}:
+        from . import erasing
+
+        return getattr(erasing, name)
     raise AttributeError(name)

@@ -20,9 +20,10 @@ from promptkit.ids import IdMaker
 from promptkit.templates import StoredSource
 from promptkit.types import Json, Scope
 
-from . import care, job_books, jobs, owners, schema
+from . import care, erasing, job_books, jobs, owners, schema
 from . import tables as t
 from .connect import check_writable, explain, prepare, reading_engine, writing_engine
+from .erasing import Erase
 from .group import Begin, EndCall, Finish, Op, State, Task, Withdraw
 from .interning import store_templates
 from .locks import CommitLock, JobLock, LockFile, LockFolder
@@ -48,6 +49,7 @@ from .writer import Writer
 
 _SWEEP_EVERY_S: Final = 1.0
 _MIGRATION_S: Final = 60.0
+_ERASING_S: Final = 15.0
 
 
 def _now_us() -> int:
@@ -276,6 +278,31 @@ class Ledger(Sharing):
             inputs_of: rows whose variables and cells go; the next start reads the input again.
         """
         await self._do(partial(jobs.erase_texts, job_id=job_id, replies_of=replies_of, inputs_of=inputs_of))
+
+    async def erase(self, what: Erase) -> bool:
+        """Erase texts for good, also while a batch writes; what they cost stays.
+
+        Returns:
+            Whether nothing of them is left on disk; a reader may have kept the log of the database.
+        """
+        now_us = self._state.now_us()
+        for ids in self._erased_calls(what):
+            await self._count(partial(erasing.erase_calls, ids=ids, now_us=now_us))
+        while await self._count(partial(erasing.erase_rows, what=what)):
+            pass
+        return await asyncio.to_thread(self._empty_wal)
+
+    def _erased_calls(self, what: Erase) -> list[list[int]]:
+        with self._read() as connection:
+            return list(erasing.call_ids(connection, what))
+
+    def _empty_wal(self) -> bool:
+        lock = self._folder.commit_lock()
+        try:
+            with _locked(lock, _MIGRATION_S):
+                return erasing.empty_wal(self.path, _ERASING_S)
+        finally:
+            lock.close()
 
     def lock_job(self, job: JobRecord) -> JobLock:
         """Lock a job for this process; a SIGKILL releases it.

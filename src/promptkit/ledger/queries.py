@@ -29,6 +29,7 @@ from .answers import (
     Money,
 )
 from .encoding import read_object
+from .erasing import Erasable, Erase, erasable
 from .filters import conditions
 from .jobs import parents
 from .reading import attempt_record, flags_of, maybe, money, tags_of, target_of
@@ -177,6 +178,11 @@ class Queries(RowPages):
             found = connection.execute(_OF_CALLS, {"ids": [call_id]}).mappings()
             attempts = tuple(attempt_record(attempt) for attempt in found)
         return _call(row, attempts)
+
+    def erasable(self, what: Erase) -> Erasable:
+        """How much `Ledger.erase` would erase."""
+        with self._read() as connection:
+            return erasable(connection, what)
 
     def children(self, call_id: int) -> tuple[ChildCall, ...]:
         """The calls that go back to this one, the first made first."""

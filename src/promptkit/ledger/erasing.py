@@ -1,0 +1,164 @@
+"""Erasing texts for good: what calls were made of and what came back goes, what they cost stays.
+
+Tags, deliverables, keys of rows, digests and verdicts stay: the costs are booked under them.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import ColumnElement, Connection, Select, delete, func, or_, select, update
+
+from . import tables as t
+from .answers import LogFilter
+from .filters import conditions
+from .records import JobState, RowState
+
+CHUNK: Final = 500
+"""So many calls a transaction: those of a running batch get in between."""
+_TEXTS: Final = {"variables": None, "error": None, "flags": None, "verdict_note": None}
+_UNSENT: Final = "its texts were erased before it was sent"
+
+
+@dataclass(frozen=True, slots=True)
+class Erase:
+    """Whose texts to erase.
+
+    By `tags` (all of them) or `call_ids`: those calls, all calls that go back to them, and the rows
+    of jobs with these tags. By `before_us`: calls that ended before, but for those of open jobs.
+    """
+
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
+    call_ids: tuple[int, ...] = ()
+    before_us: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Erasable:
+    """How much there is: calls whose texts are there, rows of jobs, and calls that are still open."""
+
+    calls: int = 0
+    rows: int = 0
+    open_calls: int = 0
+
+    @property
+    def nothing(self) -> bool:
+        """Whether there is nothing to erase."""
+        return self.calls == self.rows == 0
+
+
+def erasable(connection: Connection, what: Erase) -> Erasable:
+    """Count what would be erased."""
+    calls = opened = 0
+    for ids in call_ids(connection, what):
+        calls += len(ids)
+        ended = select(func.count()).where(t.CALLS.c.id.in_(ids), t.CALLS.c.status.is_(None))
+        opened += int(connection.execute(ended).scalar_one())
+    found = _rows(what)
+    rows = 0 if found is None else connection.execute(select(func.count()).where(found)).scalar_one()
+    return Erasable(calls, int(rows), opened)
+
+
+def call_ids(connection: Connection, what: Erase) -> Iterator[list[int]]:
+    """The calls whose texts go, in pages."""
+    call, seen, after = t.CALLS.c, set[int](), 0
+    descends = what.before_us is None
+    while True:
+        query = select(call.id).where(call.id > after, *_calls(what)).order_by(call.id).limit(CHUNK)
+        page = list(connection.execute(query).scalars())
+        if not page:
+            return
+        after = page[-1]
+        while page:
+            fresh = [one for one in page if one not in seen]
+            if descends:  # only then can a call be met twice
+                seen.update(fresh)
+            if fresh:
+                yield fresh
+            page = _children(connection, fresh) if descends and fresh else []
+
+
+def _children(connection: Connection, ids: Sequence[int]) -> list[int]:
+    call = t.CALLS.c
+    query = select(call.id).where(call.parent_id.in_(ids), call.forgotten_us.is_(None))
+    return list(connection.execute(query).scalars())
+
+
+def _calls(what: Erase) -> list[ColumnElement[bool]]:
+    call = t.CALLS.c
+    found = [call.forgotten_us.is_(None), *conditions(LogFilter(tags=what.tags))]
+    if what.call_ids:
+        found.append(call.id.in_(what.call_ids))
+    if what.before_us is not None:
+        found += [
+            call.ended_us < what.before_us,
+            or_(call.job_id.is_(None), call.job_id.not_in(_open_jobs())),
+        ]
+    return found
+
+
+def _rows(what: Erase) -> ColumnElement[bool] | None:
+    """The rows of jobs that hold texts of their own account, whether a call was made for them or not."""
+    row = t.ROWS.c
+    held = or_(row.variables.is_not(None), row.passthrough.is_not(None))
+    if what.before_us is not None:
+        return held & (row.ended_us < what.before_us) & row.job_id.not_in(_open_jobs())
+    if not what.tags:
+        return None
+    for name, value in what.tags.items():
+        tagged = select(t.TAGS.c.tagset_id).where(t.TAGS.c.name == name, t.TAGS.c.value == value)
+        held = held & row.tagset_id.in_(tagged)
+    return held
+
+
+def _open_jobs() -> Select[tuple[int]]:
+    return select(t.JOBS.c.id).where(t.JOBS.c.state == JobState.OPEN.value)
+
+
+def erase_calls(connection: Connection, ids: Sequence[int], now_us: int) -> int:
+    """Erase the texts of some calls, and of the rows that they were made for; returns how many."""
+    call, row = t.CALLS.c, t.ROWS.c
+    connection.execute(delete(t.REPLIES).where(t.REPLIES.c.call_id.in_(ids)))
+    connection.execute(update(t.ATTEMPTS).where(t.ATTEMPTS.c.call_id.in_(ids)).values(detail=None))
+    connection.execute(update(t.CALLS).where(call.id.in_(ids)).values(_TEXTS))
+    ended = update(t.CALLS).where(call.id.in_(ids), call.status.is_not(None))
+    connection.execute(ended.values(forgotten_us=now_us))
+    made_for = select(call.row_id).where(call.id.in_(ids), call.row_id.is_not(None))
+    _erase_rows(connection, row.id.in_(made_for))
+    return len(ids)
+
+
+def erase_rows(connection: Connection, what: Erase) -> int:
+    """Erase the texts of some more rows; returns how many, 0 when there are none left."""
+    found = _rows(what)
+    if found is None:
+        return 0
+    ids = list(connection.execute(select(t.ROWS.c.id).where(found).limit(CHUNK)).scalars())
+    if ids:
+        _erase_rows(connection, t.ROWS.c.id.in_(ids))
+    return len(ids)
+
+
+def _erase_rows(connection: Connection, which: ColumnElement[bool]) -> None:
+    """Their jobs no longer know their input then; a row that still waited fails."""
+    row = t.ROWS.c
+    jobs = select(row.job_id).where(which)
+    connection.execute(update(t.JOBS).where(t.JOBS.c.id.in_(jobs)).values(input_sha256=None))
+    connection.execute(update(t.ROWS).where(which).values(variables=None, passthrough=None, error=None))
+    waits = update(t.ROWS).where(which, row.state == RowState.PENDING.value)
+    connection.execute(waits.values(state=RowState.FAILED.value, error=_UNSENT))
+
+
+def empty_wal(path: Path, timeout_s: float) -> bool:
+    """Bring all that is written into the database file and empty its log, which still has the old pages.
+
+    The caller keeps writers away. Returns whether it is empty now: a reader may have kept it.
+    """
+    with closing(sqlite3.connect(path, timeout=timeout_s)) as connection:
+        busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    return busy == 0
