@@ -124,7 +124,8 @@ class TestLint:
         assert ran.out.startswith("ad/nothing: error PK601 no template named ad/nothing")
 
     def test_seals_of_all_versions(self, invoke: Invoke) -> None:
-        """A version that was changed after it was published is found, though it is not the newest."""
+        """A version that was changed after it was published is found, though it is not the newest; not where another
+        one is named."""
         draft = write("ad/line", CLEAN)
         assert invoke("templates", "publish", "ad/line").code == 0
         draft.write_text(CLEAN.replace("One line for", "One short line for"))
@@ -134,6 +135,8 @@ class TestLint:
         ran = invoke("templates", "lint")
         assert ran.code == 3
         assert "v1.jinja: error PK602 ad/line@1 was changed after it was published" in ran.out
+        assert invoke("templates", "lint", "ad/line").out == ran.out
+        assert invoke("templates", "lint", "ad/line@2").code == 0
         versions = draft.with_name("versions.toml")
         versions.write_text(versions.read_text().replace("[seals]", "<<<<<<< HEAD\n[seals]"))
         conflict = invoke("templates", "lint")

@@ -59,8 +59,9 @@ def lint_templates(
 ) -> int:
     """Find what is wrong with skeletons before they are sent.
 
-    Without REF, the draft of each of your templates, or else what its name means; and the seals of
-    all its versions. Costs and limits are those of the route. Exit code 3 where there is an error.
+    Without REF, the draft of each of your templates, or else what its name means. Where no version
+    is named, the seals of all versions, too. Costs and limits are those of the route. Exit code 3
+    where there is an error.
 
     Examples:
         promptkit templates lint
@@ -71,8 +72,8 @@ def lint_templates(
     wanted = list(refs) if refs else list(own_refs(session, all_=all_))
     world = world_of(face, session, session.route(route, target))
     findings = [one for ref in wanted for one in findings_of(session.library, ref, world)]
-    if not refs:
-        findings += seal_findings(session.library, {name.partition("@")[0] for name in wanted})
+    whole = {name.partition("@")[0] for name in wanted if not refs or "@" not in name}
+    findings += seal_findings(session.library, whole)
     findings = _once(findings)
     _write(face, findings, Format.JSON if face.as_json else format_)
     counts = Counter(one.severity for one in findings)
