@@ -122,9 +122,10 @@ def test_any_text_can_be_stored(text: str) -> None:
     assert kept == text or "\ufffd" in kept
 
 
+_storable = st.text(st.characters(codec="utf-8", exclude_characters="\x00"))
 _json = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_characters="\x00")),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(st.characters(exclude_characters="\x00")), inner),
+    st.none() | st.booleans() | st.integers() | _storable,
+    lambda inner: st.lists(inner) | st.dictionaries(_storable, inner),
     max_leaves=8,
 )
 

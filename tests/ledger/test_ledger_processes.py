@@ -83,7 +83,7 @@ async def test_what_a_killed_process_held_is_swept(ledger: Ledger, database: Pat
     await ledger.ingest_rows(job.id, [row_start(0)])
     holder = start("hold", database, job.name)
     assert line(holder) == "holding"
-    with pytest.raises(LockHeld, match=f"process {holder.pid}(.|\n)*`promptkit log --job "):
+    with pytest.raises(LockHeld, match=f"process {holder.pid}(.|\n)*`promptkit jobs watch night`"):
         ledger.lock_job(job)
     assert await ledger.sweep() == 0
     kill(holder)
