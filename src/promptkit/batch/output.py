@@ -120,7 +120,14 @@ class Writer:
     end: bytes = b""
 
 
-def writer(format: Format, header: Sequence[str], *, delimiter: str = ",", mark: bool = False) -> Writer:  # noqa: A002
+def writer(
+    format: Format,  # noqa: A002
+    header: Sequence[str],
+    *,
+    delimiter: str = ",",
+    mark: bool = False,
+    guard: Callable[[Json], str] | None = None,
+) -> Writer:
     """The writer of a format.
 
     Args:
@@ -129,14 +136,16 @@ def writer(format: Format, header: Sequence[str], *, delimiter: str = ",", mark:
         delimiter: what parts the cells of CSV; follow the input's (Excel in French writes `;`).
         mark: begin CSV with a UTF-8 byte order mark: Excel needs it to read accents. Say so where
             the input came with one, or in cp1252 or UTF-16 (see `excel_like`).
+        guard: how a cell of CSV and TSV is written; by default as `neutral` does.
     """
     if format is Format.JSONL:
         return Writer(b"", lambda row: _json_bytes(row) + b"\n")
     if format is Format.JSON:
         return Writer(b"[\n", _json_member(), b"\n]\n")
+    cell = guard or _cell
     to_line = _csv_line("\t" if format is Format.TSV else delimiter)
     start = (b"\xef\xbb\xbf" if mark else b"") + to_line([neutral(name) for name in header])
-    return Writer(start, lambda row: to_line([_cell(row.get(name)) for name in header]))
+    return Writer(start, lambda row: to_line([cell(row.get(name)) for name in header]))
 
 
 def excel_like(dialect: Dialect, encoding: str) -> bool:

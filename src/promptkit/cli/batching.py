@@ -39,6 +39,9 @@ def batch(
     target: options.Targets = None,
     budget: options.Budget = None,
     until_budget: options.UntilBudget = False,
+    failed: options.Failed = None,
+    summary: options.Summary = None,
+    ping: options.PingUrl = None,
 ) -> int:
     """Make a text for every row of a table, as a job that can stop and go on.
 
@@ -53,45 +56,56 @@ def batch(
         promptkit batch ugc/hooks rows.csv --map product=Article -v audience=runners --dry-run
         promptkit batch ugc/hooks rows.csv -o hooks.csv --each angle=problem,proof --each language=en,fr
         promptkit batch ugc/hooks rows.csv -o hooks.csv --canary 20 --deadline 06:30 --on-miss faster
+        promptkit batch ugc/hooks rows.csv -o 'hooks/{sku}.txt' --failed failed.csv
         promptkit batch ugc/hooks - --job "night-{date}" --config /srv/studio/promptkit.toml < rows.csv
     """
-    from promptkit.jobs import Job, JobOptions
-    from promptkit.templates import parse_ref
+    from .nightly import watched
 
-    from .conduct import Order, conduct
+    def work() -> int:
+        from promptkit.jobs import Job, JobOptions
+        from promptkit.templates import parse_ref
 
-    session = face.session()
-    made = JobOptions(
-        name=job,
-        key_column=key,
-        mapping=options.read_mapping(map_),
-        constants=options.read_variables(var, vars_),
-        tags=options.read_tags(tag),
-        each=options.read_each(each),
-        strict=strict,
-        out=out,
-        cap_pico=options.read_cap(budget),
-        concurrency=concurrency,
-        limit=limit,
-        sample=sample,
-        seed=seed,
-        canary=canary,
-        max_fail_rate=max_fail_rate,
-        deadline_s=options.read_deadline(deadline, session.settings.timezone),
-        on_miss=on_miss,
-        retry_failed=retry_failed,
-        resend_unknown=on_unknown is options.Resend.SEND,
-        until_budget=until_budget,
-        by_rules=route is None and not target,
-    )
-    chosen = session.route(route, target, ref=ref, tags=made.all_rows_tags)
-    if dry_run:
-        from .planning import quoted
+        from .conduct import Order, conduct
 
-        return quoted(face, session, Job(session, ref, rows, chosen, made))
-    session.plan(
-        chosen, template=parse_ref(ref).name, tags=made.all_rows_tags
-    )  # without a key nothing is pinned
-    return asyncio.run(
-        conduct(face, session, Job(session, ref, rows, chosen, made), Order(rows, out, format_))
-    )
+        session = face.session()
+        made = JobOptions(
+            name=job,
+            key_column=key,
+            mapping=options.read_mapping(map_),
+            constants=options.read_variables(var, vars_),
+            tags=options.read_tags(tag),
+            each=options.read_each(each),
+            strict=strict,
+            out=out,
+            cap_pico=options.read_cap(budget),
+            concurrency=concurrency,
+            limit=limit,
+            sample=sample,
+            seed=seed,
+            canary=canary,
+            max_fail_rate=max_fail_rate,
+            deadline_s=options.read_deadline(deadline, session.settings.timezone),
+            on_miss=on_miss,
+            retry_failed=retry_failed,
+            resend_unknown=on_unknown is options.Resend.SEND,
+            until_budget=until_budget,
+            by_rules=route is None and not target,
+        )
+        chosen = session.route(route, target, ref=ref, tags=made.all_rows_tags)
+        if dry_run:
+            from .planning import quoted
+
+            return quoted(face, session, Job(session, ref, rows, chosen, made))
+        session.plan(
+            chosen, template=parse_ref(ref).name, tags=made.all_rows_tags
+        )  # without a key nothing is pinned
+        return asyncio.run(
+            conduct(
+                face,
+                session,
+                Job(session, ref, rows, chosen, made),
+                Order(rows, out, format_, failed, summary),
+            )
+        )
+
+    return watched(face, None if dry_run else ping, work)

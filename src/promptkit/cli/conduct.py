@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import sys
 from collections.abc import AsyncGenerator, Generator, Sequence
@@ -13,8 +14,21 @@ from time import monotonic
 from typing import Final, Protocol
 
 from promptkit.batch import Format, usd_text
-from promptkit.errors import ExitCode, PromptKitError, StoppedEarly, StorageError, counted, exit_code, worst
+from promptkit.batch.naming import is_pattern
+from promptkit.errors import (
+    ExitCode,
+    OutputError,
+    PromptKitError,
+    StoppedEarly,
+    StorageError,
+    counted,
+    exit_code,
+    worst,
+)
 from promptkit.jobs import Job, JobReport
+from promptkit.jobs.failed import write_failed
+from promptkit.jobs.output import replacing
+from promptkit.jobs.pieces import check_pieces
 from promptkit.jobs.remembered import plain_output
 from promptkit.ledger import RowState, SoftPassed
 from promptkit.session import Session
@@ -25,7 +39,7 @@ from .lanes import Weather
 from .money import spent
 from .pace import Pace
 from .progress import Following, following
-from .run import tell
+from .run import say_line, tell
 from .sink import OutFile, Stdout, check_out, manner_of
 from .times import lasting
 
@@ -40,6 +54,10 @@ class Order:
     rows: str | None
     out: Path | None
     format: Format | None
+    failed: Path | None = None
+    """Where the failed rows go."""
+    summary: Path | None = None
+    """Where the last word goes, besides what is said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +124,9 @@ async def conduct(face: Face, session: Session, job: Job, order: Order) -> int:
     Raises:
         PromptKitError: it can't begin: template, rows, keys, lock, ledger.
     """
-    if order.out is not None:
-        check_out(order.out, order.rows)
+    for out in (order.out, order.failed, order.summary):
+        if out is not None:
+            check_out(out, order.rows)
     halting = Halting(job, face)
     try:
         with halting.listening():
@@ -129,6 +148,8 @@ async def _run(face: Face, session: Session, job: Job, order: Order, halting: Ha
     before = await job.report()
     manner = manner_of(job, order.rows)
     await job.remember_output(order.out, plain_output(order.format, manner))
+    if order.out is not None and is_pattern(str(order.out)):
+        check_pieces(ledger, job.record, str(order.out))
     stdout = Stdout(job, manner, order.format) if order.out is None else None
     began = monotonic()
     await _follow(face, session, job, before, stdout)
@@ -141,6 +162,9 @@ async def _run(face: Face, session: Session, job: Job, order: Order, halting: Ha
             stdout.end()
         elif order.out is not None:
             face.say(OutFile(job, manner, order.format, order.out).write(ledger, after))
+        if order.failed is not None:
+            count = write_failed(ledger, job.record, order.failed, manner)
+            face.say(f"{order.failed} has {counted(count, 'failed row')}")
         if stdout is None or stdout.whole:
             await job.forget()
     except StorageError as cause:
@@ -197,33 +221,60 @@ async def _ticking(shown: Following) -> AsyncGenerator[None]:
 
 
 def _conclude(face: Face, job: Job, order: Order, outcome: Outcome) -> None:
+    lines = _lines(outcome)
+    if order.summary is not None:
+        _write_summary(order.summary, _summary(job, order, outcome), [_ending(outcome), *lines])
+    if face.quiet and not face.as_json:
+        if outcome.code not in {ExitCode.OK, ExitCode.STORAGE}:  # of the latter the error itself was said
+            say_line(f"{lines[0]}; {_ending(outcome)}")
+        return
     if outcome.stop is not None:
         tell(outcome.stop)
     if face.as_json:
-        _print_json(face, job, order, outcome)
+        _print_json(face, order, _summary(job, order, outcome))
         return
+    for line in lines:
+        face.say(line)
+
+
+def _ending(outcome: Outcome) -> str:
+    """What ended it, and the exit code."""
+    why = f"{outcome.stop.what}; " if outcome.stop is not None else ""
+    return f"{why}exit {outcome.code}"
+
+
+def _lines(outcome: Outcome) -> list[str]:
+    """The word at the end: the rows and their cost, and then what is to be done."""
     report = outcome.report
     if outcome.idle:
-        face.say(f"job {report.name} is finished: {counts(report)}; nothing was sent")
+        lines = [f"job {report.name} is finished: {counts(report)}; nothing was sent"]
     else:
-        face.say(f"job {report.name}: {counts(report)}; {spent(report.money)}; {lasting(outcome.took_s)}")
-    for passed in outcome.soft:
-        face.say(soft_word(passed))
+        lines = [f"job {report.name}: {counts(report)}; {spent(report.money)}; {lasting(outcome.took_s)}"]
+    lines += [soft_word(passed) for passed in outcome.soft]
     if report.pending and isinstance(outcome.stop, StoppedEarly):
-        face.say(counted(report.pending, "row waits", "rows wait"))  # how to go on stands above
+        lines.append(counted(report.pending, "row waits", "rows wait"))  # how to go on stands above
     elif report.pending:
-        face.say(
-            f"{counted(report.pending, 'row waits', 'rows wait')}: the same command goes on, and pays nothing twice"
-        )
+        waiting = counted(report.pending, "row waits", "rows wait")
+        lines.append(f"{waiting}: the same command goes on, and pays nothing twice")
     if report.failed > report.rows.get(RowState.INVALID, 0):
-        face.say(
+        lines.append(
             f"why rows failed: promptkit log --job {report.name}; "
             "the same command with --retry-failed does them again"
         )
     elif report.failed:
-        face.say(
+        lines.append(
             "what is wrong with the invalid rows stands in their `error`: correct them, then the same command"
         )
+    return lines
+
+
+def _write_summary(path: Path, summary: dict[str, Json], lines: Sequence[str]) -> None:
+    text = json.dumps(summary, ensure_ascii=False, indent=2) if path.suffix == ".json" else "\n".join(lines)
+    try:
+        with replacing(path) as file:
+            file.write(f"{text}\n".encode("utf-8", "replace"))
+    except OSError as cause:
+        raise OutputError(f"can't be written: {cause.strerror}", file=path) from cause
 
 
 def soft_word(passed: SoftPassed) -> str:
@@ -241,11 +292,11 @@ def counts(report: JobReport) -> str:
     return f"{counted(report.total, 'row')}: {', '.join([*ended, *waiting])}" if report.total else "no rows"
 
 
-def _print_json(face: Face, job: Job, order: Order, outcome: Outcome) -> None:
-    """The summary as JSON: on stdout, unless the rows are there."""
+def _summary(job: Job, order: Order, outcome: Outcome) -> dict[str, Json]:
+    """How it ended, for programs."""
     report = outcome.report
     rows: dict[str, Json] = {state.value: report.rows.get(state, 0) for state in RowState}
-    summary: dict[str, Json] = {
+    return {
         "job": report.name,
         "template": report.template,
         "template_digest": job.record.template_digest,
@@ -257,13 +308,16 @@ def _print_json(face: Face, job: Job, order: Order, outcome: Outcome) -> None:
         "unknown_attempts": report.money.unknown,
         "took_s": round(outcome.took_s, 3),
         "output": None if order.out is None else str(order.out),
+        "failed": None if order.failed is None else str(order.failed),
         "soft_caps_passed": [passed.scope_key for passed in outcome.soft],
         "stopped": None if outcome.stop is None else outcome.stop.what,
         "exit_code": outcome.code,
     }
+
+
+def _print_json(face: Face, order: Order, summary: dict[str, Json]) -> None:
+    """The summary as JSON: on stdout, unless the rows are there."""
     if order.out is not None:
         face.print_json(summary)
     else:
-        import json
-
         print(json.dumps(summary, ensure_ascii=False), file=sys.stderr)

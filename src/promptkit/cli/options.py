@@ -64,6 +64,24 @@ Budget = Annotated[str | None, typer.Option("--budget", metavar="USD", help="Har
 Stream = Annotated[
     bool, typer.Option("--stream", help="Print the text as it comes. Not with --json, which is one document.")
 ]
+Failed = Annotated[
+    Path | None,
+    typer.Option(
+        "--failed",
+        metavar="FILE",
+        help="The rows that failed, with reasons: correct them, and it is an input itself.",
+    ),
+]
+Summary = Annotated[
+    Path | None,
+    typer.Option("--summary", metavar="FILE", help="How it ended: JSON in a FILE.json, else text."),
+]
+PingUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--ping", metavar="URL", help="A monitor: URL/start, then URL, or URL/CODE with the exit code."
+    ),
+]
 UntilBudget = Annotated[
     bool,
     typer.Option(
@@ -88,7 +106,8 @@ Out = Annotated[
         "-o",
         "--out",
         metavar="FILE",
-        help="The output, whole and in the input's order. Else stdout, as they finish.",
+        help="The output, whole and in the input's order; columns in braces ('out/{sku}.txt') make one file a row. "
+        "Else stdout, as they finish.",
     ),
 ]
 OutFormat = Annotated[

@@ -81,6 +81,11 @@ def tell(error: Exception, *, verbose: bool = False) -> int:
     return code
 
 
+def say_line(text: str) -> None:
+    """Say what is wrong in one line, however many it has."""
+    _print(f"promptkit: {'; '.join(line.strip() for line in text.splitlines() if line.strip())}")
+
+
 def _tell_usage(error: Exception, message: str) -> int:
     context = getattr(error, "ctx", None)
     message = message.replace(": Value error, ", ": ")  # how pydantic, which typer asks, begins

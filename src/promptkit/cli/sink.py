@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from promptkit.batch import Format, layout, output_format, writer
+from promptkit.batch.naming import is_pattern
 from promptkit.errors import OutputError, UsageError, counted
 from promptkit.jobs import Job, JobReport, write_output
 from promptkit.jobs.remembered import Manner, pinned_output
@@ -38,6 +39,8 @@ def check_out(out: Path, rows: str | None) -> None:
         UsageError: it is the input.
         OutputError: it is a folder, or its folder isn't there.
     """
+    if is_pattern(str(out)):
+        return  # its folders are made
     if rows is not None and rows != "-" and out.exists() and Path(rows).exists() and out.samefile(rows):
         raise UsageError(f"{out} is the input", remedy="Name another file with -o.")
     if out.is_dir():

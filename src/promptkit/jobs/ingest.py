@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from promptkit.batch import Binding, Namer, Record, call_column, cell_text, garbled_columns
+from promptkit.batch.failed import ADDED, WHY, as_input
 from promptkit.errors import InputError, VariableError, counted
 from promptkit.ids import read_id
 from promptkit.ledger import InputRead, RowStart
@@ -56,6 +57,9 @@ class Reader:
         self._reading = reading
         self._options = options
         columns = reading.columns
+        self._again = columns is None or WHY in columns
+        if columns is not None and self._again:
+            columns = tuple(name for name in columns if name not in ADDED)
         if columns is not None:
             options.each.check(columns, file)
             columns = options.each.columns(columns)
@@ -81,8 +85,10 @@ class Reader:
             yield self._row(record)
 
     def _records(self) -> Iterator[Record]:
-        each = self._options.each
-        return each.records(self._reading, self._file) if each else iter(self._reading)
+        each, records = self._options.each, iter(self._reading)
+        if self._again:
+            records = as_input(records, table=self._reading.columns is not None)
+        return each.records(records, self._file) if each else records
 
     def tell(self) -> None:
         """Say what was odd about the input."""

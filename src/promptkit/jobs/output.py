@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from promptkit.batch import Dialect, Format, layout, output_format, writer
+from promptkit.batch.naming import is_pattern
 from promptkit.errors import OutputError
 from promptkit.ledger import JobRecord, Ledger
 from promptkit.types import RowResult
@@ -37,7 +38,7 @@ def write_output(
     Args:
         ledger: where the results are.
         job: the job.
-        out: the file.
+        out: the file, or with columns in braces the pattern of one a row.
         format_: what the user says; else the file's extension, else the input's.
         like: how the input is written; CSV follows its delimiter.
         mark: whether CSV begins with a byte order mark, for Excel.
@@ -49,6 +50,10 @@ def write_output(
         OutputError: it can't be written, or what stands there has texts that the ledger no longer
             has; what stood there before still stands.
     """
+    if is_pattern(str(out)):
+        from .pieces import write_pieces
+
+        return write_pieces(ledger, job, str(out))
     kept, erased = ledger.texts(job.id)
     if erased and out.is_file():
         if kept:
