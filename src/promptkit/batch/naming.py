@@ -1,7 +1,7 @@
 """One file a row: names made of a pattern like `out/{sku}-{angle}.txt` and the cells of each row.
 
-A cell is part of a name and never more: it can't leave its folder, hide a file or begin another
-folder, whatever stands in it.
+A cell is part of a name and never more: it can't leave its folder, hide a file, read like an option or begin
+another folder, whatever stands in it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def name_digest(path: str) -> str:
 
 def _safe(text: str) -> str:
     plain = unicodedata.normalize("NFC", text.encode("utf-8", "replace").decode())
-    return _UNSAFE.sub("-", plain.strip()).strip(". ") or "_"
+    return _UNSAFE.sub("-", plain.strip()).lstrip("-. ").rstrip(". ") or "_"
 
 
 def _short(name: str) -> str:

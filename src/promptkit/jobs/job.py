@@ -195,7 +195,7 @@ class Job:
             if state is not JobState.OPEN and ledger.pending_rows(self.record.id, limit=1):
                 await ledger.set_job_state(self.record.id, JobState.OPEN)
             if not self._options.until_budget:
-                await check_caps(self._session, _asked(self.pinned), self._options, ledger)
+                await check_caps(self._session, _asked(self.pinned), self._options, ledger, self._chosen)
         except BaseException:
             self._lock.release()
             raise

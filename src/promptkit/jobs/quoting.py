@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from promptkit.batch import Ordinals
 from promptkit.batch.figures import Basis, Load
 from promptkit.batch.quote import Account, Counts, Quote, make_quote
-from promptkit.errors import BudgetStop, NoUsableKey, PromptKitError, counted
+from promptkit.errors import BudgetStop, TemplateError, UsageError, counted
 from promptkit.ledger import RowRecord, RowStart
 from promptkit.routing.budgets import scope_words
 from promptkit.session import Session
@@ -84,16 +84,16 @@ class Quoter:
                     self.add(row.variables or {}, row.tags, row.line)  # pyright: ignore[reportArgumentType] - as bound
             await asyncio.sleep(0)
 
-    async def take(self, job_id: int) -> None:
-        """Add the rows that a job has still to send, as its ledger has them."""
-        left = self._options.limit
+    async def take(self, job_id: int, chosen: frozenset[int] | None = None) -> None:
+        """Add the rows that a job has still to send, as its ledger has them; `chosen` ones, None: all."""
+        limit = self._options.limit
         for page in self._pending(job_id):
-            for row in page if left is None else page[:left]:
-                self._rows += 1
-                self.add(row.variables or {}, row.tags, row.line)  # pyright: ignore[reportArgumentType] - as bound
-            left = None if left is None else max(0, left - len(page))
-            if left == 0:
-                return
+            for row in page:
+                if self._to_send == limit:
+                    return
+                if chosen is None or row.id in chosen:
+                    self._rows += 1
+                    self.add(row.variables or {}, row.tags, row.line)  # pyright: ignore[reportArgumentType] - as bound
             await asyncio.sleep(0)
 
     def add(self, bound: Mapping[str, Value], tags: Mapping[str, str], line: int | None) -> None:
@@ -106,9 +106,7 @@ class Quoter:
         try:
             load = self._load(tags)
             prompt = skeleton.render(bound)
-        except NoUsableKey:
-            raise
-        except PromptKitError as cause:
+        except (TemplateError, UsageError) as cause:
             self._invalid += 1
             self._unmade += 1
             if self._unmade <= _TOLD:
@@ -194,8 +192,10 @@ class Quoter:
         return Account(key, cap_pico, left)
 
 
-async def check_caps(session: Session, asked: Asked, options: JobOptions, ledger: Ledger) -> None:
-    """Refuse to begin what may not come to its end.
+async def check_caps(
+    session: Session, asked: Asked, options: JobOptions, ledger: Ledger, chosen: frozenset[int] | None
+) -> None:
+    """Refuse to begin what may not come to its end; `chosen` are the rows of a sample, None: all.
 
     Raises:
         BudgetStop: the worst case of the rows that are left doesn't fit a hard cap.
@@ -203,7 +203,7 @@ async def check_caps(session: Session, asked: Asked, options: JobOptions, ledger
     if asked.job_id is None or (options.cap_pico is None and not session.settings.budgets.hard):
         return
     quoter = Quoter(session, asked, options, ledger)
-    await quoter.take(asked.job_id)
+    await quoter.take(asked.job_id, chosen)
     quote = quoter.quote()
     if quote.short:
         raise _too_dear(f"{asked.job}", quote)
