@@ -270,3 +270,22 @@ class TestStoppedEarly:
         assert len(sim.requests()) - before == 1
         assert invoke(*BATCH, "-o", "out.csv", "--job", "night").code == 0
         assert len(sim.requests()) - before == 3
+
+
+@pytest.mark.usefixtures("project")
+class TestRedone:
+    def test_rows_are_made_again_as_a_job_of_its_own(self, invoke: Invoke, project: Path) -> None:
+        """`jobs redo` writes its own output; both pages name the other."""
+        invoke(*BATCH, "-o", "out.csv", "--job", "night", "--tag", "client=barly")
+        before = (project / "out.csv").read_bytes()
+        ran = invoke(
+            *("jobs", "redo", "night", "--template", "@1", "--with", "@1", "-o", "again.csv"),
+            *("--job", "again", "--target", "gemini/gemini-2.5-flash-lite", "--budget", "1"),
+        )
+        assert (ran.code, (project / "out.csv").read_bytes()) == (0, before), ran.err
+        lines = (project / "again.csv").read_text("utf-8").splitlines()
+        assert [line.count("gemini/gemini-2.5-flash-lite") for line in lines] == [0, 1, 1, 1]
+        assert invoke("jobs", "show", "again", "--json").json()["redo_of"] == "night"
+        assert "redone by  again" in invoke("jobs", "show", "night").out
+        assert len(invoke("log", "--job", "again", "--tag", "client=barly", "--json").json()) == 3
+        assert invoke("jobs", "redo", "night", "--with", "@9").code == 3

@@ -81,6 +81,7 @@ SECTIONS: Final[Mapping[str, Section]] = {
                 "show": Command("jobs:show_job", "Show one job in full."),
                 "watch": Command("watching:watch", "Show how a job gets on that another process runs."),
                 "resume": Command("jobs:resume", "Go on with a job as it began."),
+                "redo": Command("redoing:redo", "Make rows of a job again with another version."),
                 "cancel": Command("jobs:cancel", "Stop a job for good, whichever process runs it."),
                 "export": Command("jobs:export", "Write a job's output again, from the ledger."),
             },

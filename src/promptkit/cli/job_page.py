@@ -69,6 +69,7 @@ class JobPage:
     cap_pico: int | None
     canary: Mapping[RowState, int]
     redo_of: str | None
+    redos: tuple[str, ...]
 
     @property
     def job(self) -> JobRecord:
@@ -89,6 +90,7 @@ def read_page(ledger: Ledger, job: JobRecord) -> JobPage:
         cap_pico=None if account is None else account.cap_pico,
         canary=ledger.canary_counts(job.id),
         redo_of=None if job.redo_of_id is None else ledger.job_name(job.redo_of_id),
+        redos=ledger.redos(job.id),
     )
 
 
@@ -168,6 +170,7 @@ def page_json(page: JobPage) -> dict[str, Json]:
         ],
         "canary": cast("Json", {state.value: count for state, count in page.canary.items()}),
         "redo_of": page.redo_of,
+        "redone_by": list(page.redos),
         "next": cast("Json", list(next_steps(page))),
     }
 
@@ -209,6 +212,8 @@ def _facts(page: JobPage, zone: ZoneInfo) -> Iterator[tuple[str, str]]:
     yield "route", _route_text(job)
     if page.redo_of is not None:
         yield "redo of", page.redo_of
+    if page.redos:
+        yield "redone by", ", ".join(page.redos)
     yield "rows", rows_text(summary)
     if page.canary:
         yield "canary", ", ".join(f"{count:,} {state}" for state, count in page.canary.items())

@@ -10,10 +10,11 @@ from sqlalchemy import ColumnElement, Connection, Select, case, func, select
 from promptkit.types import AttemptState, Target
 
 from . import tables as t
-from .answers import JobSummary, Money, RowTrouble, TargetShare
+from .answers import JobSummary, Money, RowRecord, RowTrouble, TargetShare
 from .queries import Queries
+from .reading import row_record
 from .records import JobRecord, JobState, RowState
-from .row_pages import current
+from .row_pages import current, rows_and_tags
 
 _PAGE: Final = 2_000
 _ANSWERS: Final = (AttemptState.OK.value, AttemptState.TRUNCATED.value)
@@ -152,6 +153,46 @@ class JobBooks(Queries):
                 return
             after = page[-1][0]
             yield from page
+
+    def rows_made(
+        self, job_id: int, made_by: str | None, states: Sequence[RowState] = (), *, rejected: bool = False
+    ) -> Iterator[RowRecord]:
+        """Rows of a job's input that have ended, in its order, page by page.
+
+        Args:
+            job_id: the job.
+            made_by: only those of this version, like `ugc/script@7`; what was never sent counts as the job's.
+            states: only those that ended so.
+            rejected: only those whose call was rated `reject`.
+        """
+        row, call, after = t.ROWS.c, t.CALLS.c, -1
+        ended = [state.value for state in states or RowState if state is not RowState.PENDING]
+        which = [*current(job_id), row.state.in_(ended)]
+        if made_by is not None:
+            job_ref = select(t.JOBS.c.template_ref).where(t.JOBS.c.id == job_id).scalar_subquery()
+            which.append(func.coalesce(call.template_ref, job_ref) == made_by)
+        if rejected:
+            which.append(call.verdict == "reject")
+        while True:
+            query = (
+                rows_and_tags()
+                .outerjoin(t.CALLS, call.id == row.call_id)
+                .where(*which, row.position > after)
+                .order_by(row.position)
+                .limit(_PAGE)
+            )
+            with self._read() as connection:
+                page = [row_record(found) for found in connection.execute(query).mappings()]
+            if not page:
+                return
+            after = page[-1].position
+            yield from page
+
+    def redos(self, job_id: int) -> tuple[str, ...]:
+        """The names of the jobs that made rows of this one again."""
+        query = select(t.JOBS.c.name).where(t.JOBS.c.redo_of_id == job_id).order_by(t.JOBS.c.id)
+        with self._read() as connection:
+            return tuple(connection.execute(query).scalars())
 
     def erased_rows(self, job_id: int, states: Sequence[RowState]) -> int:
         """How many rows in these states no longer have what they were made of."""

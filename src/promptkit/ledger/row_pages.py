@@ -50,13 +50,16 @@ def _page(rows: Select[Any], *conditions: ColumnElement[bool]) -> Select[Any]:
     return rows.where(*where).order_by(t.ROWS.c.position).limit(bindparam("limit"))
 
 
-def _rows(*more: Any) -> Select[Any]:
+def rows_and_tags(*more: Any) -> Select[Any]:
+    """What `row_record` reads, and more columns."""
     return select(t.ROWS, t.TAGSETS.c.tags, *more).outerjoin(t.TAGSETS, t.TAGSETS.c.id == t.ROWS.c.tagset_id)
 
 
-_PENDING: Final = _page(_rows(), t.ROWS.c.state == RowState.PENDING.value)
+_PENDING: Final = _page(rows_and_tags(), t.ROWS.c.state == RowState.PENDING.value)
 _OUTPUT: Final = _page(
-    _rows(t.CALLS.c.status, t.CALLS.c.finish, t.CALLS.c.flags, t.CALLS.c.template_ref, t.REPLIES.c.text)
+    rows_and_tags(
+        t.CALLS.c.status, t.CALLS.c.finish, t.CALLS.c.flags, t.CALLS.c.template_ref, t.REPLIES.c.text
+    )
     .outerjoin(t.CALLS, t.CALLS.c.id == t.ROWS.c.call_id)
     .outerjoin(t.REPLIES, t.REPLIES.c.call_id == t.ROWS.c.call_id)
 )
