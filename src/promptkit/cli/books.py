@@ -25,7 +25,12 @@ _SHOWN_TAGS = 3
 Count = Annotated[int, typer.Option("-n", "--count", metavar="N", min=1, max=100_000, help="So many calls.")]
 Text = Annotated[
     str | None,
-    typer.Option("-q", "--text", metavar="TEXT", help="Calls with TEXT in variables, reply or error."),
+    typer.Option(
+        "-q",
+        "--text",
+        metavar="TEXT",
+        help='Calls with these words in variables, reply or error; "in quotes" as they stand.',
+    ),
 ]
 RowKey = Annotated[str | None, typer.Option("--key", metavar="KEY", help="Calls for the row of that key.")]
 Template = Annotated[

@@ -20,7 +20,7 @@ from promptkit.ids import IdMaker
 from promptkit.templates import StoredSource
 from promptkit.types import Json, Scope
 
-from . import care, erasing, job_books, jobs, owners, schema
+from . import care, erasing, job_books, jobs, owners, schema, search
 from . import tables as t
 from .connect import check_writable, explain, prepare, reading_engine, writing_engine
 from .erasing import Erase
@@ -278,6 +278,7 @@ class Ledger(Sharing):
             inputs_of: rows whose variables and cells go; the next start reads the input again.
         """
         await self._do(partial(jobs.erase_texts, job_id=job_id, replies_of=replies_of, inputs_of=inputs_of))
+        search.drop(self.path)
 
     async def erase(self, what: Erase) -> bool:
         """Erase texts for good, also while a batch writes; what they cost stays.
@@ -290,6 +291,7 @@ class Ledger(Sharing):
             await self._count(partial(erasing.erase_calls, ids=ids, now_us=now_us))
         while await self._count(partial(erasing.erase_rows, what=what)):
             pass
+        search.drop(self.path)
         return await asyncio.to_thread(self._empty_wal)
 
     def _erased_calls(self, what: Erase) -> list[list[int]]:

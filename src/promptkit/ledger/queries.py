@@ -6,8 +6,10 @@ transaction stays open over an export (it would keep the WAL file from being res
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, func, select
@@ -16,7 +18,7 @@ from promptkit.batch.past import Seen
 from promptkit.templates import StoredSource
 from promptkit.types import Finish, Json, Status, Target
 
-from . import lately
+from . import lately, search
 from . import tables as t
 from .admission import UNCAPPED, Account
 from .answers import (
@@ -123,7 +125,33 @@ class Queries(RowPages):
 
     def calls(self, limit: int = 20, where: LogFilter | None = None) -> tuple[LoggedCall, ...]:
         """The newest calls that fit the filter, newest first."""
+        where = where or LogFilter()
+        match = None if where.text is None else search.match_of(where.text)
+        if match is not None:
+            try:
+                return self._searched(limit, replace(where, text=None), match)
+            except (sqlite3.OperationalError, OSError):
+                pass  # no index to be had: every text is read
+            except sqlite3.DatabaseError:
+                search.drop(self._path)  # damaged: the next search makes it anew
+        return self._listed(limit, where)
+
+    def _searched(self, limit: int, where: LogFilter, match: str) -> tuple[LoggedCall, ...]:
+        found: list[LoggedCall] = []
+        with search.opened(self._path) as index:
+            with self._read() as connection:
+                index.bring_up(connection)
+            for page in index.found(match):
+                found += self._listed(limit - len(found), where, page)
+                if len(found) == limit:
+                    break
+        return tuple(found)
+
+    def _listed(
+        self, limit: int, where: LogFilter, among: Sequence[int] | None = None
+    ) -> tuple[LoggedCall, ...]:
         call = t.CALLS.c
+        narrowed = [] if among is None else [call.id.in_(among), call.forgotten_us.is_(None)]
         query = (
             select(
                 call.id,
@@ -142,7 +170,7 @@ class Queries(RowPages):
             .outerjoin(t.TAGSETS, t.TAGSETS.c.id == call.tagset_id)
             .outerjoin(t.JOBS, t.JOBS.c.id == call.job_id)
             .outerjoin(t.ROWS, t.ROWS.c.id == call.row_id)
-            .where(*conditions(where or LogFilter()))
+            .where(*conditions(where), *narrowed)
             .order_by(call.id.desc())
             .limit(limit)
         )

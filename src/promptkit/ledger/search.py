@@ -1,0 +1,133 @@
+"""Full-text search: an index beside the database, made when somebody searches and not when calls are made.
+
+The file `<database>-search` holds words and no texts, and can be deleted at any time: the next search
+makes it anew. Whatever erases texts deletes it, after its commit; a search opens it before it reads
+the ledger. So no word of an erased text is found, or stays.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, select
+
+from promptkit.types import Json
+
+from . import tables as t
+from .encoding import read_json
+
+_PAGE: Final = 500
+_LATE: Final = (3 * 24 * 3_600_000) << 21
+"""So much earlier (in ids, which begin with milliseconds) a call can have begun that ends only now."""
+_TERM: Final = re.compile(r'"([^"]*)"?|([^\s"]+)')
+_WORD: Final = re.compile(r"[^\W_]")
+_UNSPACED: Final = re.compile("[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+_SCHEMA: Final = """
+CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(text, content='', tokenize="unicode61 remove_diacritics 2");
+CREATE TABLE IF NOT EXISTS done (id INTEGER PRIMARY KEY);
+"""
+
+
+def match_of(text: str) -> str | None:
+    """What a user looks for as an FTS5 expression, every term quoted: it can't break the syntax.
+
+    All words must be there, each as the beginning of a word; `"in quotes"` they must follow each
+    other. None where an index of words can't answer: no word at all, or a script without spaces.
+    """
+    if _UNSPACED.search(text):
+        return None
+    terms = [(phrase, "") if phrase else (word, " *") for phrase, word in _TERM.findall(text)]
+    return " AND ".join(f'"{term}"{prefix}' for term, prefix in terms if _WORD.search(term)) or None
+
+
+def drop(database: Path) -> None:
+    """Delete the index of a database."""
+    for ending in ("", "-journal"):
+        with suppress(FileNotFoundError):
+            Path(f"{_file(database)}{ending}").unlink()
+
+
+def _file(database: Path) -> Path:
+    return database.with_name(f"{database.name}-search")
+
+
+class Index:
+    """The open index. `bring_up`, then `found`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def bring_up(self, ledger: Connection) -> None:
+        """Take in the calls that have ended since."""
+        with self._connection as index:
+            index.execute("BEGIN IMMEDIATE")
+            (last,) = index.execute("SELECT coalesce(max(id), 0) FROM done").fetchone()
+            after = max(last - _LATE, 0)
+            done = {one for (one,) in index.execute("SELECT id FROM done WHERE id > ?", (after,))}
+            for page in _ended(ledger, after):
+                fresh = [one for one in page if one[0] not in done]
+                index.executemany("INSERT INTO words (rowid, text) VALUES (?, ?)", fresh)
+                index.executemany("INSERT INTO done (id) VALUES (?)", [(one,) for one, _ in fresh])
+
+    def found(self, match: str) -> Iterator[list[int]]:
+        """The calls that fit, newest first, in pages."""
+        before = 1 << 62
+        query = "SELECT rowid FROM words WHERE words MATCH ? AND rowid < ? ORDER BY rowid DESC LIMIT ?"
+        while page := [one for (one,) in self._connection.execute(query, (match, before, _PAGE))]:
+            before = page[-1]
+            yield page
+
+
+@contextmanager
+def opened(database: Path) -> Generator[Index, None, None]:
+    """The index of a database, made where there is none, for its owner alone.
+
+    Raises:
+        sqlite3.Error: it can't be used.
+        OSError: it can't be made.
+    """
+    file = _file(database)
+    os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+    with closing(sqlite3.connect(file, timeout=60, isolation_level=None)) as connection:
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.executescript(_SCHEMA)
+        yield Index(connection)
+
+
+def _ended(ledger: Connection, after: int) -> Iterator[list[tuple[int, str]]]:
+    call = t.CALLS.c
+    while True:
+        query = (
+            select(call.id, call.variables, call.error, t.REPLIES.c.text)
+            .outerjoin(t.REPLIES, t.REPLIES.c.call_id == call.id)
+            .where(call.id > after, call.status.is_not(None), call.forgotten_us.is_(None))
+            .order_by(call.id)
+            .limit(_PAGE)
+        )
+        rows = ledger.execute(query).all()
+        ledger.rollback()  # no read transaction over the whole of it
+        if not rows:
+            return
+        after = rows[-1].id
+        yield [(row.id, "\n".join(_texts(row.variables, row.error, row.text))) for row in rows]
+
+
+def _texts(variables: str | None, *more: str | None) -> Iterator[str]:
+    if variables is not None:
+        yield from _strings(read_json(variables))
+    yield from (text for text in more if text)
+
+
+def _strings(value: Json) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        inner: Iterable[Json] = value.values() if isinstance(value, dict) else value
+        for one in inner:
+            yield from _strings(one)
