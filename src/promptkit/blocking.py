@@ -67,6 +67,7 @@ class PromptKit:
         tags: Mapping[str, str] | None = None,
         budget_usd: Decimal | None = None,
         parent_id: int | None = None,
+        cache: str | None = None,
     ) -> Reply:
         """Turn a skeleton into text; see `AsyncPromptKit.run`."""
         return self._run(
@@ -78,6 +79,7 @@ class PromptKit:
                 tags=tags,
                 budget_usd=budget_usd,
                 parent_id=parent_id,
+                cache=cache,
             )
         )
 
@@ -91,6 +93,7 @@ class PromptKit:
         tags: Mapping[str, str] | None = None,
         budget_usd: Decimal | None = None,
         parent_id: int | None = None,
+        cache: str | None = None,
     ) -> ReplyStream:
         """Like `run`, but the text is read as it comes, piece by piece; see `AsyncPromptKit.stream`."""
         made = self._kit.stream(
@@ -101,6 +104,7 @@ class PromptKit:
             tags=tags,
             budget_usd=budget_usd,
             parent_id=parent_id,
+            cache=cache,
         )
         return ReplyStream(made, Readings(self._started, self._open))
 
@@ -144,6 +148,7 @@ class PromptKit:
         tags: Mapping[str, str] | None = None,
         budget_usd: Decimal | None = None,
         concurrency: int = 16,
+        cache: str | None = None,
         until_budget: bool = True,
     ) -> BlockingJob:
         """Set up a job; see `AsyncPromptKit.batch`."""
@@ -159,6 +164,7 @@ class PromptKit:
             tags=tags,
             budget_usd=budget_usd,
             concurrency=concurrency,
+            cache=cache,
             until_budget=until_budget,
         )
         return BlockingJob(made, self._run, Readings(self._started, self._open))

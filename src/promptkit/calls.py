@@ -32,6 +32,7 @@ async def make_reply(  # noqa: PLR0913 - what a user can say of a call
     tags: Mapping[str, str],
     cap_pico: int | None,
     parent_id: int | None,
+    cache_s: float | None = None,
     listen: Callable[[str], None] | None = None,
 ) -> Reply[Any]:
     """Make one call; with a listener its text is streamed to that.
@@ -62,6 +63,7 @@ async def make_reply(  # noqa: PLR0913 - what a user can say of a call
         parent_id=parent_id,
         deliverable=tags.get("deliverable") or await _carried(session, parent_id),
         judge=judge,
+        cache_s=cache_s,
         listen=listen,
     )
     made = await engine.make(work)
@@ -101,6 +103,8 @@ def reply_of(made: Made, work: Work) -> Reply[Any]:
         tags=work.tags,
         parsed=made.parsed,
         flags=made.flags,
+        cached_from=made.cached_from,
+        saved_pico=made.saved_pico,
     )
 
 

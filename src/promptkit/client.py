@@ -17,6 +17,7 @@ from .calls import make_reply
 from .config import Settings
 from .errors import UsageError
 from .routing.budgets import pico_of_usd
+from .routing.reply_cache import read_age
 from .session import Session, checked_tags, load_settings
 from .streams import AsyncReplyStream
 from .types import Json, Prompt, Reply, RowResult, TemplateRef
@@ -82,6 +83,7 @@ class AsyncPromptKit:
         tags: Mapping[str, str] | None = None,
         budget_usd: Decimal | None = None,
         parent_id: int | None = None,
+        cache: str | None = None,
     ) -> Reply:
         """Turn a skeleton into text: one call over a route's targets, every attempt in the ledger.
 
@@ -93,6 +95,8 @@ class AsyncPromptKit:
             tags: what the call belongs to (`client`, `deliverable`, ...).
             budget_usd: hard cap of this call.
             parent_id: the call that this one goes back to.
+            cache: how old a reply may be that serves this very call again (`7d`, `12h`; `0`: none,
+                but this one's is kept for later); by default what the route says.
 
         Returns:
             The reply; `status` tells whether it is truncated or degraded.
@@ -106,7 +110,14 @@ class AsyncPromptKit:
             LedgerError: the ledger can't be written; nothing more is sent.
         """
         return await self._call(
-            ref, variables, route, targets, tags=tags, budget_usd=budget_usd, parent_id=parent_id
+            ref,
+            variables,
+            route,
+            targets,
+            tags=tags,
+            budget_usd=budget_usd,
+            parent_id=parent_id,
+            cache=cache,
         )
 
     def stream(
@@ -119,6 +130,7 @@ class AsyncPromptKit:
         tags: Mapping[str, str] | None = None,
         budget_usd: Decimal | None = None,
         parent_id: int | None = None,
+        cache: str | None = None,
     ) -> AsyncReplyStream:
         """Like `run`, but the text is read as it comes.
 
@@ -139,6 +151,7 @@ class AsyncPromptKit:
             tags: see `run`.
             budget_usd: see `run`.
             parent_id: see `run`.
+            cache: see `run`.
 
         Returns:
             An async iterator of pieces of text, whose `reply` is there at its end. Nothing is sent
@@ -157,6 +170,7 @@ class AsyncPromptKit:
                 tags=tags,
                 budget_usd=budget_usd,
                 parent_id=parent_id,
+                cache=cache,
             )
         )
 
@@ -171,17 +185,20 @@ class AsyncPromptKit:
         tags: Mapping[str, str] | None,
         budget_usd: Decimal | None,
         parent_id: int | None,
+        cache: str | None,
     ) -> Reply:
         told = checked_tags(tags)
         skeleton = self._session.skeleton(ref)
+        chosen = self._session.route(route, targets, ref=skeleton.ref, tags=told)
         return await make_reply(
             self._session,
             skeleton,
             variables or {},
-            route=self._session.route(route, targets, ref=skeleton.ref, tags=told),
+            route=chosen,
             tags=told,
             cap_pico=None if budget_usd is None else cap_of(budget_usd),
             parent_id=parent_id,
+            cache_s=chosen.cache_s if cache is None else read_age(cache),
             listen=listen,
         )
 
@@ -248,6 +265,7 @@ class AsyncPromptKit:
         tags: Mapping[str, str] | None = None,
         budget_usd: Decimal | None = None,
         concurrency: int = 16,
+        cache: str | None = None,
         until_budget: bool = True,
     ) -> AsyncJob:
         """Set up a job: a text a row. Nothing is read or sent before it is iterated.
@@ -266,6 +284,7 @@ class AsyncPromptKit:
             tags: constants, or `@COLUMN` for a row's own value.
             budget_usd: hard cap of the whole job.
             concurrency: how many rows are under way at once.
+            cache: see `run`.
             until_budget: run until a hard cap stops it. With False it raises `BudgetStop` before
                 the first call where the worst case of what is left doesn't fit every cap.
         """
@@ -282,6 +301,7 @@ class AsyncPromptKit:
             concurrency=concurrency,
             until_budget=until_budget,
             by_rules=route is None and not targets,
+            cache_s=None if cache is None else read_age(cache),
         )
         chosen = self._session.route(route, targets, ref=ref, tags=options.all_rows_tags)
         return AsyncJob(Job(self._session, ref, rows, chosen, options))

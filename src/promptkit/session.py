@@ -152,6 +152,7 @@ class Session:
                 last_resort=None,
                 strategy="ordered",
                 weights=(),
+                cache_s=None,
             )
         else:
             name = name or self._ruled(ref, tags) or DEFAULT_ROUTE

@@ -391,6 +391,8 @@ class Route:
     max_output_tokens: int = 1024
     """The output limit where a skeleton names none."""
     weights: tuple[int, ...] = ()
+    cache_s: float | None = None
+    """How old a reply may be that serves a call again, in seconds; None: no reply does."""
 
 
 # ------------------------------------------------------------------------------- calls
@@ -681,6 +683,10 @@ class Reply(Generic[Parsed_co]):
     """The value of a structured reply; None for plain text, and where it was cut off."""
     flags: tuple[str, ...] = ()
     """What it doesn't keep to of its skeleton's checks, where those say that it is kept all the same."""
+    cached_from: int | None = None
+    """The call whose reply served this one from the reply cache: nothing was sent, and it cost nothing."""
+    saved_pico: int | None = None
+    """What that call's answer had cost; None where it is unknown, or nothing was cached."""
 
     @property
     def cost(self) -> Decimal | None:
@@ -744,4 +750,6 @@ class RowResult(Generic[Parsed_co]):
     template: TemplateRef | None = None
     call: int | None = None
     cells: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    cached_from: int | None = None
+    """The call whose reply served it from the reply cache."""
     flags: tuple[str, ...] = ()

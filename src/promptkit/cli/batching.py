@@ -42,6 +42,8 @@ def batch(
     failed: options.Failed = None,
     summary: options.Summary = None,
     ping: options.PingUrl = None,
+    cache: options.Cache = None,
+    no_cache: options.NoCache = False,
 ) -> int:
     """Make a text for every row of a table, as a job that can stop and go on.
 
@@ -90,6 +92,7 @@ def batch(
             resend_unknown=on_unknown is options.Resend.SEND,
             until_budget=until_budget,
             by_rules=route is None and not target,
+            cache_s=options.read_cache_s(cache, none=no_cache),
         )
         chosen = session.route(route, target, ref=ref, tags=made.all_rows_tags)
         if dry_run:

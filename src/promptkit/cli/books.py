@@ -132,7 +132,7 @@ def _row(call: LoggedCall, zone: ZoneInfo) -> tuple[str, ...]:
         "" if call.target is None else str(call.target),
         _number(call.input_tokens),
         _number(call.output_tokens),
-        spent(call.money),
+        spent(call.money) if call.cached_from_id is None else "cached",
         _belongs(call),
     )
 
@@ -163,6 +163,7 @@ def call_json(call: LoggedCall) -> dict[str, Json]:
         "cost_usd": None if call.money.unknown else usd_text(call.money.known_pico),
         "charged_usd": usd_text(call.money.charged_pico),
         "attempts": call.money.attempts,
+        "cached_from": None if call.cached_from_id is None else show_id(call.cached_from_id),
         "tags": dict(call.tags),
         "job": call.job,
         "key": call.key,

@@ -97,6 +97,8 @@ def _head(page: CallPage, zone: ZoneInfo) -> str:
         "template": call.template_ref,
         "when": f"{when(call.started_us, zone)} {zone.key}{took}",
         "cost": spent(call.money),
+        "from": cached_text(call.cached_from_id, call.saved_pico),
+        "cache": prompt_cache_text(call),
         "route": call.route,
         "job": call.job,
         "row": call.key,
@@ -116,6 +118,27 @@ def _rated(call: CallRecord, zone: ZoneInfo) -> str | None:
         return None
     told = f"{call.verdict}, {when(call.verdict_us, zone)}"
     return f"{told}: {call.verdict_note}" if call.verdict_note else told
+
+
+def cached_text(cached_from: int | None, saved_pico: int | None) -> str | None:
+    """Where a reply came from that was served again, and what that saved."""
+    if cached_from is None:
+        return None
+    return f"the reply cache: call {show_id(cached_from)}, saved {dollars(saved_pico)}"
+
+
+def prompt_cache_text(call: CallRecord) -> str | None:
+    """What the providers' prompt caches did for a call."""
+    usages = [attempt.usage for attempt in call.attempts if attempt.usage is not None]
+    read, written = (
+        sum(one.cache_read_tokens for one in usages),
+        sum(one.cache_write_tokens for one in usages),
+    )
+    if not (read or written):
+        return None
+    pico = sum(attempt.cost.cache_saved_pico for attempt in call.attempts if attempt.cost is not None)
+    what = f"saved {dollars(pico)}" if pico >= 0 else f"cost {dollars(-pico)} more"
+    return f"{read:,} tokens read, {written:,} written; {what}"
 
 
 def _prompt(page: CallPage) -> list[str]:
@@ -196,6 +219,8 @@ def page_json(page: CallPage) -> dict[str, Json]:
         "error": call.error,
         "cost_usd": None if call.money.unknown else usd_text(call.money.known_pico),
         "charged_usd": usd_text(call.money.charged_pico),
+        "cached_from": None if call.cached_from_id is None else show_id(call.cached_from_id),
+        "saved_usd": usd_text(call.saved_pico),
         "tags": dict(call.tags),
         "route": call.route,
         "job": call.job,
@@ -229,6 +254,7 @@ def _attempt_json(attempt: AttemptRecord) -> dict[str, Json]:
         "request_id": attempt.request_id,
         "usage": usage_json(usage),
         "cost_usd": usd_text(None if cost is None else cost.pico),
+        "cache_saved_usd": usd_text(None if cost is None else cost.cache_saved_pico),
         "estimate": None
         if estimate is None
         else {"usage": usage_json(estimate.usage), "cost_usd": usd_text(estimate.pico)},

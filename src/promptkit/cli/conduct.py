@@ -72,6 +72,8 @@ class Outcome:
     """There was nothing to do: the job had finished before."""
     soft: Sequence[SoftPassed] = ()
     """The soft caps that were found passed."""
+    from_cache: int = 0
+    """Rows that the reply cache served this time."""
 
 
 class Stoppable(Protocol):
@@ -152,7 +154,7 @@ async def _run(face: Face, session: Session, job: Job, order: Order, halting: Ha
         check_pieces(ledger, job.record, str(order.out))
     stdout = Stdout(job, manner, order.format) if order.out is None else None
     began = monotonic()
-    await _follow(face, session, job, before, stdout)
+    from_cache = await _follow(face, session, job, before, stdout)
     after = await job.report()
     codes = [exit_code(job.stop)] if job.stop is not None else []
     if after.failed and before.pending:
@@ -177,11 +179,17 @@ async def _run(face: Face, session: Session, job: Job, order: Order, halting: Ha
         monotonic() - began,
         idle=not before.pending,
         soft=tuple(soft.values()),
+        from_cache=from_cache,
     )
 
 
-async def _follow(face: Face, session: Session, job: Job, before: JobReport, stdout: Stdout | None) -> None:
-    """Run the rows, each shown and printed as it finishes; stored ones come first, and only on stdout."""
+async def _follow(face: Face, session: Session, job: Job, before: JobReport, stdout: Stdout | None) -> int:
+    """Run the rows, each shown and printed as it finishes; stored ones come first, and only on stdout.
+
+    Returns:
+        How many of them the reply cache served.
+    """
+    from_cache = 0
     stored = before.total - before.pending if stdout is not None else 0
     done = before.total - before.pending
     pace = Pace(before.total, done, job.to_do, before.money.known_pico, cap_pico=job.cap_pico)
@@ -193,12 +201,14 @@ async def _follow(face: Face, session: Session, job: Job, before: JobReport, std
             stdout.start()
         async with _ticking(shown), aclosing(job.results(stored=stdout is not None)) as results:
             async for result in results:
+                from_cache += result.cached_from is not None
                 if stdout is not None:
                     stdout.row(result)
                 if stored:
                     stored -= 1
                 else:
                     shown(result)
+    return from_cache
 
 
 @asynccontextmanager
@@ -250,6 +260,8 @@ def _lines(outcome: Outcome) -> list[str]:
         lines = [f"job {report.name} is finished: {counts(report)}; nothing was sent"]
     else:
         lines = [f"job {report.name}: {counts(report)}; {spent(report.money)}; {lasting(outcome.took_s)}"]
+    if outcome.from_cache:
+        lines.append(f"{counted(outcome.from_cache, 'row')} from the reply cache: nothing was sent for them")
     lines += [soft_word(passed) for passed in outcome.soft]
     if report.pending and isinstance(outcome.stop, StoppedEarly):
         lines.append(counted(report.pending, "row waits", "rows wait"))  # how to go on stands above
@@ -306,6 +318,7 @@ def _summary(job: Job, order: Order, outcome: Outcome) -> dict[str, Json]:
         "charged_usd": usd_text(report.money.charged_pico),
         "attempts": report.money.attempts,
         "unknown_attempts": report.money.unknown,
+        "from_cache": outcome.from_cache,
         "took_s": round(outcome.took_s, 3),
         "output": None if order.out is None else str(order.out),
         "failed": None if order.failed is None else str(order.failed),

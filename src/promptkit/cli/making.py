@@ -22,6 +22,7 @@ class _Asked(TypedDict):
     targets: Sequence[str] | None
     tags: Mapping[str, str]
     budget_usd: Decimal | None
+    cache: str | None
 
 
 def run(
@@ -34,6 +35,8 @@ def run(
     tag: options.Tags = None,
     budget: options.Budget = None,
     stream: options.Stream = False,
+    cache: options.Cache = None,
+    no_cache: options.NoCache = False,
 ) -> int:
     """Make one text now.
 
@@ -61,6 +64,7 @@ def run(
         "targets": target,
         "tags": options.read_tags(tag),
         "budget_usd": options.read_budget(budget),
+        "cache": options.read_cache(cache, none=no_cache),
     }
     with PromptKit(face.settings(), say=face.say) as kit:
         reply = (
@@ -122,6 +126,7 @@ def reply_json(reply: Reply) -> dict[str, object]:
         "template_digest": reply.template_digest,
         "prompt_digest": reply.prompt_digest,
         "status": reply.status,
+        **_cached_json(reply),
         "usage": usage_json(reply.usage),
         "cost_usd": usd_text(reply.cost_pico),
         "charged_usd": usd_text(reply.charged_pico),
@@ -153,8 +158,20 @@ def usage_json(usage: Usage | None) -> dict[str, Json] | None:
     }
 
 
+def _cached_json(reply: Reply) -> dict[str, object]:
+    """Of a reply that came from the cache, where from and what that saved; else nothing."""
+    if reply.cached_from is None:
+        return {}
+    return {"cached_from": show_id(reply.cached_from), "saved_usd": usd_text(reply.saved_pico)}
+
+
 def summary(reply: Reply) -> str:
     """One line on what the call was and cost."""
+    if reply.cached_from is not None:
+        return (
+            f"{reply.target}, from the reply cache (call {show_id(reply.cached_from)}), $0, "
+            f"saved {dollars(reply.saved_pico)}, call {show_id(reply.id)}"
+        )
     usage = reply.usage
     tokens = "tokens unknown" if usage is None else f"{usage.input_tokens} in, {usage.output_tokens} out"
     status = "" if reply.status is Status.OK else f"{reply.status}; "

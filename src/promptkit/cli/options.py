@@ -60,6 +60,18 @@ Tags = Annotated[
         "--tag", metavar="K=V", help="What it belongs to: client, deliverable, campaign ... Repeatable."
     ),
 ]
+Cache = Annotated[
+    str | None,
+    typer.Option(
+        "--cache",
+        metavar="AGE",
+        help="A reply to this very call that is no older serves it, at no cost: 7d, 12h, 30m. Else as the route says.",
+    ),
+]
+NoCache = Annotated[
+    bool,
+    typer.Option("--no-cache", help="Ask anew, whatever the route says; the reply is kept for later calls."),
+]
 Budget = Annotated[str | None, typer.Option("--budget", metavar="USD", help="Hard cap of this call or job.")]
 Stream = Annotated[
     bool, typer.Option("--stream", help="Print the text as it comes. Not with --json, which is one document.")
@@ -244,6 +256,29 @@ def read_tags(pairs: Sequence[str] | None) -> dict[str, str]:
         UsageError: a pair has no `=`.
     """
     return _read_pairs(pairs, "--tag", "K=V", "--tag client=barly")
+
+
+def read_cache(cache: str | None, *, none: bool) -> str | None:
+    """The age of `--cache` and `--no-cache`, as the library takes it.
+
+    Raises:
+        UsageError: both are given, or it is no age.
+    """
+    from promptkit.routing.reply_cache import read_age
+
+    if none and cache is not None:
+        raise UsageError("--cache and --no-cache exclude each other", remedy="Give one of them.")
+    if cache is not None:
+        read_age(cache)
+    return "0" if none else cache
+
+
+def read_cache_s(cache: str | None, *, none: bool) -> float | None:
+    """The same, in seconds."""
+    from promptkit.routing.reply_cache import read_age
+
+    told = read_cache(cache, none=none)
+    return None if told is None else read_age(told)
 
 
 def read_mapping(pairs: Sequence[str] | None) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Final, cast
 
 from promptkit.catalog import Catalog, parse_target
 from promptkit.errors import UsageError, closest
+from promptkit.routing.reply_cache import read_age
 from promptkit.routing.strategies import STRATEGIES
 from promptkit.toml import Table
 from promptkit.types import OnContent, Route, Target
@@ -59,6 +60,7 @@ def _route(name: str, table: Table, catalog: Catalog) -> Route:
         on_content=table.choice("on_content", OnContent, plain.on_content),
         max_output_tokens=table.integer("max_output_tokens", plain.max_output_tokens, least=1),
         weights=_weights(table, strategy, len(targets)),
+        cache_s=_age(table),
     )
     table.finish()
     return route
@@ -69,6 +71,15 @@ def _strategy(table: Table) -> str:
     if strategy not in STRATEGIES:
         raise table.fail(f"unknown strategy {strategy!r}", "strategy", remedy=closest(strategy, STRATEGIES))
     return strategy
+
+
+def _age(table: Table) -> float | None:
+    """How old a cached reply may be; None where the cache is off."""
+    told = table.text("cache", None)
+    try:
+        return None if told is None else read_age(told)
+    except UsageError as cause:
+        raise table.fail(cause.what, "cache", remedy='cache = "7d"') from None
 
 
 def _weights(table: Table, strategy: str, count: int) -> tuple[int, ...]:

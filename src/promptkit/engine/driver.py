@@ -36,6 +36,7 @@ from .judging import REPAIR, Hearing
 from .lanes import Lane, Lanes
 from .leading import Leading
 from .saying import refusal_text, soft_text, unknown_text
+from .serving import entries, served_by, take
 from .settling import Settled, accounts_of, settle, without_secrets
 from .standing import Standing
 from .streaming import STOPPED, Exchange, Streaming
@@ -115,6 +116,8 @@ class Engine:
         """
         quotes = self._settings.storage.of(work.tags).replies is Keep.FULL
         making = Making(work, self._edge.clock(), Hearing(work.call, work.judge, quotes))
+        if work.cache_s and (served := await self._serve(making)) is not None:
+            return served
         try:
             verdict = await self._follow(making)
         except asyncio.CancelledError:
@@ -123,6 +126,20 @@ class Engine:
         if not making.closed:
             await self._end_unsent(making, verdict)
         return self._made(making, verdict)
+
+    async def _serve(self, making: Making) -> Made | None:
+        """Answer a call with an earlier reply; None where there is none that will do."""
+        work = making.work
+        reply = served_by(self._ledger, work, making.started_s)
+        made = None if reply is None else take(making, reply)
+        if made is None:
+            return None
+        ended_s = self._edge.clock()
+        start, end, row = entries(making, made, self._kept(making), _us(ended_s))
+        await self._ledger.end_call(end, row, start)
+        if work.listen is not None:
+            work.listen(made.text)
+        return replace(made, latency_s=ended_s - making.started_s)
 
     async def _follow(self, making: Making) -> Verdict:
         """Do what the flow decides, step by step."""

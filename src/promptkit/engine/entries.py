@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from promptkit.config import Keep, Kept
 from promptkit.ledger import CallEnd, CallStart, RowEnd
 from promptkit.routing.flow import GaveUp, Verdict
+from promptkit.routing.reply_cache import key_of
 from promptkit.types import Attempt
 
 from .judging import Hearing
@@ -47,6 +48,7 @@ def call_start(making: Making, kept: Kept) -> CallStart:
         job_id=work.job_id,
         row_id=work.row_id,
         route=work.route,
+        cache_key=None if work.cache_s is None else key_of(work.call),
         started_us=int(making.started_s * 1_000_000),
     )
 

@@ -45,6 +45,8 @@ class Work:
     job_id: int | None = None
     row_id: int | None = None
     judge: Judge | None = None
+    cache_s: float | None = None
+    """How old a reply may be that serves it, in seconds; 0: none does, but its own is kept; None: neither."""
     listen: Callable[[str], None] | None = None
 
 
@@ -71,3 +73,6 @@ class Made:
     """The scope whose cap refused it, where one did."""
     parsed: object = None
     flags: tuple[str, ...] = ()
+    cached_from: int | None = None
+    """The call whose reply served this one."""
+    saved_pico: int | None = None

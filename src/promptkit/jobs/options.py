@@ -50,6 +50,8 @@ class JobOptions:
     retry_failed: bool = False
     resend_unknown: bool = True
     by_rules: bool = False
+    cache_s: float | None = None
+    """How old a reply may be that serves a row (see `Work`); None: as the row's route says."""
     until_budget: bool = True
     deadline_s: float | None = None
     on_miss: OnMiss = OnMiss.WARN

@@ -38,6 +38,7 @@ def plain_route(route: Route) -> dict[str, Json]:
         "on_content": route.on_content.value,
         "max_output_tokens": route.max_output_tokens,
         "weights": list(route.weights),
+        "cache_s": route.cache_s,
     }
 
 
@@ -69,6 +70,7 @@ def _route(told: Mapping[str, Any]) -> Route:
         on_content=OnContent(told["on_content"]),
         max_output_tokens=told["max_output_tokens"],
         weights=tuple(told.get("weights", ())),
+        cache_s=told.get("cache_s"),
     )
 
 

@@ -31,10 +31,11 @@ def from_call(row: RowRecord, made: Made, ref: TemplateRef) -> RowResult[Any]:
         error=None if made.answered else made.why,
         cost=None if pico is None else Cost(pico, "attempts"),
         usage=made.answered.completion.usage if made.answered else None,
-        target=attempts[-1].target if attempts else None,
+        target=made.answered.target if made.answered else attempts[-1].target if attempts else None,
         template=ref,
         call=made.id,
         cells=row.passthrough or {},
+        cached_from=made.cached_from,
     )
 
 

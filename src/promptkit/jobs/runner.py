@@ -227,6 +227,7 @@ class Runner:
             job_id=row.job_id,
             row_id=row.id,
             judge=judge,
+            cache_s=route.cache_s if self._options.cache_s is None else self._options.cache_s,
         )
         made = await engine.make(work)
         if made.row_stays:

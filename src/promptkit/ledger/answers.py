@@ -182,6 +182,8 @@ class LoggedCall:
     job: str | None
     key: str | None
     verdict: str | None = None
+    cached_from_id: int | None = None
+    saved_pico: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

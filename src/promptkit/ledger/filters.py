@@ -37,7 +37,10 @@ def conditions(where: LogFilter) -> list[ColumnElement[bool]]:
         found.append(call.tagset_id.in_(tagged))
     attempted = _attempted(where)
     if attempted:
-        found.append(call.id.in_(select(t.ATTEMPTS.c.call_id).where(*attempted)))
+        calls = select(t.ATTEMPTS.c.call_id).where(*attempted)
+        by = call.id.in_(calls)
+        # What served from the cache came from the target, but met no fault of it.
+        found.append(by if where.fault is not None else or_(by, call.cached_from_id.in_(calls)))
     return found
 
 

@@ -15,10 +15,11 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, func, select
 
 from promptkit.batch.past import Seen
+from promptkit.routing.reply_cache import CachedReply
 from promptkit.templates import StoredSource
 from promptkit.types import Finish, Json, Status, Target
 
-from . import lately, search
+from . import lately, search, served
 from . import tables as t
 from .admission import UNCAPPED, Account
 from .answers import (
@@ -101,6 +102,11 @@ class Queries(RowPages):
         with self._read() as connection:
             return lately.latencies(connection, since_us)
 
+    def cached_replies(self, key: int, prompt_digest: str, since_us: int) -> tuple[CachedReply, ...]:
+        """Replies that may serve a call again: whole, not rejected, kept; the newest first."""
+        with self._read() as connection:
+            return served.replies(connection, key, prompt_digest, since_us)
+
     def recent_output_tokens(self, template_digest: str) -> Mapping[Target | None, float]:
         """How long a skeleton's latest answers were, as a mean by target; under None over all."""
         with self._read() as connection:
@@ -162,6 +168,8 @@ class Queries(RowPages):
                 call.error,
                 call.flags,
                 call.verdict,
+                call.cached_from_id,
+                call.saved_pico,
                 t.TAGSETS.c.tags,
                 t.JOBS.c.name.label("job"),
                 t.ROWS.c.row_key,
@@ -178,10 +186,13 @@ class Queries(RowPages):
             rows = connection.execute(query).mappings().all()
             found = connection.execute(_OF_CALLS, {"ids": [row["id"] for row in rows]}).mappings()
             attempts = [attempt_record(attempt) for attempt in found]
+            origins = served.targets(connection, (row["cached_from_id"] for row in rows))
         by_call: dict[int, list[AttemptRecord]] = {}
         for attempt in attempts:
             by_call.setdefault(attempt.call_id, []).append(attempt)
-        return tuple(_logged(row, by_call.get(row["id"], [])) for row in rows)
+        return tuple(
+            _logged(row, by_call.get(row["id"], []), origins.get(row["cached_from_id"])) for row in rows
+        )
 
     def call(self, call_id: int) -> CallRecord | None:
         """One call in full."""
@@ -251,7 +262,7 @@ class Queries(RowPages):
 # ------------------------------------------------------------------------------ pieces
 
 
-def _logged(row: Mapping[Any, Any], attempts: Sequence[AttemptRecord]) -> LoggedCall:
+def _logged(row: Mapping[Any, Any], attempts: Sequence[AttemptRecord], origin: Target | None) -> LoggedCall:
     last = attempts[-1] if attempts else None
     usage = None if last is None else last.usage
     return LoggedCall(
@@ -261,7 +272,7 @@ def _logged(row: Mapping[Any, Any], attempts: Sequence[AttemptRecord]) -> Logged
         template_ref=row["template_ref"],
         status=maybe(Status, row["status"]),
         error=row["error"],
-        target=target_of(attempts),
+        target=target_of(attempts) or origin,
         faults=tuple(attempt.fault for attempt in attempts if attempt.fault is not None),
         flags=flags_of(row["flags"]),
         input_tokens=None if usage is None else usage.input_tokens,
@@ -271,6 +282,8 @@ def _logged(row: Mapping[Any, Any], attempts: Sequence[AttemptRecord]) -> Logged
         job=row["job"],
         key=row["row_key"],
         verdict=row["verdict"],
+        cached_from_id=row["cached_from_id"],
+        saved_pico=row["saved_pico"],
     )
 
 

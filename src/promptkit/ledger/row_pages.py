@@ -14,8 +14,9 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, Connection, Engine, Select, bindparam, func, select
 from sqlalchemy.exc import DBAPIError
 
-from promptkit.types import Finish, Status
+from promptkit.types import Finish, Status, Target
 
+from . import served
 from . import tables as t
 from .answers import AttemptRecord, OutputRow, RowRecord
 from .connect import explain
@@ -58,7 +59,12 @@ def rows_and_tags(*more: Any) -> Select[Any]:
 _PENDING: Final = _page(rows_and_tags(), t.ROWS.c.state == RowState.PENDING.value)
 _OUTPUT: Final = _page(
     rows_and_tags(
-        t.CALLS.c.status, t.CALLS.c.finish, t.CALLS.c.flags, t.CALLS.c.template_ref, t.REPLIES.c.text
+        t.CALLS.c.status,
+        t.CALLS.c.finish,
+        t.CALLS.c.flags,
+        t.CALLS.c.cached_from_id,
+        t.CALLS.c.template_ref,
+        t.REPLIES.c.text,
     )
     .outerjoin(t.CALLS, t.CALLS.c.id == t.ROWS.c.call_id)
     .outerjoin(t.REPLIES, t.REPLIES.c.call_id == t.ROWS.c.call_id)
@@ -140,10 +146,13 @@ class RowPages:
             found = connection.execute(_OUTPUT, {"job": job_id, "after": after, "limit": limit})
             rows = found.mappings().all()
             attempts = connection.execute(_OF_ROWS, {"ids": [row["id"] for row in rows]}).mappings().all()
+            origins = served.targets(connection, (row["cached_from_id"] for row in rows))
         by_row: dict[int, list[AttemptRecord]] = {}
         for attempt in attempts:
             by_row.setdefault(attempt["row_id"], []).append(attempt_record(attempt))
-        return tuple(_output_row(row, by_row.get(row["id"], [])) for row in rows)
+        return tuple(
+            _output_row(row, by_row.get(row["id"], []), origins.get(row["cached_from_id"])) for row in rows
+        )
 
     def row_tags(
         self, job_id: int, after: int = 0, limit: int = 500
@@ -165,7 +174,9 @@ class RowPages:
         return kept, rows - kept
 
 
-def _output_row(row: Mapping[Any, Any], attempts: Sequence[AttemptRecord]) -> OutputRow:
+def _output_row(
+    row: Mapping[Any, Any], attempts: Sequence[AttemptRecord], origin: Target | None
+) -> OutputRow:
     mine = [attempt for attempt in attempts if attempt.call_id == row["call_id"]]
     usage = mine[-1].usage if mine else None
     return OutputRow(
@@ -176,7 +187,7 @@ def _output_row(row: Mapping[Any, Any], attempts: Sequence[AttemptRecord]) -> Ou
         finish=maybe(Finish, row["finish"]),
         flags=flags_of(row["flags"]),
         template_ref=row["template_ref"],
-        target=target_of(mine),
+        target=target_of(mine) or origin,
         input_tokens=None if usage is None else usage.input_tokens,
         output_tokens=None if usage is None else usage.output_tokens,
         money=money(attempts),
