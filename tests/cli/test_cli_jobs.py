@@ -200,6 +200,18 @@ class TestWrittenOut:
         streamed = process("jobs", "export", "night", "--format", "jsonl", cwd=project)
         assert (streamed.code, json.loads(streamed.out)["brand"]) == (0, "Lumé")
 
+    def test_the_failed_rows_are_written_out_as_an_input(
+        self, invoke: Invoke, sim: Simulator, project: Path
+    ) -> None:
+        """--failed writes the rows that failed, alone where no -o is given."""
+        sim.script([{"fault": "http.400", "times": 1}])
+        invoke(*BATCH, "-o", "out.csv", "--job", "night", "--target", "openai/gpt-6-luna")
+        ran = invoke("jobs", "export", "night", "--failed", "failed.csv")
+        assert (ran.code, ran.out, "failed.csv has 1 failed row" in ran.err) == (0, "", True)
+        header, row = (project / "failed.csv").read_text("utf-8").splitlines()
+        assert header.startswith("brand,product,audience,sku")
+        assert row.count(",") >= 3
+
     def test_an_export_never_takes_the_inputs_place(self, invoke: Invoke, project: Path) -> None:
         """The input is no output file."""
         invoke(*BATCH, "-o", "out.csv", "--job", "night")

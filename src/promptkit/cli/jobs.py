@@ -157,14 +157,24 @@ def cancel(face: Face, name: Name) -> None:
         face.say(f"job {job.name} is cancelled: process {runner} ends when its calls in flight have")
 
 
-def export(face: Face, name: Name, out: ExportOut = None, format_: options.OutFormat = None) -> None:
+def export(
+    face: Face,
+    name: Name,
+    out: ExportOut = None,
+    format_: options.OutFormat = None,
+    failed: options.Failed = None,
+) -> None:
     """Write a job's output again, from the ledger: whole, in the input's order, at any time.
 
+    With --failed and no -o, only the failed rows are written.
+
     Examples:
-        promptkit jobs export night-2026-11-21 -o hooks.csv
+        promptkit jobs export night-2026-11-21 -o hooks.csv --failed failed.csv
         promptkit jobs export night-2026-11-21 --format jsonl > hooks.jsonl
     """
     from promptkit.batch import output_format
+    from promptkit.errors import counted
+    from promptkit.jobs.failed import write_failed
     from promptkit.jobs.output import encoded, write_output
     from promptkit.jobs.remembered import pinned_output
 
@@ -174,14 +184,18 @@ def export(face: Face, name: Name, out: ExportOut = None, format_: options.OutFo
     with face.ledger(session.settings) as ledger:
         job = job_named(ledger, name, session.today())
         said, manner = pinned_output(job)
+        for path in (out, failed):
+            if path is not None:
+                check_out(path, _input(job))
         if out is not None:
-            check_out(out, _input(job))
             count = write_output(ledger, job, out, format_=format_, like=manner.like, mark=manner.mark)
-            face.say(f"{out} has {count:,} of {sum(ledger.row_counts(job.id).values()):,} rows")
-            return
-        chosen = output_format(None, manner.like, format_ or said)
-        for part in encoded(ledger, job, chosen, like=manner.like):
-            face.print_bytes(part)
+            face.say(f"{out} has {count:,} of {counted(sum(ledger.row_counts(job.id).values()), 'row')}")
+        if failed is not None:
+            face.say(f"{failed} has {counted(write_failed(ledger, job, failed, manner), 'failed row')}")
+        if out is None and failed is None:
+            chosen = output_format(None, manner.like, format_ or said)
+            for part in encoded(ledger, job, chosen, like=manner.like):
+                face.print_bytes(part)
 
 
 def _input(job: JobRecord) -> str | None:
