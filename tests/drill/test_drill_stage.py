@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from studio import Studio
 from promptkit.config import shipped
 from promptkit.drill import sample_rows
 from promptkit.drill.stage import facts_of, rehearsal, scenario_for
+from promptkit.errors import UsageError
 from promptkit.library import Library
 from promptkit.types import Target
 
@@ -44,6 +46,13 @@ def test_made_up_rows_render_in_every_skeleton_of_the_kit(ref: str) -> None:
     assert len(prompts) == 5
 
 
+def test_rows_differ_where_a_text_has_room_and_are_alike_where_none_has(studio: Studio) -> None:
+    source = '+++\n[variables.tiny]\nmax_length = 1\n[variables.angle]\nchoices = ["a", "b"]\n+++\n{% message "user" %}{{ tiny }}{{ angle }}{% endmessage %}'
+    studio.publish(source, "ad/tiny")
+    skeleton = Library((studio.folder / "templates",)).load("ad/tiny")
+    assert sample_rows(skeleton, [{"tiny": "x", "angle": "b"}], 2) == [{"tiny": "x", "angle": "b"}] * 2
+
+
 def test_no_address_no_key_and_no_database_of_the_user_is_used(studio: Studio, tmp_path: Path) -> None:
     studio.configure(tables=HOSTS)
     settings = studio.settings({"MINE_KEY": "sk-real-key-0009"})
@@ -71,6 +80,14 @@ def test_a_model_of_ones_own_is_played_with_its_sizes_and_price(studio: Studio) 
     assert (rule.input_usd_mtok, rule.output_usd_mtok) == (0.25, 2)
     assert {"mine", "openai", "local"} <= set(world.ports)
     assert not [rule for rule in world.models if rule.provider == "openai"]  # the simulator knows its own
+
+
+def test_rules_that_leave_no_target_are_a_usage_error(studio: Studio) -> None:
+    studio.configure(tables=HOSTS)
+    settings = studio.settings()
+    alone = settings.routes["mine"]
+    with pytest.raises(UsageError, match="the rules leave no target"):
+        facts_of(settings, replace(alone, targets=alone.targets[1:]), {"client": "familyco"}, "ad/line", 3)
 
 
 def test_rules_and_missing_keys_are_known_before_anything_is_played(studio: Studio) -> None:

@@ -155,7 +155,7 @@ class Caps:
         self.level += 1
         base = SLOTS * 4 * 300_000_000  # room for what is held at once
         self._day = base + self.level * self._a_step
-        self._client = base + self.level * self._a_step // 2
+        self._client = base + self.level * self._a_step * 34 // 100
         self._job = base + self.level * self._a_job
         file = self._folder / "promptkit.toml"
         new = file.with_suffix(".new")
