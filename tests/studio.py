@@ -16,7 +16,7 @@ from promptkit.client import AsyncJob
 from promptkit.config import Settings, load
 from promptkit.jobs import Job, JobOptions
 from promptkit.ledger import AttemptRecord, Ledger
-from promptkit.library import Library
+from promptkit.library import Desk, Library, publish
 from promptkit.session import Session
 from promptkit.simulator import Simulator
 from promptkit.simulator.scenario import ModelRule
@@ -99,7 +99,8 @@ class Studio:
         here = self.folder / "templates" / name
         here.mkdir(parents=True, exist_ok=True)
         (here / "draft.jinja").write_text(source)
-        Library((self.folder / "templates",)).publish(name)
+        templates = (self.folder / "templates",)
+        publish(Desk(Library(templates), templates), name)
 
     def configure(
         self,

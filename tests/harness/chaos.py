@@ -26,7 +26,7 @@ from chaos_worker import CLIENTS, REF, SLOTS
 from frame import FAMILIES, Books, Comparison, Provider, Worker, compare, providers
 
 from promptkit.ledger import Ledger
-from promptkit.library import Library
+from promptkit.library import Desk, Library, publish
 
 HERE: Final = Path(__file__).resolve().parent
 LINE: Final = """+++
@@ -188,7 +188,8 @@ async def run(folder: Path, size: Size) -> Report:
     home = folder / "templates" / REF
     home.mkdir(parents=True)
     (home / "draft.jinja").write_text(LINE, encoding="utf-8")
-    Library((folder / "templates",)).publish(REF)
+    templates = (folder / "templates",)
+    publish(Desk(Library(templates), templates), REF)
     (folder / ".env").write_text(KEYS, encoding="utf-8")
     (folder / ".env").chmod(0o600)
     with providers(folder, size.seed, FAULTS_SHARE) as three:

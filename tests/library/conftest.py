@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from promptkit.library import Library
+from promptkit.library import Desk, Library, publish
 
 Write = Callable[[str, str], Path]
 
@@ -43,6 +43,6 @@ def library(templates: Path, write: Write) -> Library:
     write("shared/voice/draft.jinja", VOICE)
     write("ugc/script/draft.jinja", SCRIPT)
     library = Library([templates])
-    library.publish("shared/voice")
-    library.publish("ugc/script")
+    for name in ("shared/voice", "ugc/script"):
+        publish(Desk(library, [templates]), name)
     return library

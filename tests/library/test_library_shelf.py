@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from promptkit.errors import TemplateError, TemplateNotFound, UsageError
-from promptkit.library import Library, TemplateEntry
+from promptkit.library import Desk, Library, TemplateEntry, publish
 from promptkit.templates import template_digest
 from promptkit.types import TemplateRef
 
@@ -37,7 +37,7 @@ def versions(folder: Path, write: Write) -> Library:
     library = Library([folder])
     for text in ("one", "two"):
         write("a/draft.jinja", MESSAGE.replace("TEXT", text))
-        library.publish("a")
+        publish(Desk(library, [folder]), "a")
     write("a/draft.jinja", MESSAGE.replace("TEXT", "draft!"))
     return library
 
@@ -111,7 +111,10 @@ def test_missing(library: Library, folder: Path, ref: str, remedy: str) -> None:
 def test_no_draft(library: Library, folder: Path) -> None:
     """A draft that isn't there is missing, for loading and for publishing."""
     (folder / "ugc/script/draft.jinja").unlink()
-    for run in (lambda: library.load("ugc/script@draft"), lambda: library.publish("ugc/script")):
+    for run in (
+        lambda: library.load("ugc/script@draft"),
+        lambda: publish(Desk(library, [folder]), "ugc/script"),
+    ):
         with pytest.raises(TemplateNotFound, match="no ugc/script@draft"):
             run()
 
@@ -304,7 +307,7 @@ def test_changes_are_seen(library: Library, folder: Path, write: Write, tmp_path
     over = Library([tmp_path / "own", folder])
     assert str(over.load("ugc/script").ref) == "ugc/script@1"
     write("ugc/script/draft.jinja", MESSAGE)
-    library.publish("ugc/script")
+    publish(Desk(library, [folder]), "ugc/script")
     assert str(over.load("ugc/script").ref) == "ugc/script@2"
     label(folder, "ugc/script", production=1)
     assert str(over.load("ugc/script").ref) == "ugc/script@1"

@@ -10,7 +10,7 @@ import pytest
 from lint_making import REFUSES, THINKS, world
 
 from promptkit.errors import TemplateError
-from promptkit.library import Library
+from promptkit.library import Desk, Library, publish
 from promptkit.lint import RULES, Finding, World, from_error, lint
 from promptkit.types import TemplateRef
 
@@ -45,7 +45,7 @@ def set_up(folder: Path, code: str, text: str) -> TemplateRef:
     for name, body in {"a/b": '{% message "user" %}x{% endmessage %}', "shared/voice": "Voice."}.items():
         (folder / name).mkdir(parents=True)
         (folder / name / "draft.jinja").write_text(body)
-        Library([folder]).publish(name)
+        publish(Desk(Library([folder]), [folder]), name)
     home = folder / "a" / "b"
     if code == "PK602":
         file = home / "versions.toml"
@@ -58,7 +58,7 @@ def set_up(folder: Path, code: str, text: str) -> TemplateRef:
     if code != "PK603":
         return TemplateRef("a/b", "draft")
     if "@" in text:
-        return Library([folder]).publish("a/b")
+        return publish(Desk(Library([folder]), [folder]), "a/b").ref
     (home / "v1.jinja").write_text(text)
     return TemplateRef("a/b", "1")
 

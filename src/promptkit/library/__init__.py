@@ -10,7 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from .bytecode import Bytecode
-from .shelf import Library, TemplateEntry
+from .listing import TemplateEntry
+from .shelf import Library
 from .versions import LabelMove, Versions
 
 if TYPE_CHECKING:

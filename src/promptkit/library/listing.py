@@ -16,6 +16,7 @@ from pathlib import Path
 
 from promptkit.errors import TemplateError
 from promptkit.templates import DRAFT
+from promptkit.types import TemplateRef
 
 from .files import read_bytes
 from .home import PRODUCTION, SUFFIX, is_template_file
@@ -37,6 +38,25 @@ _VERSIONS = re.compile(
 )
 _SEAL = re.compile(r"^v([0-9]+)", re.MULTILINE)
 _MOVE = re.compile(r'^  \{ label = "([^"]+)", (?:from = [0-9]+, )?to = ([0-9]+)', re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateEntry:
+    """A template as `templates list` shows it.
+
+    `default` is what its bare name means now, or None where it can't be loaded; `problem` then
+    says why.
+    """
+
+    name: str
+    description: str
+    versions: tuple[int, ...]
+    labels: dict[str, int]
+    has_draft: bool
+    default: TemplateRef | None
+    folder: Path
+    is_partial: bool
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import difflib
-import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from promptkit.errors import TemplateError, TemplateNotFound, UsageError
 from promptkit.templates import (
@@ -27,6 +25,7 @@ from promptkit.templates import (
 from promptkit.types import TemplateRef
 
 from .bytecode import Bytecode
+from .disk import Disk, Stamp, stamp_of
 from .files import read_bytes, read_text
 from .home import (
     SUFFIX,
@@ -39,30 +38,8 @@ from .home import (
     numbers,
     without_file,
 )
-from .listing import glance, walked
+from .listing import TemplateEntry, glance, walked
 from .versions import FILE, Versions, read_versions, unsorted
-
-_T = TypeVar("_T")
-_Stamp = tuple[int, int, int]
-
-
-@dataclass(frozen=True, slots=True)
-class TemplateEntry:
-    """A template as `templates list` shows it.
-
-    `default` is what its bare name means now, or None where it can't be loaded; `problem` then
-    says why.
-    """
-
-    name: str
-    description: str
-    versions: tuple[int, ...]
-    labels: dict[str, int]
-    has_draft: bool
-    default: TemplateRef | None
-    folder: Path
-    is_partial: bool
-    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +47,10 @@ class _Loaded:
     """A skeleton, and every folder and file that it was found and read by."""
 
     skeleton: Skeleton
-    seen: tuple[tuple[Path, _Stamp | None], ...]
+    seen: tuple[tuple[Path, Stamp | None], ...]
 
     def still_holds(self) -> bool:
-        return all(_stamp(path) == stamp for path, stamp in self.seen)
-
-
-def _stamp(path: Path) -> _Stamp | None:
-    """What changes when a file or folder does; None where there is none."""
-    try:
-        found = os.stat(path)  # noqa: PTH116 - asked for many paths in every call
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+        return all(stamp_of(path) == stamp for path, stamp in self.seen)
 
 
 class Library:
@@ -93,17 +61,16 @@ class Library:
         bytecode: where compiled templates are kept between processes; None keeps none.
     """
 
-    __slots__ = ("_bytecode", "_compiled", "_files", "_folders", "_loaded", "_loading", "_made", "_seen")
+    __slots__ = ("_bytecode", "_compiled", "_disk", "_folders", "_loaded", "_loading", "_made")
 
     def __init__(self, folders: Sequence[Path], *, bytecode: Path | None = None) -> None:
         self._folders = tuple(folders)
         self._bytecode = None if bytecode is None else Bytecode(bytecode)
         self._compiled: dict[str, Compiled] = {}
-        self._files: dict[Path, tuple[_Stamp, object]] = {}
+        self._disk = Disk()
         self._loaded: dict[tuple[TemplateRef, bool], _Loaded] = {}
         self._loading = threading.Lock()
         self._made: dict[TemplateRef, Skeleton] = {}
-        self._seen: dict[Path, _Stamp | None] = {}
 
     # ------------------------------------------------------------------------- loading
 
@@ -124,11 +91,11 @@ class Library:
         if held is not None and held.still_holds():
             return held.skeleton
         with self._loading:
-            self._seen = {}
+            self._disk.begin()
             home = self._home(wanted.name)
             at = self._resolve(home, wanted, allow_draft=allow_draft)
             skeleton = self._skeleton(self._part(home, at, ()))
-            self._loaded[wanted, allow_draft] = _Loaded(skeleton, tuple(self._seen.items()))
+            self._loaded[wanted, allow_draft] = _Loaded(skeleton, self._disk.seen())
         return skeleton
 
     def _skeleton(self, part: Part) -> Skeleton:
@@ -191,7 +158,7 @@ class Library:
         return self._part(home, at, above)
 
     def _source(self, path: Path) -> Source:
-        return self._cached(path, lambda: read_source(read_bytes(path), file=str(path)))
+        return self._disk.cached(path, lambda: read_source(read_bytes(path), file=str(path)))
 
     def _compile(self, source: Source) -> Compiled:
         found = self._compiled.get(source.body)
@@ -199,23 +166,6 @@ class Library:
             found = compile_source(source) if self._bytecode is None else self._bytecode.compiled(source)
             self._compiled[source.body] = found
         return found
-
-    def _cached(self, path: Path, read: Callable[[], _T]) -> _T:
-        """What was read from a file, read anew when the file has changed."""
-        stamp = self._look(path)
-        if stamp is None:
-            raise TemplateError("can't be read: No such file or directory", file=path)
-        held = self._files.get(path)
-        if held is None or held[0] != stamp:
-            held = (stamp, read())
-            self._files[path] = held
-        return held[1]  # pyright: ignore[reportReturnType] - what `read` gave for this path
-
-    def _look(self, path: Path) -> _Stamp | None:
-        """A path's stamp, remembered: what is being loaded stands on it."""
-        stamp = _stamp(path)
-        self._seen[path] = stamp
-        return stamp
 
     # ----------------------------------------------------------------------- resolving
 
@@ -231,7 +181,7 @@ class Library:
 
     def _open(self, name: str, path: Path) -> Home | None:
         """The template in a folder, if one is there."""
-        self._look(path)
+        self._disk.look(path)
         try:
             files = frozenset(entry.name for entry in path.iterdir() if is_template_file(entry.name))
         except (FileNotFoundError, NotADirectoryError):
@@ -242,8 +192,8 @@ class Library:
             return None
         file = path / FILE
         versions = Versions()
-        if self._look(file) is not None:
-            versions = self._cached(file, lambda: read_versions(read_text(file), file=str(file)))
+        if self._disk.look(file) is not None:
+            versions = self._disk.cached(file, lambda: read_versions(read_text(file), file=str(file)))
         return Home(name, path, versions, files)
 
     def _resolve(self, home: Home, ref: TemplateRef, *, allow_draft: bool) -> int | str:
@@ -381,10 +331,3 @@ class Library:
             TemplateError: it doesn't compile, or an include can't be found.
         """
         return self._join(ref, source, ())
-
-    def publish(self, name: str) -> TemplateRef:
-        """Seal the draft as the next version, with no check but that it can be loaded; see `publishing`."""
-        from .desk import Desk
-        from .publishing import publish
-
-        return publish(Desk(self, self._folders), name).ref
