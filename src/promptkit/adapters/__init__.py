@@ -13,11 +13,12 @@ Adapters are pure: no clock, no network. They normalise what the providers count
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Final
 
 from promptkit.errors import ConfigError
-from promptkit.types import Provider
+from promptkit.types import Json, Provider
 
 from .anthropic_messages import AnthropicMessages
 from .base import Adapter, StreamDecoder
@@ -27,6 +28,7 @@ from .openai_chat import OpenAIChat
 from .openai_responses import OpenAIResponses
 from .params import DEFAULT_MAX_OUTPUT_TOKENS, output_limit
 from .prefix import cacheable
+from .schemas import adapted
 
 __all__ = [
     "ADAPTERS",
@@ -37,6 +39,7 @@ __all__ = [
     "for_provider",
     "from_break",
     "output_limit",
+    "sent_schema",
 ]
 
 _CHAT: Final = OpenAIChat()
@@ -49,6 +52,14 @@ ADAPTERS: Final[Mapping[tuple[str, str], Adapter]] = {
     ("local", "chat"): _CHAT,
 }
 """The adapters by `Provider.adapter` and `Provider.api`."""
+
+
+def sent_schema(schema: Mapping[str, Json] | None, provider: Provider) -> Mapping[str, Json] | None:
+    """A call's schema as it is sent to a provider, which may be longer than the skeleton's."""
+    if schema is None:
+        return None
+    form = adapted(schema, provider.adapter)
+    return max(form.schema, schema, key=lambda one: len(json.dumps(one, indent=4)))
 
 
 def for_provider(provider: Provider) -> Adapter:

@@ -26,6 +26,7 @@ from .base import NO_HEADERS, EventStream, Reader
 from .failures import from_error
 from .params import Format, fit, split_system
 from .prefix import marks
+from .schemas import adapted
 from .wire import Served, count, dump, member, members, request_id, settle, text
 
 FAMILY: Final = "anthropic"
@@ -76,7 +77,7 @@ class AnthropicMessages(Reader):
             ]
         config = _reasoning(body, fitted.reasoning)
         if call.schema is not None:
-            config["format"] = {"type": "json_schema", "schema": dict(call.schema)}
+            config["format"] = {"type": "json_schema", "schema": dict(adapted(call.schema, FAMILY).schema)}
         if config:
             body["output_config"] = config
         if fitted.tier is not None:

@@ -23,6 +23,7 @@ from promptkit.types import (
 from .base import NO_HEADERS, EventStream, Reader
 from .failures import from_error
 from .params import Format, fit, split_system
+from .schemas import adapted
 from .wire import Served, count, dump, first, member, members, request_id, settle, text
 
 FAMILY: Final = "gemini"
@@ -91,7 +92,7 @@ class GeminiGenerate(Reader):
             config["thinkingConfig"] = _thinking(fitted.reasoning)
         if call.schema is not None:
             config["responseMimeType"] = "application/json"
-            config["responseJsonSchema"] = dict(call.schema)
+            config["responseJsonSchema"] = dict(adapted(call.schema, FAMILY).schema)
         contents = [{"role": _ROLES[m.role], "parts": [{"text": m.content}]} for m in prompt.turns]
         body: JsonObject = {"contents": contents, "generationConfig": config}
         if prompt.system:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import Final
 
 from promptkit.types import Json, JsonObject, Model, Prompt, Provider, Usage
 
 from .prefix import cache_key, cacheable
+from .schemas import adapted
 from .wire import count, member
 
 FAMILY: Final = "openai"
@@ -25,25 +26,10 @@ def steering(prompt: Prompt, provider: Provider, model: Model) -> JsonObject:
 
 
 def json_schema(schema: Mapping[str, Json]) -> JsonObject:
-    """The schema as both formats take it; strict wherever OpenAI's strict mode can express it."""
-    return {"name": _NAME, "schema": dict(schema), "strict": is_strict(schema)}
-
-
-def is_strict(schema: object) -> bool:
-    """Whether every object in a schema is closed and requires all it names, as strict mode wants."""
-    if isinstance(schema, list):
-        return all(is_strict(item) for item in cast("list[object]", schema))
-    if not isinstance(schema, dict):
-        return True
-    node = cast("dict[str, Any]", schema)
-    if (node.get("type") == "object" or "properties" in node) and not _is_closed(node):
-        return False
-    return all(is_strict(value) for value in node.values())
-
-
-def _is_closed(node: Mapping[str, Any]) -> bool:
-    names: set[str] = set(node.get("properties", {}))
-    return node.get("additionalProperties") is False and names == set(node.get("required", ()))
+    """The schema as both formats take it: strict, but where strict mode can't express its structure."""
+    form = adapted(schema, FAMILY)
+    sent = form.schema if form.whole else schema
+    return {"name": _NAME, "schema": dict(sent), "strict": form.whole}
 
 
 def read_usage(usage: JsonObject, given: str, made: str) -> Usage | None:

@@ -34,6 +34,7 @@ _FACTS: Final = (
     "template",
     "call",
 )
+_FLAGS: Final = ("flags",)
 _RUNS: Final = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER: Final = re.compile(r"[+-][\d\s.,]*\d[\s%€$£]*")
 
@@ -67,17 +68,20 @@ class Layout:
         return row
 
 
-def layout(columns: Sequence[str], schema: Mapping[str, Json] | None = None) -> Layout:
+def layout(
+    columns: Sequence[str], schema: Mapping[str, Json] | None = None, *, flagged: bool = False
+) -> Layout:
     """Lay out the output.
 
     Args:
         columns: the input's columns (of JSON rows: all that were met).
         schema: the JSON Schema of a structured reply; its top-level properties become columns.
+        flagged: whether replies have checks: then what they are kept with is a column, `flags`.
     """
     fields = schema_fields(schema)
     taken = set(columns)
     body = {field: _free_name(field, taken) for field in fields or _TEXT}
-    facts = {field: _free_name(field, taken) for field in _FACTS}
+    facts = {field: _free_name(field, taken) for field in (*_FACTS, *_FLAGS[: int(flagged)])}
     return Layout(tuple(columns), body, facts, structured=bool(fields))
 
 
@@ -168,6 +172,7 @@ def _facts(result: RowResult) -> dict[str, Json]:
         "target": None if result.target is None else str(result.target),
         "template": None if result.template is None else str(result.template),
         "call": None if result.call is None else show_id(result.call),
+        "flags": "; ".join(result.flags) or None,
     }
 
 

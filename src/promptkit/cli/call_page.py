@@ -109,6 +109,7 @@ def _head(page: CallPage, zone: ZoneInfo) -> str:
         "rated": _rated(call, zone),
         "erased": None if call.forgotten_us is None else f"{when(call.forgotten_us, zone)}; costs are kept",
         "error": call.error,
+        "flags": "; ".join(call.flags),
     }
     return "\n".join(f"{name:<9} {fact}" for name, fact in facts.items() if fact)
 
@@ -217,6 +218,7 @@ def page_json(page: CallPage) -> dict[str, Json]:
         "text_sha256": call.text_sha256,
         "finish": None if call.finish is None else call.finish.value,
         "error": call.error,
+        "flags": list(call.flags),
         "cost_usd": None if call.money.unknown else usd_text(call.money.known_pico),
         "charged_usd": usd_text(call.money.charged_pico),
         "cached_from": None if call.cached_from_id is None else show_id(call.cached_from_id),

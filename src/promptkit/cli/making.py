@@ -77,6 +77,8 @@ def run(
     else:
         if not stream:
             face.print(reply.text)
+        for flag in reply.flags:
+            face.say(f"flagged: {flag}")
         face.say(summary(reply))
     return ExitCode.SOME_FAILED if reply.status is Status.DEGRADED else ExitCode.OK
 
@@ -120,6 +122,7 @@ def reply_json(reply: Reply) -> dict[str, object]:
         "id": show_id(reply.id),
         "text": reply.text,
         **({} if reply.parsed is None else {"parsed": reply.parsed}),
+        **({"flags": list(reply.flags)} if reply.flags else {}),
         "target": str(reply.target),
         "served_model": reply.served_model,
         "template": str(reply.ref),

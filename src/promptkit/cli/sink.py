@@ -7,10 +7,10 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from promptkit.batch import Format, layout, output_format, writer
+from promptkit.batch import Format, output_format, writer
 from promptkit.batch.naming import is_pattern
 from promptkit.errors import OutputError, UsageError, counted
-from promptkit.jobs import Job, JobReport, write_output
+from promptkit.jobs import Job, JobReport, layout_of, write_output
 from promptkit.jobs.remembered import Manner, pinned_output
 from promptkit.jobs.source import FileReading, FileSource
 from promptkit.ledger import Ledger
@@ -54,7 +54,7 @@ class Stdout:
 
     def __init__(self, job: Job, manner: Manner, said: Format | None) -> None:
         self._job = job
-        self._layout = layout(job.record.columns, job.record.schema)
+        self._layout = layout_of(job.record)
         format_ = output_format(None, manner.like, said)
         self._writer = writer(format_, self._layout.header, delimiter=manner.like.delimiter)
         self._file: BinaryIO = sys.stdout.buffer

@@ -270,7 +270,7 @@ class Engine:
         return self._prices.ceiling_pico(
             lane.provider,
             lane.model,
-            ceiling_input_tokens(call.prompt, call.schema),
+            ceiling_input_tokens(call.prompt, adapters.sent_schema(call.schema, lane.provider)),
             adapters.output_limit(call.params, lane.model),
             at,
             call.tier,

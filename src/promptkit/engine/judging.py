@@ -19,7 +19,6 @@ from promptkit.types import (
     Message,
     OnFailure,
     Outcome,
-    Prompt,
     Role,
     Rules,
     Target,
@@ -228,18 +227,15 @@ def repair(call: Call, reply: str, problems: Sequence[Problem]) -> Call:
         if call.schema
         else "Write the whole reply again, and nothing else."
     )
-    prompt = call.prompt
     return replace(
         call,
-        prompt=Prompt(
-            (
+        prompt=replace(
+            call.prompt,
+            messages=(
                 *messages,
                 Message(Role.ASSISTANT, _cut(begun + reply, _SHOWN)),
                 Message(Role.USER, f"That reply can't be used:\n{told}\n{ask}"),
             ),
-            prompt.digest,
-            prompt.ref,
-            prompt.template_digest,
         ),
     )
 

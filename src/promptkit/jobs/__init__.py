@@ -2,7 +2,7 @@
 
 from .job import Job, JobReport
 from .options import JobOptions
-from .output import replacing, write_output
+from .output import layout_of, replacing, write_output
 from .source import HeadSource
 
-__all__ = ["HeadSource", "Job", "JobOptions", "JobReport", "replacing", "write_output"]
+__all__ = ["HeadSource", "Job", "JobOptions", "JobReport", "layout_of", "replacing", "write_output"]

@@ -268,6 +268,7 @@ class Job:
             options={
                 "route": plain_route(self._route),
                 "detours": plain_detours(detours),
+                "checks": skeleton.spec.checks is not None,
                 **plain_options(self._options),
             },
             key_column=self._options.key_column,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Final
 
-from promptkit.batch import Dialect, Format, layout, output_format, writer
+from promptkit.batch import Dialect, Format, Layout, layout, output_format, writer
 from promptkit.batch.naming import is_pattern
 from promptkit.errors import OutputError
 from promptkit.ledger import JobRecord, Ledger
@@ -28,6 +28,11 @@ def stored_results(ledger: Ledger, job: JobRecord) -> Iterator[RowResult]:
             result = from_ledger(out, job.schema)
             if result is not None:
                 yield result
+
+
+def layout_of(job: JobRecord) -> Layout:
+    """The columns of a job's output."""
+    return layout(job.columns, job.schema, flagged=bool(job.options.get("checks")))
 
 
 def write_output(
@@ -83,7 +88,7 @@ def encoded(
     ledger: Ledger, job: JobRecord, format_: Format, *, like: Dialect, mark: bool = False
 ) -> Iterator[bytes]:
     """The output as it is written: what stands before the rows, each row, what stands after them."""
-    rows = layout(job.columns, job.schema)
+    rows = layout_of(job)
     delimiter = like.delimiter if like.format is Format.CSV else ","
     encode = writer(format_, rows.header, delimiter=delimiter, mark=mark)
     yield encode.start

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from promptkit.adapters import for_provider
+from promptkit.adapters.schemas import not_taken
 from promptkit.types import (
     Call,
     Failure,
@@ -23,7 +24,6 @@ from promptkit.types import (
 )
 
 from .findings import Spot, World
-from .schemas import not_taken
 from .subject import Subject
 
 REASONING_TOKENS: Final[Mapping[Reasoning, int]] = {
