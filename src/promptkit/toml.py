@@ -69,13 +69,19 @@ class _Source:
         self.line_offset = line_offset
 
     def line(self, path: Path) -> int | None:
-        """The line on which the key at `path` stands, or its nearest parent."""
-        best: tuple[int, int | None] = (0, None)
+        """The line on which the key at `path` stands, or its nearest parent.
+
+        A table that has no header of its own stands where it is first named: `[brand.fields.name]`
+        for `brand`.
+        """
+        nearest: tuple[int, bool] = (0, False)
+        found: int | None = None
         for number, here in _positions(self.text):
             shared = _shared(here, path)
-            if shared == len(here) and shared > best[0]:
-                best = (shared, number + self.line_offset)
-        return best[1]
+            near = (shared, shared == len(here))
+            if near > nearest and shared:
+                nearest, found = near, number + self.line_offset
+        return found
 
 
 def _positions(text: str) -> Iterator[tuple[int, Path]]:

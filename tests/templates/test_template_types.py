@@ -151,7 +151,7 @@ def test_unknown_fields(make_skeleton: MakeSkeleton, body: str, line: int, what:
 
 WRONG_FRONT = {
     "object without fields": ('type = "object"', 3, "an object declares its fields"),
-    "fields of a string": ('type = "string"\n[variables.v.fields.a]', 2, "fields says nothing about a string"),
+    "fields of a string": ('type = "string"\n[variables.v.fields.a]', 4, "fields says nothing about a string"),
     "items of a number": ("default = 1\n[variables.v.items]", 4, "items says nothing about a integer"),
     "a field called as a method": ("[variables.v.fields.items]\n", 3, "a field can't be called 'items'"),
     "a field called wrongly": ("[variables.v.fields.a-b]\n", 3, "can't be called 'a-b'"),
@@ -164,7 +164,7 @@ WRONG_FRONT = {
     "choices of an object": ("choices = [1]\ntype = 'list'\n[variables.v.items]\n", 3, "choices are for plain values"),
     "default against a format": ('format = "date"\ndefault = "2026-02-30"', 4, "is not a date"),
     "default without a field": ("default = {}\n[variables.v.fields.a]\n", 3, "missing"),
-    "nested too deep": ("[variables.v" + ".items" * 9 + "]\n", 2, "nest deeper than 8"),
+    "nested too deep": ("[variables.v" + ".items" * 9 + "]\n", 3, "nest deeper than 8"),
 }  # fmt: skip
 
 

@@ -79,7 +79,7 @@ def test_names_as_files(name: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("text", "why", "line"),
     [
-        ("[[test]]", "unknown key test", None),
+        ("[[test]]", "unknown key test", 1),
         ("[[tests]]\nsnapshot = true", "tests.name is missing", 1),
         ('[[tests]]\nname = "?!"\nsnapshot = true', "needs a letter", 2),
         ('[[tests]]\nname = "a"', "the test 'a' expects nothing", 1),

@@ -18,6 +18,7 @@ CODES = {
     errors.RenderLimit: 3,
     errors.NoUsableKey: 4,
     errors.AllTargetsFailed: 5,
+    errors.StreamCut: 5,
     errors.BudgetStop: 6,
     errors.Unpriced: 6,
     errors.LockHeld: 7,

@@ -116,6 +116,21 @@ def test_a_wrong_value_is_refused_with_its_line(
     assert says in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a = 1\n[brand.fields.name]\n[brand.fields.site]", 2),
+        ("[brand.fields.name]\n[brand]\nx = 1", 2),
+        ("[brand.fields]\nname.x = 1\n[brands]", 1),
+        ("[brands]\n[brand.fields.name]", 2),
+    ],
+)
+def test_a_table_without_a_header_stands_where_it_is_first_named(text: str, line: int) -> None:
+    """`[brand.fields.name]` declares `brand`, too; a header of its own comes first."""
+    caught = toml.parse(text, file="f").fail("odd", "brand")
+    assert caught.line == line
+
+
 def test_a_wrong_choice_names_the_close_one() -> None:
     """`lfet` is told about `left`; a far one hears all of them."""
     doc = toml.parse('a = "lfet"\nb = "up"', file="f.toml")

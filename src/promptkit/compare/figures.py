@@ -23,9 +23,9 @@ _NOT_TEXT: Final = re.compile("[\x80-\x9f\ud800-\udfff]")
 class Cell:
     """What one column made of one row.
 
-    `status` is None while the row waits. `why` says why there is no (whole) text, `problems` what
-    `[checks]` find wrong with it. `money` is of all the row's calls; tokens, target and latency
-    are those of the request that answered, None where none did.
+    `status` is None while the row waits. `why` says why there is no (whole) text, `problems` are
+    the flags that it is kept with: what `[checks]` found wrong. `money` is of all the row's calls;
+    tokens, target and latency are those of the request that answered, None where none did.
     """
 
     status: Status | None

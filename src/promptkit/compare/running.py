@@ -10,14 +10,12 @@ from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from promptkit.batch import cell_text
-from promptkit.checks import check_text, rules_for
 from promptkit.errors import PromptKitError
 from promptkit.ids import show_id
 from promptkit.jobs import HeadSource, Job, JobOptions
 from promptkit.ledger import CallRecord, JobRecord, Ledger, OutputRow, RowState
 from promptkit.pricing import Prices
 from promptkit.session import Session
-from promptkit.templates import Skeleton
 from promptkit.trials.replies import price_call
 from promptkit.types import AttemptState, Json, RowResult, Status
 
@@ -289,7 +287,7 @@ def _cell(ledger: Ledger, lane: _Lane, out: OutputRow) -> Cell:
         status,
         text=_legible(out.text, lane.record.schema),
         why=row.error or out.error or "",
-        problems=() if out.text is None else _problems(lane.column.skeleton, out.text, row.variables or {}),
+        problems=out.flags,
         money=out.money,
         target="" if out.target is None else str(out.target),
         call="" if row.call_id is None else show_id(row.call_id),
@@ -306,15 +304,6 @@ def _with_answer(cell: Cell, call: CallRecord) -> Cell:
         return replace(cell, why=why)
     latency_s = None if answer.latency_us is None else answer.latency_us / 1e6
     return replace(cell, why=why, usage=answer.usage, latency_s=latency_s)
-
-
-def _problems(skeleton: Skeleton, text: str, variables: Mapping[str, object]) -> tuple[str, ...]:
-    checks = skeleton.spec.checks
-    if checks is None:
-        return ()
-    declared = skeleton.spec.variables.items()
-    defaults = {name: one.default for name, one in declared if one.default is not None}
-    return tuple(map(str, check_text(text, rules_for(checks, defaults | skeleton.bind(variables)))))
 
 
 def _legible(text: str | None, schema: Mapping[str, Json] | None) -> str | None:
