@@ -1,6 +1,6 @@
 """What a call costs in CPU and wall time: raw aiohttp, the bare SDK, promptkit, LiteLLM's Router.
 
-    python3 .ci/start.py bench call_overhead [--api responses] [--rounds N] [--json FILE]
+    python3 .ci/start.py bench call_overhead [--api responses] [--rounds N] [--limits] [--json FILE]
 
 All of them ask the same static server, which runs in a process of its own and answers at once.
 Every measurement is a process, too; the contenders take turns within a round, so that what else
@@ -39,8 +39,8 @@ def main() -> int:
     with serving() as url:
         for number in range(options.rounds):
             for concurrency in options.concurrency:
-                for name in CONTENDERS[options.api]:
-                    figures = _measure(name, options.api, url, concurrency)
+                for name in options.contenders or CONTENDERS[options.api]:
+                    figures = _measure(name, options.api, url, concurrency, limits=options.limits)
                     samples[concurrency, name].append(figures)
             print(f"round {number + 1} of {options.rounds}, load {os.getloadavg()[0]:.1f}", file=sys.stderr)
     medians = {key: _medians(rounds) for key, rounds in samples.items()}
@@ -58,6 +58,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--api", choices=CONTENDERS, default="chat")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--concurrency", type=int, nargs="+", choices=CALLS, default=list(CALLS))
+    parser.add_argument("--contenders", nargs="+", help="only these; openai, promptkit among them")
+    parser.add_argument("--limits", action="store_true", help="promptkit with limits a minute and a day, too")
     parser.add_argument("--json", type=Path, help="write the medians there, too")
     return parser.parse_args()
 
@@ -74,10 +76,11 @@ def serving() -> Generator[str]:
         process.wait()
 
 
-def _measure(name: str, api: str, url: str, concurrency: int) -> Figures:
+def _measure(name: str, api: str, url: str, concurrency: int, *, limits: bool) -> Figures:
     python = os.environ.get(f"{name.upper()}_PYTHON", sys.executable)
     calls = CALLS[concurrency]
     command = [python, HERE / "contender.py", name, api, url, str(concurrency), str(calls)]
+    command += ["--limits"] if limits else []
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     figures = json.loads(done.stdout.splitlines()[-1])
     assert figures["rows"] in (None, calls), f"{figures['rows']} attempts in the ledger for {calls} calls"

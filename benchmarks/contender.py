@@ -1,6 +1,6 @@
 """One contender of `call_overhead.py`, in a process of its own: makes calls and prints what they took, as JSON.
 
-    python benchmarks/contender.py NAME API BASE_URL CONCURRENCY CALLS
+    python benchmarks/contender.py NAME API BASE_URL CONCURRENCY CALLS [--limits]
 
 Imports and the first calls are left out of the figures. CPU is the process's own, all threads;
 `median_us` is how long one call took, `wall_us` the whole time divided by the calls.
@@ -46,12 +46,19 @@ api = "API"
 [providers.openai.limits]
 concurrency = 1000
 """
+LIMITS = """requests_per_minute = 10000000
+requests_per_day = 1000000000
+input_tokens_per_minute = 10000000000
+output_tokens_per_minute = 10000000000
+"""
+"""More than any machine asks for: they are counted, and hold nothing back."""
 
 
 def project(folder: Path, url: str, api: str) -> Path:
     """Set up a project at the static server; its configuration."""
     config = folder / "promptkit.toml"
-    config.write_text(CONFIG.replace("URL", url).replace("API", api))
+    limits = LIMITS if "--limits" in sys.argv else ""
+    config.write_text(CONFIG.replace("URL", url).replace("API", api) + limits)
     (folder / "templates" / "bench").mkdir(parents=True)
     (folder / "templates" / "bench" / "draft.jinja").write_text(TEMPLATE)
     (folder / ".env").touch(mode=0o600)

@@ -7,6 +7,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -202,6 +203,15 @@ async def test_requests_of_a_day_are_counted_over_processes(studio: Studio) -> N
     assert studio.asked() == 3
 
 
+async def test_single_calls_use_up_one_request_of_the_day_each(studio: Studio) -> None:
+    """Nothing is leased ahead for a process that makes one call: all of a large day can be used that way."""
+    studio.configure(targets=ALL[:1], tables=limits(requests_per_day=20_000))
+    for _ in range(2):
+        async with studio.kit() as kit:
+            assert await ask(kit) == OPENAI
+    assert _leased_today(studio) == 2
+
+
 async def test_no_more_at_once_than_allowed(studio: Studio) -> None:
     """Concurrency of a provider is kept, whoever asks."""
     studio.sim.script([{"fault": "wire.slow_first_byte", "seconds": 0.2, "times": None}])
@@ -272,6 +282,13 @@ async def test_without_limits_there_is_no_gate(studio: Studio) -> None:
     assert _leases(studio) == 0
 
 
+def _leased_today(studio: Studio) -> int:
+    with closing(sqlite3.connect(studio.folder / "promptkit.db")) as books:
+        rows = books.execute("SELECT amount FROM leases WHERE kind = 'requests_today'").fetchall()
+    [(amount,)] = rows
+    return int(amount)
+
+
 def _leases(studio: Studio) -> int:
     connection = sqlite3.connect(studio.folder / "promptkit.db")
     try:
@@ -306,3 +323,4 @@ async def test_a_turn_that_is_not_used_is_the_next_ones(studio: Studio) -> None:
             assert turn is not None
             gate.leave(turn, None)
         assert time.monotonic() - began < 1.9
+    assert _leased_today(studio) == 4

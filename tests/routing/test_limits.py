@@ -11,6 +11,7 @@ from promptkit.routing.limits import (
     LEASE_S,
     Allowance,
     Ask,
+    Day,
     Guess,
     Kind,
     Told,
@@ -76,6 +77,29 @@ def test_leases_never_pass_the_rate(wishes: list[tuple[float, float]]) -> None:
 def test_a_day_gives_what_is_left(began_s: float, used: int, wanted: int, given: int, then: int) -> None:
     """And begins anew; a limit that was lowered gives nothing."""
     assert lease_today(began_s, used, wanted, 10, 0.0) == (given, then)
+
+
+def test_a_process_leases_a_few_of_a_days_requests_and_more_while_it_goes_on() -> None:
+    """One to begin with, so that a single call uses up one; then twice as many, to a thousandth of the day."""
+    day, asked = Day(20_000), list[int | None]()
+    for step in range(7):
+        wanted = day.wish(NOW_S + step)
+        asked.append(wanted)
+        day = day.leased(wanted or 0, NOW_S + DAY_S, NOW_S + step)
+        assert day.wish(NOW_S + step) is None
+        day = day.taken(wanted or 0)
+    assert asked == [1, 2, 4, 8, 16, 20, 20]
+    assert day.wish(NOW_S + 60) == 1
+    assert Day(3).wish(NOW_S) == 1
+
+
+def test_what_was_leased_of_a_day_is_no_part_of_the_next() -> None:
+    """What is left at its end is lost; what is given back within it is there again."""
+    day = Day(20_000).leased(4, NOW_S, NOW_S - 1).taken()
+    assert (day.left, day.wish(NOW_S - 1), day.wish(NOW_S)) == (3, None, 8)
+    assert day.leased(8, NOW_S, NOW_S - 1).left == 11
+    assert day.leased(8, NOW_S + DAY_S, NOW_S).left == 8
+    assert day.taken(-1).left == 4
 
 
 def test_a_day_is_the_providers_own() -> None:

@@ -13,13 +13,12 @@ from promptkit.ledger import Ledger
 from promptkit.ledger.leases import Place, Today
 from promptkit.routing.flow import PACE_S
 from promptkit.routing.health import Park
-from promptkit.routing.limits import Guess, Kind, allowances, day_began_s, day_ends_s, limits_of, told
+from promptkit.routing.limits import Day, Guess, Kind, allowances, day_began_s, day_ends_s, limits_of, told
 from promptkit.types import Call, Failure, Fault, Limits, Model, Outcome, Provider, Target
 
 from .slots import Slots
 
 _TOKENS: Final = (Kind.INPUT, Kind.OUTPUT)
-_TODAY_AT_ONCE: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +51,20 @@ class Gate:
         self._rates = allowances(self.limits)
         self._guess = Guess()
         self._needs: Mapping[Kind, float] = {}
-        self._today = 0
+        a_day = self.limits.requests_per_day
+        self._day = None if a_day is None else Day(a_day)
         self._over_until_s = 0.0
         self._door = asyncio.Lock()
-        self.paced = bool(self._rates) or self.limits.requests_per_day is not None
+        self.paced = bool(self._rates) or self._day is not None
 
     def park(self, now_s: float) -> Park | None:
         """What keeps the next call from its turn for longer than it should wait here."""
         if self._over_until_s > now_s:
             why = f"its {self.limits.requests_per_day:,} requests of the day are used up"
             return Park(self._over_until_s, Fault.RATE_LIMIT, why)
-        next_s = max((allowance.next_s for allowance in self._rates.values()), default=0.0)
+        next_s = 0.0
+        for allowance in self._rates.values():  # asked several times a call
+            next_s = max(next_s, allowance.next_s)
         if next_s - now_s <= PACE_S:
             return None
         return Park(next_s - PACE_S, Fault.RATE_LIMIT, "its limit a minute is used up", pace=True)
@@ -98,8 +100,7 @@ class Gate:
             self._guess = self._guess.learned(turn.characters, usage)
             self._correct(turn, {Kind.INPUT: usage.input_tokens, Kind.OUTPUT: usage.output_tokens})
         elif outcome is None:
-            self._correct(turn, dict.fromkeys(Kind, 0))
-            self._today += self.limits.requests_per_day is not None
+            self._return(turn)
         elif isinstance(outcome, Failure) and not outcome.billed:
             self._correct(turn, dict.fromkeys(_TOKENS, 0))
 
@@ -128,7 +129,7 @@ class Gate:
             try:
                 await asyncio.sleep(wait_s)
             except asyncio.CancelledError:
-                self._correct(turn, dict.fromkeys(Kind, 0))
+                self._return(turn)
                 raise
         return turn
 
@@ -138,8 +139,8 @@ class Gate:
         for kind, allowance in self._rates.items():
             self._rates[kind], its_s = allowance.taken(needs[kind], now_s)
             at_s = max(at_s, its_s)
-        if self.limits.requests_per_day is not None:
-            self._today -= 1
+        if self._day is not None:
+            self._day = self._day.taken()
         return at_s
 
     async def _lease(self, needs: Mapping[Kind, float]) -> bool:
@@ -157,19 +158,26 @@ class Gate:
                 self._rates[ask.kind] = self._rates[ask.kind].leased(
                     ask.amount, leased.starts_s[ask.kind], now_s
                 )
-            self._today += leased.today
-            if today is not None and self._today <= 0:
-                self._over_until_s = day_ends_s(now_s, self._adapter)
-                return False
+            if today is not None and self._day is not None:
+                ends_s = day_ends_s(now_s, self._adapter)
+                self._day = self._day.leased(leased.today, ends_s, now_s)
+                if self._day.left <= 0:
+                    self._over_until_s = ends_s
+                    return False
         return True
 
     def _wish(self, now_s: float) -> Today | None:
-        """Requests of the day to lease: few at a time, for what is leased and not used is lost."""
-        limit = self.limits.requests_per_day
-        if limit is None or self._today > 0:
+        """Requests of the day to lease."""
+        wanted = None if self._day is None else self._day.wish(now_s)
+        if self._day is None or wanted is None:
             return None
-        wanted = max(1, min(_TODAY_AT_ONCE, limit // 1000))
-        return Today(wanted, limit, day_began_s(now_s, self._adapter))
+        return Today(wanted, self._day.limit, day_began_s(now_s, self._adapter))
+
+    def _return(self, turn: Turn) -> None:
+        """Nothing was sent: all of it goes back."""
+        self._correct(turn, dict.fromkeys(Kind, 0))
+        if self._day is not None:
+            self._day = self._day.taken(-1)
 
     def _correct(self, turn: Turn, used: Mapping[Kind, float]) -> None:
         for kind, allowance in self._rates.items():

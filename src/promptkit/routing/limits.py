@@ -175,6 +175,37 @@ class Allowance(NamedTuple):
         return Allowance(rate, self.credit, max(self.next_s, next_s), self.lot, self.leased_s)
 
 
+class Day(NamedTuple):
+    """What a process holds of a day's requests: `left` of those that it leased, until `ends_s`."""
+
+    limit: int
+    left: int = 0
+    ends_s: float = 0.0
+    lot: int = 0
+    """How many were leased the last time, and when."""
+    leased_s: float = 0.0
+
+    def wish(self, now_s: float) -> int | None:
+        """How many to lease; None where some are left.
+
+        Each lease is twice the last one, as long as they follow each other closely, up to a
+        thousandth of the limit: what is leased and not used is lost.
+        """
+        if self.left > 0 and now_s < self.ends_s:
+            return None
+        busy = now_s - self.leased_s < 2 * LEASE_S
+        return max(1, min(2 * self.lot, self.limit // 1000)) if busy else 1
+
+    def leased(self, given: int, ends_s: float, now_s: float) -> Day:
+        """The same with requests of the day that ends then."""
+        kept = self.left if ends_s == self.ends_s else 0
+        return Day(self.limit, kept + given, ends_s, given, now_s)
+
+    def taken(self, count: int = 1) -> Day:
+        """The same with a request less; a negative count gives some back."""
+        return Day(self.limit, self.left - count, self.ends_s, self.lot, self.leased_s)
+
+
 def allowances(limits: Limits) -> dict[Kind, Allowance]:
     """An empty allowance for each rate that is limited."""
     told = (limits.requests_per_minute, limits.input_tokens_per_minute, limits.output_tokens_per_minute)
