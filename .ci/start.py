@@ -4,7 +4,7 @@
     python3 .ci/start.py demo     a few rows through a skeleton, the router and a real model, into SQLite
     python3 .ci/start.py test     lint, types, layers and tests; with arguments, pytest alone
     python3 .ci/start.py bench    a script of benchmarks/ with its arguments, beside its peers
-    python3 .ci/start.py harness  a script of tests/harness/ with its arguments: chaos
+    python3 .ci/start.py harness  a script of tests/harness/ with its arguments: chaos, never_lost
     python3 .ci/start.py pin      write .ci/constraints.txt anew, from the newest versions that fit
 
 Each makes its own environment below .venvs/ the first time, and makes it again when
@@ -144,7 +144,7 @@ def bench(arguments: list[str], *, fresh: bool) -> int:
 def harness(arguments: list[str], *, fresh: bool) -> int:
     """One harness of tests/harness/, at its full length."""
     if not arguments:
-        print("harnesses: chaos", file=sys.stderr)
+        print("harnesses: chaos, never_lost", file=sys.stderr)
         return 2
     return run(development(fresh=fresh), TESTS / "harness" / f"{arguments[0]}.py", *arguments[1:])
 

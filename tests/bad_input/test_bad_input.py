@@ -412,6 +412,8 @@ def test_a_full_stdout(place: Path, command: tuple[str, ...]) -> None:
 def test_a_full_output_file(invoke: Invoke) -> None:
     """Exit 9: the results are in the ledger, and the message says how to get them."""
     refused(invoke, (*BATCH, "-o", "/dev/full"), 9, "/dev/full: can't be written", "nothing is paid twice")
+    told = invoke(*BATCH, "-o", "/dev/full", "-q")
+    assert (told.code, told.err.count("\n")) == (9, 1)
 
 
 def test_an_output_that_stood_there_still_stands(invoke: Invoke, place: Path) -> None:

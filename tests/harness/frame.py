@@ -60,6 +60,14 @@ class Provider:
         """What it charges, with every line."""
         return self._get("/_bill")
 
+    def requests(self) -> list[dict[str, Any]]:
+        """The journal of what arrived, in the order of arrival."""
+        return cast("list[dict[str, Any]]", self._get("/_requests")["requests"])
+
+    def billed(self) -> int:
+        """How many requests arrived that it charges for."""
+        return int(self._get("/_bill?lines=0")["requests"])
+
     def close(self) -> None:
         """End it."""
         self._process.send_signal(signal.SIGTERM)

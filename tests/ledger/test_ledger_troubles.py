@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import sqlite3
 import tempfile
 from collections.abc import Callable, Generator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from ledger_making import SOURCE, attempt_end, attempt_start, call_end, call_start, one_call
+from sqlalchemy.exc import OperationalError
 
 from promptkit.errors import LedgerError
 from promptkit.ledger import Ledger
@@ -173,6 +175,41 @@ async def test_a_full_disk_is_said_and_nothing_is_half_written(database: Path) -
     assert found.text == "short"
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_a_database_that_is_moved_away_is_said_and_served_again(
+    database: Path, *, replaced: bool
+) -> None:
+    """What would be written to a file that nobody will find is refused; no other is made in its place."""
+    with Ledger.open(database) as ledger:
+        call = call_start()
+        attempt = attempt_start(call.id)
+        await ledger.remember_template([SOURCE])
+        await ledger.begin(attempt, (), call)
+        away = os.fspath(database.with_name("away.db"))
+        os.rename(database, away)  # noqa: PTH104 - a moment
+        if replaced:
+            shutil.copyfile(away, database)
+        with pytest.raises(LedgerError, match="moved or replaced") as caught:
+            await ledger.finish(attempt_end(attempt), call_end(call, "text"))
+        assert caught.value.file == str(database)
+        assert connecting.identity(database) is None or replaced
+        os.rename(away, database)  # noqa: PTH104 - a moment
+        await ledger.finish(attempt_end(attempt), call_end(call, "text"))
+        found = ledger.call(call.id)
+    assert found is not None
+    assert found.text == "text"
+
+
+def test_no_connection_makes_a_database(database: Path) -> None:
+    """A file that has gone is not taken for a new one."""
+    for make in (connecting.reading_engine, connecting.writing_engine):
+        engine = make(database, busy_timeout_s=0.1)
+        with pytest.raises(OperationalError, match="unable to open"):
+            engine.connect()
+        engine.dispose()
+    assert not database.exists()
+
+
 def test_a_new_database_on_a_full_disk_leaves_no_half_schema(database: Path) -> None:
     """A migration that the disk can't hold is undone whole."""
     with pytest.raises(LedgerError, match="disk is full"):
@@ -198,6 +235,7 @@ async def test_a_read_fails_with_the_file_named(ledger: Ledger, database: Path) 
     ("name", "says"),
     [
         ("SQLITE_IOERR_FSYNC", "disk failed"),
+        ("SQLITE_IOERR_WRITE", "refused a write"),
         ("SQLITE_READONLY_DBMOVED", "read-only"),
         ("SQLITE_CANTOPEN", "can't be opened"),
     ],
@@ -207,3 +245,14 @@ def test_errors_that_a_test_cannot_bring_about_are_told_apart(name: str, says: s
     error = sqlite3.OperationalError("x")
     error.sqlite_errorname = name
     assert says in connecting.explain(error, Path("promptkit.db")).what
+
+
+def test_troubles_of_the_files_beside_it_are_told_as_its_own() -> None:
+    """A lock's file that the system refuses says what the database's own would."""
+    said = {number: connecting.explain(OSError(number, "x"), Path("x.db")).what for number in (28, 27, 30, 5)}
+    assert said == {
+        28: "the disk is full",
+        27: "the disk refused a write",
+        30: "the database is read-only",
+        5: "the database can't be used: x",
+    }

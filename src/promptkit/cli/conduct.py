@@ -170,7 +170,8 @@ async def _run(face: Face, session: Session, job: Job, order: Order, halting: Ha
         if stdout is None or stdout.whole:
             await job.forget()
     except StorageError as cause:
-        codes.append(ExitCode(tell(cause)))
+        codes.append(exit_code(cause))
+        say_line(str(cause)) if face.quiet else tell(cause)
     soft = (await session.engine()).soft_passed
     return Outcome(
         after,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import stat
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool, QueuePool
 
@@ -18,14 +20,21 @@ from promptkit.errors import LedgerError
 
 _MAGIC: Final = b"SQLite format 3\x00"
 
+_FULL: Final = ("the disk is full", "free some space and run the same command again")
+_READ_ONLY: Final = ("the database is read-only", "check the permissions of the file and of its folder")
+_REFUSED: Final = (
+    "the disk refused a write",
+    "see whether it is full, or a quota or a limit of file sizes is reached; then run the same command again",
+)
+
 _TROUBLES: Final[tuple[tuple[str, str, str], ...]] = (
-    ("SQLITE_FULL", "the disk is full", "free some space and run the same command again"),
+    ("SQLITE_FULL", *_FULL),
     (
         "SQLITE_BUSY",
         "the database is locked by another program",
         "close the program that has it open (a database browser, a backup) and try again",
     ),
-    ("SQLITE_READONLY", "the database is read-only", "check the permissions of the file and of its folder"),
+    ("SQLITE_READONLY", *_READ_ONLY),
     (
         "SQLITE_CANTOPEN",
         "the database can't be opened",
@@ -41,8 +50,16 @@ _TROUBLES: Final[tuple[tuple[str, str, str], ...]] = (
         "the database is damaged",
         "restore a backup, or recover it with `sqlite3 FILE .recover`",
     ),
+    ("SQLITE_IOERR_WRITE", *_REFUSED),
     ("SQLITE_IOERR", "the disk failed while the database was in use", "check the disk and the system's log"),
 )
+_SYSTEMS_TROUBLES: Final = {
+    errno.ENOSPC: _FULL,
+    errno.EROFS: _READ_ONLY,
+    errno.EDQUOT: _REFUSED,
+    errno.EFBIG: _REFUSED,
+}
+"""The same, where a file beside the database met them: a lock's."""
 
 
 def explain(error: BaseException, path: Path) -> LedgerError:
@@ -57,8 +74,9 @@ def explain(error: BaseException, path: Path) -> LedgerError:
             if name.startswith(prefix):
                 return LedgerError(what, file=path, remedy=remedy)
     if isinstance(cause, OSError):
-        what = f"the database can't be used: {cause.strerror or cause}"
-        return LedgerError(what, file=path, remedy="check the permissions of the file and of its folder")
+        unknown = (f"the database can't be used: {cause.strerror or cause}", _READ_ONLY[1])
+        what, remedy = _SYSTEMS_TROUBLES.get(cause.errno or 0, unknown)
+        return LedgerError(what, file=path, remedy=remedy)
     return LedgerError(f"the database refused: {cause}", file=path, remedy="run `promptkit doctor`")
 
 
@@ -123,9 +141,7 @@ def check_writable(path: Path) -> None:
     for place in (path, path.parent):
         if not os.access(place, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
             raise LedgerError(
-                f"the database is read-only: {place.name or place} can't be written",
-                file=path,
-                remedy="check the permissions of the file and of its folder",
+                f"{_READ_ONLY[0]}: {place.name or place} can't be written", file=path, remedy=_READ_ONLY[1]
             )
 
 
@@ -137,9 +153,8 @@ def _named(name: str) -> sqlite3.DatabaseError:
 
 def writing_engine(path: Path, *, busy_timeout_s: float, max_pages: int | None = None) -> Engine:
     """An engine whose transactions take the write lock at once; closing a connection closes it."""
-    engine = create_engine(
-        _url(path), poolclass=NullPool, hide_parameters=True, connect_args=_arguments(busy_timeout_s)
-    )
+    creator = _connecting(path, busy_timeout_s)
+    engine = create_engine("sqlite://", creator=creator, poolclass=NullPool, hide_parameters=True)
 
     def connected(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # no BEGIN of the driver's own
@@ -161,12 +176,12 @@ def writing_engine(path: Path, *, busy_timeout_s: float, max_pages: int | None =
 def reading_engine(path: Path, *, busy_timeout_s: float) -> Engine:
     """An engine that can only read; its connections serve any thread, one at a time."""
     engine = create_engine(
-        _url(path),
+        "sqlite://",
+        creator=_connecting(path, busy_timeout_s),
         poolclass=QueuePool,
         hide_parameters=True,
         pool_size=2,
         max_overflow=8,
-        connect_args=_arguments(busy_timeout_s),
     )
 
     def connected(connection: Any, _record: object) -> None:
@@ -181,12 +196,24 @@ def reading_engine(path: Path, *, busy_timeout_s: float) -> Engine:
     return engine
 
 
-def _url(path: Path) -> URL:
-    return URL.create("sqlite", database=str(path))
+def _connecting(path: Path, busy_timeout_s: float) -> Callable[[], sqlite3.Connection]:
+    """How to connect: never makes a file, for one that is gone must not be taken for a new one."""
+    return partial(
+        sqlite3.connect,
+        f"{path.as_uri()}?mode=rw",
+        uri=True,
+        timeout=busy_timeout_s,
+        check_same_thread=False,
+    )
 
 
-def _arguments(busy_timeout_s: float) -> dict[str, object]:
-    return {"timeout": busy_timeout_s, "check_same_thread": False}
+def identity(path: Path) -> tuple[int, int] | None:
+    """What tells the file at a path from another that takes its place; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _wal(connection: Any, timeout_s: float) -> None:

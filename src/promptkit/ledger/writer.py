@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from promptkit.errors import LedgerError
 
-from .connect import explain
+from .connect import explain, identity
 from .group import Group, Op, State
 from .locks import CommitLock
 
@@ -57,6 +57,7 @@ class Writer:
         self._lock = lock
         self._state = state
         self._path = path
+        self._identity = identity(path)
         self._timeout_s = busy_timeout_s
         self._connection: Connection | None = None
         self._wake = threading.Condition()
@@ -213,6 +214,17 @@ class Writer:
         return released
 
     def _connected(self) -> Connection:
+        """The connection, to the file that was opened: what is written to one that has gone is lost.
+
+        Raises:
+            LedgerError: the file was moved, removed or replaced.
+        """
+        if identity(self._path) != self._identity:
+            raise LedgerError(
+                "the database was moved or replaced while it was in use",
+                file=self._path,
+                remedy="put it back where it was and run the same command again",
+            )
         if self._connection is None:
             self._connection = self._engine.connect()
         return self._connection

@@ -1,0 +1,380 @@
+"""A night's job under test: one batch command, its runs, what each leaves behind, and the judgement at the end."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import random
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self
+
+from doomed import COMMAND, ROOM
+from frame import Books, Comparison, Provider, compare
+
+from promptkit.library import Desk, Library, publish
+
+DOOMED: Final = Path(__file__).with_name("doomed.py")
+REF: Final = "ad/line"
+SYSTEM: Final = "You write one line."
+SKELETON: Final = f"""+++
+[variables.brand]
+max_length = 200
+[params]
+max_output_tokens = 200
++++
+{{% message "system" %}}{SYSTEM}{{% endmessage %}}
+{{% message "user" %}}Brand: {{{{ brand }}}}.{{% endmessage %}}
+"""
+CONFIG: Final = """database = "sqlite:///promptkit.db"
+env_file = ".env"
+[budgets]
+per_day_usd = {cap}
+[routes.default]
+targets = ["openai/gpt-6-luna"]
+[providers.openai]
+base_url = "{url}"
+"""
+A_CALL_USD: Final = 0.0002
+"""More than the ceiling of a call."""
+HANGS_S: Final = 600.0
+_LOOK_S: Final = 0.02
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was done to a job, and what came of it; `wrong` is empty where all held.
+
+    Attributes:
+        name: which of the nights it was.
+        rows: of the input.
+        slots: of the command's concurrency.
+        runs: of the command.
+        kills: SIGKILLs by where they struck.
+        stops: runs that ended with exit 9, by what was wrong.
+        requests: that arrived at the simulator.
+        repeated: of them for a row that had one before; each is explained by an unknown attempt.
+        paid_again: of them for a row whose reply was stored already. Never.
+        books: held against the bill.
+        seconds: wall time.
+        wrong: everything that should not be.
+    """
+
+    name: str
+    rows: int
+    slots: int
+    runs: int = 0
+    kills: Counter[str] = field(default_factory=Counter[str])
+    stops: Counter[str] = field(default_factory=Counter[str])
+    requests: int = 0
+    repeated: int = 0
+    paid_again: int = 0
+    books: Comparison = field(default_factory=Comparison)
+    seconds: float = 0.0
+    wrong: list[str] = field(default_factory=list[str])
+
+    @property
+    def unknown_allowed(self) -> int:
+        """One attempt a slot for each run that was cut off."""
+        return self.slots * (self.kills.total() + self.stops.total())
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        told = {name: getattr(self, name) for name in self.__slots__}
+        return {**told, "books": self.books.as_json(), "unknown_allowed": self.unknown_allowed}
+
+    def as_text(self) -> str:
+        """For people."""
+        books, unknown = self.books, sum(self.books.unknown.values())
+        lines = [
+            f"{self.name}: {self.rows:,} rows, {self.slots} at once, {self.runs} runs, {self.seconds:.0f} s",
+            f"  kills        {self.kills.total()}: {_told(self.kills)}",
+            *([f"  exit 9       {self.stops.total()}: {_told(self.stops)}"] if self.stops else []),
+            f"  requests     {self.requests:,} arrived",
+            f"               {self.repeated} for a row that had one before, {self.paid_again} for a row with a stored reply",
+            f"  bill         {books.billed:,} lines, {books.billed_pico:,} pico-USD",
+            f"  books        {books.known:,} attempts of known cost, {books.known_pico:,} pico-USD, each as billed",
+            f"  difference   {books.billed_pico - books.known_pico:,} pico-USD: {books.unmatched} lines, whose attempts are unknown",
+            f"  unknown      {unknown} attempts (at most {self.unknown_allowed}), charged {books.unknown_charged_pico:,} pico-USD",
+            *(f"  WRONG        {text}" for text in self.wrong),
+        ]
+        return "\n".join(lines)
+
+
+def _told(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"
+
+
+class Run:
+    """One run of the command, quiet: what it says is an error."""
+
+    def __init__(self, command: list[str], cwd: Path) -> None:
+        self._process = subprocess.Popen(  # noqa: S603 - our own
+            command,
+            cwd=cwd,
+            env=_environment(cwd),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.said = ""
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended."""
+        return self._process.poll() is not None
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+
+    def no_room(self) -> None:
+        """From now on none of its files takes more than some bytes."""
+        hard = resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE)[1]
+        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (ROOM, hard))
+
+    def end(self) -> int:
+        """Wait for its end; the exit code, negative for a signal."""
+        try:
+            _, self.said = self._process.communicate(timeout=HANGS_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            _, said = self._process.communicate()
+            self.said = f"it hung for {HANGS_S:.0f} s. {said}"
+        return self._process.returncode
+
+
+def _environment(home: Path) -> dict[str, str]:
+    """No configuration, key or measuring of whoever runs the harness."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "TMPDIR", "PYTHONPATH") if name in os.environ}
+    return {**kept, "HOME": str(home / "home")}
+
+
+class Night:
+    """A job and all that it needs, in an empty folder.
+
+    Args:
+        folder: for the project and its database.
+        out: the output file.
+        tally: what was done to it.
+        seed: of the simulator.
+        latency_s: how long each reply takes.
+        cuts: how many runs will be cut off: the cap has room for what they leave unknown.
+    """
+
+    def __init__(
+        self, folder: Path, out: Path, tally: Tally, *, seed: int, latency_s: float, cuts: int
+    ) -> None:
+        self.folder = folder
+        self.database = folder / "promptkit.db"
+        self.out = out
+        self.tally = tally
+        self.books = Books(self.database)
+        scenario = folder / "simulator.toml"
+        scenario.write_text(f"latency = {latency_s * 1000:.0f}\nprompt_cache = false\n", encoding="utf-8")
+        self.simulator = Provider("openai", seed, scenario)
+        self._brands = [f"brand {number}" for number in range(tally.rows)]
+        self._stored_at: dict[int, int] = {}
+        """Row to the number of requests that had arrived when its reply was known to be stored."""
+        self._cap = f"{A_CALL_USD * (tally.rows + tally.slots * cuts):.4f}"
+        self._arguments = [
+            *("batch", REF, "rows.csv", "-o", str(out), "--concurrency", str(tally.slots)),
+            *("--budget", self._cap, "--until-budget", "--quiet"),
+        ]
+        self._project()
+
+    def _project(self) -> None:
+        home = self.folder / "templates" / REF
+        home.mkdir(parents=True)
+        (home / "draft.jinja").write_text(SKELETON, encoding="utf-8")
+        templates = (self.folder / "templates",)
+        publish(Desk(Library(templates), templates), REF)
+        key = self.folder / ".env"
+        key.write_text("OPENAI_API_KEY=sk-never-lost\n", encoding="utf-8")
+        key.chmod(0o600)
+        rows = "".join(f"{number},{brand}\n" for number, brand in enumerate(self._brands))
+        (self.folder / "rows.csv").write_text(f"number,brand\n{rows}", encoding="utf-8")
+        config = CONFIG.format(cap=self._cap, url=self.simulator.base_url)
+        (self.folder / "promptkit.toml").write_text(config, encoding="utf-8")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.simulator.close()
+
+    # ------------------------------------------------------------------------------- runs
+
+    def start(self) -> Run:
+        """The command."""
+        return self._start(str(COMMAND))
+
+    def start_doomed(self, action: str, point: str, nth: int = 1) -> Run:
+        """The command with something wrong at a point."""
+        return self._start(sys.executable, str(DOOMED), action, point, str(nth))
+
+    def _start(self, *command: str) -> Run:
+        self.tally.runs += 1
+        return Run([*command, *self._arguments], self.folder)
+
+    def under_way(self, run: Run) -> bool:
+        """Wait until a request of the run has arrived; False where it ended before."""
+        before = self.simulator.billed()
+        while not run.over:
+            if self.simulator.billed() > before:
+                return True
+            time.sleep(_LOOK_S)
+        return False
+
+    def killed(self, run: Run, where: str) -> bool:
+        """See that a run was killed, and look at what it left; False where it had ended before."""
+        code = run.end()
+        if code == -signal.SIGKILL:
+            self.tally.kills[where] += 1
+        else:
+            self.wrong(f"{where}: it should have been killed, and ended with {code}: {run.said}")
+        self.look()
+        return code == -signal.SIGKILL
+
+    def stopped(self, run: Run, why: str, says: str) -> None:
+        """See that a run ended with exit 9 and one line, and look at what it left."""
+        code, lines = run.end(), run.said.splitlines()
+        if code == 9 and len(lines) == 1 and says in lines[0]:  # the exit code of storage
+            self.tally.stops[why] += 1
+        else:
+            self.wrong(f"{why}: exit {code}, and it says {lines}, not one line with {says!r}")
+        self.look()
+
+    def finished(self, run: Run, *, sends: bool = True) -> None:
+        """See that a run ended well."""
+        before, code = self.simulator.billed(), run.end()
+        if code or run.said:
+            self.wrong(f"the last run ended with {code}: {run.said}")
+        if not sends and self.simulator.billed() > before:
+            self.wrong("a finished job sent something")
+        self.look()
+
+    def kill_somewhere(self, dice: random.Random, life_s: float, starting: float) -> bool:
+        """A run that is killed at a random moment; False where it had ended before."""
+        run = self.start()
+        if dice.random() < starting:
+            where = "starting"
+            time.sleep(dice.uniform(0, life_s / 2))
+        else:
+            where = "running"
+            self.under_way(run)
+            time.sleep(dice.uniform(0, life_s))
+        run.kill()
+        return self.killed(run, where)
+
+    def die_at(self, point: str, nth: int) -> bool:
+        """A run that dies at a point."""
+        return self.killed(self.start_doomed("die", point, nth), point)
+
+    # ------------------------------------------------------------------------------- looks
+
+    def wrong(self, text: str) -> None:
+        """Something is as it should not be."""
+        self.tally.wrong.append(text)
+
+    def look(self) -> None:
+        """After a run: which replies are stored now, and whether a cap was passed."""
+        arrived = self.simulator.billed()
+        try:
+            stored = self.books.ask("SELECT w.position FROM rows w JOIN replies p ON p.call_id = w.call_id")
+            passed = self.books.passed_caps(dict.fromkeys(("job", "day"), self._cap_pico))
+        except sqlite3.OperationalError:  # it was killed before there was a database
+            return
+        for (row,) in stored:
+            self._stored_at.setdefault(row, arrived)
+        if gone := self._stored_at.keys() - {row for (row,) in stored}:
+            self.wrong(f"{len(gone)} stored replies are gone")
+        for text in passed:
+            self.wrong(text)
+
+    @property
+    def _cap_pico(self) -> int:
+        return round(float(self._cap) * 10**12)
+
+    # --------------------------------------------------------------------------- judgement
+
+    def judge(self) -> None:
+        """Everything that must hold, once the last run is over."""
+        tally, bill = self.tally, self.simulator.bill()
+        tally.books = compare(self.books, {"openai": bill})
+        tally.wrong += tally.books.wrong[:20]
+        if tally.books.swept > tally.unknown_allowed:
+            self.wrong(f"{tally.books.swept} unknown attempts, {tally.unknown_allowed} may be")
+        self._judge_output()
+        self._judge_wire()
+        if held := self.books.count("SELECT count(*) FROM holds"):
+            self.wrong(f"{held} holds are left")
+        if held := self.books.count("SELECT sum(held_pico) FROM budgets"):
+            self.wrong(f"{held} pico-USD are still held")
+
+    def _judge_output(self) -> None:
+        """Every row exactly once, in the input's order, each with its own stored reply."""
+        with self.out.open(encoding="utf-8", newline="") as file:
+            written = [
+                (row["number"], row["brand"], row["text"], row["status"]) for row in csv.DictReader(file)
+            ]
+        texts = dict(
+            self.books.ask("SELECT w.position, p.text FROM rows w JOIN replies p ON p.call_id = w.call_id")
+        )
+        wanted = [(str(number), brand, texts.get(number), "ok") for number, brand in enumerate(self._brands)]
+        if written != wanted:
+            odd = next((pair for pair in zip(written, wanted, strict=False) if pair[0] != pair[1]), None)
+            self.wrong(f"the output has {len(written)} rows of {len(wanted)}; the first that differs: {odd}")
+        replies = self.books.ask(
+            "SELECT count(*), count(DISTINCT c.row_id) FROM replies p JOIN calls c ON c.id = p.call_id"
+        )[0]
+        if replies != (len(wanted), len(wanted)):
+            self.wrong(
+                f"{replies[0]} replies of {replies[1]} rows, and each of {len(wanted)} should have one"
+            )
+
+    def _judge_wire(self) -> None:
+        """By the simulator's journal: which row each request was for, and whether it was needed."""
+        tally, notes = self.tally, self.simulator.requests()
+        rows = {_prompt_sha256(brand): number for number, brand in enumerate(self._brands)}
+        arrived: Counter[int] = Counter()
+        for note in notes:
+            row = rows[note["prompt_sha256"]]
+            arrived[row] += 1
+            tally.paid_again += note["number"] > self._stored_at.get(row, len(notes))
+        tally.requests, tally.repeated = len(notes), len(notes) - len(arrived)
+        if tally.paid_again:
+            self.wrong(f"{tally.paid_again} requests were sent for rows with a stored reply")
+        unknown = dict(
+            self.books.ask(
+                "SELECT w.position, count(*) FROM attempts a JOIN calls c ON c.id = a.call_id "
+                "JOIN rows w ON w.id = c.row_id WHERE a.cost_pico IS NULL GROUP BY w.position"
+            )
+        )
+        if needless := [row for row, count in arrived.items() if count > 1 + unknown.get(row, 0)]:
+            self.wrong(f"{len(needless)} rows were sent again without an unknown attempt: {needless[:5]}")
+        asked_for = {f"req_{note['request_id']}": rows[note["prompt_sha256"]] for note in notes}
+        mixed = [
+            row
+            for row, request_id in self.books.ask(
+                "SELECT w.position, a.request_id FROM rows w JOIN replies p ON p.call_id = w.call_id "
+                "JOIN attempts a ON a.id = p.attempt_id"
+            )
+            if asked_for.get(request_id) != row
+        ]
+        if mixed:
+            self.wrong(f"{len(mixed)} rows have the reply of another: {mixed[:5]}")
+
+
+def _prompt_sha256(brand: str) -> str:
+    return hashlib.sha256(f"{SYSTEM}\nBrand: {brand}.".encode()).hexdigest()
