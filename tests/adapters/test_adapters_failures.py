@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from adapters_kit import FORMATS
+from adapters_kit import FIXTURES, FORMATS, adapter_of
 from google.genai.types import BlockedReason, FinishReason
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -266,6 +266,36 @@ def test_a_stream_that_is_cut_tells_what_had_arrived() -> None:
     assert (outcome.fault, outcome.text, outcome.billed) == (Fault.BROKEN_REPLY, "Hi", True)
     assert outcome.detail == "the stream was cut: reset"
     assert outcome.served_model == "m"
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        (WireBreak(sent=True, detail="reset"), "the stream was cut: reset"),
+        (None, "the stream ended before its last event"),
+    ],
+)
+@pytest.mark.parametrize("name", ["openai_chat", "openai_responses", "anthropic_messages", "gemini_generate"])
+def test_a_stream_that_is_cut_within_an_event_says_that_it_was_cut(
+    name: str, broken: WireBreak | None, told: str
+) -> None:
+    """The half event is no event: it isn't blamed for being no JSON."""
+    raw = (FIXTURES / f"{name}/no_end.sse").read_bytes().replace(b"\r\n", b"\n")
+    second = raw.index(b"data:", raw.index(b"\n\n", raw.index(b"data:")))
+    decoder = adapter_of(f"{name}/no_end").stream()
+    decoder.feed(raw[: second + len('data: {"mod')])
+    outcome = decoder.end(broken)
+    assert isinstance(outcome, Failure)
+    assert (outcome.fault, outcome.detail) == (Fault.BROKEN_REPLY, told)
+
+
+def test_an_event_that_is_no_json_is_blamed_where_it_is_whole() -> None:
+    """What the host wrote wrongly is told apart from what the wire lost."""
+    decoder = ADAPTERS["openai", "chat"].stream()
+    decoder.feed(b"data: {oops\n\n")
+    outcome = decoder.end()
+    assert isinstance(outcome, Failure)
+    assert outcome.detail == "an event of the stream is not a JSON object"
 
 
 def test_what_comes_after_the_end_counts_no_more() -> None:

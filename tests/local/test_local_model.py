@@ -7,16 +7,17 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
+from promptkit.adapters import ADAPTERS, from_break
 from promptkit.local import LocalModelError
 from promptkit.local.server import LocalServer
 from promptkit.local.transport import LocalTransport
 from promptkit.transport import StreamBroken, Transport, WireStream, open_transport
-from promptkit.types import JsonObject, Provider, WireBreak, WireReply, WireRequest
+from promptkit.types import Failure, Fault, JsonObject, Provider, WireBreak, WireReply, WireRequest
 
 PROVIDER = Provider(name="local", adapter="local", api="chat", sdk="xllamacpp")
 
@@ -118,6 +119,48 @@ async def test_several_at_once(model: Transport) -> None:
 
 async def test_it_names_its_model(model: Transport) -> None:
     assert await model.models() == ["smollm2-135m"]
+
+
+class GivesUp(LocalServer):
+    """llama.cpp that fails in the middle of an answer: it raises, or says so in a chunk."""
+
+    def __init__(self, error: JsonObject | None) -> None:
+        super().__init__(Path("none"))
+        self._error = error
+
+    def chat(self, body: bytes, emit: Callable[[str], bool]) -> None:
+        assert json.loads(body)["stream"]
+        choice = {"index": 0, "delta": {"content": "Once upon"}, "finish_reason": None}
+        emit(json.dumps({"id": "1", "created": 1, "model": "smollm2-135m", "choices": [choice]}))
+        if self._error is None:
+            raise RuntimeError("llama_decode failed")
+        emit(json.dumps({"error": self._error}))
+
+
+@pytest.mark.parametrize(
+    "error", [None, {"code": 500, "type": "server_error", "message": "llama_decode failed"}]
+)
+async def test_an_answer_that_it_gives_up_is_a_failure_with_what_had_come(error: JsonObject | None) -> None:
+    """Neither an answer nor a request that it didn't understand: the call goes to its next target."""
+    transport, adapter = LocalTransport(GivesUp(error)), ADAPTERS["local", "chat"]
+    reply = await transport.send(ask(), 60)
+    outcome = adapter.decode(reply) if isinstance(reply, WireReply) else from_break(reply)
+    assert isinstance(outcome, Failure)
+    assert outcome.fault in (Fault.TRANSIENT, Fault.UNKNOWN_OUTCOME)
+    assert "llama_decode failed" in outcome.detail
+    decoder, broken = adapter.stream(), None
+    async with transport.stream(ask(), 60) as start:
+        assert isinstance(start, WireStream)
+        try:
+            async for part in start.chunks:
+                decoder.feed(part)
+        except StreamBroken as cause:
+            broken = cause.broken
+    outcome = decoder.end(broken)
+    assert isinstance(outcome, Failure)
+    assert outcome.text == "Once upon"
+    assert outcome.fault in (Fault.TRANSIENT, Fault.BROKEN_REPLY)
+    assert "llama_decode failed" in outcome.detail
 
 
 async def test_broken_weights_are_not_sent(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from .sse import SseEvent, SseParser
 from .wire import Served, billed_failure, load, request_id
 
 NO_HEADERS: Final[Mapping[str, str]] = {}
+_DONE: Final = b"[DONE]"
 
 
 class StreamDecoder(Protocol):
@@ -79,6 +80,10 @@ class Reader(ABC):
         return self.read(body, reply.headers)
 
 
+def _is_whole(event: SseEvent) -> bool:
+    return event.data.startswith(_DONE) or load(event.data) is not None
+
+
 class EventStream(ABC):
     """A stream of events: finds text, the end, and errors in it.
 
@@ -101,7 +106,8 @@ class EventStream(ABC):
 
     def end(self, broken: WireBreak | None = None) -> Outcome:
         """Take the end of the stream, or the break that ended it."""
-        self._take(self._parser.end())
+        # What the end cut through isn't a broken event: it is no event.
+        self._take([event for event in self._parser.end() if _is_whole(event)])
         if self._over is None:
             self._take_stray()
         return self._over or self.outcome() or self._unfinished(broken)
@@ -139,7 +145,7 @@ class EventStream(ABC):
         return fresh
 
     def _event(self, event: SseEvent) -> str:
-        if event.data.startswith(b"[DONE]"):
+        if event.data.startswith(_DONE):
             self._done = True
             self._over = self.outcome()
             return ""

@@ -61,7 +61,7 @@ class LocalTransport:
                     if "error" in chunks[-1]:
                         return _refused(chunks[-1])
         except Exception as error:  # noqa: BLE001 - an outcome, whatever it is
-            return _failed(error, timeout_s)
+            return _failed(error, timeout_s, begun=bool(chunks))
         return WireReply(200, _JSON, json.dumps(_whole(chunks)).encode())
 
     @asynccontextmanager
@@ -150,9 +150,11 @@ def _refused(chunk: JsonObject) -> WireReply:
     return WireReply(code if isinstance(code, int) else 500, _JSON, json.dumps(chunk).encode())
 
 
-def _failed(error: Exception, timeout_s: float) -> WireReply | WireBreak:
+def _failed(error: Exception, timeout_s: float, *, begun: bool = False) -> WireReply | WireBreak:
     if isinstance(error, TimeoutError):
         return timed_out(timeout_s, sent=True)
+    if begun:  # it understood the request, and gave up in the middle of its answer
+        return broken(error, sent=True, key=None)
     if isinstance(error, (ValueError, RuntimeError)):  # llama.cpp does not understand the request
         told = {"code": 400, "type": "invalid_request_error", "message": str(error)}
         return WireReply(400, _JSON, json.dumps({"error": told}).encode())
