@@ -9,7 +9,7 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from .client import AsyncJob, AsyncPromptKit, Rows
 from .config import Settings
@@ -17,7 +17,7 @@ from .loop_thread import LoopThread, Run, end_others
 from .reading import Readings, close_all
 from .session import Session
 from .streams import ReplyStream
-from .types import Json, Prompt, Reply, RowResult, TemplateRef
+from .types import Json, Parsed_co, Prompt, Reply, RowResult, TemplateRef
 
 if TYPE_CHECKING:
     from .batch.quote import Quote
@@ -68,7 +68,8 @@ class PromptKit:
         budget_usd: Decimal | None = None,
         parent_id: int | None = None,
         cache: str | None = None,
-    ) -> Reply:
+        output: type[Parsed_co] | None = None,
+    ) -> Reply[Parsed_co]:
         """Turn a skeleton into text; see `AsyncPromptKit.run`."""
         return self._run(
             self._kit.run(
@@ -80,6 +81,7 @@ class PromptKit:
                 budget_usd=budget_usd,
                 parent_id=parent_id,
                 cache=cache,
+                output=output,
             )
         )
 
@@ -150,7 +152,8 @@ class PromptKit:
         concurrency: int = 16,
         cache: str | None = None,
         until_budget: bool = True,
-    ) -> BlockingJob:
+        output: type[Parsed_co] | None = None,
+    ) -> BlockingJob[Parsed_co]:
         """Set up a job; see `AsyncPromptKit.batch`."""
         made = self._kit.batch(
             ref,
@@ -166,6 +169,7 @@ class PromptKit:
             concurrency=concurrency,
             cache=cache,
             until_budget=until_budget,
+            output=output,
         )
         return BlockingJob(made, self._run, Readings(self._started, self._open))
 
@@ -216,15 +220,15 @@ class PromptKit:
             return self._thread
 
 
-class BlockingJob:
+class BlockingJob(Generic[Parsed_co]):
     """A job, lazily: nothing is read or sent before it is iterated. See `AsyncJob`."""
 
-    def __init__(self, job: AsyncJob, run: Run, readings: Readings) -> None:
+    def __init__(self, job: AsyncJob[Parsed_co], run: Run, readings: Readings) -> None:
         self._job = job
         self._run = run
         self._readings = readings
 
-    def __iter__(self) -> Iterator[RowResult]:
+    def __iter__(self) -> Iterator[RowResult[Parsed_co]]:
         return self._readings.read(aiter(self._job))
 
     def quote(self) -> Quote:

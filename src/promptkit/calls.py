@@ -20,7 +20,7 @@ from .ids import show_id
 from .routing.budgets import scope_remedy
 from .session import Session
 from .templates import Skeleton
-from .types import Attempt, Call, Fault, Reply, Route
+from .types import Attempt, Call, Fault, Json, Reply, Route
 
 
 async def make_reply(  # noqa: PLR0913 - what a user can say of a call
@@ -34,15 +34,16 @@ async def make_reply(  # noqa: PLR0913 - what a user can say of a call
     parent_id: int | None,
     cache_s: float | None = None,
     listen: Callable[[str], None] | None = None,
+    read: Callable[[Json], object] | None = None,
 ) -> Reply[Any]:
-    """Make one call; with a listener its text is streamed to that.
+    """Make one call; with a listener its text is streamed to that, with a reader its JSON becomes what that makes of it.
 
     Raises:
         PromptKitError: as `AsyncPromptKit.run` tells.
     """
     bound = skeleton.bind(variables)
     prompt = skeleton.render(bound, prefix=True)
-    judge = judge_of(skeleton, bound)
+    judge = judge_of(skeleton, bound, read)
     for flag in skeleton.flags(bound):
         session.say(flag)
     plan = session.plan(route, template=skeleton.ref.name, tags=tags)

@@ -11,7 +11,7 @@ from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Generic, Self
 
 from .calls import make_reply
 from .config import Settings
@@ -19,8 +19,9 @@ from .errors import UsageError
 from .routing.budgets import pico_of_usd
 from .routing.reply_cache import read_age
 from .session import Session, checked_tags, load_settings
+from .shapes import shape_of
 from .streams import AsyncReplyStream
-from .types import Json, Prompt, Reply, RowResult, TemplateRef
+from .types import Json, Parsed_co, Prompt, Reply, RowResult, TemplateRef
 
 if TYPE_CHECKING:
     from .batch.quote import Quote
@@ -84,7 +85,8 @@ class AsyncPromptKit:
         budget_usd: Decimal | None = None,
         parent_id: int | None = None,
         cache: str | None = None,
-    ) -> Reply:
+        output: type[Parsed_co] | None = None,
+    ) -> Reply[Parsed_co]:
         """Turn a skeleton into text: one call over a route's targets, every attempt in the ledger.
 
         Args:
@@ -97,6 +99,8 @@ class AsyncPromptKit:
             parent_id: the call that this one goes back to.
             cache: how old a reply may be that serves this very call again (`7d`, `12h`; `0`: none,
                 but this one's is kept for later); by default what the route says.
+            output: a Pydantic model: the reply is asked for as JSON of its schema (in place of the
+                skeleton's `[output]`), held against it, and `parsed` is an instance of it.
 
         Returns:
             The reply; `status` tells whether it is truncated or degraded.
@@ -118,6 +122,7 @@ class AsyncPromptKit:
             budget_usd=budget_usd,
             parent_id=parent_id,
             cache=cache,
+            output=output,
         )
 
     def stream(
@@ -186,9 +191,13 @@ class AsyncPromptKit:
         budget_usd: Decimal | None,
         parent_id: int | None,
         cache: str | None,
-    ) -> Reply:
+        output: type[Any] | None = None,
+    ) -> Reply[Any]:
         told = checked_tags(tags)
+        shape = None if output is None else shape_of(output)
         skeleton = self._session.skeleton(ref)
+        if shape is not None:
+            skeleton = skeleton.shaped(shape.schema)
         chosen = self._session.route(route, targets, ref=skeleton.ref, tags=told)
         return await make_reply(
             self._session,
@@ -200,6 +209,7 @@ class AsyncPromptKit:
             parent_id=parent_id,
             cache_s=chosen.cache_s if cache is None else read_age(cache),
             listen=listen,
+            read=None if shape is None else shape.read,
         )
 
     async def retake(
@@ -267,7 +277,8 @@ class AsyncPromptKit:
         concurrency: int = 16,
         cache: str | None = None,
         until_budget: bool = True,
-    ) -> AsyncJob:
+        output: type[Parsed_co] | None = None,
+    ) -> AsyncJob[Parsed_co]:
         """Set up a job: a text a row. Nothing is read or sent before it is iterated.
 
         Args:
@@ -287,6 +298,7 @@ class AsyncPromptKit:
             cache: see `run`.
             until_budget: run until a hard cap stops it. With False it raises `BudgetStop` before
                 the first call where the worst case of what is left doesn't fit every cap.
+            output: see `run`; the job pins the model's schema.
         """
         from .batch import Matrix
         from .jobs import Job, JobOptions
@@ -302,6 +314,7 @@ class AsyncPromptKit:
             until_budget=until_budget,
             by_rules=route is None and not targets,
             cache_s=None if cache is None else read_age(cache),
+            shape=None if output is None else shape_of(output),
         )
         chosen = self._session.route(route, targets, ref=ref, tags=options.all_rows_tags)
         return AsyncJob(Job(self._session, ref, rows, chosen, options))
@@ -348,7 +361,7 @@ class AsyncPromptKit:
         await self.aclose()
 
 
-class AsyncJob:
+class AsyncJob(Generic[Parsed_co]):
     """A job, lazily: nothing is read or sent before `async for` begins.
 
     Results come as rows finish; a failure is a result, too. A job that was stopped goes on when
@@ -358,7 +371,7 @@ class AsyncJob:
     def __init__(self, job: Job) -> None:
         self._job = job
 
-    async def __aiter__(self) -> AsyncGenerator[RowResult]:
+    async def __aiter__(self) -> AsyncGenerator[RowResult[Parsed_co]]:
         async with self._job as job:
             async with aclosing(job.results()) as results:
                 async for result in results:

@@ -20,19 +20,51 @@ FAMILIES = tuple(DIALECTS)
 NAMES = st.sampled_from(["a", "b", "note", "größe"])
 
 
-def objects(of: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[dict[str, Any]]:
-    return st.dictionaries(NAMES, of, min_size=1, max_size=3).flatmap(
-        lambda fields: st.builds(
-            lambda needed, closed: {
+def _object(fields: dict[str, Any], needed: list[str], closed: bool) -> Any:  # noqa: FBT001 - drawn
+    written: dict[str, Any] = {"type": "object", "properties": fields}
+    if needed:
+        written["required"] = needed
+    return {**written, "additionalProperties": False} if closed else written
+
+
+def objects(of: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    def of_fields(fields: dict[str, Any]) -> st.SearchStrategy[Any]:
+        needed = st.lists(st.sampled_from(sorted(fields)), unique=True)
+        return st.builds(_object, st.just(fields), needed, st.booleans())
+
+    return st.dictionaries(NAMES, of, min_size=1, max_size=3).flatmap(of_fields)
+
+
+def _array(item: Any) -> Any:
+    return {"type": "array", "items": item}
+
+
+def _either(one: Any, other: Any) -> Any:
+    return {"anyOf": [one, other]}
+
+
+def _one_of(one: Any) -> Any:
+    return {"oneOf": [one]}
+
+
+def grown(of: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.one_of(objects(of), st.builds(_array, of), st.builds(_either, of, of), st.builds(_one_of, of))
+
+
+def _whole(fields: dict[str, Any], needed: list[str]) -> Any:
+    return {
+        "type": "object",
+        "properties": {**fields, "top": {"type": "string"}},
+        "required": [name for name in needed if name in fields],
+        "$defs": {"leaf": {"enum": ["l", "m"]}},
+        "definitions": {
+            "pair": {
                 "type": "object",
-                "properties": fields,
-                **({"required": needed} if needed else {}),
-                **({"additionalProperties": False} if closed else {}),
-            },
-            st.lists(st.sampled_from(sorted(fields)), unique=True),
-            st.booleans(),
-        )
-    )
+                "properties": {"l": {"type": "string"}, "o": {"type": "integer"}},
+                "required": ["l"],
+            }
+        },
+    }
 
 
 _LEAVES: list[dict[str, Any]] = [
@@ -57,33 +89,9 @@ _LEAVES: list[dict[str, Any]] = [
         ]
     },
 ]
-LEAVES = st.sampled_from(_LEAVES)
-NODES = st.recursive(
-    LEAVES,
-    lambda of: st.one_of(
-        objects(of),
-        st.builds(lambda item: {"type": "array", "items": item}, of),
-        st.builds(lambda one, two: {"anyOf": [one, two]}, of, of),
-        st.builds(lambda one: {"oneOf": [one]}, of),
-    ),
-    max_leaves=6,
-)
-SCHEMAS = st.builds(
-    lambda fields, needed: {
-        "type": "object",
-        "properties": {**fields, "top": {"type": "string"}},
-        "required": [name for name in needed if name in fields],
-        "$defs": {"leaf": {"enum": ["l", "m"]}},
-        "definitions": {
-            "pair": {
-                "type": "object",
-                "properties": {"l": {"type": "string"}, "o": {"type": "integer"}},
-                "required": ["l"],
-            }
-        },
-    },
-    st.dictionaries(NAMES, NODES, max_size=3),
-    st.lists(NAMES, unique=True),
+NODES: st.SearchStrategy[Any] = st.recursive(st.sampled_from(_LEAVES), grown, max_leaves=6)
+SCHEMAS: st.SearchStrategy[Any] = st.builds(
+    _whole, st.dictionaries(NAMES, NODES, max_size=3), st.lists(NAMES, unique=True)
 )
 
 
@@ -95,8 +103,8 @@ def instance(rng: Random, node: Any, root: Any, depth: int = 0) -> Json:
         return instance(rng, rng.choice(node["anyOf"]), root, depth + 1)
     if "const" in node or "enum" in node:
         return rng.choice(node.get("enum") or [node.get("const")])
-    kind = node["type"]
-    kind = rng.choice(kind) if isinstance(kind, list) else kind
+    kinds: Any = node["type"]
+    kind: str = kinds if isinstance(kinds, str) else rng.choice(kinds)
     if kind == "object":
         return {
             name: instance(rng, each, root, depth + 1)

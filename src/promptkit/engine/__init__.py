@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from .judging import Judge, judge_of
+from .judging import Judge, judge_of, judge_text
 from .words import Edge, Made, Work
 
 if TYPE_CHECKING:
     from .driver import Engine
 
-__all__ = ["Edge", "Engine", "Judge", "Made", "Work", "judge_of"]
+__all__ = ["Edge", "Engine", "Judge", "Made", "Work", "judge_of", "judge_text"]
 
 
 def __getattr__(name: str) -> Any:

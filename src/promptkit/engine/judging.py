@@ -98,6 +98,11 @@ class Judged:
         return self.problems if self.fault is None else ()
 
 
+def judge_text(text: str, by: Judge) -> Judged:
+    """Hold a text against what was asked for, as it would be on its way in."""
+    return judge(Completion(text, Finish.STOP, None), by)
+
+
 def judge(reply: Completion, by: Judge) -> Judged:
     """Hold a reply against what was asked for.
 

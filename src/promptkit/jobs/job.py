@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from promptkit.batch.quote import Quote
+from promptkit.engine import judge_of
 from promptkit.errors import JobConflict, PromptKitError, TemplateError, UsageError
 from promptkit.ledger import JobRecord, JobStart, JobState, Money, RowState
 from promptkit.session import Session
@@ -208,7 +209,7 @@ class Job:
         if self._lock is not None:
             self._lock.release()
 
-    async def results(self, *, stored: bool = True) -> AsyncGenerator[RowResult]:
+    async def results(self, *, stored: bool = True) -> AsyncGenerator[RowResult[Any]]:
         """Run the job; yields a result a row, new ones as they finish.
 
         What stops it early is no exception here: see `stop`.
@@ -223,7 +224,7 @@ class Job:
         ledger = await self._session.ledger()
         self.stop = None
         if stored:
-            for result in stored_results(ledger, self.record):
+            for result in stored_results(ledger, self.record, self._options.read):
                 yield result
         if ledger.pending_rows(self.record.id, limit=1):
             self._runner = Runner(
@@ -245,7 +246,7 @@ class Job:
         known = None if ledger is None else ledger.job(self._name())
         if ledger is not None and known is not None:
             return _asked(self._go_on(ledger, known))
-        return Asked(self._session.library.load(self._ref, allow_draft=False), self._route, self._detours())
+        return Asked(self._load(), self._route, self._detours())
 
     async def _pin(self, ledger: Ledger) -> Pinned:
         """The job of that name, as it was pinned; made where there is none."""
@@ -253,7 +254,8 @@ class Job:
         known = ledger.job(name)
         if known is not None:
             return self._go_on(ledger, known)
-        skeleton = self._session.library.load(self._ref, allow_draft=False)
+        skeleton = self._load()
+        judge_of(skeleton, {})  # a schema that nothing can be held against is refused before there is a job
         await self._session.remember(skeleton)
         detours = self._detours()
         start = JobStart(
@@ -294,7 +296,13 @@ class Job:
                 remedy=f"Go on with the same --key, or give this one another name with --job (it names them by "
                 f"{_naming(self._options.key_column)}).",
             )
-        skeleton = self._pinned_skeleton(ledger, job)
+        shape = self._options.shape
+        if shape is not None and shape.schema != job.schema:
+            raise JobConflict(
+                f"the job {job.name!r} began with another output schema",
+                remedy="Go on with the same model, or give this one another name.",
+            )
+        skeleton = self._pinned_skeleton(ledger, job).shaped(job.schema)
         route = pinned_route(job)
         if route != self._route:
             self._session.say(f"job {job.name}: it goes on with the route it began with ({route.name})")
@@ -314,6 +322,11 @@ class Job:
     def _check_wanted(self, ledger: Ledger) -> None:
         if not self.wakes and ledger.job_state(self.record.id) is JobState.CANCELLED:
             raise cancelled(self.record.name)
+
+    def _load(self) -> Skeleton:
+        skeleton = self._session.library.load(self._ref, allow_draft=False)
+        shape = self._options.shape
+        return skeleton if shape is None else skeleton.shaped(shape.schema)
 
     def _detours(self) -> dict[str, Route] | None:
         """The routes that rules name, where rows may go by them."""

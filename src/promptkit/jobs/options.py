@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from promptkit.batch import Format, Matrix, Wishes, constant_tags
 from promptkit.ledger import RowState
-from promptkit.types import OnMiss
+from promptkit.shapes import Shape
+from promptkit.types import Json, OnMiss
 
 from .source import NO_ROWS
 
@@ -59,6 +60,13 @@ class JobOptions:
     max_fail_rate: float | None = None
     sample: int | None = None
     seed: int = 0
+    shape: Shape | None = None
+    """What replies must be instead of the skeleton's `[output]`."""
+
+    @property
+    def read(self) -> Callable[[Json], object] | None:
+        """What makes of a reply's JSON what the caller asked for."""
+        return None if self.shape is None else self.shape.read
 
     @property
     def wishes(self) -> Wishes:

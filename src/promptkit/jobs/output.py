@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Final
 
@@ -12,20 +12,22 @@ from promptkit.batch import Dialect, Format, Layout, layout, output_format, writ
 from promptkit.batch.naming import is_pattern
 from promptkit.errors import OutputError
 from promptkit.ledger import JobRecord, Ledger
-from promptkit.types import RowResult
+from promptkit.types import Json, RowResult
 
 from .results import from_ledger
 
 _PAGE: Final = 500
 
 
-def stored_results(ledger: Ledger, job: JobRecord) -> Iterator[RowResult]:
+def stored_results(
+    ledger: Ledger, job: JobRecord, read: Callable[[Json], object] | None = None
+) -> Iterator[RowResult]:
     """The results of a job that the ledger has, in the input's order, page by page."""
     after = -1
     while page := ledger.rows_in_order(job.id, after, _PAGE):
         after = page[-1].row.position
         for out in page:
-            result = from_ledger(out, job.schema)
+            result = from_ledger(out, job.schema, read)
             if result is not None:
                 yield result
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from promptkit.calls import cost_of
-from promptkit.checks import read_reply
-from promptkit.engine import Made
+from promptkit.engine import Judge, Made, judge_text
 from promptkit.ledger import OutputRow, RowRecord, RowState
 from promptkit.templates import parse_ref
 from promptkit.types import Cost, Json, RowResult, Status, TemplateRef, Usage
@@ -39,20 +38,22 @@ def from_call(row: RowRecord, made: Made, ref: TemplateRef) -> RowResult[Any]:
     )
 
 
-def from_ledger(out: OutputRow, schema: Mapping[str, Json] | None) -> RowResult | None:
+def from_ledger(
+    out: OutputRow, schema: Mapping[str, Json] | None, read: Callable[[Json], object] | None = None
+) -> RowResult[Any] | None:
     """The result of a row as the ledger has it; None while it is still to be done."""
     row = out.row
     if row.state is RowState.PENDING:
         return None
     status = Status.FAILED if row.state is RowState.INVALID else Status(row.state.value)
     text = out.text if status in _ANSWERED else None  # what was refused or failed may be kept, too
-    parsed, problems = (None, ()) if schema is None or text is None else read_reply(text, schema)
+    judged = None if schema is None or text is None else judge_text(text, Judge(schema, read=read))
     known = out.input_tokens is not None and out.output_tokens is not None
     return RowResult(
         number=row.position + 1,
         status=status,
         text=text,
-        parsed=None if problems else parsed,
+        parsed=None if judged is None else judged.value,
         flags=out.flags,
         error=row.error or out.error or (_NOT_KEPT if out.text is None and status in _ANSWERED else None),
         cost=None if out.money.unknown else Cost(out.money.known_pico, "attempts"),

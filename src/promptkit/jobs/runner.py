@@ -208,7 +208,7 @@ class Runner:
             route, plan = self._way(row.tags)
             bound = skeleton.bind(row.variables or {})
             prompt = skeleton.render(bound, prefix=True)
-            judge = judge_of(skeleton, bound)
+            judge = judge_of(skeleton, bound, self._options.read)
         except NoUsableKey as cause:
             self.stop = self.stop or cause
             return None

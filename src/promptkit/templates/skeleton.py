@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import GeneratorType, TracebackType
 from typing import Any, Final, Literal
 
@@ -13,7 +14,7 @@ from jinja2 import Template
 from jinja2.exceptions import SecurityError, UndefinedError
 
 from promptkit.errors import TemplateError, VariableError
-from promptkit.types import Message, Prefix, Prompt, TemplateRef, TemplateSpec, Value
+from promptkit.types import Json, Message, Prefix, Prompt, TemplateRef, TemplateSpec, Value
 
 from . import variables
 from .compiler import Compiled, compile_source
@@ -139,6 +140,12 @@ class Skeleton:
 
     def __repr__(self) -> str:
         return f"Skeleton({str(self.ref)!r}, {self.digest!r})"
+
+    def shaped(self, output: Mapping[str, Json] | None) -> Skeleton:
+        """The same skeleton, but for the JSON Schema of its replies."""
+        other = copy.copy(self)
+        other.spec = replace(self.spec, output=output)
+        return other
 
     @property
     def part(self) -> Part:
