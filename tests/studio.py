@@ -118,6 +118,8 @@ class Studio:
             for name in THREE
         )
         listed = ", ".join(f'"{target}"' for target in targets)
+        if "outage_s" not in route:
+            route += "\noutage_s = 0"  # a row that nobody answers fails at once
         (self.folder / "promptkit.toml").write_text(
             f'database = "sqlite:///promptkit.db"\nenv_file = ".env"\n{top}\n[budgets]\n{budgets}\n'
             f"[routes.default]\ntargets = [{listed}]\n{route}\n{providers}\n{tables}\n"

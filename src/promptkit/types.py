@@ -376,7 +376,8 @@ class OnContent(StrEnum):
 class Route:
     """Where a call may go, in what order, how often and for how long.
 
-    `attempts` is one budget over all targets; `patience_s` is what the call may spend waiting.
+    `attempts` is one budget over all targets; `patience_s` is what the call may spend waiting,
+    `outage_s` what a batch may, with no answer from anywhere, before it stops (0: its rows fail).
     `weights`, where given, holds a target's share of the calls, one a target in their order
     (for the strategy `weighted`; 0: only when others failed).
     """
@@ -393,6 +394,7 @@ class Route:
     weights: tuple[int, ...] = ()
     cache_s: float | None = None
     """How old a reply may be that serves a call again, in seconds; None: no reply does."""
+    outage_s: float = 900.0
 
 
 # ------------------------------------------------------------------------------- calls

@@ -16,11 +16,10 @@ database = "sqlite:///promptkit.db"
 per_job_usd = 1
 [routes.default]
 targets = ["openai/gpt-6-luna", "anthropic/claude-haiku-5-5", "gemini/gemini-2.5-flash-lite"]
-attempts = 24
-patience_s = 600
 [routes.alone]
 targets = ["openai/gpt-6-luna"]
 patience_s = 5
+outage_s = 5
 [providers.openai]
 timeout_s = 30
 """
@@ -84,7 +83,7 @@ def test_a_route_that_does_not_is_told_what_to_change(invoke: Invoke) -> None:
         "change: all of it leads to openai alone: add a target at another provider to [routes.alone]"
         in ran.out
     )
-    assert "note: patience_s = 5 is shorter than the 60 s" in ran.out
+    assert "note: outage_s = 5 is shorter than the 60 s" in ran.out
     assert ran.out.endswith("verdict: not clean\n")
     assert "openai is out of credit: 2 rows lost" in ran.err
 

@@ -116,8 +116,7 @@ ALONE = replace(FACTS, players=PLAYERS[:1], place="the targets")
             lost("down:openai"),
             "attempts = 2 in [routes.default] is fewer than its 3 targets",
         ),
-        (FACTS, lost("all"), "patience_s = 120 is shorter than 5 minutes"),
-        (FACTS, lost("all"), "attempts = 6 are used up"),
+        (facts(outage_s=120.0), lost("all"), "outage_s = 120 is shorter than 5 minutes"),
         (FACTS, lost("all"), "[routes.default] has no last_resort"),
         (replace(FACTS, players=PLAYERS[:2]), lost("all"), "two providers can be down at once"),
         (FACTS, fine("well", paid_twice=1), "no configuration should pay twice"),
@@ -134,7 +133,7 @@ def test_a_clean_drill_has_nothing_to_change() -> None:
 
 
 def test_what_a_route_has_enough_of_is_not_advised() -> None:
-    rich = facts(patience_s=600.0, attempts=24, last_resort=Target("local", "smollm2-135m"))
+    rich = facts(last_resort=Target("local", "smollm2-135m"))
     assert advice(rich, [lost("all")]) == ()
 
 
@@ -152,9 +151,9 @@ def test_what_a_route_has_enough_of_is_not_advised() -> None:
             "have none, so calls go to no one",
         ),
         (
-            facts(patience_s=10.0),
+            facts(patience_s=10.0, outage_s=10.0),
             fine("throttled:openai", first_s=300.0),
-            "patience_s = 10 is shorter than the 60 s",
+            "outage_s = 10 is shorter than the 60 s",
         ),
         (FACTS, fine("silent:openai", first_s=600.0), "[providers.openai] timeout_s = 60"),
         (FACTS, fine("all", answered=0, degraded=10), "the last resort answered in all"),

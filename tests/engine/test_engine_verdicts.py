@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,10 +11,10 @@ from hypothesis import strategies as st
 from promptkit.calls import cost_of, failure_of
 from promptkit.engine import Made
 from promptkit.engine.settling import blotted, settle, state_of, without_secrets
-from promptkit.engine.verdicts import row_stays, status_of, text_of
+from promptkit.engine.verdicts import is_outage, row_stays, status_of, text_of
 from promptkit.errors import AllTargetsFailed, BudgetStop, NoUsableKey, PromptKitError, Unpriced
 from promptkit.ledger import AttemptStart
-from promptkit.routing.flow import Answered, GaveUp
+from promptkit.routing.flow import Answered, GaveUp, Plan
 from promptkit.types import (
     Attempt,
     AttemptState,
@@ -28,6 +30,8 @@ from promptkit.types import (
 )
 
 TARGET = Target("openai", "gpt-6-luna")
+IMPATIENT = Plan((), 6, 120.0)
+PATIENT = replace(IMPATIENT, outage_s=900.0)
 SECRET = "sk-canary-openai-0001"
 
 
@@ -67,13 +71,49 @@ def test_a_row_waits_where_it_is_not_what_failed(
 ) -> None:
     """A row is still to be done where any other would have failed as well; else it has failed."""
     verdict = gave_up(fault, 5.0 if closed else None)
-    assert row_stays(verdict, [attempt(each) for each in before]) is stays
+    assert row_stays(verdict, [attempt(each) for each in before], IMPATIENT) is stays
+
+
+@pytest.mark.parametrize(
+    ("faults", "closed", "outage"),
+    [
+        ([Fault.TRANSIENT], False, True),
+        ([Fault.TRANSIENT, Fault.QUOTA], True, True),
+        ([Fault.UNKNOWN_OUTCOME, Fault.BROKEN_REPLY], False, True),
+        ([Fault.RATE_LIMIT, Fault.NO_CAPACITY], False, True),
+        ([None], True, True),
+        ([None], False, False),
+        ([Fault.AUTH, Fault.QUOTA], True, False),
+        ([Fault.TRANSIENT, Fault.CONTEXT_LENGTH], True, False),
+        ([Fault.INVALID_REQUEST, Fault.TRANSIENT], True, False),
+        ([Fault.TRANSIENT, Fault.BUDGET], True, False),
+    ],
+)
+def test_an_outage_says_nothing_of_the_row(
+    faults: list[Fault | None],
+    closed: bool,  # noqa: FBT001 - a table
+    outage: bool,  # noqa: FBT001 - a table
+) -> None:
+    """A row that only passing faults left alone can wait, where the plan lets a batch wait at all."""
+    verdict = gave_up(faults[-1], 5.0 if closed else None)
+    before = [attempt(fault) for fault in faults if fault is not None]
+    assert is_outage(verdict, before, PATIENT) is outage
+    assert not is_outage(verdict, before, IMPATIENT)
+    assert row_stays(verdict, before, PATIENT) or not outage
+
+
+def test_an_unknown_outcome_that_may_not_be_sent_again_is_no_outage() -> None:
+    """With `--on-unknown fail` such a row fails."""
+    plan = replace(PATIENT, resend_unknown=False)
+    verdict = gave_up(Fault.UNKNOWN_OUTCOME)
+    assert not is_outage(verdict, [attempt(Fault.UNKNOWN_OUTCOME)], plan)
+    assert not row_stays(verdict, [attempt(Fault.UNKNOWN_OUTCOME)], plan)
 
 
 def test_an_answered_row_is_done() -> None:
     """Whatever failed before, an answer ends the row; its status tells which kind it is."""
     whole, cut = (Completion("text", finish, None) for finish in (Finish.STOP, Finish.LENGTH))
-    assert not row_stays(Answered(whole, TARGET), [attempt(Fault.AUTH)])
+    assert not row_stays(Answered(whole, TARGET), [attempt(Fault.AUTH)], PATIENT)
     assert [status_of(Answered(each, TARGET)) for each in (whole, cut)] == [Status.OK, Status.TRUNCATED]
     assert status_of(Answered(cut, TARGET, degraded=True)) is Status.DEGRADED
     assert (text_of(Answered(whole, TARGET)), text_of(gave_up(None))) == ("text", "")

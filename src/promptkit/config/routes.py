@@ -56,6 +56,7 @@ def _route(name: str, table: Table, catalog: Catalog) -> Route:
         strategy=strategy,
         attempts=table.integer("attempts", plain.attempts, least=1),
         patience_s=float(table.number("patience_s", plain.patience_s, least=0)),
+        outage_s=float(table.number("outage_s", plain.outage_s, least=0)),
         last_resort=_target(table, "last_resort", table.text("last_resort", None), catalog),
         on_content=table.choice("on_content", OnContent, plain.on_content),
         max_output_tokens=table.integer("max_output_tokens", plain.max_output_tokens, least=1),

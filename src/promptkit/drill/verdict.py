@@ -17,8 +17,6 @@ MOST_A_ROW, SPARE = 3, 30
 """So many requests a row, and so many to find out that targets are ill and when they are well; more hammer them."""
 _LONG_S: Final = 60.0
 """Who waits longer for the first answer should know it."""
-_PROBES: Final = 8
-"""So many attempts at each target last through five minutes."""
 _PATIENT_S: Final = 600
 """Waits out the longest pause that follows five minutes of an outage."""
 
@@ -91,10 +89,10 @@ def _hint(facts: Facts, played: Sequence[Played]) -> Iterator[str]:
     late = [
         one for one in played if one.outage.kind == "throttled" and (one.tally.first_s or 0.0) > 2 * HINT_S
     ]
-    if facts.route.patience_s < HINT_S and late:
+    if max(facts.route.patience_s, facts.route.outage_s) < HINT_S and late:
         yield (
-            f"patience_s = {facts.route.patience_s:g} is shorter than the {HINT_S:.0f} s that a throttled provider "
-            f"asks for, so the job stopped and waited for its next start: patience_s = {2 * HINT_S:.0f} waits for it"
+            f"outage_s = {facts.route.outage_s:g} is shorter than the {HINT_S:.0f} s that a throttled provider "
+            f"asks for, so the job stopped and waited for its next start: outage_s = {2 * HINT_S:.0f} waits for it"
         )
 
 
@@ -102,17 +100,11 @@ def _outage(facts: Facts, played: Sequence[Played]) -> Iterator[str]:
     route = facts.route
     if not _lost(played, ALL):
         return
-    if route.patience_s < _PATIENT_S:
+    if route.outage_s < _PATIENT_S:
         yield (
-            f"patience_s = {route.patience_s:g} is shorter than {ALL_S / 60:.0f} minutes without any provider and the "
-            f"pauses after them: patience_s = {_PATIENT_S} in a route for the night waits them out. What fails "
-            "nevertheless is sent again by the same batch with --retry-failed"
-        )
-    most = _PROBES * len(route.targets)
-    if route.attempts < most:
-        yield (
-            f"attempts = {route.attempts} are used up by asking now and then whether the outage is over: "
-            f"attempts = {most} lasts through it"
+            f"outage_s = {route.outage_s:g} is shorter than {ALL_S / 60:.0f} minutes without any provider and the "
+            f"pauses after them: outage_s = {_PATIENT_S} waits them out. Rows that wait nevertheless are sent by "
+            "the same command, those that failed with --retry-failed"
         )
     if route.last_resort is None:
         yield (

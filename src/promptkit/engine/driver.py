@@ -40,7 +40,7 @@ from .serving import entries, served_by, take
 from .settling import Settled, accounts_of, settle, without_secrets
 from .standing import Standing
 from .streaming import STOPPED, Exchange, Streaming
-from .verdicts import EVERYBODYS, row_stays, status_of, text_of
+from .verdicts import EVERYBODYS, is_outage, row_stays, status_of, text_of
 from .words import Edge, Made, Work
 
 _HOLD_POLL_S: Final = 0.25
@@ -356,7 +356,8 @@ class Engine:
             retry_at_s=gave_up.retry_at_s if gave_up else None,
             attempts=tuple(making.attempts),
             latency_s=self._edge.clock() - making.started_s,
-            row_stays=row_stays(verdict, making.attempts),
+            row_stays=row_stays(verdict, making.attempts, making.work.plan),
+            outage=is_outage(verdict, making.attempts, making.work.plan),
             refused_by=making.refused_by,
             parsed=None if gave_up else making.hearing.value,
             flags=() if gave_up else making.hearing.flags,

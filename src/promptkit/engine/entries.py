@@ -84,7 +84,7 @@ def call_end(
         finish=None if gave_up else verdict.completion.finish,
         flags=() if gave_up else making.hearing.flags,
     )
-    waits = work.plan.resend_unknown if stopped else row_stays(verdict, making.attempts)
+    waits = work.plan.resend_unknown if stopped else row_stays(verdict, making.attempts, work.plan)
     if work.row_id is None or waits:
         return end, None
     return end, RowEnd(work.row_id, status, ended_us, work.id, end.error)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from promptkit.routing.flow import Answered, GaveUp, Verdict
+from promptkit.routing.flow import Answered, GaveUp, Plan, Verdict
 from promptkit.types import Attempt, Fault, Finish, Status
 
 _NOTHING_SENT: Final = frozenset({Fault.BUDGET, Fault.UNPRICED})
@@ -16,6 +16,11 @@ EVERYBODYS: Final = frozenset({Fault.AUTH, Fault.QUOTA, Fault.MODEL_GONE})
 
 _PAUSES: Final = frozenset({Fault.RATE_LIMIT, Fault.NO_CAPACITY})
 """Faults that would, while every target is closed."""
+
+_PASSING: Final = (
+    EVERYBODYS | _PAUSES | frozenset({Fault.TRANSIENT, Fault.UNKNOWN_OUTCOME, Fault.BROKEN_REPLY})
+)
+"""Faults of an outage, and those that may come with it."""
 
 
 def status_of(verdict: Verdict) -> Status:
@@ -36,7 +41,22 @@ def text_of(verdict: Verdict) -> str:
     return failure.text if failure is not None and failure.shown else ""
 
 
-def row_stays(verdict: Verdict, attempts: Iterable[Attempt]) -> bool:
+def is_outage(verdict: Verdict, attempts: Iterable[Attempt], plan: Plan) -> bool:
+    """Whether a row was left without an answer by what passes, and that says nothing of the row.
+
+    Only where the plan lets a batch wait for better times; else such a row fails.
+    """
+    if isinstance(verdict, Answered) or not plan.outage_s:
+        return False
+    faults = _faults(verdict, attempts)
+    if not faults:
+        return verdict.retry_at_s is not None
+    if Fault.UNKNOWN_OUTCOME in faults and not plan.resend_unknown:
+        return False
+    return faults <= _PASSING and not faults <= EVERYBODYS
+
+
+def row_stays(verdict: Verdict, attempts: Sequence[Attempt], plan: Plan) -> bool:
     """Whether a row of the call is still to be done: nothing that failed was about the row itself.
 
     One attempt that says something about the row (it is too long, it was refused) is enough to
@@ -45,7 +65,12 @@ def row_stays(verdict: Verdict, attempts: Iterable[Attempt]) -> bool:
     if isinstance(verdict, Answered):
         return False
     failure = verdict.failure
-    if failure is None or failure.fault in _NOTHING_SENT:
+    if failure is None or failure.fault in _NOTHING_SENT or is_outage(verdict, attempts, plan):
         return True
     others = EVERYBODYS if verdict.retry_at_s is None else EVERYBODYS | _PAUSES
-    return others.issuperset({failure.fault, *(attempt.fault for attempt in attempts)})
+    return others >= _faults(verdict, attempts)
+
+
+def _faults(verdict: GaveUp, attempts: Iterable[Attempt]) -> set[Fault | None]:
+    faults: set[Fault | None] = {attempt.fault for attempt in attempts}
+    return faults if verdict.failure is None else faults | {verdict.failure.fault}

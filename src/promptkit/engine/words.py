@@ -69,6 +69,8 @@ class Made:
     attempts: tuple[Attempt, ...]
     latency_s: float
     row_stays: bool = False
+    outage: bool = False
+    """No target answered, and that will pass."""
     refused_by: str | None = None
     """The scope whose cap refused it, where one did."""
     parsed: object = None

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
+from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from promptkit.calls import failure_of
-from promptkit.engine import Engine, Work, judge_of
+from promptkit.engine import Engine, Made, Work, judge_of
 from promptkit.errors import NoUsableKey, PromptKitError, StoppedEarly, counted
 from promptkit.ledger import RowEnd, RowRecord, RowState
 from promptkit.session import Session
-from promptkit.types import Call, Route, RowResult, Scope, Status
+from promptkit.types import Call, Route, RowResult, Scope, Status, TemplateRef
 
 from .canary import DEFAULT_FAIL_RATE, Verdict, failures, judge
 from .crew import Crew
 from .options import JobOptions
+from .outages import Outages, Turn
 from .pinning import Pinned
 from .results import from_call
 from .steering import Steering
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from promptkit.routing.flow import Plan
 
 _PAGE: Final = 500
+_LOOK_S: Final = 0.5
 _UNKNOWN: Final = (
     "its outcome is unknown: an earlier request was sent and never answered, and such aren't sent again"
 )
@@ -65,6 +68,7 @@ class Runner:
         self._left = options.limit
         self._steering = Steering(session, ledger, pinned.job, options, to_do, self)
         self._halted = False
+        self._outages = Outages(pinned.route.outage_s, session.now())
         self._full: set[str] = set()
         """Caps by tag that are used up: rows under them wait, the others go on."""
         self.stop: PromptKitError | None = None
@@ -112,11 +116,15 @@ class Runner:
         """The rows that may go together: the canary, and where it passes the others."""
         if self._options.canary != 0:
             await self._mark_canary()
-            if self._judge() is Verdict.WAITING:
+            first = True
+            while self._judge() is Verdict.WAITING and (first or self._outages.waiting):
+                first = False
                 yield self._rows(canary=True)
             if self._judge() is not Verdict.PASSED:
                 return
         yield self._rows()
+        while self._outages.waiting and not self._halted:
+            yield self._rows()
 
     async def _made(self, engine: Engine, rows: Iterator[RowRecord]) -> AsyncGenerator[RowResult]:
         """The results of some rows, as they finish."""
@@ -162,6 +170,7 @@ class Runner:
 
     def _rows(self, *, canary: bool = False) -> Iterator[RowRecord]:
         """The rows to send, shared by all workers; of the canary, those that still wait."""
+        self._outages.begin_turn()
         rows = self._pending()
         if canary:
             waiting = self._ledger.canary_counts(self._pinned.job.id)[RowState.PENDING]
@@ -188,6 +197,8 @@ class Runner:
         """One worker: row after row. What breaks one lets the others finish what they began."""
         try:
             for row in rows:
+                if not await self._outage_over():
+                    return
                 result = await self._make(engine, row)
                 if row.canary and self._options.canary != 0:
                     self._judge()
@@ -229,7 +240,13 @@ class Runner:
             judge=judge,
             cache_s=route.cache_s if self._options.cache_s is None else self._options.cache_s,
         )
-        made = await engine.make(work)
+        began_s = self._session.now()
+        return await self._taken(row, await engine.make(work), prompt.ref, began_s)
+
+    async def _taken(self, row: RowRecord, made: Made, ref: TemplateRef, began_s: float) -> RowResult | None:
+        """What a call means for its row; None where the row still waits."""
+        if made.outage:
+            return await self._unanswered(row, made, ref, began_s)
         if made.row_stays:
             self.stop = self.stop or failure_of(made)
             if made.refused_by is not None and made.refused_by not in self._all_rows_scopes():
@@ -237,7 +254,44 @@ class Runner:
             else:
                 self.halt()
             return None
-        return from_call(row, made, prompt.ref)
+        self._outages.answered(self._session.now())
+        return from_call(row, made, ref)
+
+    # ------------------------------------------------------------------ outages
+
+    async def _outage_over(self) -> bool:
+        """Wait out the pause of an outage; False where the run was stopped meanwhile."""
+        outages = self._outages
+        while not self._halted and (pause_s := outages.resumes_s - self._session.now()) > 0:  # noqa: ASYNC110 - stopped from many sides
+            await asyncio.sleep(min(pause_s, _LOOK_S))
+        return not self._halted
+
+    async def _unanswered(
+        self, row: RowRecord, made: Made, ref: TemplateRef, began_s: float
+    ) -> RowResult | None:
+        """A row that no target answered: it comes again, the run stops, or the row fails after all."""
+        now_s = self._session.now()
+        turn = self._outages.left(row.id, began_s, now_s, made.retry_at_s)
+        if turn is Turn.FAILS:
+            await self._ledger.end_row(RowEnd(row.id, made.status, int(now_s * 1e6), made.id, made.why))
+            return from_call(row, made, ref)
+        if turn is Turn.STOPS:
+            self.end_with(failure_of(made))
+        else:
+            self._left = None if self._left is None else self._left + 1
+            self._tell_outage(made.why)
+        return None
+
+    def _tell_outage(self, why: str) -> None:
+        """Say once an outage what the run waits for."""
+        outages = self._outages
+        if outages.resumes_s > self._session.now():
+            since = datetime.fromtimestamp(outages.answered_s, self._session.settings.timezone)
+            minutes = outages.patience_s / 60
+            self._session.say(
+                f"no answer from any target since {since:%H:%M:%S}: the batch waits for one up to {minutes:g} minutes "
+                f"(outage_s), then stops; the first reason: {why}"
+            )
 
     async def _failed(self, row: RowRecord, why: str) -> RowResult:
         """A row that can't be sent fails alone."""

@@ -68,6 +68,8 @@ class Plan:
     """Whether a request that was sent and never answered may be sent again."""
     strategy: str = "ordered"
     """What puts the hops of each call in order, before its flow begins (see `strategies`)."""
+    outage_s: float = 0.0
+    """How long a batch waits, with no answer from anywhere; 0: it doesn't, and its rows fail."""
     repair_checks: bool = True
     """Whether a target whose reply failed the checks is asked once more, before the next one."""
 

@@ -72,5 +72,6 @@ def make_plan(
         route.on_content,
         resend_unknown,
         route.strategy,
+        route.outage_s,
     )
     return plan, tuple(skipped)
