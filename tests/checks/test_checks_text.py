@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptkit.checks import LANGUAGES, PACKS, check_json, check_text, language_of, rules_for
+from promptkit.checks import (
+    LANGUAGES,
+    PACKS,
+    NotJson,
+    check_json,
+    check_text,
+    language_of,
+    read_json,
+    rules_for,
+)
 from promptkit.types import Checks, Json, Rules
 
 FRENCH = "Tu pars courir à jeun ? Regarde ce que j'ai dans la poche de ma veste."
@@ -181,6 +190,52 @@ def test_banned_and_required_are_opposites(text: str, word: str) -> None:
 def test_json_against_a_schema(value: Json, schema: dict[str, Json], problems: list[str]) -> None:
     """Problems name their path; a schema that can't serve is one, and nothing is fetched."""
     assert [problem.what for problem in check_json(value, schema)] == problems
+
+
+@pytest.mark.parametrize(
+    ("value", "step", "fits"),
+    [
+        (19.99, 0.01, True),
+        (0.7, 0.1, True),
+        (0.75, 0.1, False),
+        (7, 3, False),
+        (1e300, 0.01, True),
+        (True, 2, True),
+    ],
+)
+def test_multiples_are_counted_in_decimals(value: Json, step: float, fits: bool) -> None:  # noqa: FBT001 - a column of the table
+    """A price of 19.99 is a multiple of 0.01, whatever binary fractions say."""
+    assert bool(check_json(value, {"multipleOf": step})) is not fits
+
+
+def test_a_number_beyond_all_numbers_is_no_json() -> None:
+    """1e999 would be read as infinite, which no JSON can say again."""
+    assert isinstance(read_json('{"a": 1e999}'), NotJson)
+    assert isinstance(read_json("[NaN]"), NotJson)
+    assert read_json("[1e99]") == [1e99]
+
+
+@pytest.mark.parametrize(
+    ("form", "fits", "not_"),
+    [
+        ("date", ["2026-11-21"], ["20261121", "2026-13-01", "21/11/2026", ""]),
+        ("date-time", ["2026-11-21T10:00:00Z", "2026-11-21t10:00:00.5+01:00", "2026-11-21 10:00"], ["soon"]),
+        ("time", ["10:00", "10:00:00z"], ["25:00", "noon"]),
+        ("duration", ["PT3H", "P1Y2M", "P2W", "PT0.5S"], ["3h", "P", "PT"]),
+        ("email", ["léa@example.com"], ["léa", "a b@example.com"]),
+        ("hostname", ["example.com"], ["https://example.com"]),
+        ("uri", ["https://example.com/é", "mailto:a@b"], ["example.com", "https://a b"]),
+        ("uuid", ["123e4567-e89b-12d3-a456-426614174000"], ["x" * 36, "123e4567"]),
+        ("ipv4", ["10.0.0.1"], ["10.0.0"]),
+        ("ipv6", ["::1"], ["1"]),
+        ("made-up", ["anything"], []),
+    ],
+)
+def test_formats_are_held(form: str, fits: list[str], not_: list[str]) -> None:
+    """Whoever asks for a date gets one, or is told; a format that nobody knows binds nothing."""
+    schema: dict[str, Json] = {"format": form}
+    assert [text for text in [*fits, *not_] if check_json(text, schema)] == not_
+    assert not check_json(3, schema)
 
 
 def test_a_schema_that_only_refers_to_itself_ends() -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from promptkit.checks import check_json
 from promptkit.simulator.formats.base import PromptText, schema_problem
 from promptkit.simulator.models import Models, SimModel, family_of
 from promptkit.simulator.text import count_tokens, cut, digest, fitting_json, prose, stop_at
@@ -42,6 +43,13 @@ SCHEMAS: list[tuple[Any, Any]] = [
     ({"type": "null"}, None),
     ({"type": ["integer", "null"], "minimum": 3, "maximum": 3}, 3),
     ({"type": "integer", "exclusiveMinimum": 4, "maximum": 5}, 5),
+    ({"type": "integer", "exclusiveMaximum": 5, "minimum": 4}, 4),
+    ({"type": "integer", "maximum": -7, "exclusiveMinimum": -8}, -7),
+    ({"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}, 0.5),
+    ({"type": "number", "multipleOf": 0.25, "minimum": 0.3, "maximum": 0.6}, 0.5),
+    ({"type": "integer", "description": "A score.\n\n{minimum: 4, exclusiveMaximum: 5}"}, 4),
+    ({"type": "array", "items": {"const": 1}, "description": "{minItems: 3}"}, [1, 1, 1]),
+    ({"type": "array", "items": {"const": 1}, "minItems": 1, "description": "{minItems: 3}"}, [1]),
     ({"anyOf": [{"const": 1}, {"const": 2}]}, 1),
     ({"type": "array", "items": {"const": 1}, "maxItems": 1}, [1]),
     ({"type": "array", "items": {"const": 1}, "minItems": 3, "maxItems": 4}, [1, 1, 1]),
@@ -54,6 +62,22 @@ SCHEMAS: list[tuple[Any, Any]] = [
 def test_values_fit_their_schema(schema: Any, value: Any) -> None:
     """Constants, choices, bounds, references and unions are honoured."""
     assert json.loads(fitting_json(Random(1), "a prompt", schema)) == value
+
+
+@pytest.mark.parametrize(
+    "form", ["date", "date-time", "time", "duration", "email", "hostname", "uri", "uuid", "ipv4", "ipv6"]
+)
+def test_texts_are_in_their_format(form: str) -> None:
+    """Wherever the format is named, in the schema or at the end of its description."""
+    for schema in ({"format": form}, {"description": f'When.\n\n{{format: "{form}"}}'}):
+        said = json.loads(fitting_json(Random(1), "x", {"type": "string", **schema}))
+        assert not check_json(said, {"format": form})
+
+
+def test_a_length_in_a_description_is_heeded() -> None:
+    """What a provider's dialect has no word for is still a wish."""
+    said = json.loads(fitting_json(Random(1), "x", {"type": "string", "description": "{maxLength: 9}"}))
+    assert len(said) <= 9
 
 
 def test_a_schema_that_refers_to_itself_ends() -> None:

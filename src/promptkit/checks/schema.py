@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from fractions import Fraction
+from functools import lru_cache, partial
+from math import isfinite
 from typing import Any, Final, NoReturn
 
 from promptkit.types import Json
 
+from .formats import READERS, Reader
 from .text import Problem
 
 _SHOWN: Final = 120
@@ -32,13 +35,18 @@ def read_json(text: str) -> Json | NotJson:
     """A reply as JSON; a fence of Markdown around it is taken off."""
     fenced = _FENCED.fullmatch(text)
     try:
-        return json.loads(fenced[1] if fenced else text, parse_constant=_refuse)
+        return json.loads(fenced[1] if fenced else text, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError) as cause:
         return NotJson(cause)
 
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no number in JSON")
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    return value if isfinite(value) else _refuse(number)
 
 
 def read_reply(text: str, schema: Mapping[str, Json]) -> tuple[Json, tuple[Problem, ...]]:
@@ -140,13 +148,46 @@ def _plain(schema: Mapping[str, Json]) -> str:
 @lru_cache(maxsize=128)
 def _validator(schema: str) -> Any:
     """The validator of a schema, made once: checking the schema alone takes a millisecond."""
-    from jsonschema.validators import Draft202012Validator, validator_for
+    from jsonschema import validators
     from referencing import Registry
 
+    making: Any = validators  # its functions have no types
     plain = json.loads(schema)
-    kind: Any = validator_for(plain, default=Draft202012Validator)
+    kind = making.validator_for(plain, default=validators.Draft202012Validator)
     kind.check_schema(plain)
-    return kind(plain, registry=Registry[Json]())
+    return making.extend(kind, {"multipleOf": _multiples})(
+        plain, registry=Registry[Json](), format_checker=_formats()
+    )
+
+
+def _multiples(_: object, step: float, value: Json, __: object) -> Iterator[Any]:
+    """`multipleOf` in decimals: in binary fractions 19.99 is no multiple of 0.01."""
+    from jsonschema.exceptions import ValidationError
+
+    if isinstance(value, int | float) and not isinstance(value, bool) and _exact(value) % _exact(step):
+        yield ValidationError(f"{value!r} is not a multiple of {step}")
+
+
+def _exact(number: float) -> Fraction:
+    """A number as it was written."""
+    return Fraction(number if isinstance(number, int) else repr(number))
+
+
+@lru_cache(maxsize=1)
+def _formats() -> Any:
+    from jsonschema import FormatChecker
+
+    checker = FormatChecker(formats=())
+    for name, read in READERS.items():
+        checker.checkers[name] = (partial(_reads, read), ValueError)
+    return checker
+
+
+def _reads(read: Reader, value: object) -> bool:
+    """Whether a value is in a format; only texts have one."""
+    if isinstance(value, str):
+        read(value)
+    return True
 
 
 # --------------------------------------------------------------------- nulls for what is left out

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
+from math import ceil, floor
 from random import Random
 from typing import Any, Final, cast
 
@@ -46,6 +47,8 @@ _CLOSINGS: Final = (
 _FALLBACK: Final = ("the product", "the moment", "the detail", "la lumière")
 _WORD: Final = re.compile(r"[^\W\d_]{5,24}")
 _TAIL: Final = 2_000
+_NOTED: Final = re.compile(r"\{([^{}]*)\}\s*$")
+_NOTE: Final = re.compile(r'\b([a-z]+[A-Za-z]*): (-?\d+(?:\.\d+)?\b|"[a-z0-9-]+")')
 _DULL: Final = frozenset(
     [
         "about",
@@ -132,7 +135,7 @@ def fitting_json(rng: Random, prompt: str, schema: Mapping[str, Any]) -> str:
 def _value(rng: Random, prompt: str, schema: Any, root: Mapping[str, Any], depth: int) -> Json:
     if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
         return None
-    schema = _resolved(cast("Mapping[str, Any]", schema), root)
+    schema = _heeded(_resolved(cast("Mapping[str, Any]", schema), root))
     if "const" in schema or schema.get("enum"):
         return rng.choice(list(schema.get("enum") or [schema.get("const")]))
     kind = _kind(schema)
@@ -144,6 +147,19 @@ def _value(rng: Random, prompt: str, schema: Any, root: Mapping[str, Any], depth
         return [_value(rng, prompt, item, root, depth + 1) for _ in range(_length(schema))]
     plain = _PLAIN.get(kind)
     return _string(rng, prompt, schema) if plain is None else plain(rng, schema)
+
+
+def _heeded(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A schema with the bounds that its description ends in, as the anthropic SDK writes what it can't send.
+
+    `{maxLength: 60}`: a good model heeds them. What the schema says itself wins.
+    """
+    noted = _NOTED.search(str(schema.get("description", "")))
+    return (
+        {**{word: json.loads(bound) for word, bound in _NOTE.findall(noted[1])}, **schema}
+        if noted
+        else schema
+    )
 
 
 def _length(schema: Mapping[str, Any]) -> int:
@@ -179,12 +195,33 @@ def _kind(schema: Mapping[str, Any]) -> str:
 
 
 def _number(rng: Random, schema: Mapping[str, Any]) -> float:
-    low = schema.get("minimum", schema.get("exclusiveMinimum", 0))
-    high = schema.get("maximum", schema.get("exclusiveMaximum", low + 100))
-    value = rng.randint(int(low) + ("exclusiveMinimum" in schema), max(int(high), int(low) + 1))
-    return min(max(value, low), high)
+    """A multiple of the step (1 where none is named) within the bounds, or the middle where none fits."""
+    step = schema.get("multipleOf", 1)
+    under = [ceil(schema["minimum"] / step)] if "minimum" in schema else []
+    under += [floor(schema["exclusiveMinimum"] / step) + 1] if "exclusiveMinimum" in schema else []
+    over = [floor(schema["maximum"] / step)] if "maximum" in schema else []
+    over += [ceil(schema["exclusiveMaximum"] / step) - 1] if "exclusiveMaximum" in schema else []
+    low = max(under, default=min([0, *over]))
+    high = min(over, default=low + 100)
+    if low <= high:
+        return rng.randint(low, high) * step
+    bounds = [schema[word] for word in _BOUNDS if word in schema]
+    return sum(bounds) / len(bounds)
 
 
+_BOUNDS: Final = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
+_FORMATS: Final[Mapping[str, tuple[str, ...]]] = {
+    "date": ("2026-11-21", "2027-02-03"),
+    "date-time": ("2026-11-21T10:00:00Z", "2027-02-03T18:30:00+01:00"),
+    "time": ("10:00:00Z", "18:30:00+01:00"),
+    "duration": ("PT30S", "P2D"),
+    "email": ("lea@example.com", "studio@example.org"),
+    "hostname": ("example.com", "www.example.org"),
+    "uri": ("https://example.com/a", "https://example.org/b?c=1"),
+    "uuid": ("6f1f3b52-7c0e-4b8a-9d5e-2f8f6d1c0a11", "0b9f1a3e-54c7-4f0e-8a57-3d2c1b0a9f88"),
+    "ipv4": ("192.0.2.1", "198.51.100.7"),
+    "ipv6": ("2001:db8::1", "2001:db8::7"),
+}
 _PLAIN: Final[Mapping[str, Callable[[Random, Mapping[str, Any]], Json]]] = {
     "integer": lambda rng, schema: int(_number(rng, schema)),
     "number": _number,
@@ -194,6 +231,8 @@ _PLAIN: Final[Mapping[str, Callable[[Random, Mapping[str, Any]], Json]]] = {
 
 
 def _string(rng: Random, prompt: str, schema: Mapping[str, Any]) -> str:
+    if schema.get("format") in _FORMATS:
+        return rng.choice(_FORMATS[schema["format"]])
     text = prose(rng, prompt).split(". ")[1]
     short = text[: int(schema.get("maxLength", 120))]
     return short + "." * max(0, int(schema.get("minLength", 0)) - len(short))
