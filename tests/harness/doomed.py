@@ -64,8 +64,8 @@ POINTS: Final = {
     "sweep": Point("promptkit.ledger.owners:sweep", When.AFTER),
     "done": Point("promptkit.ledger:Ledger.set_job_state", When.BEFORE),
     "output": Point("promptkit.jobs.output:stored_results", When.ITEM),
-    "written": Point("promptkit.jobs.output:_mode", When.BEFORE),
-    "replaced": Point("promptkit.jobs.output:replacing.__exit__", When.AFTER),
+    "written": Point("promptkit.jobs.whole:_mode", When.BEFORE),
+    "replaced": Point("promptkit.jobs.whole:replacing.__exit__", When.AFTER),
     "commit": Point("promptkit.ledger.group:Group.run", When.BEFORE),
 }
 """`hold`, `migrated`, `ingesting`, `ingested` and `sweep` are inside their transactions: held, not committed."""

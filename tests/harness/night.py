@@ -292,6 +292,7 @@ class Night:
         arrived = self.simulator.billed()
         try:
             stored = self.books.ask("SELECT w.position FROM rows w JOIN replies p ON p.call_id = w.call_id")
+            held = self.books.count("SELECT count(*) FROM holds")
             passed = self.books.passed_caps(dict.fromkeys(("job", "day"), self._cap_pico))
         except sqlite3.OperationalError:  # it was killed before there was a database
             return
@@ -299,6 +300,8 @@ class Night:
             self._stored_at.setdefault(row, arrived)
         if gone := self._stored_at.keys() - {row for (row,) in stored}:
             self.wrong(f"{len(gone)} stored replies are gone")
+        if held > self.tally.slots:
+            self.wrong(f"{held} attempts were cut off at once, of {self.tally.slots} slots")
         for text in passed:
             self.wrong(text)
 
@@ -335,6 +338,8 @@ class Night:
         if written != wanted:
             odd = next((pair for pair in zip(written, wanted, strict=False) if pair[0] != pair[1]), None)
             self.wrong(f"the output has {len(written)} rows of {len(wanted)}; the first that differs: {odd}")
+        if left := [path.name for path in self.out.parent.glob(f".{self.out.name}*")]:
+            self.wrong(f"beside the output lie {left}")
         replies = self.books.ask(
             "SELECT count(*), count(DISTINCT c.row_id) FROM replies p JOIN calls c ON c.id = p.call_id"
         )[0]

@@ -27,9 +27,9 @@ from promptkit.errors import (
 )
 from promptkit.jobs import Job, JobReport
 from promptkit.jobs.failed import write_failed
-from promptkit.jobs.output import replacing
 from promptkit.jobs.pieces import check_pieces
 from promptkit.jobs.remembered import plain_output
+from promptkit.jobs.whole import replacing
 from promptkit.ledger import RowState, SoftPassed
 from promptkit.session import Session
 from promptkit.types import Json, dollars

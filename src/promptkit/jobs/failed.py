@@ -12,9 +12,9 @@ from promptkit.errors import OutputError
 from promptkit.ledger import JobRecord, Ledger, RowState
 from promptkit.types import Json
 
-from .output import replacing
 from .remembered import Manner
 from .results import from_ledger
+from .whole import replacing
 
 _FAILED: Final = (RowState.FAILED, RowState.REFUSED, RowState.INVALID)
 _PAGE: Final = 500

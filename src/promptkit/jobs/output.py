@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from promptkit.batch import Dialect, Format, Layout, layout, output_format, writer
 from promptkit.batch.naming import is_pattern
@@ -15,6 +13,7 @@ from promptkit.ledger import JobRecord, Ledger
 from promptkit.types import Json, RowResult
 
 from .results import from_ledger
+from .whole import replacing
 
 _PAGE: Final = 500
 
@@ -97,46 +96,3 @@ def encoded(
     for result in stored_results(ledger, job):
         yield encode.row(rows.record(result))
     yield encode.end
-
-
-class replacing:  # noqa: N801 - reads as a verb where it is used
-    """A file beside `out` that takes its place when the block ends well."""
-
-    def __init__(self, out: Path) -> None:
-        self._out = out
-        self._temporary: Path | None = None
-        self._file: IO[bytes] | None = None
-
-    def __enter__(self) -> IO[bytes]:
-        if self._out.exists() and not self._out.is_file():
-            self._file = self._out.open("wb")  # a pipe or /dev/stdout: nothing to replace
-            return self._file
-        number, name = tempfile.mkstemp(prefix=f".{self._out.name}.", dir=self._out.parent)
-        self._temporary = Path(name)
-        self._file = os.fdopen(number, "wb")
-        return self._file
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if self._file is None:
-            return
-        try:
-            with self._file as file:
-                file.flush()
-                if self._temporary is not None:
-                    os.fsync(file.fileno())
-            if kind is None and self._temporary is not None:
-                self._temporary.chmod(_mode(self._out))
-                self._temporary.replace(self._out)
-                self._temporary = None
-        finally:
-            if self._temporary is not None:
-                self._temporary.unlink(missing_ok=True)
-
-
-def _mode(out: Path) -> int:
-    """The mode that the file has, or a new one would get."""
-    if out.exists():
-        return out.stat().st_mode & 0o777
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask

@@ -12,7 +12,8 @@ from promptkit.errors import OutputError, UsageError
 from promptkit.ledger import JobRecord, Ledger
 from promptkit.types import RowResult
 
-from .output import replacing, stored_results
+from .output import stored_results
+from .whole import replacing
 
 _PAGE: Final = 500
 
