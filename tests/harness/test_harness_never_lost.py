@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import night
 import pytest
@@ -39,13 +39,23 @@ def test_nothing_is_lost_by_kills_full_disks_and_read_only_databases(tmp_path: P
         assert one["paid_again"] == 0
 
 
-@pytest.fixture
-def one_night(tmp_path: Path) -> Any:
+@pytest.fixture(scope="module")
+def one_night(tmp_path_factory: pytest.TempPathFactory) -> Generator[Night]:
     """A job of three rows, all made."""
+    folder = tmp_path_factory.mktemp("night")
     tally = Tally("test", rows=3, slots=2)
-    with Night(tmp_path, tmp_path / "out.csv", tally, seed=1, latency_s=0, cuts=1) as made:
+    with Night(folder, folder / "out.csv", tally, seed=1, latency_s=0, cuts=1) as made:
         made.finished(made.start())
         yield made
+
+
+def test_a_run_that_ends_otherwise_than_it_should_is_found(one_night: Night) -> None:
+    one_night.killed(one_night.start(), "nowhere")
+    one_night.stopped(one_night.start_doomed("no-room", "start"), "no room", "something else")
+    told = [text.split(":")[0] for text in one_night.tally.wrong]
+    one_night.tally.wrong.clear()
+    assert told == ["nowhere", "no room"]
+    assert (one_night.tally.kills, one_night.tally.stops) == ({}, {})
 
 
 def test_what_is_lost_or_paid_again_is_found(one_night: Night) -> None:
@@ -68,14 +78,6 @@ def test_what_is_lost_or_paid_again_is_found(one_night: Night) -> None:
     assert "3 rows were sent again without an unknown attempt" in text
     assert "lines of" in text
     assert as_text([one_night.tally]).endswith("DOES NOT HOLD")
-
-
-def test_a_run_that_ends_otherwise_than_it_should_is_found(one_night: Night) -> None:
-    one_night.killed(one_night.start(), "nowhere")
-    one_night.stopped(one_night.start(), "nothing", "full")
-    one_night.stopped(one_night.start_doomed("no-room", "start"), "no room", "something else")
-    assert [text.split(":")[0] for text in one_night.tally.wrong] == ["nowhere", "nothing", "no room"]
-    assert (one_night.tally.kills, one_night.tally.stops) == ({}, {})
 
 
 @pytest.mark.parametrize("name", POINTS)
