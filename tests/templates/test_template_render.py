@@ -409,3 +409,11 @@ def test_declarations_agree_with_rendering(body: str) -> None:
         return
     with suppress(UndefinedThere):
         found(skeleton)
+
+
+def test_a_skeleton_of_another_shape(make_skeleton: MakeSkeleton) -> None:
+    """The same prompts, another schema of replies; the original stays as it is."""
+    plain, schema = make_skeleton(user("Hello")), {"type": "object"}
+    shaped = plain.shaped(schema)
+    assert (plain.spec.output, shaped.spec.output) == (None, schema)
+    assert shaped.render({}) == plain.render({})

@@ -66,7 +66,7 @@ def read_reply(text: str, schema: Mapping[str, Json]) -> tuple[Json, tuple[Probl
     if isinstance(value, NotJson):
         return None, (Problem("schema", value.why),)
     problems = check_json(value, schema)
-    if not problems or "null" not in text:
+    if not problems or "null" not in text or broken_schema(schema) is not None:
         return value, problems
     try:
         without = _without_nulls(value, schema, schema)
