@@ -109,3 +109,18 @@ def test_the_sdks_own_address_variables_are_named() -> None:
         "anthropic": "ANTHROPIC_BASE_URL",
         "gemini": "GOOGLE_GEMINI_BASE_URL",
     }
+
+
+def test_each_model_says_from_how_many_tokens_on_it_caches() -> None:
+    """By the providers' own pages: with one length for all a shorter prefix is never marked, and a longer one in vain."""
+    least = {
+        name: {model.cache_min_tokens for model in SHIPPED[name].models.values()}
+        for name in ("openai", "anthropic")
+    }
+    assert least == {"openai": {1024}, "anthropic": {512}}
+    assert {name: model.cache_min_tokens for name, model in SHIPPED["gemini"].models.items()} == {
+        "gemini-2.5-flash-lite": 1024,
+        "gemini-2.5-flash": 1024,
+        "gemini-3.8-flash": 4096,
+        "gemini-3.1-pro-preview": 4096,
+    }

@@ -14,7 +14,6 @@ from .text import tokens_of_bytes
 STEP_TOKENS: Final = 128
 MIN_TOKENS: Final = 1024
 _STEP_BYTES: Final = STEP_TOKENS * 4
-_MIN_BYTES: Final = MIN_TOKENS * 4
 _IMPLICIT_TTL_S: Final = 1800.0
 _KEPT: Final = 100_000
 
@@ -49,22 +48,25 @@ class PrefixCache:
         while len(self._ends) > _KEPT:
             self._ends.popitem(last=False)
 
-    def implicit(self, scope: str, prompt: bytes, now: float, *, writes: bool) -> Lookup:
-        """Automatic caching: from 1024 tokens on, in steps of 128 (OpenAI, Gemini).
+    def implicit(
+        self, scope: str, prompt: bytes, now: float, *, writes: bool, least: int = MIN_TOKENS
+    ) -> Lookup:
+        """Automatic caching: from `least` tokens on, in steps of 128 (OpenAI, Gemini).
 
         Args:
             scope: provider, key and model: caches aren't shared between them.
             prompt: the whole prompt, in the order in which the model reads it.
             now: seconds of a steady clock.
             writes: whether writing is billed apart (OpenAI since 5.6).
+            least: tokens below which nothing is cached.
         """
         total = tokens_of_bytes(len(prompt))
-        if len(prompt) < _MIN_BYTES:
+        if len(prompt) < least * 4:
             return Lookup(Tokens(total, 0))
-        keys = _prefixes(scope, prompt, range(_MIN_BYTES, len(prompt) + 1, _STEP_BYTES))
+        keys = _prefixes(scope, prompt, range(least * 4, len(prompt) + 1, _STEP_BYTES))
         seen = next((at for at in range(len(keys), 0, -1) if self._alive(keys[at - 1], now)), 0)
-        read = MIN_TOKENS + (seen - 1) * STEP_TOKENS if seen else 0
-        written = MIN_TOKENS + (len(keys) - 1) * STEP_TOKENS - read if writes else 0
+        read = least + (seen - 1) * STEP_TOKENS if seen else 0
+        written = least + (len(keys) - 1) * STEP_TOKENS - read if writes else 0
         tokens = Tokens(total - read - written, 0, cache_read=read, cache_write_5m=written)
         return Lookup(tokens, tuple((key, _IMPLICIT_TTL_S) for key in keys))
 

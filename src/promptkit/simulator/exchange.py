@@ -219,9 +219,10 @@ class World:
         prompt = asked.prompt.encode("utf-8", "surrogatepass")
         scope = f"{place.provider} {key} {model.id} {asked.cache_key}"
         marks, implicit = (asked.marks, asked.implicit_cache) if self.scenario.prompt_cache else ((), False)
+        least = model.cache_min_tokens
         if implicit:
-            return self.cache.implicit(scope, prompt, self.clock(), writes=model.cache_writes)
-        return self.cache.marked(scope, prompt, marks, self.clock(), least=model.cache_min_tokens)
+            return self.cache.implicit(scope, prompt, self.clock(), writes=model.cache_writes, least=least)
+        return self.cache.marked(scope, prompt, marks, self.clock(), least=least)
 
     def _admit(
         self, place: Place, key: str | None, asked: Asked, model: SimModel, lookup: Lookup

@@ -34,7 +34,7 @@ class SimModel:
         efforts: words (or, for Gemini, `budget`/`level`) it takes for reasoning; empty: any.
         served_as: the name in its replies, where that differs from `id`.
         cache_writes: whether writing to the cache is billed apart.
-        cache_min_tokens: below this nothing is cached (Anthropic).
+        cache_min_tokens: below this nothing is cached.
     """
 
     id: str
@@ -65,7 +65,19 @@ def _gpt(name: str, served_as: str) -> SimModel:
 
 
 def _claude(name: str, served_as: str) -> SimModel:
-    return SimModel(name, 1_000_000, 128_000, _CLAUDE_REJECTS, served_as=served_as, cache_writes=True)
+    return SimModel(
+        name,
+        1_000_000,
+        128_000,
+        _CLAUDE_REJECTS,
+        served_as=served_as,
+        cache_writes=True,
+        cache_min_tokens=512,
+    )
+
+
+def _gemini_3(name: str) -> SimModel:
+    return SimModel(name, 1_048_576, 65_536, efforts=frozenset({"level"}), cache_min_tokens=4096)
 
 
 _SHIPPED: Final[Mapping[str, tuple[SimModel, ...]]] = {
@@ -82,8 +94,8 @@ _SHIPPED: Final[Mapping[str, tuple[SimModel, ...]]] = {
     ),
     "gemini": (
         SimModel("gemini-2.5-flash-lite", 1_048_576, 65_536, efforts=frozenset({"budget"})),
-        SimModel("gemini-3.8-flash", 1_048_576, 65_536, efforts=frozenset({"level"})),
-        SimModel("gemini-3.1-pro-preview", 1_048_576, 65_536, efforts=frozenset({"level"})),
+        _gemini_3("gemini-3.8-flash"),
+        _gemini_3("gemini-3.1-pro-preview"),
     ),
 }
 
