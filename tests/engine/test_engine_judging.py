@@ -171,6 +171,21 @@ async def test_every_wire_format_takes_a_repair(studio: Studio, target: str) -> 
         assert_books_agree(await kit.session.ledger(), studio)
 
 
+async def test_a_repair_reads_what_the_first_try_wrote_to_the_prompt_cache(studio: Studio) -> None:
+    """It begins as the first try began, and is marked there: the reply and what is wrong with it come behind."""
+    rules = " ".join(f"Rule {n}: keep it short and name the product once." for n in range(90))
+    system = f"{{% message 'system' %}}{rules}{{% endmessage %}}\n"
+    source = TITLE.format(more=OUTPUT).replace("{% message", system + "{% message", 1)
+    studio.publish(source, "ad/title")
+    studio.sim.script([{"fault": "reply.not_json", "times": 1}])
+    async with studio.kit() as kit:
+        await kit.run("ad/title", {"brand": "Barly"}, targets=["anthropic/claude-haiku-5-5"])
+        first, second = attempts_of(await kit.session.ledger())
+    assert first.usage is not None
+    assert second.usage is not None
+    assert second.usage.cache_read_tokens == first.usage.cache_write_tokens > 1000
+
+
 async def test_the_next_target_gets_the_plain_prompt(studio: Studio) -> None:
     """What one target was told about its reply is no use to another."""
     studio.publish(TITLE.format(more=OUTPUT), "ad/title")

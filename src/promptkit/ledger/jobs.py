@@ -18,6 +18,7 @@ from . import tables as t
 from .encoding import TagIds, maybe_json, read_json, read_object, storable, to_json
 from .interning import store_tagsets
 from .records import Ingested, InputRead, JobRecord, JobStart, JobState, RowEnd, RowStart, RowState
+from .served import REJECTED
 
 CHUNK: Final = 500
 """Rows a transaction: enough to be quick, few enough that calls of a running job get in between."""
@@ -129,6 +130,9 @@ def rate(
             verdict_note=None if note is None else storable(note),
         )
     )
+    if verdict == REJECTED:  # of what was served again: nobody is to meet it a third time
+        originals = select(t.CALLS.c.cached_from_id).where(t.CALLS.c.id.in_(call_ids))
+        connection.execute(update(t.CALLS).where(t.CALLS.c.id.in_(originals)).values(cache_key=None))
     return done.rowcount
 
 
