@@ -9,9 +9,10 @@ from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 
-from .client import AsyncJob, AsyncPromptKit, Rows
+from .batches import AsyncJob, BatchOptions, RunOptions
+from .client import AsyncPromptKit, Rows
 from .config import Settings
 from .loop_thread import LoopThread, Run, end_others
 from .reading import Readings, close_all
@@ -153,6 +154,7 @@ class PromptKit:
         cache: str | None = None,
         until_budget: bool = True,
         output: type[Parsed_co] | None = None,
+        **more: Unpack[BatchOptions],
     ) -> BlockingJob[Parsed_co]:
         """Set up a job; see `AsyncPromptKit.batch`."""
         made = self._kit.batch(
@@ -170,8 +172,24 @@ class PromptKit:
             cache=cache,
             until_budget=until_budget,
             output=output,
+            **more,
         )
-        return BlockingJob(made, self._run, Readings(self._started, self._open))
+        return self._blocking(made)
+
+    def resume(
+        self,
+        name: str,
+        *,
+        budget_usd: Decimal | None = None,
+        concurrency: int | None = None,
+        until_budget: bool | None = None,
+        **more: Unpack[RunOptions],
+    ) -> BlockingJob[Any]:
+        """Set up a job to go on as it began; see `AsyncPromptKit.resume`."""
+        made = self._kit.resume(
+            name, budget_usd=budget_usd, concurrency=concurrency, until_budget=until_budget, **more
+        )
+        return self._blocking(self._run(made))
 
     def report(
         self,
@@ -209,6 +227,9 @@ class PromptKit:
     ) -> None:
         self.close()
 
+    def _blocking(self, made: AsyncJob[Parsed_co]) -> BlockingJob[Parsed_co]:
+        return BlockingJob(made, self._run, Readings(self._started, self._open))
+
     def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
         return self._started().run(work)
 
@@ -228,6 +249,11 @@ class BlockingJob(Generic[Parsed_co]):
         self._run = run
         self._readings = readings
 
+    @property
+    def name(self) -> str:
+        """What it is called: `{date}` is the budget day."""
+        return self._job.name
+
     def __iter__(self) -> Iterator[RowResult[Parsed_co]]:
         return self._readings.read(aiter(self._job))
 
@@ -240,7 +266,7 @@ class BlockingJob(Generic[Parsed_co]):
         return self._run(self._job.report())
 
     def halt(self) -> None:
-        """Send no new rows; what is in flight is awaited and recorded."""
+        """Send no new rows; what is in flight is awaited and recorded. Any thread may call it, or a signal's handler."""
         self._job.halt()
 
 

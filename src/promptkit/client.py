@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Generic, Self
+from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
+from .batches import AsyncJob, BatchOptions, RunOptions, delivery_of, job_options
 from .calls import make_reply
 from .config import Settings
 from .errors import UsageError
@@ -21,11 +21,9 @@ from .routing.reply_cache import read_age
 from .session import Session, checked_tags, load_settings
 from .shapes import shape_of
 from .streams import AsyncReplyStream
-from .types import Json, Parsed_co, Prompt, Reply, RowResult, TemplateRef
+from .types import Json, Parsed_co, Prompt, Reply, TemplateRef
 
 if TYPE_CHECKING:
-    from .batch.quote import Quote
-    from .jobs import Job, JobReport
     from .report import Report
 
 _LOGGER: Final = logging.getLogger("promptkit")
@@ -278,6 +276,7 @@ class AsyncPromptKit:
         cache: str | None = None,
         until_budget: bool = True,
         output: type[Parsed_co] | None = None,
+        **more: Unpack[BatchOptions],
     ) -> AsyncJob[Parsed_co]:
         """Set up a job: a text a row. Nothing is read or sent before it is iterated.
 
@@ -299,10 +298,15 @@ class AsyncPromptKit:
             until_budget: run until a hard cap stops it. With False it raises `BudgetStop` before
                 the first call where the worst case of what is left doesn't fit every cap.
             output: see `run`; the job pins the model's schema.
+            more: the command's other options, by their names: see `BatchOptions` and `RunOptions`.
+
+        Raises:
+            UsageError: an argument can't stand.
         """
         from .batch import Matrix
         from .jobs import Job, JobOptions
 
+        told = {**more, "concurrency": concurrency}
         options = JobOptions(
             name=job,
             key_column=key,
@@ -310,14 +314,52 @@ class AsyncPromptKit:
             each=Matrix(each or {}),
             tags=checked_tags(tags),
             cap_pico=None if budget_usd is None else cap_of(budget_usd),
-            concurrency=concurrency,
             until_budget=until_budget,
             by_rules=route is None and not targets,
             cache_s=None if cache is None else read_age(cache),
             shape=None if output is None else shape_of(output),
+            **job_options(told, self._session),
         )
         chosen = self._session.route(route, targets, ref=ref, tags=options.all_rows_tags)
-        return AsyncJob(Job(self._session, ref, rows, chosen, options))
+        made = Job(self._session, ref, rows, chosen, options)
+        return AsyncJob(made, self._session, delivery_of(told), rows)
+
+    async def resume(
+        self,
+        name: str,
+        *,
+        budget_usd: Decimal | None = None,
+        concurrency: int | None = None,
+        until_budget: bool | None = None,
+        **more: Unpack[RunOptions],
+    ) -> AsyncJob[Any]:
+        """Set up a job to go on as it began, also one that was cancelled: its rows come from the ledger.
+
+        Skeleton, route, tags, output file and all that isn't said otherwise are those that it had.
+
+        Args:
+            name: the job; `{date}` is the budget day.
+            budget_usd: hard cap of the whole job.
+            concurrency: how many rows are under way at once.
+            until_budget: see `batch`.
+            more: see `RunOptions`.
+
+        Raises:
+            UsageError: there is no such job, or an argument can't stand.
+        """
+        from .jobs.again import JobAgain, job_named, said_again
+        from .jobs.remembered import pinned_output
+
+        record = job_named(await self._session.ledger(), name, self._session.today())
+        kept = None if "out" in more else pinned_output(record)[0]
+        told: dict[str, Any] = {"out": record.output_path, "concurrency": concurrency, **more}
+        options = said_again(
+            record,
+            cap_pico=None if budget_usd is None else cap_of(budget_usd),
+            until_budget=until_budget,
+            **job_options(told, self._session),
+        )
+        return AsyncJob(JobAgain(self._session, record, options), self._session, delivery_of(told, kept))
 
     async def report(
         self,
@@ -359,38 +401,6 @@ class AsyncPromptKit:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-class AsyncJob(Generic[Parsed_co]):
-    """A job, lazily: nothing is read or sent before `async for` begins.
-
-    Results come as rows finish; a failure is a result, too. A job that was stopped goes on when
-    one of the same name is iterated again: rows that are paid come from the ledger.
-    """
-
-    def __init__(self, job: Job) -> None:
-        self._job = job
-
-    async def __aiter__(self) -> AsyncGenerator[RowResult[Parsed_co]]:
-        async with self._job as job:
-            async with aclosing(job.results()) as results:
-                async for result in results:
-                    yield result
-            await job.forget()
-        if self._job.stop is not None:
-            raise self._job.stop
-
-    async def quote(self) -> Quote:
-        """What the job would cost and take now; nothing is sent, no job begins. It reads the rows."""
-        return await self._job.quote()
-
-    async def report(self) -> JobReport:
-        """Where the job stands: rows by state, and money. It must have begun."""
-        return await self._job.report()
-
-    def halt(self) -> None:
-        """Send no new rows; what is in flight is awaited and recorded."""
-        self._job.halt()
 
 
 def cap_of(budget_usd: Decimal | float | str) -> int:

@@ -23,6 +23,7 @@ from promptkit.batch import (
     Record,
     Wishes,
     call_column,
+    check_text_as,
     constant_tags,
     content_digest,
     excel_like,
@@ -299,6 +300,19 @@ def test_an_output_row() -> None:
         **FACTS,
     }
     assert laid.header[:4] == ("brand", "status", "text", "promptkit_status")
+
+
+def test_the_text_has_the_name_that_it_is_given() -> None:
+    """Of a chain each step's text can be called what it is; names that are taken are refused."""
+    assert layout(("brand", "text"), text_as="hooks").header[:4] == ("brand", "text", "hooks", "status")
+    assert layout((), text_as="status").header[:2] == ("status", "promptkit_status")
+    check_text_as("hooks", ("brand",), {"type": "array"})
+    with pytest.raises(UsageError, match="the input has a column"):
+        check_text_as("brand", ("brand",), None)
+    with pytest.raises(UsageError, match="is no name"):
+        check_text_as(" ", (), None)
+    with pytest.raises(UsageError, match="are fields"):
+        check_text_as("hook", (), {"properties": {"line": {}}})
 
 
 def test_a_structured_reply_fills_columns() -> None:

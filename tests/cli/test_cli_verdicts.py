@@ -156,3 +156,15 @@ def test_a_column_of_the_users_own_is_no_parent(invoke: Invoke, project: Path) -
     assert invoke("batch", "ugc/hooks", "rows.csv", "-o", "out.csv").code == 0
     for call in invoke("log", "--json").json():
         assert invoke("show", call["id"], "--json").json()["parent"] is None
+
+
+def test_a_text_keeps_its_name(invoke: Invoke, project: Path) -> None:
+    """`--text-as` names the text's column; the job remembers it when it goes on and is written again."""
+    named = ("batch", "ugc/hooks", "rows.csv", "-o", "out.csv", "--job", "night")
+    assert invoke(*named, "--text-as", "hooks", "--limit", "1").code == 0
+    assert invoke("jobs", "resume", "night").code == 0
+    for name in ("out.csv", "again.csv"):
+        assert invoke("jobs", "export", "night", "-o", name).code == 0
+        assert (project / name).read_text("utf-8").startswith("brand,product,audience,sku,hooks,status,")
+    taken = invoke(*named[:-1], "other", "--text-as", "sku")
+    assert (taken.code, "has a column of that name" in taken.err) == (2, True)

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptkit.cli.times import read_deadline
 from promptkit.errors import UsageError
 from promptkit.jobs.canary import Verdict, failures, judge
-from promptkit.jobs.deadline import Course, Move, decide
+from promptkit.jobs.deadline import Course, Move, decide, read_deadline
 from promptkit.jobs.sampling import sample
 from promptkit.ledger import RowState
 from promptkit.types import OnMiss

@@ -10,7 +10,18 @@ from .keys import Namer, Ordinals, content_digest, row_key
 from .lines import Record
 from .matrix import Matrix
 from .mojibake import garbled_columns, repaired
-from .output import Layout, Writer, call_column, excel_like, layout, neutral, output_format, usd_text, writer
+from .output import (
+    Layout,
+    Writer,
+    call_column,
+    check_text_as,
+    excel_like,
+    layout,
+    neutral,
+    output_format,
+    usd_text,
+    writer,
+)
 from .reading import MAX_ROW_CHARS, Rows, read_rows
 
 __all__ = [
@@ -28,6 +39,7 @@ __all__ = [
     "Writer",
     "call_column",
     "cell_text",
+    "check_text_as",
     "constant_tags",
     "content_digest",
     "excel_like",

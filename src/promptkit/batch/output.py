@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from promptkit.errors import UsageError
 from promptkit.ids import show_id
 from promptkit.types import Json, RowResult, usd
 
@@ -23,7 +24,7 @@ from .binding import cell_text
 from .dialect import Dialect, Format, format_of
 
 PREFIX: Final = "promptkit_"
-_TEXT: Final = ("text",)
+_TEXT: Final = "text"
 _FACTS: Final = (
     "status",
     "error",
@@ -60,7 +61,7 @@ class Layout:
     def record(self, result: RowResult) -> dict[str, Json]:
         """One output row, by column: money as a decimal string, what is unknown as None."""
         parsed = result.parsed if isinstance(result.parsed, dict) else {}
-        values = parsed if self.structured else {"text": result.text}
+        values = parsed if self.structured else {_TEXT: result.text}
         facts = _facts(result)
         row = {column: result.cells[column] for column in self.cells if column in result.cells}
         row.update((column, values.get(field)) for field, column in self.body.items())
@@ -69,7 +70,11 @@ class Layout:
 
 
 def layout(
-    columns: Sequence[str], schema: Mapping[str, Json] | None = None, *, flagged: bool = False
+    columns: Sequence[str],
+    schema: Mapping[str, Json] | None = None,
+    *,
+    flagged: bool = False,
+    text_as: str | None = None,
 ) -> Layout:
     """Lay out the output.
 
@@ -77,12 +82,34 @@ def layout(
         columns: the input's columns (of JSON rows: all that were met).
         schema: the JSON Schema of a structured reply; its top-level properties become columns.
         flagged: whether replies have checks: then what they are kept with is a column, `flags`.
+        text_as: the name of the text's column, instead of `text`.
     """
     fields = schema_fields(schema)
     taken = set(columns)
-    body = {field: _free_name(field, taken) for field in fields or _TEXT}
+    if fields:
+        body = {field: _free_name(field, taken) for field in fields}
+    else:
+        body = {_TEXT: _free_name(text_as or _TEXT, taken)}
     facts = {field: _free_name(field, taken) for field in (*_FACTS, *_FLAGS[: int(flagged)])}
     return Layout(tuple(columns), body, facts, structured=bool(fields))
+
+
+def check_text_as(name: str, columns: Collection[str], schema: Mapping[str, Json] | None) -> None:
+    """Refuse a name that the text's column can't have.
+
+    Raises:
+        UsageError: it is empty, or a column of the input; replies are fields, which have names.
+    """
+    fields = schema_fields(schema)
+    if not name.strip() or name != name.strip():
+        what = f"--text-as {name!r} is no name for a column"
+    elif fields:
+        what = f"--text-as {name!r}: the replies are fields ({', '.join(fields)}), and no text"
+    elif name in columns:
+        what = f"--text-as {name!r}: the input has a column of that name"
+    else:
+        return
+    raise UsageError(what, remedy="Leave it out." if fields else "For example --text-as hooks")
 
 
 def call_column(columns: Collection[str]) -> str | None:

@@ -16,6 +16,7 @@ def batch(
     rows: options.MaybeRows = None,
     out: options.Out = None,
     format_: options.OutFormat = None,
+    text_as: options.TextAs = None,
     job: options.JobName = None,
     key: options.Key = None,
     concurrency: options.Concurrency = 16,
@@ -91,6 +92,7 @@ def batch(
             retry_failed=retry_failed,
             resend_unknown=on_unknown is options.Resend.SEND,
             until_budget=until_budget,
+            text_as=text_as,
             by_rules=route is None and not target,
             cache_s=options.read_cache_s(cache, none=no_cache),
         )

@@ -83,11 +83,10 @@ def compare(
     """
     from promptkit.compare import TAG, Comparing, Options, columns_of
     from promptkit.jobs import HeadSource
+    from promptkit.jobs.delivering import check_out
     from promptkit.jobs.options import job_name
     from promptkit.jobs.source import source_of
     from promptkit.templates import parse_ref
-
-    from .sink import check_out
 
     tags = options.read_tags(tag)
     if TAG in tags:

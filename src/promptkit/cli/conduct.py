@@ -14,7 +14,6 @@ from time import monotonic
 from typing import Final, Protocol
 
 from promptkit.batch import Format, usd_text
-from promptkit.batch.naming import is_pattern
 from promptkit.errors import (
     ExitCode,
     OutputError,
@@ -26,9 +25,7 @@ from promptkit.errors import (
     worst,
 )
 from promptkit.jobs import Job, JobReport
-from promptkit.jobs.failed import write_failed
-from promptkit.jobs.pieces import check_pieces
-from promptkit.jobs.remembered import plain_output
+from promptkit.jobs.delivering import Delivery, check_out
 from promptkit.jobs.whole import replacing
 from promptkit.ledger import RowState, SoftPassed
 from promptkit.session import Session
@@ -40,7 +37,7 @@ from .money import spent
 from .pace import Pace
 from .progress import Following, following
 from .run import say_line, tell
-from .sink import OutFile, Stdout, check_out, manner_of
+from .sink import Stdout
 from .times import lasting
 
 _ENDED: Final = tuple(state for state in RowState if state is not RowState.PENDING)
@@ -58,6 +55,11 @@ class Order:
     """Where the failed rows go."""
     summary: Path | None = None
     """Where the last word goes, besides what is said."""
+
+    @property
+    def files(self) -> Delivery:
+        """The files that have rows."""
+        return Delivery(self.out, self.format, self.failed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +128,9 @@ async def conduct(face: Face, session: Session, job: Job, order: Order) -> int:
     Raises:
         PromptKitError: it can't begin: template, rows, keys, lock, ledger.
     """
-    for out in (order.out, order.failed, order.summary):
-        if out is not None:
-            check_out(out, order.rows)
+    order.files.check(order.rows)
+    if order.summary is not None:
+        check_out(order.summary, order.rows)
     halting = Halting(job, face)
     try:
         with halting.listening():
@@ -148,10 +150,7 @@ async def conduct(face: Face, session: Session, job: Job, order: Order) -> int:
 async def _run(face: Face, session: Session, job: Job, order: Order, halting: Halting) -> Outcome:
     ledger = await session.ledger()
     before = await job.report()
-    manner = manner_of(job, order.rows)
-    await job.remember_output(order.out, plain_output(order.format, manner))
-    if order.out is not None and is_pattern(str(order.out)):
-        check_pieces(ledger, job.record, str(order.out))
+    manner = await order.files.begin(ledger, job, order.rows)
     stdout = Stdout(job, manner, order.format) if order.out is None else None
     began = monotonic()
     from_cache = await _follow(face, session, job, before, stdout)
@@ -162,11 +161,8 @@ async def _run(face: Face, session: Session, job: Job, order: Order, halting: Ha
     try:
         if stdout is not None:
             stdout.end()
-        elif order.out is not None:
-            face.say(OutFile(job, manner, order.format, order.out).write(ledger, after))
-        if order.failed is not None:
-            count = write_failed(ledger, job.record, order.failed, manner)
-            face.say(f"{order.failed} has {counted(count, 'failed row')}")
+        for told in order.files.write(ledger, job, manner):
+            face.say(told)
         if stdout is None or stdout.whole:
             await job.forget()
     except StorageError as cause:

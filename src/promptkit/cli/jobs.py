@@ -95,6 +95,7 @@ def resume(
     on_miss: options.OnMissing = OnMiss.WARN,
     retry_failed: options.RetryFailed = False,
     budget: BudgetAgain = None,
+    until_budget: options.UntilBudget = False,
 ) -> int:
     """Go on with a job as it began: nothing of its command line has to be said again.
 
@@ -105,26 +106,23 @@ def resume(
         promptkit jobs resume night-2026-11-21
         promptkit jobs resume night-2026-11-21 --retry-failed --budget 8
     """
-    from dataclasses import replace
-
-    from promptkit.jobs.again import JobAgain
-    from promptkit.jobs.remembered import pinned_options, pinned_output
+    from promptkit.jobs.again import JobAgain, said_again
+    from promptkit.jobs.remembered import pinned_output
 
     from .conduct import Order, conduct
 
     session = face.session()
     with face.ledger(session.settings) as ledger:
         record = job_named(ledger, name, session.today())
-    before = pinned_options(record)
-    cap_pico = options.read_cap(budget)
-    wanted = replace(
-        before,
-        cap_pico=before.cap_pico if cap_pico is None else cap_pico,
-        concurrency=concurrency or before.concurrency,
+    wanted = said_again(
+        record,
+        cap_pico=options.read_cap(budget),
+        until_budget=until_budget or None,
+        concurrency=concurrency,
         limit=limit,
         retry_failed=retry_failed,
-        canary=before.canary if canary is None else canary,
-        max_fail_rate=before.max_fail_rate if max_fail_rate is None else max_fail_rate,
+        canary=canary,
+        max_fail_rate=max_fail_rate,
         deadline_s=options.read_deadline(deadline, session.settings.timezone),
         on_miss=on_miss,
     )
@@ -174,11 +172,10 @@ def export(
     """
     from promptkit.batch import output_format
     from promptkit.errors import counted
+    from promptkit.jobs.delivering import check_out
     from promptkit.jobs.failed import write_failed
     from promptkit.jobs.output import encoded, write_output
     from promptkit.jobs.remembered import pinned_output
-
-    from .sink import check_out
 
     session = face.session()
     with face.ledger(session.settings) as ledger:

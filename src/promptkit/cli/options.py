@@ -187,6 +187,10 @@ OnMissing = Annotated[
         help="Where the deadline won't be met: warn; stop at once; more rows at once; the fastest target first.",
     ),
 ]
+TextAs = Annotated[
+    str | None,
+    typer.Option("--text-as", metavar="NAME", help="The name of the text's column in the output. Else text."),
+]
 RetryFailed = Annotated[
     bool, typer.Option("--retry-failed", help="Do rows again that failed, were refused or are degraded.")
 ]
@@ -231,7 +235,7 @@ def read_deadline(text: str | None, zone: ZoneInfo) -> float | None:
     Raises:
         UsageError: no time, or one that is over.
     """
-    from .times import read_deadline
+    from promptkit.jobs.deadline import read_deadline
 
     return None if text is None else read_deadline(text, datetime.now(UTC), zone).timestamp()
 

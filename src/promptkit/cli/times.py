@@ -11,7 +11,6 @@ from promptkit.errors import UsageError
 from promptkit.routing.budgets import day_begins, day_of
 
 _AGO: Final = re.compile(r"(\d{1,6})([smhdw])")
-_CLOCK: Final = re.compile(r"\d{1,2}:\d{2}")
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _MINUTE_S: Final = 60
 _HOUR_S: Final = 3600
@@ -67,47 +66,6 @@ def _day(text: str, now: datetime, zone: ZoneInfo, starts_at: time) -> date | No
     if text in {"today", "yesterday"}:
         return day_of(now, zone, starts_at) - timedelta(days=int(text == "yesterday"))
     return date.fromisoformat(text) if len(text) == len("2026-11-21") else None
-
-
-def read_deadline(text: str, now: datetime, zone: ZoneInfo) -> datetime:
-    """The moment that `--deadline` means: the next `06:30` on the wall clock, or a date and time.
-
-    A time that the clock skips in spring is the moment that it would have been; one that it shows
-    twice in autumn is the next of the two.
-
-    Args:
-        text: `06:30`, `2026-11-23T06:30`, with an offset where another zone's clock is meant.
-        now: an aware time.
-        zone: whose clock is meant.
-
-    Raises:
-        UsageError: it is neither, or over.
-    """
-    remedy = "For example 06:30 or 2026-11-23T06:30"
-    try:
-        if _CLOCK.fullmatch(text):
-            at = time.fromisoformat(text.zfill(len("06:30")))
-            today = now.astimezone(zone).date()
-            days = (today + timedelta(days=ahead) for ahead in range(-1, 3))
-            moments = (
-                _moment(datetime.combine(day, at, zone).replace(fold=fold)) for day in days for fold in (0, 1)
-            )
-            return min(moment for moment in moments if moment > now)
-        said = datetime.fromisoformat(text)
-    except (ValueError, OverflowError):
-        raise UsageError(f"--deadline {text!r} is no time", remedy=remedy) from None
-    moment = _moment(said if said.tzinfo is not None else said.replace(tzinfo=zone))
-    if moment <= now:
-        raise UsageError(f"--deadline {text} is over", remedy=remedy)
-    return moment
-
-
-def _moment(local: datetime) -> datetime:
-    """A local time as a moment; one that the clock skips is read as if it hadn't been put forward."""
-    moment = local.astimezone(UTC)
-    if moment.astimezone(local.tzinfo).replace(tzinfo=None) != local.replace(tzinfo=None):
-        return local.replace(fold=0).astimezone(UTC)
-    return moment
 
 
 def when(us: int, zone: ZoneInfo) -> str:

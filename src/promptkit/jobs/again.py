@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from promptkit.errors import JobConflict, UsageError, closest, counted
 from promptkit.ledger import RowState
@@ -12,6 +12,7 @@ from promptkit.session import Session
 from .job import Job
 from .options import AGAIN, JobOptions
 from .pinning import pinned_route
+from .remembered import pinned_options
 
 if TYPE_CHECKING:
     from promptkit.ledger import JobRecord, Ledger
@@ -52,6 +53,13 @@ class JobAgain(Job):
                 f"job {job.name!r}: of {counted(erased, 'row')} to be sent, [storage] has erased the variables",
                 remedy=again,
             )
+
+
+def said_again(record: JobRecord, **said: Any) -> JobOptions:
+    """The options that a job had, with those that are said anew; None is not said."""
+    return replace(
+        pinned_options(record), **{name: value for name, value in said.items() if value is not None}
+    )
 
 
 def job_named(ledger: Ledger, name: str, today: str) -> JobRecord:

@@ -7,7 +7,7 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from promptkit.batch import check_text_as
 from promptkit.batch.quote import Quote
 from promptkit.engine import judge_of
 from promptkit.errors import JobConflict, PromptKitError, TemplateError, UsageError
@@ -129,6 +130,21 @@ class Job:
         scopes = self._session.scopes(own, self._options.cap_pico)
         return next((scope.cap_pico for scope in scopes if scope.key == own), None)
 
+    @property
+    def name(self) -> str:
+        """What it is called; `{date}` is the budget day.
+
+        Raises:
+            UsageError: its rows are in memory, and it has no name.
+        """
+        options = self._options
+        if options.name is None and isinstance(self._source, MemorySource):
+            raise UsageError(
+                "rows in memory need a name for their job",
+                remedy='For example job="night-{date}": under the same name it goes on where it stopped.',
+            )
+        return job_name(options.name, self._ref.name, self._source.name, options.out, self._session.today())
+
     async def report(self) -> JobReport:
         """Where the job stands."""
         ledger = await self._session.ledger()
@@ -188,6 +204,7 @@ class Job:
         try:
             self._check_wanted(ledger)
             await self._take_rows(ledger)
+            self._check_text_as(self.record.columns, self.record.schema)
             await self._remember(ledger)
             if self._options.retry_failed:
                 await ledger.reset_rows(self.record.id, AGAIN)
@@ -243,18 +260,19 @@ class Job:
 
     def _to_ask(self, ledger: Ledger | None) -> Asked:
         """What the job runs, or would if it began now."""
-        known = None if ledger is None else ledger.job(self._name())
+        known = None if ledger is None else ledger.job(self.name)
         if ledger is not None and known is not None:
             return _asked(self._go_on(ledger, known))
         return Asked(self._load(), self._route, self._detours())
 
     async def _pin(self, ledger: Ledger) -> Pinned:
         """The job of that name, as it was pinned; made where there is none."""
-        name = self._name()
+        name = self.name
         known = ledger.job(name)
         if known is not None:
             return self._go_on(ledger, known)
         skeleton = self._load()
+        self._check_text_as((), skeleton.spec.output)
         judge_of(skeleton, {})  # a schema that nothing can be held against is refused before there is a job
         await self._session.remember(skeleton)
         detours = self._detours()
@@ -328,6 +346,10 @@ class Job:
         shape = self._options.shape
         return skeleton if shape is None else skeleton.shaped(shape.schema)
 
+    def _check_text_as(self, columns: Sequence[str], schema: Mapping[str, Json] | None) -> None:
+        if self._options.text_as is not None:
+            check_text_as(self._options.text_as, columns, schema)
+
     def _detours(self) -> dict[str, Route] | None:
         """The routes that rules name, where rows may go by them."""
         if not self._options.by_rules:
@@ -349,20 +371,12 @@ class Job:
         self._session.say(f"job {job.name}: it goes on with {job.template_ref} as it began; {now}")
         return Skeleton.rebuild(job.template_digest, ledger.stored_source)
 
-    def _name(self) -> str:
-        options = self._options
-        if options.name is None and isinstance(self._source, MemorySource):
-            raise UsageError(
-                "rows in memory need a name for their job",
-                remedy='For example job="night-{date}": under the same name it goes on where it stopped.',
-            )
-        return job_name(options.name, self._ref.name, self._source.name, options.out, self._session.today())
-
     async def _remember(self, ledger: Ledger) -> None:
         """Keep how the job runs now, where that has changed."""
         told = plain_options(self._options)
         if any(self.record.options.get(name) != value for name, value in told.items()):
             await ledger.remember_run(self.record.id, told, self.record.output_path)
+            self._read_again(ledger)
 
     async def remember_output(self, out: Path | None, told: Mapping[str, Json]) -> None:
         """Keep where and how the output is written, where that has changed."""
@@ -384,7 +398,11 @@ class Job:
         reader = Reader(self._session, self.pinned.skeleton, self._source.name, self.reading, self._options)
         await ledger.ingest_rows(job.id, reader.rows(), reader.read)
         reader.tell()
-        record = ledger.job(job.name)
+        self._read_again(ledger)
+
+    def _read_again(self, ledger: Ledger) -> None:
+        """Take the job as the ledger has it now."""
+        record = ledger.job(self.record.name)
         if record is not None:
             self._pinned = replace(self.pinned, job=record)
 

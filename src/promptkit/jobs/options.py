@@ -60,6 +60,8 @@ class JobOptions:
     max_fail_rate: float | None = None
     sample: int | None = None
     seed: int = 0
+    text_as: str | None = None
+    """The name of the text's column in the output; None what the job had before, else `text`."""
     shape: Shape | None = None
     """What replies must be instead of the skeleton's `[output]`."""
 

@@ -12,6 +12,7 @@ from promptkit.errors import OutputError
 from promptkit.ledger import JobRecord, Ledger
 from promptkit.types import Json, RowResult
 
+from .remembered import pinned_options
 from .results import from_ledger
 from .whole import replacing
 
@@ -33,7 +34,12 @@ def stored_results(
 
 def layout_of(job: JobRecord) -> Layout:
     """The columns of a job's output."""
-    return layout(job.columns, job.schema, flagged=bool(job.options.get("checks")))
+    return layout(
+        job.columns,
+        job.schema,
+        flagged=bool(job.options.get("checks")),
+        text_as=pinned_options(job).text_as,
+    )
 
 
 def write_output(

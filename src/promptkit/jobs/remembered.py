@@ -12,7 +12,15 @@ from promptkit.types import Json
 
 from .options import JobOptions
 
-_KEPT: Final = ("concurrency", "cap_pico", "resend_unknown", "canary", "max_fail_rate")
+_KEPT: Final = (
+    "concurrency",
+    "cap_pico",
+    "resend_unknown",
+    "until_budget",
+    "canary",
+    "max_fail_rate",
+    "text_as",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +50,13 @@ def pinned_options(job: JobRecord) -> JobOptions:
 
 
 def carried_on(options: JobOptions, job: JobRecord) -> JobOptions:
-    """The options of this run, with the canary that the job had where nothing else is said."""
+    """The options of this run, with the canary and the text's column that the job had where nothing else is said."""
     before = pinned_options(job)
     return replace(
         options,
         canary=before.canary if options.canary is None else options.canary,
         max_fail_rate=before.max_fail_rate if options.max_fail_rate is None else options.max_fail_rate,
+        text_as=before.text_as if options.text_as is None else options.text_as,
     )
 
 
