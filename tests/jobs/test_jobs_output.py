@@ -17,9 +17,10 @@ from studio import REF, Studio, brands, run_all, texts
 
 from promptkit import AsyncPromptKit
 from promptkit.batch import Dialect, Format
-from promptkit.errors import OutputError
+from promptkit.errors import LedgerError, OutputError
 from promptkit.ids import read_id
-from promptkit.jobs import Job, write_output
+from promptkit.jobs import Job, keeping, write_output
+from promptkit.ledger import Ledger
 from promptkit.types import RowResult, Status
 
 LIKE = Dialect(Format.CSV, ",")
@@ -234,6 +235,54 @@ async def test_an_output_that_says_more_than_the_ledger_stays(studio: Studio) ->
     more = rows_of(studio.folder / "more.csv")
     assert [bool(row["text"]) for row in more] == [False, False, True]
     assert "not kept" in more[0]["error"]
+
+
+async def test_a_job_that_was_cut_off_while_it_erased_goes_on(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between two pages of texts that [storage] keeps out: the output stands, and the rest goes, too."""
+    studio.configure(tables='[storage]\nreplies = "none"\nvariables = "none"\n')
+    monkeypatch.setattr(keeping, "_PAGE", 1)
+    out, erase = studio.folder / "out.csv", Ledger.erase_texts
+
+    async def once(ledger: Ledger, *arguments: Any, **options: Any) -> None:
+        await erase(ledger, *arguments, **options)
+        raise LedgerError("the power failed")
+
+    async with studio.kit() as kit:
+        job = studio.job(kit, brands(3))
+        await run_all(job)
+        assert await write(kit, job, out) == 3
+        whole = out.read_bytes()
+        with monkeypatch.context() as patched:
+            patched.setattr(Ledger, "erase_texts", once)
+            with pytest.raises(LedgerError):
+                await job.forget(out)
+        assert "Brand 2" in everything(studio)
+        again = studio.job(kit, brands(3))
+        await run_all(again)
+        assert await write(kit, again, out) == 3
+        assert out.read_bytes() == whole
+        await again.forget(out)
+    assert "Brand" not in everything(studio)
+    assert studio.asked() == 3
+
+
+async def test_an_output_with_texts_that_only_some_clients_keep_is_written_once(studio: Studio) -> None:
+    """The same command again leaves it as it is; only an answer that it lacks can't be added to it."""
+    studio.configure(tables='[storage.clients.secretive]\nreplies = "none"\n')
+    rows = [{"brand": f"Brand {number}", "client": ("barly", "secretive")[number % 2]} for number in range(3)]
+    out = studio.folder / "out.csv"
+    async with studio.kit() as kit:
+        for _ in range(2):
+            job = studio.job(kit, rows[:2], tags={"client": "@client"})
+            await run_all(job)
+            assert await write(kit, job, out) == 2
+            await job.forget(out)
+        more = studio.job(kit, rows, tags={"client": "@client"})
+        await run_all(more)
+        with pytest.raises(OutputError, match="kept nowhere else"):
+            await write(kit, more, out)
 
 
 @pytest.mark.parametrize("to", ["-o out.csv", "> out.csv", "> /dev/full", "-o /dev/full"])

@@ -236,6 +236,7 @@ async def test_a_read_fails_with_the_file_named(ledger: Ledger, database: Path) 
     [
         ("SQLITE_IOERR_FSYNC", "disk failed"),
         ("SQLITE_IOERR_WRITE", "refused a write"),
+        ("SQLITE_IOERR_SHMSIZE", "refused a write"),
         ("SQLITE_READONLY_DBMOVED", "read-only"),
         ("SQLITE_CANTOPEN", "can't be opened"),
     ],

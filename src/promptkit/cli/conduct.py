@@ -164,7 +164,7 @@ async def _run(face: Face, session: Session, job: Job, order: Order, halting: Ha
         for told in order.files.write(ledger, job, manner):
             face.say(told)
         if stdout is None or stdout.whole:
-            await job.forget()
+            await job.forget(order.out)
     except StorageError as cause:
         codes.append(exit_code(cause))
         say_line(str(cause)) if face.quiet else tell(cause)

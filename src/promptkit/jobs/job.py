@@ -151,15 +151,18 @@ class Job:
         job = self.record
         return JobReport(job.name, job.template_ref, ledger.row_counts(job.id), ledger.job_money(job.id))
 
-    async def forget(self) -> None:
+    async def forget(self, delivered: Path | None = None) -> None:
         """Erase the texts that `[storage]` keeps out, if the job is done.
 
         While it is open the ledger has them, for the output is made from there. Call it when the
         results were delivered: what is erased can't be written again.
+
+        Args:
+            delivered: the file that has them now.
         """
         ledger = await self._session.ledger()
         if not ledger.pending_rows(self.record.id, limit=1):
-            await erase_kept_out(ledger, self.record.id, self._session.settings.storage)
+            await erase_kept_out(ledger, self.record.id, self._session.settings.storage, delivered)
 
     async def quote(self) -> Quote:
         """What the job would cost and take now: its input is read, nothing is sent or written.

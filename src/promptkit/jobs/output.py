@@ -12,6 +12,7 @@ from promptkit.errors import OutputError
 from promptkit.ledger import JobRecord, Ledger
 from promptkit.types import Json, RowResult
 
+from .keeping import has_all
 from .remembered import pinned_options
 from .results import from_ledger
 from .whole import replacing
@@ -68,7 +69,7 @@ def write_output(
         return write_pieces(ledger, job, str(out))
     kept, erased = ledger.texts(job.id)
     if erased and out.is_file():
-        if kept:
+        if kept and not has_all(ledger, job, out):
             raise OutputError(
                 f"stands already, and {erased:,} of the texts in it are kept nowhere else",
                 file=out,

@@ -51,6 +51,7 @@ _TROUBLES: Final[tuple[tuple[str, str, str], ...]] = (
         "restore a backup, or recover it with `sqlite3 FILE .recover`",
     ),
     ("SQLITE_IOERR_WRITE", *_REFUSED),
+    ("SQLITE_IOERR_SHMSIZE", *_REFUSED),
     ("SQLITE_IOERR", "the disk failed while the database was in use", "check the disk and the system's log"),
 )
 _SYSTEMS_TROUBLES: Final = {

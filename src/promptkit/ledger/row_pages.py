@@ -27,6 +27,9 @@ from .records import JobRecord, RowState
 
 _ANSWERED: Final = [state.value for state in (RowState.OK, RowState.TRUNCATED, RowState.DEGRADED)]
 
+_PRIME: Final = 1_000_000_007
+"""Ids of calls are added modulo it, so that no sum of them leaves 64 bits."""
+
 
 def current(job_id: int | ColumnElement[int]) -> tuple[ColumnElement[bool], ...]:
     """Rows that the latest reading of the input held."""
@@ -172,6 +175,16 @@ class RowPages:
         with self._read() as connection:
             kept, rows = connection.execute(query).one()
         return kept, rows - kept
+
+    def answers(self, job_id: int) -> str:
+        """What tells the answers that a job's rows have now from those that they had; erased texts don't matter."""
+        called = t.ROWS.c.call_id
+        query = select(func.count(), func.sum(called % _PRIME)).where(
+            *current(job_id), t.ROWS.c.state.in_(_ANSWERED)
+        )
+        with self._read() as connection:
+            count, total = connection.execute(query).one()
+        return f"{count}:{total or 0}"
 
 
 def _output_row(
