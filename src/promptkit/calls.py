@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from .engine import Made, Work, judge_of
 from .errors import (
@@ -21,6 +21,8 @@ from .routing.budgets import scope_remedy
 from .session import Session
 from .templates import Skeleton
 from .types import Attempt, Call, Fault, Json, Reply, Route
+
+_UNFIT: Final = (Fault.INVALID_OUTPUT, Fault.CHECK)
 
 
 async def make_reply(  # noqa: PLR0913 - what a user can say of a call
@@ -131,7 +133,12 @@ def failure_of(made: Made) -> PromptKitError:
         if made.attempts
         else made.why
     )
-    return AllTargetsFailed(tried, attempts=made.attempts, remedy=_try_again(made.retry_at_s))
+    remedy = (
+        f"The last reply was paid, and is kept where texts are: promptkit show {show_id(made.id)}"
+        if fault in _UNFIT
+        else None
+    )
+    return AllTargetsFailed(tried, attempts=made.attempts, remedy=remedy or _try_again(made.retry_at_s))
 
 
 def cost_of(attempts: Sequence[Attempt]) -> int | None:

@@ -42,6 +42,11 @@ def rules_broken(text: str, rules: Rules) -> list[str]:
         ("🙏", "merci 🙏!", True),
         ("été", "l'été", True),
         ("straße", "STRASSE", True),
+        ("beer", "a _beer_ a day", True),
+        ("beer", "a be\u00ader, a be\u200ber", True),
+        ("weight-loss", "weight\u2011loss", True),
+        ("aujourd'hui", "aujourd\u02bchui", True),
+        ("diet*", "a _dietary_ note", True),
     ],
 )
 def test_whole_words_in_any_case(word: str, text: str, found: bool) -> None:  # noqa: FBT001 - a column of the table
@@ -103,6 +108,17 @@ def test_language_is_a_problem_only_where_it_can_be_told() -> None:
     assert not rules_broken("Barly !", Rules(language="en"))
 
 
+def test_a_region_reads_its_languages_list() -> None:
+    """fr-CA keeps to the French list: an English word of it is harmless there."""
+    assert not rules_broken("crap", Rules(packs=("family-safe",), language="fr-CA"))
+    assert rules_broken("bière", Rules(packs=("family-safe",), language="fr-CA"))
+
+
+def test_characters_are_counted_as_readers_see_accents() -> None:
+    """An accent of its own code point is no character of its own."""
+    assert not rules_broken("e\u0301" * 5, Rules(max_characters=5))
+
+
 def test_patterns() -> None:
     """Each must be found, or must not."""
     rules = Rules(matches=(r"^\d\.", "x"), not_matches=(r"#\w+", "y"))
@@ -122,7 +138,16 @@ def test_the_family_pack_reads_the_texts_language() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [FRENCH, ENGLISH, "Un goûter avec les enfants, et des fruits.", "A bar, a bite, a class."]
+    "text",
+    [
+        FRENCH,
+        ENGLISH,
+        "Un goûter avec les enfants, et des fruits.",
+        "A bar, a bite, a class.",
+        "Une salopette, une tarte cuite au four, bourrée de vitamines : tu es l'héroïne de ton matin.",
+        "La droguerie de Puteaux",
+        "A stable income, stability for the family, and good fatty acids.",
+    ],
 )
 def test_harmless_texts_pass_the_pack(text: str) -> None:
     """What a family brand says every day is not banned."""
@@ -147,7 +172,9 @@ def test_rules_take_a_calls_words_and_language() -> None:
         required_from=("brand", "absent"),
         language_from="lang",
     )
-    rules = rules_for(checks, {"avoid": ["slim", " ", "diet"], "more": "", "brand": "Barly", "lang": "fr"})
+    rules = rules_for(
+        checks, {"avoid": ["slim", " ", "*", "diet"], "more": "", "brand": "Barly", "lang": "fr"}
+    )
     assert rules == Rules(banned=("cheap", "slim", "diet"), required=("Barly",), language="fr")
     assert rules_for(checks, {}) == checks.rules
     assert rules_for(Checks(), {"lang": "fr"}) == Rules()

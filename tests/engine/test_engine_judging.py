@@ -13,6 +13,7 @@ from studio import ALL, Studio, assert_books_agree, attempts_of, brands, run_all
 from promptkit.checks import Problem
 from promptkit.engine.judging import Judge, judge, repair
 from promptkit.errors import AllTargetsFailed, BudgetStop, TemplateError
+from promptkit.ids import show_id
 from promptkit.types import (
     AttemptState,
     Call,
@@ -260,6 +261,7 @@ async def test_where_every_reply_fails_the_last_is_kept_and_the_call_says_why(st
         call = ledger.call(logged.id)
         assert call is not None
         assert (call.status, call.text) == (Status.FAILED, "gemini likes beer.")
+        assert f"promptkit show {show_id(logged.id)}" in str(caught.value)
         for _ in range(2):  # as it ends, and from the ledger
             [result] = await run_all(kit.batch("ad/title", brands(1), job="night"))
             assert (result.status, result.text, result.parsed) == (Status.FAILED, None, None)

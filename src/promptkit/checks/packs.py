@@ -15,19 +15,19 @@ _FAMILY_SAFE: Final[Mapping[str, str]] = {
         cigarette* cigar* tobacco vape* vaping smoker* nicotine
         cocaine heroin cannabis weed marijuana meth ecstasy junkie*
         casino* gambl* betting jackpot* poker roulette
-        kill* murder* suicid* stab* gun guns gore bloody
+        kill* murder* suicid* stab stabs stabbed stabbing* gun guns gore bloody
         sex sexy sexual* porn* nude* naked erotic horny
         fuck* shit* bitch* bastard* asshole* damn crap dumb stupid idiot* moron* loser*
-        skinny fatty fatso obese weight-loss slimming
+        skinny fatso obese weight-loss slimming
         """,
     "fr": """
-        bière* vin vins whisky vodka rhum tequila alcool* bourré* ivre* ivresse cuite gueule_de_bois
+        bière* vin vins whisky vodka rhum tequila alcool* ivre* ivresse gueule_de_bois
         cigarette* cigare* tabac* vapoter vapoteuse* fumeur* fumeuse* nicotine clope*
-        cocaïne héroïne cannabis shit drogue* drogué* ecstasy
+        cocaïne cannabis shit drogue drogues drogué* ecstasy
         casino* jackpot* poker roulette parier paris_sportifs jeux_d'argent
         tuer meurtre* suicid* poignard* pistolet* flingue* sanglant*
         sexe sexy sexuel* porno* nu_intégral dénudé* érotique*
-        putain pute* merde* merdi* connard* connasse* salope* enculé* bordel foutre débile* idiot* crétin*
+        putain pute putes merde* merdi* connard* connasse* salope salopes salopard* enculé* bordel foutre débile* idiot* crétin*
         grosse_vache obèse* maigrir minceur amaigrissant*
         """,
 }

@@ -16,6 +16,13 @@ from .language import LANGUAGES, language_of
 from .packs import PACKS
 
 _AROUND: Final = 20
+_SAME: Final = {
+    **dict.fromkeys(map(ord, "\u2018\u2019\u02bc"), "'"),
+    **dict.fromkeys(map(ord, "\u2010\u2011"), "-"),
+    **dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff")),  # seen by nobody
+    0xA0: " ",
+}
+"""Signs that readers take for one."""
 _WORDS: Final = re.compile(r"\w+(?:['-]\w+)*")
 
 
@@ -64,7 +71,12 @@ def check_text(text: str, rules: Rules) -> tuple[Problem, ...]:
             _banned(folded, rules.banned, "banned", "a banned word"),
             _required(folded, rules.required),
             _size(len(_WORDS.findall(folded)), "word", rules.min_words, rules.max_words),
-            _size(len(text), "character", rules.min_characters, rules.max_characters),
+            _size(
+                len(unicodedata.normalize("NFC", text)),
+                "character",
+                rules.min_characters,
+                rules.max_characters,
+            ),
             _language(text, rules.language),
             _patterns(text, rules),
             _packs(text, folded, rules),
@@ -85,12 +97,12 @@ def _texts(values: Mapping[str, Value], names: Iterable[str]) -> Iterator[str]:
     for name in names:
         value = values.get(name, "")
         items = value if isinstance(value, list) else [value]
-        yield from (str(item) for item in items if str(item).strip())
+        yield from (str(item) for item in items if str(item).strip(" *"))
 
 
 def _fold(text: str) -> str:
     """Text as words are compared: one case, one form of each accent and apostrophe."""
-    return unicodedata.normalize("NFC", text).replace("\u2019", "'").replace("\u00a0", " ").casefold()
+    return unicodedata.normalize("NFC", text).translate(_SAME).casefold()
 
 
 @lru_cache(maxsize=4096)
@@ -100,7 +112,7 @@ def _pattern(word: str) -> re.Pattern[str]:
     stem = folded.rstrip("*").strip()
     spaced = r"\s+".join(re.escape(part) for part in stem.split())
     ending = r"\w*" if stem != folded else ""
-    return re.compile(rf"(?<!\w){spaced}{ending}(?!\w)")
+    return re.compile(rf"(?<![^\W_]){spaced}{ending}(?![^\W_])")  # _beer_ is a beer in italics
 
 
 def _banned(folded: str, words: Iterable[str], rule: str, kind: str) -> Iterator[Problem]:
@@ -143,7 +155,7 @@ def _packs(text: str, folded: str, rules: Rules) -> Iterator[Problem]:
     for name in rules.packs:
         pack = PACKS[name]
         # A word may be harmless in another language: only where none is known do all lists count.
-        language = rules.language or language_of(text)
+        language = (rules.language or "").partition("-")[0].lower() or language_of(text)
         lists = [pack[language]] if language and language in pack else list(pack.values())
         words = [word for one in lists for word in one]
         yield from _banned(folded, words, name, f"a word of the pack {name}")
