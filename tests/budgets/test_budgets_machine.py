@@ -171,14 +171,18 @@ class Budgeting(RuleBasedStateMachine):
     @precondition(lambda self: self.model.open)
     @rule(which=st.integers(0, 100), more=st.sampled_from([1, 100, 500]))
     def overrun(self, which: int, more: int) -> None:
-        """A provider bills above its ceiling: counted in full, and every capped scope of it stops."""
+        """A provider bills above its ceiling: counted in full, and every capped scope of it stops.
+
+        Up to the cap that the call was admitted under, whatever another process has in force since.
+        """
         call = self.model.open[which % len(self.model.open)]
         stopped = self.end(call, (call.attempt.ceiling_pico or 0) + more)
-        caps = {one.scope: one.cap_pico for one in self.ledgers[0].budgets()}
-        capped = [scope.key for scope in call.scopes if caps[scope.key] is not None]
+        latest = {one.scope: one.cap_pico for one in self.ledgers[0].budgets()}
+        caps = {scope.key: (scope.cap_pico, latest[scope.key]) for scope in call.scopes}
+        capped = [key for key, pair in caps.items() if pair != (None, None)]
         assert list(stopped) == capped
         for key in capped:
-            self.overran[key] = max(caps[key] or 0, self.overran.get(key, 0))
+            self.overran[key] = max(self.overran.get(key, 0), *(pico or 0 for pico in caps[key]))
 
     def end(self, call: OpenCall, charged: int, *, known: bool = True) -> tuple[str, ...]:
         end = AttemptEnd(

@@ -70,6 +70,35 @@ def test_a_bill_above_its_ceiling_stops_the_scope() -> None:
     assert book.admit((Scope("day", 101),), 1) is None
 
 
+def test_each_of_two_caps_is_kept_by_who_has_it_in_force() -> None:
+    """Two processes, caps of 100 and 50: the lower one's visits take nothing from the higher one, and add nothing."""
+    book = Book({})
+    high, low = (Scope("day", 100),), (Scope("day", 50),)
+    assert book.admit(high, 60) is None
+    assert book.admit(low, 1) is not None
+    assert book.admit(high, 41) is not None
+    assert book.admit(low, 0) is not None
+    assert book.admit(high, 40) is None
+    assert book.admit(low, 0) is not None
+    assert book.accounts["day"] == Account(50, held_pico=100, over_pico=50)
+    assert book.settle(("day",), 60, 5, (100,)) == ()
+    assert book.accounts["day"] == Account(50, spent_pico=5, held_pico=40)
+    assert book.admit(low, 5) is None
+
+
+@pytest.mark.parametrize("other", [50, None])
+def test_an_overrun_stops_the_cap_it_was_admitted_under(other: int | None) -> None:
+    """Also where a process with a lower cap, or none, was the last to look."""
+    book = Book({})
+    assert book.admit((Scope("day", 100),), 10) is None
+    assert book.admit((Scope("day", other),), 0) is None
+    assert book.settle(("day",), 10, 30, (100,)) == ("day",)
+    refused = book.admit((Scope("day", 100),), 1)
+    assert refused is not None
+    assert refused.stopped
+    assert book.admit((Scope("day", 101),), 1) is None
+
+
 def test_an_attempt_without_a_ceiling_counts_and_stops_nothing() -> None:
     """Where no price was known and the user allows it, a known cost still counts."""
     book = Book({"day": Account(100)})

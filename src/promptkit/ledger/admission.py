@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Final
 
 from promptkit.types import Scope
@@ -56,17 +57,20 @@ class Account:
         """The same with one more hold, which must fit."""
         return replace(self, held_pico=self.held_pico + ceiling_pico)
 
-    def settled(self, ceiling_pico: int | None, charged_pico: int) -> Account:
+    def settled(self, ceiling_pico: int | None, charged_pico: int, under_pico: int | None = None) -> Account:
         """The same with a hold turned into money spent; a bill above its ceiling stops the scope.
 
         No ceiling (no price was known, and the user allowed that) held nothing and stops nothing.
+        `under_pico` is the cap that the hold was admitted under: of two processes with different
+        caps the other may have been here since, and both are to stop.
         """
         held = ceiling_pico or 0
         spent_pico, held_pico = self.spent_pico + charged_pico, self.held_pico - held
         beyond = max(0, spent_pico + held_pico - self.cap_pico)
         stopped = self.stopped_cap_pico
-        if overran(ceiling_pico, charged_pico) and self.cap_pico != UNCAPPED:
-            stopped = max(self.cap_pico, stopped or 0)
+        if overran(ceiling_pico, charged_pico):
+            caps = (self.cap_pico, under_pico, stopped)
+            stopped = max((pico for pico in caps if pico is not None and pico != UNCAPPED), default=None)
         # Only a charge above what was held may lift what the CHECK allows.
         over_pico = beyond if charged_pico > held else min(self.over_pico, beyond)
         return Account(self.cap_pico, spent_pico, held_pico, over_pico, stopped)
@@ -122,14 +126,28 @@ class Book:
                 accounts[scope.key] = accounts[scope.key].holding(ceiling_pico)
         return refused
 
-    def settle(self, scopes: tuple[str, ...], ceiling_pico: int | None, charged_pico: int) -> tuple[str, ...]:
-        """Turn a hold into money spent; returns the scopes that it stopped."""
+    def settle(
+        self,
+        scopes: tuple[str, ...],
+        ceiling_pico: int | None,
+        charged_pico: int,
+        caps: tuple[int | None, ...] = (),
+    ) -> tuple[str, ...]:
+        """Turn a hold into money spent; returns the scopes that it stopped.
+
+        Args:
+            scopes: where it is held.
+            ceiling_pico: how much; None: no price was known.
+            charged_pico: what it came to.
+            caps: those that it was admitted under, scope by scope, where that is known.
+        """
         accounts = self.accounts
-        for key in scopes:
-            accounts[key] = accounts[key].settled(ceiling_pico, charged_pico)
+        for key, cap_pico in zip_longest(scopes, caps):
+            accounts[key] = accounts[key].settled(ceiling_pico, charged_pico, cap_pico)
         if not overran(ceiling_pico, charged_pico):
             return ()
-        return tuple(key for key in scopes if accounts[key].stopped)
+        own = zip_longest(scopes, caps)
+        return tuple(key for key, cap_pico in own if accounts[key].stopped or cap_pico is not None)
 
     def soft(self, scopes: tuple[Scope, ...]) -> tuple[SoftPassed, ...]:
         """Those of the scopes whose soft cap is reached."""

@@ -75,6 +75,8 @@ class Open:
 
     scopes: tuple[str, ...]
     ceiling_pico: int | None
+    caps: tuple[int | None, ...] = ()
+    """Those that it was admitted under, scope by scope."""
     soft: tuple[Scope, ...] = ()
     """Those of its scopes that have a soft cap."""
 
@@ -206,7 +208,8 @@ class Group:
             (attempt.id, self._state.owner_id, attempt.ceiling_pico, columns.scope_keys(keys))
         )
         soft = tuple(scope for scope in op.scopes if scope.soft_pico is not None)
-        self._open[attempt.id] = Open(keys, attempt.ceiling_pico, soft)
+        caps = tuple(scope.cap_pico for scope in op.scopes)
+        self._open[attempt.id] = Open(keys, attempt.ceiling_pico, caps, soft)
         return _ADMITTED
 
     def _finish(self, op: Finish) -> object:
@@ -249,7 +252,7 @@ class Group:
         if opened is None:
             raise LedgerError(f"attempt {show_id(end.id)} is not open in this process")
         row = columns.attempt_end(end, self._price_source(end))
-        overrun = self._book.settle(opened.scopes, opened.ceiling_pico, end.charged_pico)
+        overrun = self._book.settle(opened.scopes, opened.ceiling_pico, end.charged_pico, opened.caps)
         self._writes.attempt_ends.append(row)
         if end.state is AttemptState.UNKNOWN:
             self._writes.unknowns.append((end.id,))
