@@ -169,7 +169,7 @@ class AsyncJob(Generic[Parsed_co]):
                 raise
             if manner is not None:
                 await asyncio.to_thread(lambda: list(self._files.write(ledger, job, manner)))
-            await job.forget()
+            await job.forget(self._files.out)
         if self._job.stop is not None:
             raise self._job.stop
 
