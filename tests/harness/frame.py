@@ -60,9 +60,9 @@ class Provider:
         """What it charges, with every line."""
         return self._get("/_bill")
 
-    def requests(self) -> list[dict[str, Any]]:
-        """The journal of what arrived, in the order of arrival."""
-        return cast("list[dict[str, Any]]", self._get("/_requests")["requests"])
+    def requests(self, *, bodies: bool = False) -> list[dict[str, Any]]:
+        """The journal of what arrived, in the order of arrival; of the last 1,000 the bodies, too."""
+        return cast("list[dict[str, Any]]", self._get(f"/_requests?bodies={bodies:d}")["requests"])
 
     def billed(self) -> int:
         """How many requests arrived that it charges for."""

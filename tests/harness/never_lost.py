@@ -1,6 +1,7 @@
 """Never lost: a night's job that is killed, and finds its disk full or its database read-only, again and again.
 
-    python3 .ci/start.py harness never_lost [--rows 5000] [--kills 100] [--slots 16] [--seed N] [--json FILE]
+    python3 .ci/start.py harness never_lost [--rows 5000] [--kills 100] [--slots 16] [--pack N]
+        [--seed N] [--json FILE]
 
 The real `promptkit batch`, in a process, against a billing simulator that is never killed. It is
 SIGKILLed at random moments and at every named point, and each time started again by the same
@@ -48,6 +49,7 @@ class Size:
     kills: int = 100
     troubles: int = 5
     slots: int = 16
+    pack: int = 1
     seed: int = 1
     life_s: float = 2.4
     """Between the first request of a run and its death are at most so many seconds."""
@@ -56,7 +58,7 @@ class Size:
     def latency_s(self) -> float:
         """So slow that the random kills see about half of the rows done."""
         lives_s = self.kills * (1 - STARTING_SHARE) * self.life_s / 2
-        return self.slots * lives_s / (0.5 * self.rows)
+        return self.slots * self.pack * lives_s / (0.5 * self.rows)
 
 
 # -------------------------------------------------------------------------------- killed
@@ -64,7 +66,7 @@ class Size:
 
 def killed(folder: Path, size: Size) -> Tally:
     """SIGKILL at random moments and at every point."""
-    tally = Tally("killed", size.rows, size.slots)
+    tally = Tally("killed", size.rows, size.slots, size.pack)
     dice = random.Random(size.seed)
     points = len(STARTING) + len(WORKING) + len(ENDING) + 1
     cuts = size.kills + points
@@ -163,7 +165,7 @@ def _disk(folder: Path, size: Size) -> Limited:
 def full_disk(folder: Path, size: Size) -> Tally:
     """The disk of the database is full in mid-job and at the next start; at the end that of the output is."""
     how = "full disk" if os.environ.get(_INSIDE) else "full disk (as a limit of file sizes: no mounts here)"
-    tally = Tally(how, size.rows, size.slots)
+    tally = Tally(how, size.rows, size.slots, size.pack)
     dice = random.Random(size.seed + 1)
     latency_s, cuts = _brisk(size), 2 * size.troubles + 1
     with _disk(folder / "disk", size) as disk, _disk(folder / "outside", size) as outside:
@@ -189,7 +191,7 @@ def full_disk(folder: Path, size: Size) -> Tally:
 
 def read_only(folder: Path, size: Size) -> Tally:
     """The database becomes read-only in mid-job, by SQLite's word and by modes, or is moved away."""
-    tally = Tally("read-only", size.rows, size.slots)
+    tally = Tally("read-only", size.rows, size.slots, size.pack)
     dice = random.Random(size.seed + 2)
     inside = folder / "project"
     inside.mkdir()
@@ -244,7 +246,7 @@ def _modes(night: Night, *, file: int, folder: int) -> None:
 
 def _brisk(size: Size) -> float:
     """A latency with which the troubles fit into a part of the job."""
-    return max(0.05, size.slots * size.troubles * 4 * 0.6 / (0.6 * size.rows))
+    return max(0.05, size.slots * size.pack * size.troubles * 4 / size.rows)
 
 
 # ---------------------------------------------------------------------------- all of them

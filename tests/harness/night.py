@@ -6,6 +6,7 @@ import csv
 import hashlib
 import os
 import random
+import re
 import resource
 import signal
 import sqlite3
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -48,6 +49,7 @@ A_CALL_USD: Final = 0.0002
 """More than the ceiling of a call."""
 HANGS_S: Final = 600.0
 _LOOK_S: Final = 0.02
+_ROW: Final = re.compile(r"Brand: brand (\d+)\.")
 
 
 @dataclass(slots=True)
@@ -58,11 +60,12 @@ class Tally:
         name: which of the nights it was.
         rows: of the input.
         slots: of the command's concurrency.
+        pack: rows that may share a request; 1 for none.
         runs: of the command.
         kills: SIGKILLs by where they struck.
         stops: runs that ended with exit 9, by what was wrong.
         requests: that arrived at the simulator.
-        repeated: of them for a row that had one before; each is explained by an unknown attempt.
+        repeated: of them for rows that had one before; each is explained by an unknown attempt.
         paid_again: of them for a row whose reply was stored already. Never.
         books: held against the bill.
         seconds: wall time.
@@ -72,6 +75,7 @@ class Tally:
     name: str
     rows: int
     slots: int
+    pack: int = 1
     runs: int = 0
     kills: Counter[str] = field(default_factory=Counter[str])
     stops: Counter[str] = field(default_factory=Counter[str])
@@ -95,8 +99,9 @@ class Tally:
     def as_text(self) -> str:
         """For people."""
         books, unknown = self.books, sum(self.books.unknown.values())
+        packed = f", packs of {self.pack}" if self.pack > 1 else ""
         lines = [
-            f"{self.name}: {self.rows:,} rows, {self.slots} at once, {self.runs} runs, {self.seconds:.0f} s",
+            f"{self.name}: {self.rows:,} rows, {self.slots} at once{packed}, {self.runs} runs, {self.seconds:.0f} s",
             f"  kills        {self.kills.total()}: {_told(self.kills)}",
             *([f"  exit 9       {self.stops.total()}: {_told(self.stops)}"] if self.stops else []),
             f"  requests     {self.requests:,} arrived",
@@ -186,10 +191,13 @@ class Night:
         self._brands = [f"brand {number}" for number in range(tally.rows)]
         self._stored_at: dict[int, int] = {}
         """Row to the number of requests that had arrived when its reply was known to be stored."""
-        self._cap = f"{A_CALL_USD * (tally.rows + tally.slots * cuts):.4f}"
+        self._rows_of: dict[int, frozenset[int]] = {}
+        """Number of a request to the rows that it was for, where that is read from its body."""
+        self._cap = f"{A_CALL_USD * (tally.rows + tally.slots * tally.pack * cuts):.4f}"
         self._arguments = [
             *("batch", REF, "rows.csv", "-o", str(out), "--concurrency", str(tally.slots)),
             *("--budget", self._cap, "--until-budget", "--quiet"),
+            *(("--pack", str(tally.pack)) if tally.pack > 1 else ()),
         ]
         self._project()
 
@@ -290,6 +298,11 @@ class Night:
     def look(self) -> None:
         """After a run: which replies are stored now, and whether a cap was passed."""
         arrived = self.simulator.billed()
+        if self.tally.pack > 1:
+            for note in self.simulator.requests(bodies=True):
+                if "body" in note:
+                    found = frozenset(int(row) for row in _ROW.findall(note["body"]))
+                    self._rows_of.setdefault(note["number"], found)
         try:
             stored = self.books.ask("SELECT w.position FROM rows w JOIN replies p ON p.call_id = w.call_id")
             held = self.books.count("SELECT count(*) FROM holds")
@@ -341,7 +354,8 @@ class Night:
         if left := [path.name for path in self.out.parent.glob(f".{self.out.name}*")]:
             self.wrong(f"beside the output lie {left}")
         replies = self.books.ask(
-            "SELECT count(*), count(DISTINCT c.row_id) FROM replies p JOIN calls c ON c.id = p.call_id"
+            "SELECT count(*), count(DISTINCT c.row_id) FROM replies p JOIN calls c ON c.id = p.call_id "
+            "WHERE c.row_id IS NOT NULL"
         )[0]
         if replies != (len(wanted), len(wanted)):
             self.wrong(
@@ -349,36 +363,45 @@ class Night:
             )
 
     def _judge_wire(self) -> None:
-        """By the simulator's journal: which row each request was for, and whether it was needed."""
+        """By the simulator's journal: which rows each request was for, and whether it was needed."""
         tally, notes = self.tally, self.simulator.requests()
-        rows = {_prompt_sha256(brand): number for number, brand in enumerate(self._brands)}
+        asked_for = {
+            f"req_{note['request_id']}": rows for note, rows in zip(notes, self._rows(notes), strict=True)
+        }
         arrived: Counter[int] = Counter()
-        for note in notes:
-            row = rows[note["prompt_sha256"]]
-            arrived[row] += 1
-            tally.paid_again += note["number"] > self._stored_at.get(row, len(notes))
-        tally.requests, tally.repeated = len(notes), len(notes) - len(arrived)
+        for note, rows in zip(notes, asked_for.values(), strict=True):
+            tally.repeated += any(row in arrived for row in rows)
+            tally.paid_again += any(note["number"] > self._stored_at.get(row, len(notes)) for row in rows)
+            arrived.update(rows)
+        tally.requests = len(notes)
         if tally.paid_again:
             self.wrong(f"{tally.paid_again} requests were sent for rows with a stored reply")
         unknown = dict(
             self.books.ask(
-                "SELECT w.position, count(*) FROM attempts a JOIN calls c ON c.id = a.call_id "
-                "JOIN rows w ON w.id = c.row_id WHERE a.cost_pico IS NULL GROUP BY w.position"
+                "SELECT w.position, count(*) FROM rows w JOIN calls c ON c.row_id = w.id "
+                "JOIN attempts a ON a.call_id = coalesce(c.pack_id, c.id) "
+                "WHERE a.cost_pico IS NULL GROUP BY w.position"
             )
         )
         if needless := [row for row, count in arrived.items() if count > 1 + unknown.get(row, 0)]:
             self.wrong(f"{len(needless)} rows were sent again without an unknown attempt: {needless[:5]}")
-        asked_for = {f"req_{note['request_id']}": rows[note["prompt_sha256"]] for note in notes}
         mixed = [
             row
             for row, request_id in self.books.ask(
                 "SELECT w.position, a.request_id FROM rows w JOIN replies p ON p.call_id = w.call_id "
                 "JOIN attempts a ON a.id = p.attempt_id"
             )
-            if asked_for.get(request_id) != row
+            if row not in asked_for.get(request_id, ())
         ]
         if mixed:
             self.wrong(f"{len(mixed)} rows have the reply of another: {mixed[:5]}")
+
+    def _rows(self, notes: Sequence[Mapping[str, Any]]) -> list[frozenset[int]]:
+        """The rows that each request was for."""
+        if self.tally.pack > 1:
+            return [self._rows_of[note["number"]] for note in notes]
+        rows = {_prompt_sha256(brand): frozenset((number,)) for number, brand in enumerate(self._brands)}
+        return [rows[note["prompt_sha256"]] for note in notes]
 
 
 def _prompt_sha256(brand: str) -> str:
