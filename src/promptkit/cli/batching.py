@@ -25,6 +25,7 @@ def batch(
     seed: options.Seed = 0,
     canary: options.Canary = None,
     max_fail_rate: options.MaxFailRate = None,
+    pack: options.Pack = "1",
     deadline: options.Deadline = None,
     on_miss: options.OnMissing = OnMiss.WARN,
     retry_failed: options.RetryFailed = False,
@@ -60,6 +61,7 @@ def batch(
         promptkit batch ugc/hooks rows.csv -o hooks.csv --each angle=problem,proof --each language=en,fr
         promptkit batch ugc/hooks rows.csv -o hooks.csv --canary 20 --deadline 06:30 --on-miss faster
         promptkit batch ugc/hooks rows.csv -o 'hooks/{sku}.txt' --failed failed.csv
+        promptkit batch ugc/script rows.csv -o scripts.csv --pack 5 --tag client=@client
         promptkit batch ugc/hooks - --job "night-{date}" --config /srv/studio/promptkit.toml < rows.csv
     """
     from .nightly import watched
@@ -86,6 +88,7 @@ def batch(
             sample=sample,
             seed=seed,
             canary=canary,
+            pack=options.read_pack(pack),
             max_fail_rate=max_fail_rate,
             deadline_s=options.read_deadline(deadline, session.settings.timezone),
             on_miss=on_miss,

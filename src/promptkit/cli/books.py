@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import typer
 
 from promptkit.batch import usd_text
+from promptkit.errors import counted
 from promptkit.ids import show_id
 from promptkit.ledger import LogFilter, LoggedCall
 from promptkit.types import Fault, Json
@@ -132,15 +133,23 @@ def _row(call: LoggedCall, zone: ZoneInfo) -> tuple[str, ...]:
         "" if call.target is None else str(call.target),
         _number(call.input_tokens),
         _number(call.output_tokens),
-        spent(call.money) if call.cached_from_id is None else "cached",
+        _cost(call),
         _belongs(call),
     )
+
+
+def _cost(call: LoggedCall) -> str:
+    """The cost; of a request that carried rows, in brackets: it stands with theirs again."""
+    if call.cached_from_id is not None:
+        return "cached"
+    return f"({spent(call.money)})" if call.pack_items is not None else spent(call.money)
 
 
 def _belongs(call: LoggedCall) -> str:
     """Job, row and the first tags of a call, in one cell."""
     told = [f"{name}={value}" for name, value in call.tags.items()][:_SHOWN_TAGS]
-    return " ".join([*([call.job] if call.job else []), *told])
+    carried = [f"{counted(call.pack_items, 'row')} of"] if call.pack_items is not None else []
+    return " ".join([*carried, *([call.job] if call.job else []), *told])
 
 
 def _number(count: int | None) -> str:
@@ -164,6 +173,8 @@ def call_json(call: LoggedCall) -> dict[str, Json]:
         "cost_usd": None if call.money.unknown else usd_text(call.money.known_pico),
         "charged_usd": usd_text(call.money.charged_pico),
         "attempts": call.money.attempts,
+        "pack": None if call.pack_id is None else show_id(call.pack_id),
+        "pack_items": call.pack_items,
         "cached_from": None if call.cached_from_id is None else show_id(call.cached_from_id),
         "tags": dict(call.tags),
         "job": call.job,

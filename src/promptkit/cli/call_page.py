@@ -8,11 +8,12 @@ from zoneinfo import ZoneInfo
 from promptkit.batch import usd_text
 from promptkit.errors import TemplateError, UsageError
 from promptkit.ids import id_range, show_id
-from promptkit.ledger import AttemptRecord, CallRecord, ChildCall, Ledger
+from promptkit.ledger import AttemptRecord, CallRecord, ChildCall, Ledger, PackItem
 from promptkit.templates import Skeleton
 from promptkit.types import Json, Prompt, Status, Usage, dollars
 
 from .face import Face
+from .pack_page import ITEM_COLUMNS, item_row, pack_json, pack_text, rebuilt
 from .making import usage_json
 from .money import spent
 from .times import iso, lasting, when
@@ -29,6 +30,8 @@ class CallPage:
     prompt: Prompt | None
     why: str = ""
     children: tuple[ChildCall, ...] = ()
+    items: tuple[PackItem, ...] = ()
+    """Of a request that carried rows: theirs."""
 
     @property
     def proved(self) -> bool | None:
@@ -70,13 +73,17 @@ def read_page(ledger: Ledger, call_id: int) -> CallPage:
     children = ledger.children(call_id)
     if call.forgotten_us is not None:
         return CallPage(call, None, "its texts were erased", children)
-    if call.variables is None:
-        return CallPage(call, None, "its variables were not kept ([storage] variables)", children)
+    items = ledger.pack_items(call_id) if call.pack_items is not None else ()
+    lost = any(item.variables is None for item in items) if items else call.variables is None
+    if lost:
+        return CallPage(call, None, "its variables were not kept ([storage] variables)", children, items)
     try:
         skeleton = Skeleton.rebuild(call.template_digest, ledger.stored_source)
-        return CallPage(call, skeleton.render(skeleton.bind(call.variables)), "", children)
+        if items:
+            return CallPage(call, rebuilt(skeleton, items), "", children, items)
+        return CallPage(call, skeleton.render(skeleton.bind(call.variables or {})), "", children)
     except TemplateError as cause:
-        return CallPage(call, None, str(cause), children)
+        return CallPage(call, None, str(cause), children, items)
 
 
 # ------------------------------------------------------------------------------- for people
@@ -85,6 +92,9 @@ def read_page(ledger: Ledger, call_id: int) -> CallPage:
 def print_page(face: Face, page: CallPage, zone: ZoneInfo) -> None:
     """Print a call for people."""
     face.print("\n".join([_head(page, zone), "", *_prompt(page), *_reply(page.call), ""]))
+    if page.items:
+        face.table(ITEM_COLUMNS, [item_row(item) for item in page.items])
+        face.print("")
     face.table(_COLUMNS, [_attempt(attempt) for attempt in page.call.attempts])
     face.print(f"\n{_verdict(page)}")
 
@@ -97,6 +107,7 @@ def _head(page: CallPage, zone: ZoneInfo) -> str:
         "template": call.template_ref,
         "when": f"{when(call.started_us, zone)} {zone.key}{took}",
         "cost": spent(call.money),
+        "pack": pack_text(call),
         "from": cached_text(call.cached_from_id, call.saved_pico),
         "cache": prompt_cache_text(call),
         "route": call.route,
@@ -154,6 +165,8 @@ def _reply(call: CallRecord) -> list[str]:
         return [f"--- {'what had come of the reply' if broke_off else 'reply'} ---\n{call.text}"]
     if call.forgotten_us is not None:
         return ["--- reply ---\n(erased)"]
+    if call.pack_items is not None:
+        return ["--- reply ---\n(with the items)"]
     if call.text_sha256 is not None:
         return [f"--- reply ---\n(not kept; SHA-256 {call.text_sha256})"]
     return ["--- reply ---\n(none)"]
@@ -221,6 +234,7 @@ def page_json(page: CallPage) -> dict[str, Json]:
         "flags": list(call.flags),
         "cost_usd": None if call.money.unknown else usd_text(call.money.known_pico),
         "charged_usd": usd_text(call.money.charged_pico),
+        **pack_json(call, page.items),
         "cached_from": None if call.cached_from_id is None else show_id(call.cached_from_id),
         "saved_usd": usd_text(call.saved_pico),
         "tags": dict(call.tags),

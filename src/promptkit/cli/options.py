@@ -171,6 +171,14 @@ MaxFailRate = Annotated[
         help="The share of canary rows that may fail; 0.2 unless said otherwise.",
     ),
 ]
+Pack = Annotated[
+    str,
+    typer.Option(
+        "--pack",
+        metavar="N|auto",
+        help="Send up to N short rows in one request, or as many as pay off (auto); see docs/batches.md.",
+    ),
+]
 Deadline = Annotated[
     str | None,
     typer.Option(
@@ -334,6 +342,17 @@ def _read_pairs(pairs: Sequence[str] | None, option: str, form: str, example: st
             raise UsageError(f"{option} {pair!r} is no {form}", remedy=f"For example {example}")
         found[name] = value
     return found
+
+
+def read_pack(text: str) -> int:
+    """The rows of `--pack`; 0 for `auto`.
+
+    Raises:
+        UsageError: neither a number that can be nor `auto`.
+    """
+    from promptkit.jobs.pack_sizes import pack_of
+
+    return pack_of(int(text) if text.isdecimal() else text)
 
 
 def read_cap(text: str | None) -> int | None:

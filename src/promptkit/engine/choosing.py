@@ -113,7 +113,8 @@ class Chooser:
         for hop in work.plan.hops:
             provider, model = self._catalog.pair(hop.target)
             limit = adapters.output_limit(call.params, model)
-            usage = Usage(input_tokens, habit.output(hop.target, limit))
+            answer = habit.output(hop.target, limit) * max(1, len(work.members))
+            usage = Usage(input_tokens, min(answer, limit))
             card = self._prices.card(provider, model, at)
             pico = None if card is None else card.pico(usage, call.tier)
             if pico is not None:

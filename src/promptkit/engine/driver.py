@@ -14,7 +14,7 @@ from promptkit import adapters
 from promptkit.config import Keep, Kept, Settings
 from promptkit.errors import LedgerError
 from promptkit.ids import IdMaker, show_id
-from promptkit.ledger import Admitted, AttemptStart, CallEnd, Ledger, RowEnd, SoftPassed
+from promptkit.ledger import Admitted, AttemptStart, CallEnd, Ledger, MemberEnd, RowEnd, SoftPassed
 from promptkit.pricing import Prices
 from promptkit.routing.flow import Answered, Flow, GaveUp, Moment, Plan, Send, Sleep, Step, Verdict, flow
 from promptkit.routing.health import Health, LaneKey
@@ -32,9 +32,10 @@ from promptkit.types import (
 
 from .choosing import Chooser
 from .entries import Making, call_end, call_start
-from .judging import REPAIR, Hearing
+from .judging import REPAIR
 from .lanes import Lane, Lanes
 from .leading import Leading
+from .packed import member_starts, pack_ends
 from .saying import refusal_text, soft_text, unknown_text
 from .serving import entries, served_by, take
 from .settling import Settled, accounts_of, settle, without_secrets
@@ -115,7 +116,7 @@ class Engine:
             LedgerError: the ledger can't be written; nothing more is sent.
         """
         quotes = self._settings.storage.of(work.tags).replies is Keep.FULL
-        making = Making(work, self._edge.clock(), Hearing(work.call, work.judge, quotes))
+        making = Making.of(work, self._edge.clock(), quotes=quotes)
         if work.cache_s and (served := await self._serve(making)) is not None:
             return served
         try:
@@ -126,6 +127,10 @@ class Engine:
         if not making.closed:
             await self._end_unsent(making, verdict)
         return self._made(making, verdict)
+
+    async def serve(self, work: Work) -> Made | None:
+        """Answer a call with an earlier reply, without sending it; None where there is none that will do."""
+        return await self._serve(Making.of(work, self._edge.clock(), quotes=True)) if work.cache_s else None
 
     async def _serve(self, making: Making) -> Made | None:
         """Answer a call with an earlier reply; None where there is none that will do."""
@@ -204,9 +209,11 @@ class Engine:
 
     async def _hold(self, making: Making, start: AttemptStart) -> Failure | None:
         """Commit the attempt and its hold, waiting for room that other holds may free."""
-        call = None if making.begun else call_start(making, self._kept(making))
+        kept = self._kept(making)
+        call = None if making.begun else call_start(making, kept)
+        members = () if making.begun or not making.members else member_starts(making, kept)
         while True:
-            admission = await self._ledger.begin(start, making.work.scopes, call)
+            admission = await self._ledger.begin(start, making.work.scopes, call, members)
             if isinstance(admission, Admitted):
                 making.begun = True
                 return None
@@ -283,11 +290,11 @@ class Engine:
     ) -> None:
         """Close an attempt with its settlement, and the call and its row with the last one."""
         making.attempts.append(settled.attempt)
-        call = row = None
+        call, row, members = None, None, tuple[MemberEnd, ...]()
         if verdict is not None:
             making.closed = True
-            call, row = self._ends(making, verdict, stopped=stopped)
-        closed = await self._ledger.finish(settled.end, call, row)
+            call, row, members = self._ends(making, verdict, stopped=stopped)
+        closed = await self._ledger.finish(settled.end, call, row, members)
         if closed.overrun:
             self._edge.say(
                 f"{settled.attempt.target} billed more than the ceiling of attempt {show_id(settled.attempt.id)}: "
@@ -299,22 +306,26 @@ class Engine:
 
     async def _end_unsent(self, making: Making, verdict: Verdict) -> None:
         """End a call whose last step sent nothing."""
-        call, row = self._ends(making, verdict)
+        call, row, members = self._ends(making, verdict)
         start = None if making.begun else call_start(making, self._kept(making))
-        await self._ledger.end_call(call, row, start)
+        await self._ledger.end_call(call, row, start, members)
 
     async def _abandon(self, making: Making) -> None:
         """End a call whose caller has gone between two attempts; its row waits."""
         if making.closed:
             return
-        end = CallEnd(making.work.id, status_of(_GONE), _us(self._edge.clock()), error=_GONE.why)
+        end, _, members = self._ends(making, _GONE)
         with suppress(LedgerError):  # a closed ledger has settled what was open
-            await asyncio.shield(self._ledger.end_call(end))
+            await asyncio.shield(self._ledger.end_call(end, members=members))
 
     def _ends(
         self, making: Making, verdict: Verdict, *, stopped: bool = False
-    ) -> tuple[CallEnd, RowEnd | None]:
-        return call_end(making, verdict, self._kept(making), _us(self._edge.clock()), stopped=stopped)
+    ) -> tuple[CallEnd, RowEnd | None, tuple[MemberEnd, ...]]:
+        kept, ended_us = self._kept(making), _us(self._edge.clock())
+        if not making.members:
+            return *call_end(making, verdict, kept, ended_us, stopped=stopped), ()
+        end, members = pack_ends(making, verdict, kept, ended_us, stopped=stopped)
+        return end, None, members
 
     def _kept(self, making: Making) -> Kept:
         return self._settings.storage.of(making.work.tags)
@@ -361,6 +372,8 @@ class Engine:
             refused_by=making.refused_by,
             parsed=None if gave_up else making.hearing.value,
             flags=() if gave_up else making.hearing.flags,
+            members=tuple(self._made(one, one.verdict) for one in making.members if one.verdict is not None),
+            ask_again=making.ask_again,
         )
 
 

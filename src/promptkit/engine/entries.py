@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
+from promptkit.batch.shares import Share
 from promptkit.config import Keep, Kept
 from promptkit.ledger import CallEnd, CallStart, RowEnd
 from promptkit.routing.flow import GaveUp, Verdict
@@ -30,6 +31,19 @@ class Making:
     refused_by: str | None = None
     """The scope that had no room for it."""
     attempts: list[Attempt] = field(default_factory=list[Attempt])
+    members: tuple[Making, ...] = ()
+    """Of a call that carries a pack: the calls of its rows. What stands below is theirs."""
+    verdict: Verdict | None = None
+    """How it ended, once the pack has."""
+    share: Share | None = None
+    ask_again: bool = False
+    """The pack brought it no reply, and it is to be asked for again with fewer others, or alone."""
+
+    @classmethod
+    def of(cls, work: Work, started_s: float, *, quotes: bool) -> Making:
+        """A call that begins; `quotes` is whether the books may say words of a reply."""
+        members = tuple(cls.of(member, started_s, quotes=quotes) for member in work.members)
+        return cls(work, started_s, Hearing(work.call, work.judge, quotes), members=members)
 
 
 def call_start(making: Making, kept: Kept) -> CallStart:
@@ -41,13 +55,14 @@ def call_start(making: Making, kept: Kept) -> CallStart:
         template_digest=prompt.template_digest,
         template_ref=str(prompt.ref),
         prompt_digest=prompt.digest,
-        variables=work.variables if kept.variables is Keep.FULL else None,
+        variables=work.variables if kept.variables is Keep.FULL and not work.members else None,
         tags=work.tags,
         parent_id=work.parent_id,
         deliverable=work.deliverable,
         job_id=work.job_id,
         row_id=work.row_id,
         route=work.route,
+        pack_items=len(work.members) or None,
         cache_key=None if work.cache_s is None else key_of(work.call),
         started_us=int(making.started_s * 1_000_000),
     )

@@ -48,6 +48,8 @@ class Work:
     cache_s: float | None = None
     """How old a reply may be that serves it, in seconds; 0: none does, but its own is kept; None: neither."""
     listen: Callable[[str], None] | None = None
+    members: tuple[Work, ...] = ()
+    """The calls of the rows that this one carries in one request (see `promptkit.batch.pack`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,3 +80,7 @@ class Made:
     cached_from: int | None = None
     """The call whose reply served this one."""
     saved_pico: int | None = None
+    members: tuple[Made, ...] = ()
+    """Of a call that carried a pack: what came of the calls of its rows, to the part that each has in it."""
+    ask_again: bool = False
+    """The pack that it went in brought it no reply: its row is to be asked for with fewer others, or alone."""

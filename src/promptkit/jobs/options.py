@@ -62,6 +62,8 @@ class JobOptions:
     seed: int = 0
     text_as: str | None = None
     """The name of the text's column in the output; None what the job had before, else `text`."""
+    pack: int = 1
+    """How many rows may share a request; 0: as many as pay off."""
     shape: Shape | None = None
     """What replies must be instead of the skeleton's `[output]`."""
 

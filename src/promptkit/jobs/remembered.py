@@ -19,6 +19,7 @@ _KEPT: Final = (
     "until_budget",
     "canary",
     "max_fail_rate",
+    "pack",
     "text_as",
 )
 

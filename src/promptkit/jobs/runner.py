@@ -18,8 +18,11 @@ from promptkit.types import Call, Route, RowResult, Scope, Status, TemplateRef
 
 from .canary import DEFAULT_FAIL_RATE, Verdict, failures, judge
 from .crew import Crew
+from .history import History, Offers
 from .options import JobOptions
 from .outages import Outages, Turn
+from .pack_sizes import Chosen, Said
+from .packing import Bundle, Packer, Ready, Unfit
 from .pinning import Pinned
 from .results import from_call
 from .steering import Steering
@@ -68,6 +71,7 @@ class Runner:
         self._left = options.limit
         self._steering = Steering(session, ledger, pinned.job, options, to_do, self)
         self._halted = False
+        self._packer = self._make_packer()
         self._outages = Outages(pinned.route.outage_s, session.now())
         self._full: set[str] = set()
         """Caps by tag that are used up: rows under them wait, the others go on."""
@@ -107,6 +111,7 @@ class Runner:
                 async with aclosing(self._made(engine, rows)) as results:
                     async for result in results:
                         yield result
+            self._packer.tell()
         finally:
             self.halt()
             watching.cancel()
@@ -129,7 +134,8 @@ class Runner:
     async def _made(self, engine: Engine, rows: Iterator[RowRecord]) -> AsyncGenerator[RowResult]:
         """The results of some rows, as they finish."""
         done: asyncio.Queue[RowResult | None] = asyncio.Queue(self._size)
-        crew = self._crew = Crew(lambda: self._work(engine, rows, done), self._size)
+        bundles = self._packer.bundles(self._ready(rows))
+        crew = self._crew = Crew(lambda: self._work(engine, bundles, done), self._size)
         ending = asyncio.create_task(_end(crew, done))
         try:
             while (result := await done.get()) is not None:
@@ -147,6 +153,16 @@ class Runner:
                 self.halt()
             self._crew = None
             await crew.end(ending)
+
+    def _make_packer(self) -> Packer:
+        session, skeleton, route = self._session, self._pinned.skeleton, self._pinned.route
+        catalog, rows = session.settings.catalog, self._options.pack
+        if rows:
+            sizer = Said(rows, session.say)
+        else:
+            offers = Offers(session, skeleton, History(skeleton, self._ledger))
+            sizer = Chosen(catalog, lambda target: offers.of(target, route), session.say)
+        return Packer(catalog, sizer, session.ids, lambda: self._halted, session.say)
 
     # ------------------------------------------------------------------ the canary
 
@@ -191,30 +207,20 @@ class Runner:
                 if self._chosen is None or row.id in self._chosen:
                     yield row
 
-    async def _work(
-        self, engine: Engine, rows: Iterator[RowRecord], done: asyncio.Queue[RowResult | None]
-    ) -> None:
-        """One worker: row after row. What breaks one lets the others finish what they began."""
-        try:
-            for row in rows:
-                if not await self._outage_over():
-                    return
-                result = await self._make(engine, row)
-                if row.canary and self._options.canary != 0:
-                    self._judge()
-                if result is not None:
-                    await done.put(result)
-        except BaseException:
-            self.halt()
-            raise
+    def _ready(self, rows: Iterator[RowRecord]) -> Iterator[Ready | Unfit]:
+        """The rows with their calls; without those whose own tags hold them back."""
+        for row in rows:
+            ready = self._prepare(row)
+            if ready is not None:
+                yield ready
 
-    async def _make(self, engine: Engine, row: RowRecord) -> RowResult | None:
-        """One row's result; None where the row still waits: the job stops, or its own tags hold it back."""
+    def _prepare(self, row: RowRecord) -> Ready | Unfit | None:
+        """A row with its call; None where it still waits: nobody can be asked, or its own tags hold it back."""
         skeleton, scopes = self._pinned.skeleton, self._scopes(row.tags)
         if not self._full.isdisjoint(scope.key for scope in scopes):
             return None
         if row.unknowns and not self._options.resend_unknown:
-            return await self._failed(row, _UNKNOWN)
+            return Unfit(row, _UNKNOWN)
         try:
             route, plan = self._way(row.tags)
             bound = skeleton.bind(row.variables or {})
@@ -224,7 +230,7 @@ class Runner:
             self.stop = self.stop or cause
             return None
         except PromptKitError as cause:
-            return await self._failed(row, cause.what)
+            return Unfit(row, cause.what)
         work = Work(
             id=self._session.ids(),
             call=Call(prompt, self._session.params(skeleton, route), skeleton.spec.output),
@@ -240,8 +246,39 @@ class Runner:
             judge=judge,
             cache_s=route.cache_s if self._options.cache_s is None else self._options.cache_s,
         )
+        return Ready(row, work)
+
+    async def _work(
+        self, engine: Engine, bundles: Iterator[Bundle], done: asyncio.Queue[RowResult | None]
+    ) -> None:
+        """One worker: row after row, or pack after pack. What breaks one lets the others finish what they began."""
+        try:
+            for bundle in bundles:
+                if not await self._outage_over():
+                    return
+                async with aclosing(self._make(engine, bundle)) as results:
+                    async for row, result in results:
+                        if row.canary and self._options.canary != 0:
+                            self._judge()
+                        if result is not None:
+                            await done.put(result)
+        except BaseException:
+            self.halt()
+            raise
+
+    async def _make(
+        self, engine: Engine, bundle: Bundle
+    ) -> AsyncGenerator[tuple[RowRecord, RowResult | None]]:
+        """The results of rows that go together; None where a row still waits: the job stops, or its own tags
+        hold it back."""
+        if isinstance(bundle, Unfit):
+            yield bundle.row, await self._failed(bundle.row, bundle.why)
+            return
         began_s = self._session.now()
-        return await self._taken(row, await engine.make(work), prompt.ref, began_s)
+        async with aclosing(self._packer.make(engine, bundle)) as results:
+            async for ready, made in results:
+                row = ready.row
+                yield row, await self._taken(row, made, ready.work.call.prompt.ref, began_s)
 
     async def _taken(self, row: RowRecord, made: Made, ref: TemplateRef, began_s: float) -> RowResult | None:
         """What a call means for its row; None where the row still waits."""

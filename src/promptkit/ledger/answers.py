@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from promptkit.batch.shares import Share
 from promptkit.types import AttemptState, Cost, Estimate, Fault, Finish, Json, Status, Target, Usage, usd
 
 from .records import JobRecord, RowState
@@ -164,7 +165,10 @@ class LogFilter:
 
 @dataclass(frozen=True, slots=True)
 class LoggedCall:
-    """A call in a list. `status` is None while it is open, or when its process died."""
+    """A call in a list. `status` is None while it is open, or when its process died.
+
+    `pack_items` and `pack_id` are as a `CallRecord`'s: money and tokens are its part of the pack's.
+    """
 
     id: int
     started_us: int
@@ -184,6 +188,8 @@ class LoggedCall:
     verdict: str | None = None
     cached_from_id: int | None = None
     saved_pico: int | None = None
+    pack_id: int | None = None
+    pack_items: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +228,9 @@ class AttemptRecord:
 class CallRecord:
     """A call in full. The prompt is rendered again from `template_digest` and `variables`.
 
+    `pack_items` is how many rows it carried in one request; `pack_id` names the call that carried it,
+    `share` its part in that: attempts and money are that part of the carrier's.
+
     `cached_from_id` names the call whose reply served it, if one did: then it has no attempts,
     `saved_pico` is what that saved.
     """
@@ -254,6 +263,22 @@ class CallRecord:
     money: Money
     cached_from_id: int | None = None
     saved_pico: int | None = None
+    pack_id: int | None = None
+    pack_items: int | None = None
+    share: Share | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PackItem:
+    """A row's own call in a pack. `status` is None while the pack is open, or when its process died."""
+
+    id: int
+    row_id: int
+    key: str
+    variables: Mapping[str, Json] | None
+    status: Status | None
+    error: str | None
+    share: Share
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,10 @@ def call_start(call: CallStart, tagset_id: int | None) -> tuple[Column, ...]:
         call.job_id,
         call.row_id,
         call.route,
+        call.pack_id,
+        call.pack_items,
+        None if call.share is None else call.share.begin,
+        None if call.share is None else call.share.end,
         call.cache_key,
         call.cached_from_id,
         call.saved_pico,
@@ -102,6 +106,12 @@ def call_end(end: CallEnd) -> tuple[Column, ...]:
         end.ended_us,
         end.id,
     )
+
+
+def share(end: CallEnd) -> tuple[Column, ...]:
+    """For `update_shares`."""
+    assert end.share is not None  # noqa: S101 - who has none isn't asked
+    return (end.share.begin, end.share.end, end.id)
 
 
 def row_end(end: RowEnd) -> tuple[Column, ...]:

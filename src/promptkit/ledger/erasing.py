@@ -29,8 +29,8 @@ _UNSENT: Final = "its texts were erased before it was sent"
 class Erase:
     """Whose texts to erase.
 
-    By `tags` (all of them) or `call_ids`: those calls, all calls that go back to them, and the rows
-    of jobs with these tags. By `before_us`: calls that ended before, but for those of open jobs.
+    By `tags` (all of them) or `call_ids`: those calls (of a pack, the calls of its rows), all calls that
+    go back to them, and the rows of jobs with these tags. By `before_us`: calls that ended before, but for those of open jobs.
     """
 
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -84,8 +84,12 @@ def call_ids(connection: Connection, what: Erase) -> Iterator[list[int]]:
 
 
 def _children(connection: Connection, ids: Sequence[int]) -> list[int]:
+    """The calls that go back to these, and those that carried them among others: their prompt is lost with them."""
     call = t.CALLS.c
-    query = select(call.id).where(call.parent_id.in_(ids), call.forgotten_us.is_(None))
+    carriers = select(call.pack_id).where(call.id.in_(ids), call.pack_id.is_not(None))
+    query = select(call.id).where(
+        or_(call.parent_id.in_(ids), call.id.in_(carriers)), call.forgotten_us.is_(None)
+    )
     return list(connection.execute(query).scalars())
 
 
@@ -93,7 +97,7 @@ def _calls(what: Erase) -> list[ColumnElement[bool]]:
     call = t.CALLS.c
     found = [call.forgotten_us.is_(None), *conditions(LogFilter(tags=what.tags))]
     if what.call_ids:
-        found.append(call.id.in_(what.call_ids))
+        found.append(or_(call.id.in_(what.call_ids), call.pack_id.in_(what.call_ids)))
     if what.before_us is not None:
         found += [
             call.ended_us < what.before_us,

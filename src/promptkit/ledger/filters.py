@@ -31,6 +31,7 @@ def conditions(where: LogFilter) -> list[ColumnElement[bool]]:
     if where.since_us is not None:
         found.append(call.started_us >= where.since_us)
     if where.verdict is not None:
+        found.append(call.pack_items.is_(None))  # it has no text of its own
         found.append(call.verdict.is_(None) if where.verdict == "none" else call.verdict == where.verdict)
     for name, value in where.tags.items():
         tagged = select(t.TAGS.c.tagset_id).where(t.TAGS.c.name == name, t.TAGS.c.value == value)
@@ -38,7 +39,7 @@ def conditions(where: LogFilter) -> list[ColumnElement[bool]]:
     attempted = _attempted(where)
     if attempted:
         calls = select(t.ATTEMPTS.c.call_id).where(*attempted)
-        by = call.id.in_(calls)
+        by = or_(call.id.in_(calls), call.pack_id.in_(calls))
         # What served from the cache came from the target, but met no fault of it.
         found.append(by if where.fault is not None else or_(by, call.cached_from_id.in_(calls)))
     return found

@@ -18,25 +18,37 @@ from .accounts import load, store
 from .admission import Book
 from .encoding import TagIds, digest_id
 from .interning import store_price_sources, store_tagsets
-from .records import Admitted, AttemptEnd, AttemptStart, CallEnd, CallStart, RowEnd, Settled, SoftPassed
+from .records import (
+    Admitted,
+    AttemptEnd,
+    AttemptStart,
+    CallEnd,
+    CallStart,
+    MemberEnd,
+    RowEnd,
+    Settled,
+    SoftPassed,
+)
 
 
 @dataclass(slots=True)
 class Begin:
-    """Open an attempt under its scopes, with its call if it is the first."""
+    """Open an attempt under its scopes, with its call if it is the first, and the members of its pack."""
 
     attempt: AttemptStart
     scopes: tuple[Scope, ...]
     call: CallStart | None
+    members: Sequence[CallStart] = ()
 
 
 @dataclass(slots=True)
 class Finish:
-    """Close and settle an attempt, with what it ends: its call, its row."""
+    """Close and settle an attempt, with what it ends: its call, its row, the members of its pack."""
 
     attempt: AttemptEnd
     call: CallEnd | None
     row: RowEnd | None
+    members: Sequence[MemberEnd] = ()
 
 
 @dataclass(slots=True)
@@ -46,6 +58,7 @@ class EndCall:
     end: CallEnd
     row: RowEnd | None
     start: CallStart | None
+    members: Sequence[MemberEnd] = ()
 
 
 @dataclass(slots=True)
@@ -113,6 +126,7 @@ class _Writes:
     unknowns: _Rows = field(default_factory=_rows)
     released: _Rows = field(default_factory=_rows)
     call_ends: _Rows = field(default_factory=_rows)
+    shares: _Rows = field(default_factory=_rows)
     replies: _Rows = field(default_factory=_rows)
     row_ends: _Rows = field(default_factory=_rows)
 
@@ -196,13 +210,12 @@ class Group:
 
     def _begin(self, op: Begin) -> object:
         attempt, writes = op.attempt, self._writes
-        call = None if op.call is None else self._call_start(op.call)
+        calls = [] if op.call is None else [self._call_start(call) for call in (op.call, *op.members)]
         refused = self._book.admit(op.scopes, attempt.ceiling_pico or 0)
         if refused is not None:
             return replace(refused, releases=self._state.releases)
         keys = tuple(scope.key for scope in op.scopes)
-        if call is not None:
-            writes.calls.append(call)
+        writes.calls += calls
         writes.attempts.append(columns.attempt_start(attempt))
         writes.holds.append(
             (attempt.id, self._state.owner_id, attempt.ceiling_pico, columns.scope_keys(keys))
@@ -218,6 +231,7 @@ class Group:
             self._call_end(op.call, op.attempt.id)
         if op.row is not None:
             self._writes.row_ends.append(columns.row_end(op.row))
+        self._end_members(op.members, op.attempt.id)
         return Settled(overrun, soft) if overrun or soft else _SETTLED
 
     def _end_call(self, op: EndCall) -> object:
@@ -226,7 +240,16 @@ class Group:
         self._call_end(op.end, None)
         if op.row is not None:
             self._writes.row_ends.append(columns.row_end(op.row))
+        self._end_members(op.members, None)
         return None
+
+    def _end_members(self, members: Sequence[MemberEnd], attempt_id: int | None) -> None:
+        for call, row in members:
+            self._call_end(call, attempt_id)
+            if call.share is not None:
+                self._writes.shares.append(columns.share(call))
+            if row is not None:
+                self._writes.row_ends.append(columns.row_end(row))
 
     def _withdraw(self, op: Withdraw) -> object:
         if self._opened(op.attempt_id) is not None:
@@ -294,6 +317,7 @@ class Group:
         sql.count_unknowns(connection, writes.unknowns)
         sql.delete_holds(connection, writes.released)
         sql.update_calls(connection, writes.call_ends)
+        sql.update_shares(connection, writes.shares)
         sql.insert_replies(connection, writes.replies)
         sql.update_rows(connection, writes.row_ends)
         store(connection, self._book, self._state.now_us())

@@ -43,10 +43,14 @@ def latencies(connection: Connection, since_us: int) -> dict[Target, float]:
 
 
 def output_tokens(connection: Connection, template_digest: str) -> dict[Target | None, float]:
-    """The mean output tokens of a skeleton's latest answers by target, and under None over all."""
+    """The mean output tokens of a skeleton's latest answers by target, and under None over all.
+
+    A pack is as many answers as it has items.
+    """
     latest = select(t.ATTEMPTS).order_by(t.ATTEMPTS.c.id.desc()).limit(LATEST).subquery().c
+    items = func.coalesce(t.CALLS.c.pack_items, 1)
     query = (
-        select(latest.provider, latest.model, func.sum(latest.output_tokens), func.count())
+        select(latest.provider, latest.model, func.sum(latest.output_tokens), func.sum(items))
         .join(t.CALLS, t.CALLS.c.id == latest.call_id)
         .where(
             t.CALLS.c.template_digest == template_digest,
@@ -56,7 +60,7 @@ def output_tokens(connection: Connection, template_digest: str) -> dict[Target |
         .group_by(latest.provider, latest.model)
     )
     sums = {
-        Target(provider, model): (int(total), count)
+        Target(provider, model): (int(total), int(count))
         for provider, model, total, count in connection.execute(query)
     }
     means: dict[Target | None, float] = {target: total / count for target, (total, count) in sums.items()}
@@ -104,18 +108,24 @@ def _seen(connection: Connection, of_calls: ColumnElement[bool], of_jobs: Column
                 attempt.output_tokens,
                 attempt.latency_us,
                 attempt.charged_pico,
-            ).where(
+                t.CALLS.c.pack_items,
+            )
+            .join(t.CALLS, t.CALLS.c.id == attempt.call_id)
+            .where(
                 attempt.call_id.in_(page),
                 attempt.state != AttemptState.OPEN.value,
                 func.coalesce(attempt.cost_basis, "") != Basis.ESTIMATED.value,
             )
         )
-        for call, provider, model, state, tokens, output, latency_us, charged in rows:
-            answered = state in _ANSWERED
-            waited_s = None if latency_us is None else latency_us / 1e6
-            found.append(
-                Seen(call, Target(provider, model), tokens, output if answered else None, waited_s, charged)
-            )
+        for call, provider, model, state, tokens, output, latency_us, charged, items in rows:
+            told = output if state in _ANSWERED else None
+            target, waited_s = Target(provider, model), None if latency_us is None else latency_us / 1e6
+            if items is None:
+                found.append(Seen(call, target, tokens, told, waited_s, charged))
+                continue
+            # Of a row in a pack, only the length of its answer says something of a row alone.
+            length = None if told is None else told // items
+            found += [Seen(call, target, None, length, None, charged // items)] * items
     return found
 
 

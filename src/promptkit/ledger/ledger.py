@@ -38,6 +38,7 @@ from .records import (
     JobRecord,
     JobStart,
     JobState,
+    MemberEnd,
     Refused,
     RowEnd,
     RowStart,
@@ -124,7 +125,11 @@ class Ledger(Sharing):
     # ------------------------------------------------------------------- calls
 
     async def begin(
-        self, attempt: AttemptStart, scopes: tuple[Scope, ...] = (), call: CallStart | None = None
+        self,
+        attempt: AttemptStart,
+        scopes: tuple[Scope, ...] = (),
+        call: CallStart | None = None,
+        members: Sequence[CallStart] = (),
     ) -> Admitted | Refused:
         """Open an attempt and hold its ceiling in all scopes, or in none.
 
@@ -132,12 +137,13 @@ class Ledger(Sharing):
             attempt: what is about to be sent.
             scopes: what it counts in.
             call: given with the call's first attempt; kept only if that is admitted.
+            members: of a pack, the calls of its rows; given with the call.
 
         Raises:
             LedgerError: it couldn't be written: nothing may be sent.
         """
         try:
-            result = await self._writer.ask(Begin(attempt, scopes, call))
+            result = await self._writer.ask(Begin(attempt, scopes, call, members))
         except asyncio.CancelledError:
             self._withdraw(attempt.id)
             raise
@@ -151,21 +157,31 @@ class Ledger(Sharing):
             self._writer.put(Withdraw(attempt_id, self._state.now_us()), loop, loop.create_future())
 
     async def finish(
-        self, attempt: AttemptEnd, call: CallEnd | None = None, row: RowEnd | None = None
+        self,
+        attempt: AttemptEnd,
+        call: CallEnd | None = None,
+        row: RowEnd | None = None,
+        members: Sequence[MemberEnd] = (),
     ) -> Settled:
-        """Close an attempt with its settlement, and with what it ends: its call, its row.
+        """Close an attempt with its settlement, and with what it ends: its call, its row, those of its pack.
 
         Raises:
             LedgerError: it couldn't be written; the attempt stays open and can be finished again.
         """
         # Never lost to a full queue and a caller who goes: its reply is paid.
-        result = await self._writer.ask(Finish(attempt, call, row), waits=False)
+        result = await self._writer.ask(Finish(attempt, call, row, members), waits=False)
         assert isinstance(result, Settled)  # noqa: S101 - what `Finish` gives
         return result
 
-    async def end_call(self, end: CallEnd, row: RowEnd | None = None, call: CallStart | None = None) -> None:
-        """End a call that has no attempt open; `call` where it never had one."""
-        await self._writer.ask(EndCall(end, row, call))
+    async def end_call(
+        self,
+        end: CallEnd,
+        row: RowEnd | None = None,
+        call: CallStart | None = None,
+        members: Sequence[MemberEnd] = (),
+    ) -> None:
+        """End a call that has no attempt open, and the members of its pack; `call` where it never had one."""
+        await self._writer.ask(EndCall(end, row, call, members))
 
     async def freed(self, timeout_s: float, releases: int | None = None) -> bool:
         """Wait until this process releases a hold; False after `timeout_s`.

@@ -15,6 +15,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, func, select
 
 from promptkit.batch.past import Seen
+from promptkit.batch.shares import Share
 from promptkit.routing.reply_cache import CachedReply
 from promptkit.templates import StoredSource
 from promptkit.types import Finish, Json, Status, Target
@@ -30,12 +31,13 @@ from .answers import (
     LogFilter,
     LoggedCall,
     Money,
+    PackItem,
 )
 from .encoding import read_object
 from .erasing import Erasable, Erase, erasable
 from .filters import conditions
 from .jobs import parents
-from .reading import attempt_record, flags_of, maybe, money, tags_of, target_of
+from .reading import attempt_record, flags_of, maybe, money, share_of, tags_of, target_of
 from .row_pages import RowPages, attempts_of
 from .statements import ACCOUNTS
 from .sums import Sums
@@ -170,6 +172,8 @@ class Queries(RowPages):
                 call.verdict,
                 call.cached_from_id,
                 call.saved_pico,
+                call.pack_id,
+                call.pack_items,
                 t.TAGSETS.c.tags,
                 t.JOBS.c.name.label("job"),
                 t.ROWS.c.row_key,
@@ -222,6 +226,38 @@ class Queries(RowPages):
         """How much `Ledger.erase` would erase."""
         with self._read() as connection:
             return erasable(connection, what)
+
+    def pack_items(self, call_id: int) -> tuple[PackItem, ...]:
+        """The calls of the rows that a call carried, in their order in its prompt."""
+        call = t.CALLS.c
+        query = (
+            select(
+                call.id,
+                call.row_id,
+                t.ROWS.c.row_key,
+                call.variables,
+                call.status,
+                call.error,
+                call.share_begin,
+                call.share_end,
+            )
+            .join(t.ROWS, t.ROWS.c.id == call.row_id)
+            .where(call.pack_id == call_id)
+            .order_by(call.id)
+        )
+        with self._read() as connection:
+            return tuple(
+                PackItem(
+                    item,
+                    row_id,
+                    key,
+                    None if variables is None else read_object(variables),
+                    maybe(Status, status),
+                    error,
+                    Share(begin, end),
+                )
+                for item, row_id, key, variables, status, error, begin, end in connection.execute(query)
+            )
 
     def children(self, call_id: int) -> tuple[ChildCall, ...]:
         """The calls that go back to this one, the first made first."""
@@ -282,6 +318,8 @@ def _logged(row: Mapping[Any, Any], attempts: Sequence[AttemptRecord], origin: T
         job=row["job"],
         key=row["row_key"],
         verdict=row["verdict"],
+        pack_id=row["pack_id"],
+        pack_items=row["pack_items"],
         cached_from_id=row["cached_from_id"],
         saved_pico=row["saved_pico"],
     )
@@ -317,6 +355,9 @@ def _call(row: Mapping[Any, Any], attempts: tuple[AttemptRecord, ...]) -> CallRe
         money=money(attempts),
         cached_from_id=row["cached_from_id"],
         saved_pico=row["saved_pico"],
+        pack_id=row["pack_id"],
+        pack_items=row["pack_items"],
+        share=share_of(row),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from promptkit.batch.shares import WHOLE, Share
 from promptkit.types import AttemptState, Basis, Cost, Estimate, Fault, Target, Usage
 
 from .answers import AttemptRecord, Money, RowRecord
@@ -51,12 +52,13 @@ def row_record(row: Mapping[Any, Any]) -> RowRecord:
 
 
 def attempt_record(row: Mapping[Any, Any]) -> AttemptRecord:
-    """An attempt from its columns and its price `source`."""
-    usage = _usage(row)
+    """An attempt from its columns and its price `source`; of a pack, the part that the call has in it."""
+    part = share_of(row) or WHOLE
+    usage = _usage(row, part)
     estimated = row["cost_basis"] == Basis.ESTIMATED
     return AttemptRecord(
         id=row["id"],
-        call_id=row["call_id"],
+        call_id=row["of_call"],
         hop=row["hop"],
         number=row["number"],
         target=Target(row["provider"], row["model"]),
@@ -66,9 +68,9 @@ def attempt_record(row: Mapping[Any, Any]) -> AttemptRecord:
         http_status=row["http_status"],
         retry_after_us=row["retry_after_us"],
         usage=None if estimated else usage,
-        cost=_cost(row),
-        ceiling_pico=row["ceiling_pico"],
-        charged_pico=row["charged_pico"],
+        cost=_cost(row, part),
+        ceiling_pico=_part(part, row["ceiling_pico"]),
+        charged_pico=part.of(row["charged_pico"]),
         billed=bool(row["billed"]),
         served_model=row["served_model"],
         tier=row["tier"],
@@ -77,27 +79,39 @@ def attempt_record(row: Mapping[Any, Any]) -> AttemptRecord:
         ended_us=row["ended_us"],
         latency_us=row["latency_us"],
         first_byte_us=row["first_byte_us"],
-        estimate=Estimate(usage, row["estimate_pico"]) if estimated and usage is not None else None,
+        estimate=Estimate(usage, _part(part, row["estimate_pico"]))
+        if estimated and usage is not None
+        else None,
     )
 
 
-def _usage(row: Mapping[Any, Any]) -> Usage | None:
+def share_of(row: Mapping[Any, Any]) -> Share | None:
+    """The part that a call has in its pack; None for one of its own."""
+    return None if row["share_begin"] is None else Share(row["share_begin"], row["share_end"])
+
+
+def _part(part: Share, amount: int | None) -> int | None:
+    return None if amount is None else part.of(amount)
+
+
+def _usage(row: Mapping[Any, Any], part: Share) -> Usage | None:
     if row["input_tokens"] is None:
         return None
     return Usage(
-        input_tokens=row["input_tokens"],
-        output_tokens=row["output_tokens"],
-        cache_read_tokens=row["cache_read_tokens"],
-        cache_write_tokens=row["cache_write_tokens"],
-        cache_write_1h_tokens=row["cache_write_1h_tokens"],
-        reasoning_tokens=row["reasoning_tokens"],
+        input_tokens=part.of(row["input_tokens"]),
+        output_tokens=part.of(row["output_tokens"]),
+        cache_read_tokens=part.of(row["cache_read_tokens"]),
+        cache_write_tokens=part.of(row["cache_write_tokens"]),
+        cache_write_1h_tokens=part.of(row["cache_write_1h_tokens"]),
+        reasoning_tokens=part.of(row["reasoning_tokens"]),
     )
 
 
-def _cost(row: Mapping[Any, Any]) -> Cost | None:
+def _cost(row: Mapping[Any, Any], part: Share) -> Cost | None:
     if row["cost_pico"] is None:
         return None
-    return Cost(row["cost_pico"], row["source"], Basis(row["cost_basis"]), row["cache_saved_pico"] or 0)
+    saved = part.of(row["cache_saved_pico"] or 0)
+    return Cost(part.of(row["cost_pico"]), row["source"], Basis(row["cost_basis"]), saved)
 
 
 def money(attempts: Iterable[AttemptRecord]) -> Money:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeAlias
 
+from promptkit.batch.shares import Share
 from promptkit.types import AttemptState, Cost, Estimate, Fault, Finish, Json, Status, Target, Usage
 
 # ---------------------------------------------------------------------- calls, going in
@@ -22,7 +24,8 @@ class CallStart:
     `template_digest` names a source that `Ledger.remember_template` was told of. `variables`
     is None where the storage settings keep them out. `cache_key` is what the reply cache will find
     it by; a call that another one's reply serves names that in `cached_from_id`, and in `saved_pico`
-    what it would have cost.
+    what it would have cost. The call that carries a pack says how many items in `pack_items`; that of
+    a row in it names the carrier in `pack_id`, and what `share` of the request it is held to cost.
     """
 
     id: int
@@ -40,13 +43,17 @@ class CallStart:
     cache_key: int | None = None
     cached_from_id: int | None = None
     saved_pico: int | None = None
+    pack_id: int | None = None
+    pack_items: int | None = None
+    share: Share | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CallEnd:
     """A call as it ends. `text` is the reply to keep, None where the settings keep it out.
 
-    `flags` are the checks that the reply doesn't keep to, and is kept with.
+    `flags` are the checks that the reply doesn't keep to, and is kept with. `share` is the part that a
+    row of a pack has in its cost, now that its reply is known.
     """
 
     id: int
@@ -57,6 +64,7 @@ class CallEnd:
     text_sha256: str | None = None
     finish: Finish | None = None
     flags: tuple[str, ...] = ()
+    share: Share | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +116,10 @@ class RowEnd:
     ended_us: int
     call_id: int | None = None
     error: str | None = None
+
+
+MemberEnd: TypeAlias = "tuple[CallEnd, RowEnd | None]"
+"""How a row's own call in a pack ends, and the row with it, unless it is still to be done."""
 
 
 # --------------------------------------------------------------------- calls, coming back

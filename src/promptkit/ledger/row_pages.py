@@ -37,11 +37,28 @@ def current(job_id: int | ColumnElement[int]) -> tuple[ColumnElement[bool], ...]
     return t.ROWS.c.job_id == job_id, t.ROWS.c.seen == latest
 
 
+def carrier() -> ColumnElement[int]:
+    """The call whose attempts a call's are: its own, or that of the pack that it went in."""
+    return func.coalesce(t.CALLS.c.pack_id, t.CALLS.c.id)
+
+
 def attempts_of(column: ColumnElement[int]) -> Select[Any]:
-    """The attempts of those whose id in that column is one of `ids`, in the order they were made."""
+    """The attempts of those whose id in that column is one of `ids`, in the order they were made.
+
+    A row in a pack has those of the call that carried it, to the part that is its own.
+    """
+    call = t.CALLS.c
     return (
-        select(t.ATTEMPTS, t.CALLS.c.row_id, t.PRICE_SOURCES.c.source)
-        .join(t.CALLS, t.CALLS.c.id == t.ATTEMPTS.c.call_id)
+        select(
+            t.ATTEMPTS,
+            call.row_id,
+            call.id.label("of_call"),
+            call.share_begin,
+            call.share_end,
+            t.PRICE_SOURCES.c.source,
+        )
+        .select_from(t.CALLS)
+        .join(t.ATTEMPTS, t.ATTEMPTS.c.call_id == carrier())
         .outerjoin(t.PRICE_SOURCES, t.PRICE_SOURCES.c.id == t.ATTEMPTS.c.price_source_id)
         .where(column.in_(bindparam("ids", expanding=True)))
         .order_by(t.ATTEMPTS.c.id)

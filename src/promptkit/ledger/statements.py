@@ -16,6 +16,7 @@ from sqlalchemy import (
     delete,
     insert,
     literal_column,
+    or_,
     select,
     update,
 )
@@ -111,6 +112,10 @@ CALL_STARTS: Final = (
     "job_id",
     "row_id",
     "route",
+    "pack_id",
+    "pack_items",
+    "share_begin",
+    "share_end",
     "cache_key",
     "cached_from_id",
     "saved_pico",
@@ -167,6 +172,7 @@ insert_budgets: Final = _insert(t.BUDGETS)
 insert_rows: Final = _insert(t.ROWS)
 update_attempts: Final = _update(t.ATTEMPTS, "id", ATTEMPT_ENDS)
 update_calls: Final = _update(t.CALLS, "id", CALL_ENDS)
+update_shares: Final = _update(t.CALLS, "id", ("share_begin", "share_end"))
 update_rows: Final = _update(t.ROWS, "id", ROW_ENDS)
 update_budgets: Final = _update(t.BUDGETS, "scope", ACCOUNTS)
 place_rows: Final = _update(
@@ -177,16 +183,19 @@ place_rows: Final = _update(
 count_unknowns: Final = Bulk(
     update(t.ROWS)
     .where(
-        t.ROWS.c.id
-        == select(t.CALLS.c.row_id)
-        .join(t.ATTEMPTS, t.ATTEMPTS.c.call_id == t.CALLS.c.id)
-        .where(t.ATTEMPTS.c.id == bindparam("key"))
-        .scalar_subquery()
+        t.ROWS.c.id.in_(
+            select(t.CALLS.c.row_id)
+            .join(
+                t.ATTEMPTS,
+                or_(t.CALLS.c.id == t.ATTEMPTS.c.call_id, t.CALLS.c.pack_id == t.ATTEMPTS.c.call_id),
+            )
+            .where(t.ATTEMPTS.c.id == bindparam("key"), t.CALLS.c.row_id.is_not(None))
+        )
     )
     .values(unknowns=t.ROWS.c.unknowns + literal_column("1")),
     ("key",),
 )
-"""Adds one to the unknown outcomes of the row that an attempt was for, if it was for one."""
+"""Adds one to the unknown outcomes of the row that an attempt was for, or of all rows in its pack."""
 delete_holds: Final = Bulk(delete(t.HOLDS).where(t.HOLDS.c.attempt_id == bindparam("key")), ("key",))
 
 find_account: Final = Lookup(

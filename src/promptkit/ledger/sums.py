@@ -1,7 +1,8 @@
 """The questions of a report: the database adds up, only sums come out.
 
 A call belongs to the target of its last attempt, an attempt to its own; each to the day on which it
-itself began. So every call and every attempt is in one group, and groups add up to the whole.
+itself began. So every call and every attempt is in one group, and groups add up to the whole. A request
+that carried a pack is counted by the calls of its rows, to the part that each has in it.
 """
 
 from __future__ import annotations
@@ -10,13 +11,27 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, FromClause, Label, Select, and_, case, exists, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Label,
+    Select,
+    and_,
+    case,
+    exists,
+    func,
+    literal,
+    select,
+)
 
+from promptkit.batch.shares import PARTS
 from promptkit.types import AttemptState, Status
 
 from . import tables as t
 from .answers import LogFilter
 from .filters import conditions
+from .row_pages import carrier
 from .tallies import FIELDS, Key, SumOf, Tally
 
 _ANSWERED: Final = (Status.OK.value, Status.TRUNCATED.value, Status.DEGRADED.value)
@@ -59,7 +74,7 @@ class Sums:
                 later.c.hop > _ATTEMPT.hop,
             )
         )
-        count = [func.count().label("count")]
+        count = [func.sum(_part(literal(1))).label("count")]
         query = (
             self._of_attempts(count)
             .add_columns(_ATTEMPT.fault)
@@ -68,7 +83,8 @@ class Sums:
         )
         width = len(self._what.by)
         for row in self._connection.execute(query):
-            yield tuple(row[:width]), row[-1], row[-2]
+            if row[-2]:
+                yield tuple(row[:width]), row[-1], int(row[-2])
 
     def deliverables(self) -> Iterator[tuple[str, Key]]:
         """Each deliverable that was answered, with a key of the calls for it; those of one come together."""
@@ -92,15 +108,14 @@ class Sums:
 
     def _of_attempts(self, columns: list[Label[Any]]) -> Select[Any]:
         target = _ATTEMPT.provider + "/" + _ATTEMPT.model
-        keys, joined = self._keys(
-            target, _ATTEMPT.started_us, t.ATTEMPTS.join(t.CALLS, _CALL.id == _ATTEMPT.call_id)
-        )
+        joined = t.CALLS.join(t.ATTEMPTS, _ATTEMPT.call_id == carrier())
+        keys, joined = self._keys(target, _ATTEMPT.started_us, joined)
         return self._grouped(keys, columns, joined, self._within(_ATTEMPT.started_us))
 
     def _of_calls(self, columns: list[Label[Any]], *, grouped: bool = True) -> Select[Any]:
         last = (
             select(_ATTEMPT.provider + "/" + _ATTEMPT.model)
-            .where(_ATTEMPT.call_id == _CALL.id)
+            .where(_ATTEMPT.call_id == carrier())
             .order_by(_ATTEMPT.id.desc())
             .limit(1)
             .scalar_subquery()
@@ -122,7 +137,11 @@ class Sums:
     ) -> Select[Any]:
         what = self._what
         asked = LogFilter(tags=what.tags, template=what.template, job=what.job)
-        query = select(*keys, *columns).select_from(joined).where(*within, *conditions(asked))
+        query = (
+            select(*keys, *columns)
+            .select_from(joined)
+            .where(_CALL.pack_items.is_(None), *within, *conditions(asked))
+        )
         return query.group_by(*keys) if grouped and keys else query
 
     def _keys(
@@ -173,18 +192,18 @@ def _spending() -> list[Label[Any]]:
     named = _CALL.deliverable.is_not(None)
     unknown = _ATTEMPT.cost_pico.is_(None)
     columns = {
-        "attempts": func.count(),
-        "unknown": _count(unknown),
-        "known_pico": func.sum(_ATTEMPT.cost_pico),
-        "charged_pico": func.sum(_ATTEMPT.charged_pico),
-        "lost_attempts": _count(lost),
-        "lost_unknown": _count(lost & unknown),
+        "attempts": func.sum(_part(literal(1))),
+        "unknown": _sum_if(unknown, literal(1)),
+        "known_pico": func.sum(_part(_ATTEMPT.cost_pico)),
+        "charged_pico": func.sum(_part(_ATTEMPT.charged_pico)),
+        "lost_attempts": _sum_if(lost, literal(1)),
+        "lost_unknown": _sum_if(lost & unknown, literal(1)),
         "lost_known_pico": _sum_if(lost, _ATTEMPT.cost_pico),
         "lost_charged_pico": _sum_if(lost, _ATTEMPT.charged_pico),
         "named_known_pico": _sum_if(named, _ATTEMPT.cost_pico),
         "named_charged_pico": _sum_if(named, _ATTEMPT.charged_pico),
-        "cache_saved_pico": func.sum(_ATTEMPT.cache_saved_pico),
-        **{name: func.sum(_ATTEMPT[name]) for name in FIELDS if name.endswith("_tokens")},
+        "cache_saved_pico": func.sum(_part(_ATTEMPT.cache_saved_pico)),
+        **{name: func.sum(_part(_ATTEMPT[name])) for name in FIELDS if name.endswith("_tokens")},
     }
     return [column.label(name) for name, column in columns.items()]
 
@@ -208,4 +227,10 @@ def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:
 
 
 def _sum_if(condition: ColumnElement[bool], amount: ColumnElement[int]) -> ColumnElement[int]:
-    return func.sum(case((condition, amount)))
+    return func.sum(case((condition, _part(amount))))
+
+
+def _part(amount: ColumnElement[int]) -> ColumnElement[int]:
+    """Of an attempt's amount, what the call has in it: all, but for a row in a pack (see `batch.shares`)."""
+    end, begin = _CALL.share_end, _CALL.share_begin
+    return case((end.is_(None), amount), else_=amount * end // PARTS - amount * begin // PARTS)

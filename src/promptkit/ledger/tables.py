@@ -180,8 +180,9 @@ class Calls(_Table, table=True):
 
     `cache_key` says what a later call must ask to be served by this one's reply, where the reply
     cache is on. `cached_from_id` names the call whose reply served this one, `saved_pico` is what
-    that saved; `pack_id` the call whose request carried it among others, `share_pico` its part
-    of that cost. `flags` is a JSON list: the checks that its reply doesn't keep to, and is kept with.
+    that saved. Of a pack, the call that carries its rows in one request has in `pack_items` how many;
+    each row's own call names that one in `pack_id`, and from `share_begin` to `share_end` (see
+    `batch.shares`) goes its part of what the request cost. `flags` is a JSON list: the checks that its reply doesn't keep to, and is kept with.
     """
 
     __table_args__ = (
@@ -204,7 +205,9 @@ class Calls(_Table, table=True):
     row_id: int | None = _maybe_link("rows.id")
     route: str | None = _maybe_text()
     pack_id: int | None = _maybe_big()
-    share_pico: int | None = _maybe_big()
+    pack_items: int | None = _maybe_big()
+    share_begin: int | None = _maybe_big()
+    share_end: int | None = _maybe_big()
     cache_key: int | None = _maybe_big()
     cached_from_id: int | None = _maybe_big()
     saved_pico: int | None = _maybe_big()

@@ -58,6 +58,9 @@ REPLY: Final[Mapping[str, str]] = {
     "reply.unknown_model": "the served model is one that nobody has heard of",
     "reply.not_json": "prose, where JSON was asked for",
     "reply.wrong_json": "JSON that doesn't fit the schema that was asked for",
+    "reply.items_missing": "of a list of answers by id, every second one is missing",
+    "reply.items_repeated": "of a list of answers by id, the first comes twice",
+    "reply.items_extra": "a list of answers by id has one for an id that nobody asked about",
     "reply.says": "the rule's `message` is what the model says",
     "reply.no_usage": "usage is missing (it is billed all the same)",
 }

@@ -14,6 +14,7 @@ from .scenario import FaultRule
 from .words import Asked, End, Refused
 
 _SORRY: Final = "I'm sorry, but I can't help with that request."
+_ITEMS: Final = "reply.items_"
 _MYSTERY: Final = "mystery-model-9"
 
 
@@ -64,7 +65,10 @@ def _wanted(rng: Random, asked: Asked, rule: FaultRule | None) -> str:
         return words_of.prose(rng, asked.topic)
     if fault == "reply.wrong_json":
         return '{"unasked": [null]}' if asked.schema.get("type") == "object" else "{}"
-    return words_of.fitting_json(rng, asked.topic, asked.schema)
+    said = words_of.fitting_json(rng, asked.topic, asked.schema)
+    if fault is not None and fault.startswith(_ITEMS) and words_of.answers_by_id(asked.schema):
+        return words_of.spoiled(said, fault.removeprefix(_ITEMS))
+    return said
 
 
 def _said(plain: Draft, text: str, end: End) -> Draft:

@@ -144,6 +144,9 @@ def _value(rng: Random, prompt: str, schema: Any, root: Mapping[str, Any], depth
         return {name: _value(rng, prompt, each, root, depth + 1) for name, each in properties.items()}
     if kind == "array":
         item = schema.get("items", {})
+        ids = _ids(item)
+        if ids:
+            return [_answer(rng, prompt, item, root, name, depth) for name in ids]
         return [_value(rng, prompt, item, root, depth + 1) for _ in range(_length(schema))]
     plain = _PLAIN.get(kind)
     return _string(rng, prompt, schema) if plain is None else plain(rng, schema)
@@ -160,6 +163,46 @@ def _heeded(schema: Mapping[str, Any]) -> Mapping[str, Any]:
         if noted
         else schema
     )
+
+
+def _ids(item: Any) -> Sequence[Json]:
+    """The ids that a list of answers wants one each for: of objects whose `id` is one of those."""
+    fields: Any = cast("JsonObject", item).get("properties") if isinstance(item, Mapping) else None
+    wanted: Any = cast("JsonObject", fields).get("id") if isinstance(fields, Mapping) else None
+    if not isinstance(wanted, Mapping):
+        return ()
+    named = cast("JsonObject", wanted)
+    return cast("list[Json]", named.get("enum") or ([named["const"]] if "const" in named else []))
+
+
+def _answer(rng: Random, prompt: str, item: Any, root: Mapping[str, Any], name: Json, depth: int) -> Json:
+    """One such answer; a plain text in it is as long as it is anywhere else."""
+    fields = cast("JsonObject", item["properties"])
+    said = {
+        field: prose(rng, prompt)
+        if each == {"type": "string"}
+        else _value(rng, prompt, each, root, depth + 2)
+        for field, each in fields.items()
+        if field != "id"
+    }
+    return {"id": name, **said}
+
+
+def spoiled(text: str, how: str) -> str:
+    """A list of answers, spoiled: every second one is `missing`, the first is `repeated`, or one is `extra`."""
+    reply = cast("dict[str, list[dict[str, Json]]]", json.loads(text))
+    spoil: Mapping[str, Callable[[list[dict[str, Json]]], list[dict[str, Json]]]] = {
+        "missing": lambda answers: answers[::2],
+        "repeated": lambda answers: [*answers, answers[0]],
+        "extra": lambda answers: [*answers, {**answers[0], "id": "nobody"}],
+    }
+    return json.dumps({field: spoil[how](answers) for field, answers in reply.items()}, ensure_ascii=False)
+
+
+def answers_by_id(schema: Mapping[str, Any]) -> bool:
+    """Whether a schema wants nothing but a list of answers, one an id."""
+    fields = cast("JsonObject", schema.get("properties") or {})
+    return bool(fields) and all(_ids(cast("JsonObject", each).get("items")) for each in fields.values())
 
 
 def _length(schema: Mapping[str, Any]) -> int:

@@ -1,0 +1,179 @@
+"""How many rows go together in a request: as many as the user says, or as many as pay off."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from promptkit.adapters import cacheable
+from promptkit.batch.figures import Offer
+from promptkit.batch.pack_size import Size, Sizes, choose_size
+from promptkit.catalog import Catalog
+from promptkit.engine import Work
+from promptkit.errors import UsageError
+from promptkit.tokens import estimate_text_tokens
+from promptkit.types import Target, dollars
+
+AUTO: Final = 0
+"""`JobOptions.pack` where the size is to be chosen."""
+MOST_SAID: Final = 100
+_KEPT: Final = 1_000
+_CANNOT: Final = (
+    "packing: these rows go alone: packs need a skeleton that ends with its only user message, with no turns of "
+    "a conversation and no stop sequence, and a schema whose references lead to its definitions"
+)
+
+
+def pack_of(said: int | str) -> int:
+    """How many rows a request, as `JobOptions` takes it, of what a user says: a number or `auto`.
+
+    Raises:
+        UsageError: neither.
+    """
+    if said == "auto":
+        return AUTO
+    if isinstance(said, int) and 1 <= said <= MOST_SAID:
+        return said
+    raise UsageError(
+        f"{said!r} is no number of rows a request",
+        remedy=f"A number from 1 (each row alone) to {MOST_SAID}, or auto.",
+    )
+
+
+class Sizer(Protocol):
+    """How many rows go together."""
+
+    @property
+    def off(self) -> bool:
+        """Whether each row goes alone, whatever it is."""
+        ...
+
+    def size(self, key: Hashable, work: Work) -> int:
+        """Rows a request, of those that may go together under that key."""
+        ...
+
+    def learn(self, key: Hashable, items: int, failed: int) -> None:
+        """Of a pack under that key, so many items brought nothing."""
+        ...
+
+    def cannot(self) -> None:
+        """A row can't go with any other."""
+        ...
+
+
+class Said:
+    """As many as the user says."""
+
+    def __init__(self, rows: int, say: Callable[[str], None]) -> None:
+        self._rows = rows
+        self._say = say
+        self._told = False
+
+    @property
+    def off(self) -> bool:
+        """Whether one row is all that goes into a request."""
+        return self._rows == 1
+
+    def size(self, key: Hashable, work: Work) -> int:
+        """As said."""
+        del key, work
+        return self._rows
+
+    def learn(self, key: Hashable, items: int, failed: int) -> None:
+        """It stays as it was said."""
+
+    def cannot(self) -> None:
+        """Say so, once."""
+        if not self._told:
+            self._told = True
+            self._say(_CANNOT)
+
+
+@dataclass(slots=True)
+class _Tried:
+    """What was chosen for rows that may go together, and how it went."""
+
+    chosen: Size
+    seen: int = 0
+    failed: int = 0
+    stopped: bool = False
+
+
+class Chosen:
+    """As many as pay off at the target that is asked first, until failures eat the gain.
+
+    Args:
+        catalog: which providers cache prompts.
+        offer: what a target charges, and how long its answers are.
+        say: tells what was chosen, and why.
+    """
+
+    def __init__(
+        self, catalog: Catalog, offer: Callable[[Target], Offer], say: Callable[[str], None]
+    ) -> None:
+        self._catalog = catalog
+        self._offer = offer
+        self._say = say
+        self._tried: dict[Hashable, _Tried] = {}
+        self._told: set[str] = set()
+
+    @property
+    def off(self) -> bool:
+        """That is never known beforehand."""
+        return False
+
+    def size(self, key: Hashable, work: Work) -> int:
+        """What pays off, by the first row under that key."""
+        tried = self._tried.get(key)
+        if tried is None:
+            if len(self._tried) >= _KEPT:
+                self._tried.clear()
+            tried = self._tried[key] = _Tried(self._choose(work))
+        return 1 if tried.stopped else tried.chosen.rows
+
+    def learn(self, key: Hashable, items: int, failed: int) -> None:
+        """Count; stop where it no longer pays."""
+        tried = self._tried.get(key)
+        if tried is None or tried.stopped:
+            return
+        tried.seen += items
+        tried.failed += failed
+        if not tried.chosen.pays(tried.seen, tried.failed):
+            tried.stopped = True
+            self._tell(
+                "stopped",
+                f"{tried.failed} of {tried.seen} rows in packs had to be asked for again, which costs more than "
+                "packing saves: they go alone from now on",
+            )
+
+    def cannot(self) -> None:
+        """Nothing was promised."""
+
+    def _choose(self, work: Work) -> Size:
+        target = work.plan.hops[0].target
+        offer = self._offer(target)
+        if offer.tariff is None:
+            self._tell(
+                "unpriced", f"{target} has no price, so nobody knows whether it would save: rows go alone"
+            )
+            return Size(1, 0.0, 0)
+        prompt = work.call.prompt
+        *shared, own = [estimate_text_tokens(message.content) + 4 for message in prompt.messages]
+        if work.call.schema is not None:
+            shared.append(estimate_text_tokens(json.dumps(work.call.schema)))
+        cached = cacheable(prompt, *self._catalog.pair(target)) is not None
+        size = choose_size(offer.tariff, Sizes(sum(shared), own, offer.lengths[1], cached))
+        if size.rows == 1:
+            why = "the provider's prompt cache saves it already" if cached else "it would save too little"
+            self._tell("none", f"{why}: rows go alone")
+        else:
+            costs = f"about {dollars(round(size.packed_pico))} instead of {dollars(size.alone_pico)}"
+            self._tell("packs", f"up to {size.rows} rows a request, so that a row costs {costs}")
+        return size
+
+    def _tell(self, what: str, text: str) -> None:
+        if what not in self._told:
+            self._told.add(what)
+            self._say(f"packing: {text}")
