@@ -56,6 +56,7 @@ class BatchOptions(RunOptions, total=False):
         seed: another one draws others.
         on_unknown: a request that was sent and never answered: send it again, or fail its row.
         text_as: the name of the text's column in `out`.
+        pack: how many short rows go in one request at most; `auto`: as many as pay off.
     """
 
     mapping: Mapping[str, str]
@@ -64,6 +65,7 @@ class BatchOptions(RunOptions, total=False):
     seed: int
     on_unknown: Literal["send", "fail"]
     text_as: str | None
+    pack: int | Literal["auto"]
 
 
 _LEAST: Final = {"limit": 1, "sample": 1, "canary": 0, "concurrency": 1}
@@ -79,6 +81,8 @@ def job_options(told: Mapping[str, Any], session: Session) -> dict[str, Any]:
     Raises:
         UsageError: there is no such option, or its value can't stand.
     """
+    from .jobs.options import pack_of
+
     options = {name: value for name, value in told.items() if value is not None}
     for name in told.keys() - _KNOWN:
         raise UsageError(f"a batch takes no {name!r}", remedy=closest(name, _KNOWN))
@@ -88,6 +92,8 @@ def job_options(told: Mapping[str, Any], session: Session) -> dict[str, Any]:
     if not 0 <= options.get("max_fail_rate", 0) <= 1:
         raise UsageError(f"max_fail_rate is {options['max_fail_rate']!r}; it is a share, from 0 to 1")
     options.pop("failed", None)
+    if "pack" in options:
+        options["pack"] = pack_of(options["pack"])
     if "out" in options:
         options["out"] = Path(options["out"])
     if "deadline" in options:

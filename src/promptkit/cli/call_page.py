@@ -13,9 +13,9 @@ from promptkit.templates import Skeleton
 from promptkit.types import Json, Prompt, Status, Usage, dollars
 
 from .face import Face
-from .pack_page import ITEM_COLUMNS, item_row, pack_json, pack_text, rebuilt
 from .making import usage_json
 from .money import spent
+from .pack_page import ITEM_COLUMNS, item_row, pack_json, pack_text, rebuilt
 from .times import iso, lasting, when
 
 

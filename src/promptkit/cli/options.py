@@ -350,7 +350,7 @@ def read_pack(text: str) -> int:
     Raises:
         UsageError: neither a number that can be nor `auto`.
     """
-    from promptkit.jobs.pack_sizes import pack_of
+    from promptkit.jobs.options import pack_of
 
     return pack_of(int(text) if text.isdecimal() else text)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from promptkit.batch import Format, Matrix, Wishes, constant_tags
+from promptkit.errors import UsageError
 from promptkit.ledger import RowState
 from promptkit.shapes import Shape
 from promptkit.types import Json, OnMiss
@@ -17,6 +18,9 @@ from .source import NO_ROWS
 
 AGAIN: Final = (RowState.FAILED, RowState.REFUSED, RowState.DEGRADED)
 """What `--retry-failed` does again."""
+AUTO: Final = 0
+"""`JobOptions.pack` where the size is to be chosen."""
+PACK_AT_MOST: Final = 100
 _STEMS: Final = {"-": "stdin", NO_ROWS: "rows"}
 
 
@@ -106,3 +110,19 @@ def job_name(said: str | None, template: str, source: str, out: Path | None, tod
     digest = hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()[:8]
     stem = _STEMS.get(source) or Path(source).stem
     return f"{template.rsplit('/', 1)[-1]}-{stem}-{digest}"
+
+
+def pack_of(said: int | str) -> int:
+    """How many rows a request, as `JobOptions` takes it, of what a user says: a number or `auto`.
+
+    Raises:
+        UsageError: neither.
+    """
+    if said == "auto":
+        return AUTO
+    if isinstance(said, int) and 1 <= said <= PACK_AT_MOST:
+        return said
+    raise UsageError(
+        f"{said!r} is no number of rows a request",
+        remedy=f"A number from 1 (each row alone) to {PACK_AT_MOST}, or auto.",
+    )

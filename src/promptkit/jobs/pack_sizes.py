@@ -12,34 +12,14 @@ from promptkit.batch.figures import Offer
 from promptkit.batch.pack_size import Size, Sizes, choose_size
 from promptkit.catalog import Catalog
 from promptkit.engine import Work
-from promptkit.errors import UsageError
 from promptkit.tokens import estimate_text_tokens
 from promptkit.types import Target, dollars
 
-AUTO: Final = 0
-"""`JobOptions.pack` where the size is to be chosen."""
-MOST_SAID: Final = 100
 _KEPT: Final = 1_000
 _CANNOT: Final = (
     "packing: these rows go alone: packs need a skeleton that ends with its only user message, with no turns of "
     "a conversation and no stop sequence, and a schema whose references lead to its definitions"
 )
-
-
-def pack_of(said: int | str) -> int:
-    """How many rows a request, as `JobOptions` takes it, of what a user says: a number or `auto`.
-
-    Raises:
-        UsageError: neither.
-    """
-    if said == "auto":
-        return AUTO
-    if isinstance(said, int) and 1 <= said <= MOST_SAID:
-        return said
-    raise UsageError(
-        f"{said!r} is no number of rows a request",
-        remedy=f"A number from 1 (each row alone) to {MOST_SAID}, or auto.",
-    )
 
 
 class Sizer(Protocol):

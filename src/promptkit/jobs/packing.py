@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from promptkit.batch.pack import (
     Room,
@@ -20,9 +20,16 @@ from promptkit.engine import Engine, Made, Work
 from promptkit.errors import counted
 from promptkit.ledger import RowRecord
 from promptkit.routing.flow import Plan
+from promptkit.session import Session
 from promptkit.types import Attempt, Call
 
-from .pack_sizes import Sizer
+from .history import History, Offers
+from .options import AUTO
+from .pack_sizes import Chosen, Said, Sizer
+from .pinning import Pinned
+
+if TYPE_CHECKING:
+    from promptkit.ledger import Ledger
 
 DELIVERABLE: Final = "deliverable"
 """The one tag that rows of a pack may differ in: costs go to each one's own by its share."""
@@ -196,6 +203,27 @@ class Packer:
         if self._packs:
             again = f"; {counted(self._again, 'item')} asked for again" if self._again else ""
             self._say(f"packing: {counted(self._packed, 'row')} in {counted(self._packs, 'request')}{again}")
+
+
+def make_packer(
+    session: Session, ledger: Ledger, pinned: Pinned, rows: int, halted: Callable[[], bool]
+) -> Packer:
+    """The packer of one run.
+
+    Args:
+        session: settings, ids and the voice.
+        ledger: the history of the skeleton's answers.
+        pinned: what the job runs.
+        rows: how many go together; `AUTO`: as many as pay off.
+        halted: whether nothing new may be sent.
+    """
+    catalog = session.settings.catalog
+    if rows != AUTO:
+        sizer = Said(rows, session.say)
+    else:
+        offers = Offers(session, pinned.skeleton, History(pinned.skeleton, ledger))
+        sizer = Chosen(catalog, lambda target: offers.of(target, pinned.route), session.say)
+    return Packer(catalog, sizer, session.ids, halted, session.say)
 
 
 def carrier_of(ids: Callable[[], int], works: Sequence[Work]) -> Work:

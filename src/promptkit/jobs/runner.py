@@ -18,11 +18,9 @@ from promptkit.types import Call, Route, RowResult, Scope, Status, TemplateRef
 
 from .canary import DEFAULT_FAIL_RATE, Verdict, failures, judge
 from .crew import Crew
-from .history import History, Offers
 from .options import JobOptions
 from .outages import Outages, Turn
-from .pack_sizes import Chosen, Said
-from .packing import Bundle, Packer, Ready, Unfit
+from .packing import Bundle, Ready, Unfit, make_packer
 from .pinning import Pinned
 from .results import from_call
 from .steering import Steering
@@ -71,7 +69,7 @@ class Runner:
         self._left = options.limit
         self._steering = Steering(session, ledger, pinned.job, options, to_do, self)
         self._halted = False
-        self._packer = self._make_packer()
+        self._packer = make_packer(session, ledger, pinned, options.pack, lambda: self._halted)
         self._outages = Outages(pinned.route.outage_s, session.now())
         self._full: set[str] = set()
         """Caps by tag that are used up: rows under them wait, the others go on."""
@@ -153,16 +151,6 @@ class Runner:
                 self.halt()
             self._crew = None
             await crew.end(ending)
-
-    def _make_packer(self) -> Packer:
-        session, skeleton, route = self._session, self._pinned.skeleton, self._pinned.route
-        catalog, rows = session.settings.catalog, self._options.pack
-        if rows:
-            sizer = Said(rows, session.say)
-        else:
-            offers = Offers(session, skeleton, History(skeleton, self._ledger))
-            sizer = Chosen(catalog, lambda target: offers.of(target, route), session.say)
-        return Packer(catalog, sizer, session.ids, lambda: self._halted, session.say)
 
     # ------------------------------------------------------------------ the canary
 
@@ -269,8 +257,7 @@ class Runner:
     async def _make(
         self, engine: Engine, bundle: Bundle
     ) -> AsyncGenerator[tuple[RowRecord, RowResult | None]]:
-        """The results of rows that go together; None where a row still waits: the job stops, or its own tags
-        hold it back."""
+        """The results of rows that go together; None where one waits: the job stops, or its tags hold it back."""
         if isinstance(bundle, Unfit):
             yield bundle.row, await self._failed(bundle.row, bundle.why)
             return
