@@ -204,7 +204,8 @@ def attempts_of(ledger: Ledger) -> list[AttemptRecord]:
     for logged in ledger.calls(limit=100_000):
         call = ledger.call(logged.id)
         assert call is not None
-        found.extend(call.attempts)
+        if call.pack_id is None:  # a row in a pack has parts of its carrier's
+            found.extend(call.attempts)
     return sorted(found, key=lambda attempt: attempt.id)
 
 

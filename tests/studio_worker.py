@@ -1,4 +1,4 @@
-"""A process of its own for the tests: `python studio_worker.py FOLDER JOB START COUNT CONCURRENCY`."""
+"""A process of its own for the tests: `python studio_worker.py FOLDER JOB START COUNT CONCURRENCY [PACK]`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from promptkit.config import load
 from promptkit.errors import BudgetStop
 
 
-async def work(folder: Path, job: str, start: int, count: int, concurrency: int) -> None:
+async def work(folder: Path, job: str, start: int, count: int, concurrency: int, pack: int = 1) -> None:
     """Run a job until it is done, its budget ends, or the test kills it."""
     settings = load(folder / "promptkit.toml", env={}, cwd=folder, home=folder / "home")
     async with AsyncPromptKit(settings) as kit:
-        rows = kit.batch(REF, brands(count, start), job=job, concurrency=concurrency)
+        rows = kit.batch(REF, brands(count, start), job=job, concurrency=concurrency, pack=pack)
         try:
             async for result in rows:
                 sys.stdout.write(f"{result.number} {result.status}\n")
@@ -27,4 +27,4 @@ async def work(folder: Path, job: str, start: int, count: int, concurrency: int)
 
 
 if __name__ == "__main__":
-    asyncio.run(work(Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:6])))
+    asyncio.run(work(Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])))
