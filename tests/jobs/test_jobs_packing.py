@@ -20,7 +20,7 @@ from studio import ALL, BIGGEST, LINE, REF, Studio, assert_books_agree, brands, 
 
 from promptkit.cli.call_page import read_page
 from promptkit.errors import BudgetStop, UsageError
-from promptkit.jobs.pack_sizes import pack_of
+from promptkit.jobs.options import pack_of
 from promptkit.ledger import CallRecord, Ledger, LogFilter, RowState
 from promptkit.ledger.erasing import Erase
 from promptkit.report import Asked, make_report
