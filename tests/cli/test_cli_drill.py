@@ -43,7 +43,16 @@ def by_name(told: Any) -> dict[str, Any]:
 
 def test_a_route_that_stands_every_outage_is_clean(studio_folder: Path, invoke: Invoke) -> None:
     """Each outage of the first provider, two at once and five minutes of all three: nothing lost, exit 0."""
-    names = ("well", "down", "silent:openai", "throttled:openai", "credit:openai", "cut:openai", "all")
+    names = (
+        "well",
+        "down",
+        "silent:openai",
+        "throttled:openai",
+        "credit:openai",
+        "cut:openai",
+        "stream",
+        "all",
+    )
     scenarios = [text for name in names for text in ("--scenario", name)]
     ran = invoke("drill", "ugc/hooks", "rows.csv", "--json", "--calls", "3", "--concurrency", "2", *scenarios)
     assert ran.code == 0, ran.out
@@ -51,13 +60,15 @@ def test_a_route_that_stands_every_outage_is_clean(studio_folder: Path, invoke: 
     assert told["clean"] is True
     assert told["change"] == []
     found = by_name(told)
-    assert len(found) == 12
+    assert len(found) == 15
     for one in found.values():
         assert (one["answered"], one["lost"], one["paid_twice"], one["hints_ignored"]) == (3, 0, 0, 0)
     # In the time that was played: what a real night would have taken.
     assert found["silent:openai"]["first_answer_s"] >= 30
     assert found["all"]["first_answer_s"] >= 300
     assert found["down:openai"]["requests"] > 3
+    assert found["stream:openai"]["requests"] > 3
+    assert found["stream:gemini"]["requests"] == 3
     assert "openai, anthropic, gemini have none" in told["notes"][0]
     assert "timeout" not in "".join(told["notes"])
     assert not (studio_folder / "promptkit.db").exists()
@@ -151,3 +162,15 @@ def test_the_user_s_own_simulator_hears_nothing(project: Path, sim: Simulator, i
     ran = invoke("drill", "ugc/hooks", "--scenario", "well", "--calls", "2")
     assert ran.code == 0
     assert (len(sim.requests()), (project / "promptkit.db").read_bytes()) == before
+
+
+def test_rows_are_streamed_as_a_job_would_send_them(studio_folder: Path, invoke: Invoke) -> None:
+    """Cells are bound as in a batch, rows that can't be are no calls, and a route without another target loses the rest."""
+    (studio_folder / "rows.csv").write_text(f"{ROWS},,,a4\n", encoding="utf-8")
+    names = ("--scenario", "stream:openai", "--calls", "4", "--tag", "client=@brand", "--json")
+    ran = invoke("drill", "ugc/hooks", "rows.csv", "--route", "alone", *names)
+    assert ran.code == 1
+    [one] = ran.json()["scenarios"]
+    assert (one["answered"], one["lost"], one["paid_twice"]) == (0, 3, 0)
+    assert 3 <= one["requests"] <= 3 * 6
+    assert any("add a target at another provider" in text for text in ran.json()["change"])

@@ -29,14 +29,14 @@ def test_each_provider_each_pair_and_all_of_them() -> None:
     names = [outage.name for outage in outages(THREE)]
     assert names[0] == "well"
     assert names[-1] == "all"
-    kinds = ("down", "slow", "silent", "throttled", "credit", "cut")
+    kinds = ("down", "slow", "silent", "throttled", "credit", "cut", "stream")
     assert {f"{kind}:{player.name}" for kind in kinds for player in THREE} < set(names)
     assert [name for name in names if "+" in name] == [
         "down:openai+anthropic",
         "down:openai+gemini",
         "down:anthropic+gemini",
     ]
-    assert len(names) == len(set(names)) == 23
+    assert len(names) == len(set(names)) == 26
 
 
 def test_two_providers_are_both_down_only_as_all() -> None:

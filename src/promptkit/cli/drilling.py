@@ -66,10 +66,10 @@ def drill(
 
     The simulator takes the place of every provider, and a job runs over your route with your rules,
     budgets, limits and patience while it plays one outage after the other, on a clock that runs
-    fast: each provider down, slow, silent, throttled, out of credit, cutting its replies; two of them
-    down; all of them for five minutes. No key is needed, nothing is sent to a provider, nothing is
-    written into your ledger. Times are as they would be. Exit code 1 where a row is lost, paid
-    twice or overspent, a hint ignored or a provider hammered, with what to change.
+    fast: each provider down, slow, silent, throttled, out of credit, cutting its replies or its
+    streams; two of them down; all of them for five minutes. No key is needed, nothing is sent to a
+    provider, nothing is written into your ledger. Times are as they would be. Exit code 1 where a
+    row is lost, paid twice or overspent, a hint ignored or a provider hammered, with what to change.
 
     Examples:
         promptkit drill

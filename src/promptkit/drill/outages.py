@@ -14,6 +14,8 @@ SLOW_S: Final = 20.0
 ALL_S: Final = 300.0
 """How long all providers at once are gone."""
 WELL: Final = "well"
+STREAM: Final = "stream"
+"""The kind whose rows are streamed, as `run --stream` does, each a call of its own."""
 ALL: Final = "all"
 
 
@@ -110,4 +112,19 @@ def _rule(player: Player, fault: str, **more: Any) -> Mapping[str, Any]:
     return {"fault": fault, "provider": player.name, **more}
 
 
-_ALONE: Final[tuple[Callable[[Player], Outage], ...]] = (_down, _slow, _silent, _throttled, _credit, _cut)
+def _stream(player: Player) -> Outage:
+    # After the first word nothing can follow: what there is to rehearse is a break before it.
+    rule = _rule(player, "wire.cut_stream", at=0.0, billed=True)
+    what = f"{player.name} cuts every stream before its first word, and bills it"
+    return Outage(f"{STREAM}:{player.name}", what, faults=(rule,))
+
+
+_ALONE: Final[tuple[Callable[[Player], Outage], ...]] = (
+    _down,
+    _slow,
+    _silent,
+    _throttled,
+    _credit,
+    _cut,
+    _stream,
+)

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
+from promptkit.batch import Binding, Record, Wishes
+from promptkit.calls import make_reply
 from promptkit.config import Settings
+from promptkit.errors import AllTargetsFailed, BudgetStop, InputError, NoUsableKey, TemplateError
 from promptkit.jobs import Job, JobOptions
 from promptkit.ledger import Ledger, RowState
 from promptkit.session import Session
 from promptkit.simulator import Scenario, Simulator
-from promptkit.types import Route, RowResult, Status
+from promptkit.types import Json, Route, Status
 
 from .clock import FastClock
-from .outages import Outage
+from .outages import STREAM, Outage
 from .stage import address_in, rehearsal
 from .tally import Tally, hints_ignored, paid_twice
 
@@ -56,9 +60,9 @@ class _Watch:
     first_s: float | None = None
     last_s: float = 0.0
 
-    def saw(self, result: RowResult) -> None:
+    def saw(self, status: Status) -> None:
         at_s = self.steady() - self.began_s
-        if self.first_s is None and result.status in (Status.OK, Status.TRUNCATED):
+        if self.first_s is None and status in (Status.OK, Status.TRUNCATED):
             self.first_s = at_s
         self.last_s = at_s
 
@@ -96,7 +100,8 @@ async def _play(
         await session.engine()
         watch = _Watch(clock.steady, clock.steady())
         async with _going_wrong(simulator, outage):
-            ended = await _work(session, order, watch, outage)
+            work = _stream if outage.kind == STREAM else _work
+            ended = await work(session, order, watch, outage)
         return _count(ledger, simulator, order, watch, ended)
 
 
@@ -142,13 +147,52 @@ async def _work(session: Session, order: Order, watch: _Watch, outage: Outage) -
     while True:
         async with Job(session, order.ref, order.rows, order.route, options) as job:
             async for result in job.results(stored=False):
-                watch.saw(result)
+                watch.saw(result.status)
             rows = (await job.report()).rows
         stop = "" if job.stop is None else job.stop.what
         played_s = watch.steady() - watch.began_s
         if not rows.get(RowState.PENDING) or outage.ends_s is None or played_s > outage.ends_s + _CRON_S:
             return _Ended(rows, stop)
         await asyncio.sleep(_CRON_S)
+
+
+async def _stream(session: Session, order: Order, watch: _Watch, outage: Outage) -> _Ended:
+    """Stream each row as a call of its own, so many at once; none is started again."""
+    del outage  # it stays as it is
+    skeleton, slots = session.library.load(order.ref, allow_draft=False), asyncio.Semaphore(order.concurrency)
+    columns = list(dict.fromkeys(name for row in order.rows for name in row))
+    binding = Binding(columns, skeleton.spec.variables, Wishes(tags=order.tags), "the rows")
+
+    async def one(row: Record) -> tuple[RowState, str]:
+        tags = binding.tags(row)
+        named = session.route(None, None, ref=skeleton.ref, tags=tags) if order.by_rules else order.route
+        try:
+            values = binding.variables(row)
+            skeleton.bind(values)
+        except (InputError, TemplateError) as error:
+            return RowState.INVALID, str(error)
+        try:
+            async with slots:
+                reply = await make_reply(
+                    session,
+                    skeleton,
+                    values,
+                    route=named,
+                    tags=tags,
+                    cap_pico=None,
+                    parent_id=None,
+                    listen=lambda _: None,
+                )
+        except (AllTargetsFailed, BudgetStop, NoUsableKey) as error:
+            return RowState.FAILED, str(error)
+        watch.saw(reply.status)
+        return RowState(reply.status.value), ""
+
+    records = (
+        Record(number, number, cast("dict[str, Json]", row)) for number, row in enumerate(order.rows, 1)
+    )
+    ended = await asyncio.gather(*(one(record) for record in records))
+    return _Ended(Counter(state for state, _ in ended), next((why for _, why in ended if why), ""))
 
 
 @dataclass(frozen=True, slots=True)

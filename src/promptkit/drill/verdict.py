@@ -64,7 +64,7 @@ def _caps(facts: Facts, played: Sequence[Played]) -> Iterator[str]:
 
 
 def _one_provider(facts: Facts, played: Sequence[Played]) -> Iterator[str]:
-    if len(facts.players) == 1 and _lost(played, "down", "silent", "credit", "cut", "throttled"):
+    if len(facts.players) == 1 and _lost(played, "down", "silent", "credit", "cut", "stream", "throttled"):
         yield (
             f"all of it leads to {facts.players[0].name} alone: add a target at another provider to {facts.place}"
         )
