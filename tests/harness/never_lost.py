@@ -30,7 +30,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-from night import Night, Run, Tally
+from night import Night, Run
+from tally import Tally
 
 STARTING: Final = ("made", "migrated", "ingesting", "ingested")
 WORKING: Final = ("hold", "open", "sent", "reply", "close")

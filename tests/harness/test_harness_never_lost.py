@@ -12,7 +12,8 @@ import night
 import pytest
 from doomed import POINTS, find
 from never_lost import ENDING, STARTING, WORKING, as_text
-from night import Night, Tally
+from night import Night
+from tally import Tally
 
 SHORT = ("--rows", "200", "--kills", "3", "--troubles", "1", "--slots", "8", "--life-s", "0.8")
 
