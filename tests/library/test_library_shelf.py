@@ -136,6 +136,37 @@ def test_broken_seal(library: Library, folder: Path) -> None:
     assert len(library.check_seals()) == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('{% message "user" %}a{% endmessage %}\nedit', 2),
+        ('+++\nx = \n+++\n{% message "user" %}a{% endmessage %}', 2),
+        ("{% if %}", 1),
+    ],
+)
+def test_a_sealed_version_that_no_longer_loads_was_changed(
+    library: Library, folder: Path, text: str, line: int
+) -> None:
+    """Nobody is told to mend a published file: it comes back from git, whatever is wrong with it now."""
+    file = folder / "ugc/script/v1.jinja"
+    file.write_text(text)
+    with pytest.raises(
+        TemplateError, match=r"changed after it was published \(now it doesn't load: "
+    ) as caught:
+        library.load("ugc/script")
+    assert (caught.value.file, caught.value.line) == (str(file), line)
+    assert f"git checkout -- {file}" in (caught.value.remedy or "")
+
+
+def test_a_sealed_version_that_cannot_be_read_may_be_whole(library: Library, folder: Path) -> None:
+    """What the system says against a file says nothing of its text."""
+    file = folder / "ugc/script/v1.jinja"
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(TemplateError, match="can't be read"):
+        library.load("ugc/script")
+
+
 def test_seal_of_an_include(library: Library, folder: Path) -> None:
     """A changed partial breaks what includes it; it is told once."""
     (folder / "shared/voice/v1.jinja").write_text("Shout.")

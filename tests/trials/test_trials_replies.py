@@ -39,10 +39,21 @@ schema = { type = "object" }
 """
 
 
-async def run(studio: Studio, cases: str = CASES, **changes: object) -> tuple[list[Result], int]:
-    """Test the studio's skeleton at one target; the results, and how many calls were to be paid."""
+CHECKED = """+++
+[variables.brand]
+[checks]
+required = ["unobtainium"]
++++
+{% message "user" %}{{ brand }}{% endmessage %}
+"""
+
+
+async def run(
+    studio: Studio, cases: str = CASES, ref: str = "ad/line@1", **changes: object
+) -> tuple[list[Result], int]:
+    """Test a skeleton of the studio's at one target; the results, and how many calls were to be paid."""
     session = Session(load_settings(studio.folder / "promptkit.toml"), studio.said.append)
-    skeleton = session.library.load("ad/line@1")
+    skeleton = session.library.load(ref)
     (Path(skeleton.file).parent / "tests.toml").write_text(cases)
     route = session.route(None, [OPENAI])
     try:
@@ -65,6 +76,15 @@ async def test_what_is_asked(studio: Studio) -> None:
     ]
     assert len(studio.sim.requests()) == 2
     assert sum(one.cost_pico or 0 for one in results) == studio.sim.world.bill.total_pico
+
+
+async def test_a_reply_keeps_to_the_skeletons_own_checks(studio: Studio) -> None:
+    """What a call would flag fails a test, whatever the test itself expects; a replayed reply, too."""
+    studio.publish(CHECKED, "ad/checked")
+    case = '[[tests]]\nname = "a"\nvariables = { brand = "Barly" }\n[tests.reply]\nmax_words = 999\n'
+    for calls in (1, 0):
+        results, asked = await run(studio, case, ref="ad/checked@1")
+        assert ([one.problems for one in results], asked) == ([("doesn't say 'unobtainium'",)], calls)
 
 
 async def test_a_cut_reply_fails(studio: Studio) -> None:

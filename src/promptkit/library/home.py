@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -63,12 +65,28 @@ def check_seal(home: Home, version: int, part: Part) -> None:
     if seal is None:
         raise unsealed(home, version)
     if part.seal(epoch_of(seal) or 0) != seal:
-        raise TemplateError(
-            f"{part.ref} was changed after it was published (its seal is {seal[:22]}…)",
-            file=part.source.file,
-            remedy=f"Bring it back (git checkout -- {part.source.file}); put the change into"
-            f" {home.file(DRAFT).name} and publish that.",
-        )
+        raise _changed(home, version, f"its seal is {seal[:22]}…")
+
+
+@contextmanager
+def loading(home: Home, at: int | str) -> Generator[None]:
+    """Around the reading of a version: a sealed one loaded when it was published, so it was changed since."""
+    try:
+        yield
+    except TemplateError as cause:
+        if at not in home.versions.seals or isinstance(cause.__context__, OSError):  # it can't be read
+            raise
+        raise _changed(home, int(at), f"now it doesn't load: {cause.what}", cause.line) from None
+
+
+def _changed(home: Home, version: int, why: str, line: int | None = None) -> TemplateError:
+    file = home.file(version)
+    return TemplateError(
+        f"{home.name}@{version} was changed after it was published ({why})",
+        file=file,
+        line=line,
+        remedy=f"Bring it back (git checkout -- {file}); put the change into {home.file(DRAFT).name} and publish that.",
+    )
 
 
 def without_file(home: Home, version: int) -> TemplateError:

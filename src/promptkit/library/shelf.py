@@ -34,6 +34,7 @@ from .home import (
     default_version,
     hex_of,
     is_template_file,
+    loading,
     missing,
     numbers,
     without_file,
@@ -109,7 +110,10 @@ class Library:
         """A version with all that it includes; published ones with their seal checked."""
         if at in home.versions.seals and not home.has(at):
             raise without_file(home, int(at))
-        part = self._join(TemplateRef(home.name, str(at)), self._source(home.file(at)), above)
+        with loading(home, at):
+            source = self._source(home.file(at))
+            self._compile(source)
+        part = self._join(TemplateRef(home.name, str(at)), source, above)
         if at != DRAFT:
             check_seal(home, int(at), part)
         return part

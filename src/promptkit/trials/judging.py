@@ -10,7 +10,7 @@ from typing import Final
 from promptkit.checks import NotJson, check_text, read_json, text_of
 from promptkit.errors import counted
 from promptkit.tokens import estimate_input_tokens
-from promptkit.types import Json, Prompt, Role
+from promptkit.types import Json, Prompt, Role, Rules
 
 from .case import Case, JsonTest, ReplyTest, Says
 from .json_path import find, read_path
@@ -48,18 +48,23 @@ def _unsaid(says: Says, text: str, role: Role | None) -> Iterator[str]:
             yield f"{where} contains {_short(words)}"
 
 
-def judge_reply(test: ReplyTest, text: str, *, structured: bool = False) -> tuple[str, ...]:
+def judge_reply(
+    test: ReplyTest, text: str, *, structured: bool = False, checks: Rules | None = None
+) -> tuple[str, ...]:
     """What is wrong with a reply, but for its schema and its function.
 
     Args:
         test: what is expected.
         text: the reply as it came.
+        checks: the skeleton's own for this call, which a test expects, too.
         structured: whether its skeleton asks for JSON: the texts in it are what words, length and
             language are about, as in a call.
     """
     value = read_json(text) if structured or test.json else NotJson()
     told = text_of(value) if structured and not isinstance(value, NotJson) else text
-    problems = [problem.what for problem in check_text(told, test.rules)]
+    problems = [
+        problem.what for rules in (test.rules, checks) if rules for problem in check_text(told, rules)
+    ]
     if test.json:
         if isinstance(value, NotJson):
             problems.append(value.why)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from promptkit.adapters import output_limit
 from promptkit.calls import cost_of, make_reply
 from promptkit.checks import read_reply
+from promptkit.engine import judge_of
 from promptkit.errors import AllTargetsFailed, BudgetStop, TemplateError
 from promptkit.pricing import Prices
 from promptkit.session import Session
@@ -266,11 +267,13 @@ def _result(ask: Ask, answer: Answer | Unanswered, functions: Functions, *, paid
 
 def _judge(ask: Ask, answer: Answer, functions: Functions) -> tuple[tuple[str, ...], str]:
     """What is wrong with a reply, and which expectation was left out."""
-    test = ask.test
-    problems = list(judge_reply(test, answer.text, structured=ask.skeleton.spec.output is not None))
+    test, skeleton = ask.test, ask.skeleton
+    own = judge_of(skeleton, skeleton.bind(ask.case.variables))
+    structured = skeleton.spec.output is not None
+    problems = list(judge_reply(test, answer.text, structured=structured, checks=own.rules if own else None))
     if answer.status is Status.TRUNCATED:
         problems.insert(0, "the reply was cut at its output limit")
-    schema = ask.skeleton.spec.output if test.schema is True else test.schema
+    schema = skeleton.spec.output if test.schema is True else test.schema
     if schema:
         problems += map(str, read_reply(answer.text, schema)[1])
     elif test.schema is True:
