@@ -164,6 +164,8 @@ class Hearing:
     @property
     def flags(self) -> tuple[str, ...]:
         """What it doesn't keep to of its checks, and is kept with."""
+        if self.by is None:  # asked several times a call
+            return ()
         return tuple(self._told(problem) for problem in self._judged.flags)
 
     @property
@@ -173,11 +175,11 @@ class Hearing:
 
     def call_to(self, target: Target) -> Call:
         """What to ask a target: the call, or to repair the reply that it gave."""
-        return (self._repairs or {}).get(target, self.call)
+        return self.call if self._repairs is None else self._repairs.get(target, self.call)
 
     def is_repair(self, target: Target) -> bool:
         """Whether a target is asked to repair a reply."""
-        return target in (self._repairs or {})
+        return self._repairs is not None and target in self._repairs
 
     def hear(self, target: Target, outcome: Outcome) -> Outcome:
         """Judge what came of an attempt: a reply that isn't taken is a failure, which was paid."""
