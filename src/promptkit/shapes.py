@@ -47,5 +47,8 @@ def shape_of(model: type[Any]) -> Shape:
                 for one in cause.errors(include_url=False, include_context=False, include_input=False)
             )
             raise ValueError("; ".join(told)) from None
+        except Exception as cause:  # a validator is the caller's code; its reply is paid
+            msg = f"a validator of {model.__name__} broke on it: {type(cause).__name__}: {cause}"
+            raise ValueError(msg) from cause
 
     return Shape(schema, read)

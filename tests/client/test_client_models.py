@@ -93,6 +93,25 @@ def _from_a_job(studio: Studio) -> None:
         assert_type(reply, Reply[Script])
 
 
+class Broken(BaseModel):
+    """A model whose validator has a slip of its author's."""
+
+    title: str
+
+    @field_validator("title")
+    @classmethod
+    def third_word(cls, title: str) -> str:
+        return title.split()[99]
+
+
+async def test_a_validator_that_breaks_leaves_the_books_whole(studio: Studio) -> None:
+    """An IndexError of the caller's own is a reply that doesn't fit: paid, settled, and told."""
+    async with studio.kit() as kit:
+        with pytest.raises(AllTargetsFailed, match="a validator of Broken broke on it: IndexError"):
+            await kit.run(REF, brands(1)[0], targets=ALL[:1], output=Broken)
+        assert_books_agree(await kit.session.ledger(), studio)
+
+
 async def test_what_is_no_model_is_refused(studio: Studio) -> None:
     """Before anything is sent."""
     odd = type("Odd", (BaseModel,), {"__annotations__": {"call": "__import__('typing').Callable[[], int]"}})
