@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptkit.batch import Dialect, Format, Record, Rows, format_of, manner, read_rows, sniff
+from promptkit.batch import Dialect, Format, Matrix, Record, Rows, format_of, manner, read_rows, sniff
 from promptkit.batch.decode import blocks
+from promptkit.batch.failed import as_input
 from promptkit.errors import ExitCode, InputError, exit_code
 from promptkit.types import Json
 
@@ -138,6 +139,19 @@ def test_ragged_rows() -> None:
     assert cells(b"a;b;c\n1\n1;2;3;;\n") == [{"a": "1", "b": "", "c": ""}, {"a": "1", "b": "2", "c": "3"}]
 
 
+@pytest.mark.parametrize("name", ["a.csv", "failed.csv"])
+def test_a_row_with_cells_too_many_is_broken_alone(name: str) -> None:
+    """It is told what is wrong with it, and the rows around it are read; so in a list of failed rows and times a matrix."""
+    data = b"a,b\n1,2\n1,2,3\n4,5\n" if name == "a.csv" else b"a,b,promptkit_failed\n1,2,\n1,2,,3\n4,5,\n"
+    records = list(read_rows([data], name=name))
+    told = [record.broken for record in records]
+    assert (told[0], told[2]) == (None, None)
+    assert "the header " in (told[1] or "")
+    assert [record.broken for record in as_input(records, table=True)] == told
+    every = Matrix({"c": ["x", "y"]}).records(records, name)
+    assert [record.broken for record in every] == [one for one in told for _ in "xy"]
+
+
 def test_a_blank_line_is_no_header() -> None:
     """Lines without a value are skipped before the header too."""
     assert cells(b"\n;;\na;b\n1;2\n") == [{"a": "1", "b": "2"}]
@@ -205,7 +219,6 @@ BAD: Final[list[tuple[bytes, str, int | None, str]]] = [
     (b"\x1f\x8brest", "a.csv.gz", None, "compressed"),
     (b"a,b,a\n1,2,3\n", "a.csv", 1, "'a' is there twice"),
     (b"\n\na,a\n", "a.csv", 3, "'a' is there twice"),
-    (b"a,b\n1,2\n1,2,3\n", "a.csv", 3, "3 cells, the header 2"),
     (b"a,\n1,\n1,2\n", "a.csv", 3, "column 2 has no name"),
     (b'a,b\n1,2\n1,"open\n1,2\n', "a.csv", 3, "never closed"),
     (b'a,b\n"1"x,2\n', "a.csv", 2, "not well-formed"),

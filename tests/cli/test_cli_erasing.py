@@ -8,7 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from cli_kit import VALUES, Invoke
+from cli_kit import VALUES, Invoke, make_project, simulating, started, wait_for
 
 pytestmark = pytest.mark.usefixtures("project")
 SECRET = "zanzibar-secret-phrase"
@@ -91,6 +91,18 @@ class TestForget:
         erased = [one for one in (retake, parent, made) if invoke("show", one, "--json").json()["erased"]]
         assert erased == [retake, parent]
 
+    def test_what_the_reply_cache_served_goes_with_its_original(self, invoke: Invoke, project: Path) -> None:
+        """A text that is forgotten is nowhere any more, and serves no call."""
+        asked = ("run", "ugc/cta", *VALUES, "-v", f"product={SECRET}", "--cache", "7d", "--json")
+        first = invoke(*asked).json()
+        served = invoke(*asked).json()
+        assert invoke("show", served["id"], "--json").json()["cached_from"] == first["id"]
+        assert invoke("db", "forget", "--call", first["id"], "--yes").code == 0
+        assert on_disk(project, SECRET) == []
+        assert on_disk(project, first["text"][:60]) == []
+        again = invoke(*asked).json()
+        assert invoke("show", again["id"], "--json").json()["cached_from"] is None
+
     def test_rows_that_wait_fail_and_are_not_sent(self, invoke: Invoke, project: Path) -> None:
         """A row that was not sent yet has nothing left to send."""
         invoke("batch", "ugc/hooks", "rows.csv", "--job", "n", "--limit", "1", "--tag", "client=barly")
@@ -118,6 +130,39 @@ class TestForget:
         assert made
         ran = invoke("db", "forget", *words, "--yes")
         assert (ran.code, "--tag or --call" in ran.err) == (2, True)
+
+
+def test_erasing_beside_a_live_batch(
+    tmp_path: Path, machine: Path, blank_database: Path, monkeypatch: pytest.MonkeyPatch, invoke: Invoke
+) -> None:
+    """The batch ends with all its rows; what it had read when its texts were forgotten is told, and goes the second time."""
+    del machine
+    with simulating(seed=7, latency=40) as sim:
+        studio = make_project(tmp_path / "live", sim.url)
+        (studio / "promptkit.db").write_bytes(blank_database.read_bytes())
+        monkeypatch.chdir(studio)
+        lines = [f"Barly,bar {n},runners" if n % 4 else f"Lumé,forget-me-{n},runners" for n in range(120)]
+        (studio / "many.csv").write_text("\n".join(["brand,product,audience", *lines]), encoding="utf-8")
+        invoke("run", "ugc/cta", *VALUES, "-v", f"product={SECRET}")
+        running = started(
+            "batch", "ugc/hooks", "many.csv", "-o", "o.csv", "--job", "night", "--tag", "client=@brand",
+            "--concurrency", "4", cwd=studio,
+        )  # fmt: skip
+        wait_for(running, lambda: len(sim.requests()) > 10)
+        pruned = invoke("db", "prune", "--older-than", "0s", "--yes")
+        forgot = invoke("db", "forget", "--tag", "client=Lumé", "--yes")
+        out, err = running.communicate(timeout=60)
+    assert (pruned.code, forgot.code) == (0, 0), (pruned.err, forgot.err)
+    assert running.returncode in (0, 1), (out, err)
+    assert "job night runs: rows that it has read may still be sent" in forgot.err
+    assert on_disk(studio, SECRET) == []
+    rows = invoke("jobs", "show", "night", "--json").json()["rows"]
+    assert rows["ok"] + rows["failed"] == 120
+    assert rows["failed"] <= 30
+    assert (studio / "o.csv").read_text("utf-8").count("\nBarly,") == 90
+    again = invoke("db", "forget", "--tag", "client=Lumé", "--yes")
+    assert (again.code, "runs" in again.err) == (0, False)
+    assert on_disk(studio, "forget-me-") == []
 
 
 class TestPrune:

@@ -267,6 +267,12 @@ def test_what_a_variable_takes_is_said_in_few_words(variable: Variable, text: st
     assert takes(variable) == text
 
 
+def test_a_table_has_a_line_a_row() -> None:
+    """A separator of lines that is no newline (U+2028, from a text) begins none."""
+    text = drawn(("one", "two"), [("a\u2028b", "c\x85d")], title=None, color=False)
+    assert text.count("\n") == 2
+
+
 def test_a_table_off_a_terminal_is_never_cut() -> None:
     """Long cells stay whole, numbers stand to the right, and markup is text."""
     lines = drawn(

@@ -226,6 +226,18 @@ async def test_invalid_rows_are_kept_with_their_reasons(studio: Studio) -> None:
     assert [text for text in studio.said if "rows.csv:3" in text and "row 2 is invalid" in text]
 
 
+async def test_a_row_with_cells_too_many_fails_alone(studio: Studio) -> None:
+    """An unquoted comma costs its own row and no other; with `strict` nothing begins."""
+    path = csv(studio, "brand,angle\nA,proof\nB, Inc.,proof\nC,problem\n")
+    async with studio.kit() as kit:
+        with pytest.raises(InputError, match="3 cells"):
+            await run_all(kit.batch(REF, path, job="strict", strict=True))
+        results = await run_all(kit.batch(REF, path, job="night"))
+    assert [result.status for result in results] == [Status.OK, Status.FAILED, Status.OK]
+    assert "put quotes around" in (results[1].error or "")
+    assert studio.asked() == 2
+
+
 async def test_many_odd_rows_are_told_as_a_number(studio: Studio) -> None:
     """Five rows are told one by one, then how many there are in all."""
     path = csv(studio, "brand,angle,café\n" + "A,bad,dÃ©jÃ  vu\n" * 7)

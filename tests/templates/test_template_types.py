@@ -99,7 +99,7 @@ def test_every_problem_has_its_place(make_skeleton: MakeSkeleton) -> None:
         "brand.nmae: unknown; did you mean name?",
         "brand.zzz\\n: unknown; it has name, url, home",
         "products[0].name: missing; it must be a string",
-        "products[0].price: -1 is not a number, at least 0",
+        "products[0].price: -1; it must be a number, at least 0",
         "products[1]: 3 is not an object with name, price, tags",
         "links[0]: 1 is not an address like https://example.com/page",
         "until: datetime.datetime(2026, 1, 1, 0, 0, tzi… is not a date like 2026-11-21",

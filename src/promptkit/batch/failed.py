@@ -44,7 +44,7 @@ def as_input(records: Iterable[Record], *, table: bool) -> Iterator[Record]:
     """
     for record in records:
         if WHY in record.cells:
-            yield Record(record.number, record.line, _before(record.cells, table=table))
+            yield Record(record.number, record.line, _before(record.cells, table=table), record.broken)
         else:
             yield record
 

@@ -80,9 +80,12 @@ class Ordinals:
         self._slots = array("Q", (0,)) * (2 * len(before))
         self._limit = int(len(self._slots) * _FULL)
         self._used = 0
-        for mark in before:
-            if mark:
-                self._add(mark)
+        while before:  # bit by bit: both whole at once would be the most that a job of a million rows holds
+            some = before[-_SLOTS:]
+            del before[-_SLOTS:]
+            for mark in some:
+                if mark:
+                    self._add(mark)
 
 
 class Namer:

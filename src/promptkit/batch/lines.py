@@ -14,12 +14,14 @@ from promptkit.types import Json
 class Record:
     """One row as read: `number` counts rows from 1, `line` is the physical line it starts on.
 
-    Cells of CSV are text, of JSON what the JSON says. An empty cell is there, as "".
+    Cells of CSV are text, of JSON what the JSON says. An empty cell is there, as "". `broken` is what
+    is wrong with the row itself, where the table around it can be read.
     """
 
     number: int
     line: int
     cells: Mapping[str, Json]
+    broken: str | None = None
 
 
 class Lines:

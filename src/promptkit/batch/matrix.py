@@ -54,7 +54,7 @@ class Matrix:
             self.check(record.cells, file, record.line)
             for combination in combinations:
                 number += 1
-                yield Record(number, record.line, {**record.cells, **combination})
+                yield Record(number, record.line, {**record.cells, **combination}, record.broken)
 
     def check(self, columns: Iterable[str], file: str, line: int | None = None) -> None:
         """Refuse columns that the values would hide.

@@ -73,7 +73,7 @@ def read_rows(
 
     Raises:
         InputError: with file and line, here or while iterating: empty, no text, bytes that can't be
-            decoded, a column name given twice, a row with cells beyond the header, an unclosed
+            decoded, a column name given twice, an unclosed
             quote, JSON that is no object, a row past the limit.
     """
     return Rows(chunks, name=name, format=format, limit=max_row_chars)

@@ -66,28 +66,30 @@ class Table:
         """The records below the header.
 
         Raises:
-            InputError: a record has cells beyond the header's, or under no name, or is malformed.
+            InputError: a record has a cell under no name, or is malformed. One with cells beyond the
+                header's is `broken`, and the others can be read.
         """
         header, width = self.header, len(self.header)
         unnamed = [place for place, name in enumerate(header) if not name]
         for number, cells in enumerate(self._cells(), 1):
-            if len(cells) != width:
-                self._fit(cells, width)
+            broken = self._fit(cells, width) if len(cells) != width else None
             row = dict(zip(header, cells, strict=True))
             if unnamed:
                 self._drop_unnamed(row, cells, unnamed)
-            yield Record(number, self._line, cast("dict[str, Json]", row))
+            yield Record(number, self._line, cast("dict[str, Json]", row), broken)
 
-    def _fit(self, cells: list[str], width: int) -> None:
-        # Missing cells are empty: Excel leaves trailing delimiters out, now and then.
+    @staticmethod
+    def _fit(cells: list[str], width: int) -> str | None:
+        """Make a row as wide as the header; returns what is wrong where cells are too many."""
+        broken = None
         if any(cells[width:]):
-            raise InputError(
-                f"the row has {counted(len(cells), 'cell')}, the header {width}",
-                file=self._name,
-                line=self._line,
-                remedy="put quotes around a cell that holds a delimiter",
+            told = counted(len(cells), "cell")
+            broken = (
+                f"the row has {told}, the header {width}: put quotes around a cell that holds a delimiter"
             )
+        # Missing cells are empty: Excel leaves trailing delimiters out, now and then.
         cells[width:] = [""] * (width - len(cells))
+        return broken
 
     def _drop_unnamed(self, row: dict[str, str], cells: list[str], unnamed: list[int]) -> None:
         filled = [place for place in unnamed if cells[place]]

@@ -81,7 +81,7 @@ def _texts(face: Face, found: Comparison) -> str:
             for text, style in _body(cell):
                 console.print(Padding(Text(shown(text), style=style), (0, 0, 0, _INDENT), expand=False))
         console.print()
-    return "\n".join(row.rstrip() for row in drawing.getvalue().splitlines())
+    return "\n".join(row.rstrip() for row in drawing.getvalue().split("\n")).rstrip("\n")
 
 
 def _heading(line: Line) -> str:

@@ -74,6 +74,8 @@ class Outcome:
     """There was nothing to do: the job had finished before."""
     soft: Sequence[SoftPassed] = ()
     """The soft caps that were found passed."""
+    sampled: bool = False
+    """Only rows drawn by lot were to be made."""
     from_cache: int = 0
     """Rows that the reply cache served this time."""
 
@@ -176,6 +178,7 @@ async def _run(face: Face, session: Session, job: Job, order: Order, halting: Ha
         monotonic() - began,
         idle=not before.pending,
         soft=tuple(soft.values()),
+        sampled=job.sampled,
         from_cache=from_cache,
     )
 
@@ -264,7 +267,8 @@ def _lines(outcome: Outcome) -> list[str]:
         lines.append(counted(report.pending, "row waits", "rows wait"))  # how to go on stands above
     elif report.pending:
         waiting = counted(report.pending, "row waits", "rows wait")
-        lines.append(f"{waiting}: the same command goes on, and pays nothing twice")
+        command = "the command without --sample" if outcome.sampled else "the same command"
+        lines.append(f"{waiting}: {command} goes on, and pays nothing twice")
     if report.failed > report.rows.get(RowState.INVALID, 0):
         lines.append(
             f"why rows failed: promptkit log --job {report.name}; "

@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import sys
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from promptkit.errors import UsageError, counted
-from promptkit.ledger import Erasable, Erase, Ledger
+from promptkit.ledger import Erasable, Erase, JobState, Ledger
 from promptkit.types import Json
 
 from . import options
 from .call_page import find_call
 from .face import Face
 from .times import read_time
+
+_LATEST: Final = 200
+"""So many of the latest jobs are asked whether they run."""
 
 Before = Annotated[
     str | None, typer.Option("--before", metavar="DATE", help="Of calls that ended before: 2026-08-01, 90d.")
@@ -64,8 +67,8 @@ def forget(
 ) -> None:
     """Erase the texts of a client, or of single calls; costs are kept.
 
-    The calls with the tag, all calls that go back to them (retakes, next steps of a chain), and the
-    rows of jobs with the tag. Variables, replies, error texts and cells are overwritten in the
+    The calls with the tag, all calls that go back to them (retakes, next steps of a chain), those that
+    the reply cache served with their replies, and the rows of jobs with the tag. Variables, replies, error texts and cells are overwritten in the
     database file. Costs, tokens, tags, keys, verdicts and digests stay: put no personal data into
     tags and keys. Files that batches wrote, and backups, are yours to delete.
 
@@ -80,6 +83,11 @@ def forget(
     with face.ledger(face.settings()) as ledger:
         ids = tuple(find_call(ledger, one) for one in call or ())
         _erase(face, ledger, Erase(tags, ids), yes=yes, dry_run=dry_run)
+        for job in ledger.jobs(_LATEST) if tags and not dry_run else ():
+            if job.state is JobState.OPEN and ledger.job_runner(job) is not None:
+                face.say(
+                    f"job {job.name} runs: rows that it has read may still be sent; run this again when it has ended"
+                )
 
 
 def _erase(face: Face, ledger: Ledger, what: Erase, *, yes: bool, dry_run: bool) -> None:

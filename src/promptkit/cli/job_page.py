@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from promptkit.batch import usd_text
 from promptkit.errors import counted
 from promptkit.ids import show_id
+from promptkit.jobs.options import AGAIN
 from promptkit.ledger import JobRecord, JobState, JobSummary, Money, RowState, RowTrouble, TargetShare
 from promptkit.types import Json, dollars
 
@@ -33,7 +34,6 @@ LIST: Final = (
     "started",
     "ended",
 )
-_AGAIN: Final = (RowState.FAILED, RowState.REFUSED, RowState.DEGRADED)
 _REASON: Final = 160
 """Characters of a reason that a page shows; the rest stands in the output's `error` and in `log`."""
 
@@ -261,7 +261,7 @@ def next_steps(page: JobPage) -> Iterator[str]:
         return
     if page.summary.pending and page.standing is not Standing.STOPPING:
         yield f"promptkit jobs resume {name}   does the {counted(page.summary.pending, 'waiting row')}"
-    again = sum(rows.get(state, 0) for state in _AGAIN)
+    again = sum(rows.get(state, 0) for state in AGAIN)
     if again:
         yield f"promptkit log --job {name}   tells why, call by call"
         yield f"promptkit jobs resume {name} --retry-failed   does {counted(again, 'row')} again"

@@ -63,4 +63,4 @@ def drawn(columns: Sequence[str], rows: Sequence[Sequence[str]], *, title: str |
     # Not on stdout itself: rich would write there, where a full disk has to become an error of ours.
     drawing = StringIO()
     Console(file=drawing, width=width, force_terminal=color, no_color=not color, highlight=False).print(table)
-    return "\n".join(line.rstrip() for line in drawing.getvalue().splitlines())
+    return "\n".join(line.rstrip() for line in drawing.getvalue().split("\n")).rstrip("\n")

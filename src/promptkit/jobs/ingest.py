@@ -14,6 +14,7 @@ from promptkit.ids import read_id
 from promptkit.ledger import InputRead, RowStart
 from promptkit.session import Session
 from promptkit.templates import Skeleton
+from promptkit.types import Value
 
 from .options import JobOptions
 from .source import FileReading, Reading
@@ -115,7 +116,7 @@ class Reader:
         tags = self._binding.tags(record)
         error = None
         try:
-            bound = self._skeleton.bind(self._binding.variables(record))
+            bound = self._bound(record)
         except VariableError as cause:
             if self._options.strict:
                 raise InputError(cause.what, file=self._file, line=record.line) from None
@@ -139,6 +140,11 @@ class Reader:
             parent_call_id=self._parent(record),
             error=error,
         )
+
+    def _bound(self, record: Record) -> dict[str, Value]:
+        if record.broken is not None:
+            raise VariableError(record.broken)
+        return self._skeleton.bind(self._binding.variables(record))
 
     def _parent(self, record: Record) -> int | None:
         """The call that an earlier output says made this row; whether there is one, the ledger knows."""

@@ -124,6 +124,11 @@ class Job:
         return self.pinned.job
 
     @property
+    def sampled(self) -> bool:
+        """Whether this run is about a sample of its rows."""
+        return self._options.sample is not None
+
+    @property
     def cap_pico(self) -> int | None:
         """The hard cap of all its rows together, as given or configured; None for none."""
         own = f"job:{self.record.id}"

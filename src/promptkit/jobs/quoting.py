@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from promptkit.batch import Ordinals
+from promptkit.batch import Ordinals, row_key
 from promptkit.batch.figures import Basis, Load
 from promptkit.batch.quote import Account, Counts, Quote, make_quote
 from promptkit.errors import BudgetStop, TemplateError, UsageError, counted
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from promptkit.ledger import Ledger
 
 _PAGE: Final = 500
-_COUNTED_FIRST: Final = 200
-_COUNTED_EVERY: Final = 50
-"""Counting a prompt's tokens takes four times as long as making it: some rows stand for all."""
+_COUNTED: Final = ((200, 1), (10_000, 50), (None, 500))
+"""Counting a prompt's tokens takes four times as long as making it, so some rows stand for all: up to so many rows, one in so many."""
 _TOLD: Final = 5
 
 
@@ -64,7 +63,8 @@ class Quoter:
         self._loads: dict[object, Load] = {}
         self._accounts: dict[str, Account] = {}
         self._estimated = self._counted = self._sampled = 0
-        self._seen = Ordinals()
+        self._seen = None if options.key_column is None else Ordinals()
+        """Contents, where keys name the rows."""
         self._unmade = 0
         self._rows = self._to_send = self._done = self._invalid = self._duplicates = 0
 
@@ -75,7 +75,7 @@ class Quoter:
             done = self._done_of(page)
             for row in page:
                 self._rows += 1
-                self._duplicates += bool(row.error is None and self._seen.next(row.content))
+                self._duplicates += row.error is None and self._seen_before(row)
                 if (row.key, row.content) in done:
                     self._done += 1
                 elif row.error is not None:
@@ -146,6 +146,12 @@ class Quoter:
         again = AGAIN if self._options.retry_failed else ()
         return self._ledger.ended_rows(job_id, [row.key for row in page], again)
 
+    def _seen_before(self, row: RowStart) -> bool:
+        """Whether a row before it has the same content; a row that goes by its content tells by its name."""
+        if self._seen is None:
+            return row.key != row_key(row.content, 0)
+        return bool(self._seen.next(row.content))
+
     def _pending(self, job_id: int) -> Iterator[tuple[RowRecord, ...]]:
         assert self._ledger is not None  # noqa: S101 - a job is in a ledger
         after = -1
@@ -154,11 +160,12 @@ class Quoter:
             yield page
 
     def _count(self, prompt: Prompt, size: int) -> None:
-        """Count the tokens of the first rows, and of some of the others."""
+        """Count the tokens of the first rows, and of some of the others, each for those that it stands for."""
         self._sampled += 1
-        if self._sampled <= _COUNTED_FIRST or self._sampled % _COUNTED_EVERY == 0:
-            self._estimated += estimate_input_tokens(prompt, self._asked.skeleton.spec.output)
-            self._counted += size - PER_CALL
+        every = next(each for rows, each in _COUNTED if rows is None or self._sampled <= rows)
+        if self._sampled % every == 0:
+            self._estimated += every * estimate_input_tokens(prompt, self._asked.skeleton.spec.output)
+            self._counted += every * (size - PER_CALL)
 
     def _load(self, tags: Mapping[str, str]) -> Load:
         """The load of rows with such tags: as far as rules and budgets look at them."""

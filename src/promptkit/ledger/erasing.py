@@ -30,7 +30,8 @@ class Erase:
     """Whose texts to erase.
 
     By `tags` (all of them) or `call_ids`: those calls (of a pack, the calls of its rows), all calls that
-    go back to them, and the rows of jobs with these tags. By `before_us`: calls that ended before, but for those of open jobs.
+    go back to them, those that the reply cache served with their replies, and the rows of jobs with
+    these tags. By `before_us`: calls that ended before, but for those of open jobs.
     """
 
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -84,13 +85,15 @@ def call_ids(connection: Connection, what: Erase) -> Iterator[list[int]]:
 
 
 def _children(connection: Connection, ids: Sequence[int]) -> list[int]:
-    """The calls that go back to these, and those that carried them among others: their prompt is lost with them."""
+    """The calls that go back to these or were served by their replies, and those that carried them among others."""
     call = t.CALLS.c
     carriers = select(call.pack_id).where(call.id.in_(ids), call.pack_id.is_not(None))
-    query = select(call.id).where(
-        or_(call.parent_id.in_(ids), call.id.in_(carriers)), call.forgotten_us.is_(None)
-    )
-    return list(connection.execute(query).scalars())
+    found: dict[int, None] = {}
+    # One query each: each goes by its own index.
+    for goes in (call.parent_id.in_(ids), call.cached_from_id.in_(ids), call.id.in_(carriers)):
+        query = select(call.id).where(goes, call.forgotten_us.is_(None))
+        found.update(dict.fromkeys(connection.execute(query).scalars()))
+    return list(found)
 
 
 def _calls(what: Erase) -> list[ColumnElement[bool]]:

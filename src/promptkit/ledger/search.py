@@ -70,8 +70,8 @@ class Index:
             (last,) = index.execute("SELECT coalesce(max(id), 0) FROM done").fetchone()
             after = max(last - _LATE, 0)
             done = {one for (one,) in index.execute("SELECT id FROM done WHERE id > ?", (after,))}
-            for page in _ended(ledger, after):
-                fresh = [one for one in page if one[0] not in done]
+            for ids in _ended(ledger, after):
+                fresh = _read(ledger, [one for one in ids if one not in done])
                 index.executemany("INSERT INTO words (rowid, text) VALUES (?, ?)", fresh)
                 index.executemany("INSERT INTO done (id) VALUES (?)", [(one,) for one, _ in fresh])
 
@@ -100,22 +100,37 @@ def opened(database: Path) -> Generator[Index, None, None]:
         yield Index(connection)
 
 
-def _ended(ledger: Connection, after: int) -> Iterator[list[tuple[int, str]]]:
+def _ended(ledger: Connection, after: int) -> Iterator[list[int]]:
+    """The calls that have ended, in pages; of those before the last search most are taken in already."""
     call = t.CALLS.c
     while True:
         query = (
-            select(call.id, call.variables, call.error, t.REPLIES.c.text)
-            .outerjoin(t.REPLIES, t.REPLIES.c.call_id == call.id)
+            select(call.id)
             .where(call.id > after, call.status.is_not(None), call.forgotten_us.is_(None))
             .order_by(call.id)
             .limit(_PAGE)
         )
-        rows = ledger.execute(query).all()
+        ids = list(ledger.execute(query).scalars())
         ledger.rollback()  # no read transaction over the whole of it
-        if not rows:
+        if not ids:
             return
-        after = rows[-1].id
-        yield [(row.id, "\n".join(_texts(row.variables, row.error, row.text))) for row in rows]
+        after = ids[-1]
+        yield ids
+
+
+def _read(ledger: Connection, ids: list[int]) -> list[tuple[int, str]]:
+    """The texts of some calls; of those that were forgotten meanwhile none."""
+    call = t.CALLS.c
+    if not ids:
+        return []
+    query = (
+        select(call.id, call.variables, call.error, t.REPLIES.c.text)
+        .outerjoin(t.REPLIES, t.REPLIES.c.call_id == call.id)
+        .where(call.id.in_(ids), call.forgotten_us.is_(None))
+    )
+    rows = ledger.execute(query).all()
+    ledger.rollback()
+    return [(row.id, "\n".join(_texts(row.variables, row.error, row.text))) for row in rows]
 
 
 def _texts(variables: str | None, *more: str | None) -> Iterator[str]:

@@ -192,6 +192,7 @@ class Calls(_Table, table=True):
         _partial("deliverable"),
         _partial("pack_id"),
         _partial("cache_key"),
+        _partial("cached_from_id"),
     )
     id: int = _id()
     template_digest: str = Field(sa_type=Text, foreign_key="templates.digest")

@@ -321,7 +321,7 @@ def _within(variable: Variable, value: Value) -> Value | Bad:
         if isinstance(value, str) and (problem := _text_problem(variable, value)):
             return problem
     elif not isinstance(value, dict) and not _between(variable, value):
-        return _wrong(variable, value)
+        return Bad(f"{_show(value)}; it must be {expected(variable)}")
     return _chosen(variable, value) if variable.choices else value
 
 

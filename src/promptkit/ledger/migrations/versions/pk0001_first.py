@@ -203,6 +203,12 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_calls_job_id"), "calls", ["job_id"], sqlite_where=sa.text("job_id IS NOT NULL"))
     op.create_index(
+        op.f("ix_calls_cached_from_id"),
+        "calls",
+        ["cached_from_id"],
+        sqlite_where=sa.text("cached_from_id IS NOT NULL"),
+    )
+    op.create_index(
         op.f("ix_calls_pack_id"), "calls", ["pack_id"], sqlite_where=sa.text("pack_id IS NOT NULL")
     )
     op.create_index(
