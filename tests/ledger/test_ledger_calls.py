@@ -239,7 +239,7 @@ async def test_the_log_finds_calls(ledger: Ledger) -> None:
     ):
         assert [line.id for line in ledger.calls(where=where)] == [call.id], where
     for where in (
-        LogFilter(text="100_"),
+        LogFilter(text="1_0"),
         LogFilter(template="ugc"),
         LogFilter(target="anthropic/gpt"),
         LogFilter(tags={"client": "other"}),
