@@ -113,15 +113,17 @@ class Halting:
 
     @contextmanager
     def listening(self) -> Generator[None, None, None]:
-        """Take the signals while the block runs."""
+        """Take the signals while the block runs; then those that took them before do so again."""
         loop = asyncio.get_running_loop()
+        before = {number: signal.getsignal(number) for number in _STOPPING}
         for number in _STOPPING:
             loop.add_signal_handler(number, self, number)
         try:
             yield
         finally:
             for number in _STOPPING:
-                loop.remove_signal_handler(number)
+                loop.remove_signal_handler(number)  # this alone would leave SIGTERM to kill on the spot
+                signal.signal(number, before[number])
 
 
 async def conduct(face: Face, session: Session, job: Job, order: Order) -> int:
