@@ -59,6 +59,7 @@ BENCHMARKS = {
     "rendering": (),
     "failover": ("litellm",),
     "batch": ("curator",),
+    "packing": (),
 }
 """The benchmarks, each with the peers that it needs."""
 

@@ -90,26 +90,24 @@ def test_a_stop_sequence_keeps_a_prompt_alone() -> None:
     assert not can_pack(asked("x"), Params(stop=("END",)), None)
 
 
-@given(st.lists(st.integers(0, 2**63 - 1), min_size=1, max_size=60, unique=True))
-def test_ids(row_ids: list[int]) -> None:
-    """Ids tell rows apart, say nothing of them, and come out the same each time."""
-    ids = item_ids(row_ids)
-    assert len(set(ids)) == len(row_ids)
-    assert ids == item_ids(row_ids)
-    assert all(str(row_id) not in ids for row_id in row_ids)
+@given(st.integers(0, 300))
+def test_ids(count: int) -> None:
+    """Ids tell items apart and come in no order; packs of one size have the same, and so the same schema."""
+    ids = item_ids(count)
+    assert len(set(ids)) == count
+    assert ids == item_ids(count)
+    assert count < 8 or sorted(ids) != list(ids)
 
 
 def test_ids_grow_where_they_meet() -> None:
-    """Two rows whose digests begin alike get longer ids."""
-    ids = item_ids(range(1, 2000))
-    assert len(set(ids)) == 1999
-    assert len(ids[0]) > len(item_ids([1, 2])[0])
+    """Where two digests begin alike, the ids get longer."""
+    assert len(item_ids(2000)[0]) > len(item_ids(2)[0])
 
 
 @given(st.lists(TEXT, min_size=1, max_size=8), st.data())
 def test_the_packed_prompt(texts: list[str], data: st.DataObject) -> None:
     """Every text stands whole between marks that no text holds, in its order; what is shared stands once."""
-    ids = item_ids(range(1, len(texts) + 1))
+    ids = item_ids(len(texts))
     first = packed_prompt([asked(text) for text in texts], ids)
     stolen = data.draw(st.sampled_from([first.messages[-1].content, f"</{_mark_of(first)}>", "<item id="]))
     texts = [*texts[:-1], texts[-1] + stolen]
@@ -129,18 +127,23 @@ def _mark_of(prompt: Prompt) -> str:
 
 
 def test_the_packed_prompt_keeps_what_is_cached() -> None:
-    """What single prompts have in the provider's cache, packs find there too: the messages before the last."""
+    """Packs of one size share what the provider caches, the messages before the last; another size has another schema."""
     prefix = Prefix((SYSTEM.content, "Brand: "), "sha256:ab")
     rows = [replace(asked(text), prefix=prefix) for text in ("Brand: a", "Brand: b")]
-    packed = packed_prompt(rows, item_ids([1, 2]))
-    assert packed.prefix == Prefix((SYSTEM.content,), "sha256:ab")
+    packed = packed_prompt(rows, item_ids(2))
+    assert packed.prefix is not None
+    assert packed.prefix.texts == (SYSTEM.content,)
+    third = replace(asked("Brand: c"), prefix=prefix)
+    assert packed_prompt([rows[1], third], item_ids(2)).prefix == packed.prefix
+    more = packed_prompt([*rows, third], item_ids(3))
+    assert more.prefix != packed.prefix
     alone = [replace(prompt_of(row.messages[-1]), prefix=Prefix(("Brand: ",), "sha256:ab")) for row in rows]
-    assert packed_prompt(alone, item_ids([1, 2])).prefix is None
+    assert packed_prompt(alone, item_ids(2)).prefix is None
 
 
 def test_the_packed_schema_takes_a_result_an_id() -> None:
     """The schema wants as many entries as there are items, each with an id of theirs and a result that fits."""
-    ids = item_ids([1, 2])
+    ids = item_ids(2)
     line: dict[str, Json] = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "type": "object",
@@ -189,7 +192,7 @@ def reply_of(entries: Sequence[Json], indent: int | None = None) -> str:
 @given(st.dictionaries(st.integers(0, 99), RESULT, min_size=1, max_size=8), st.sampled_from([None, 2]))
 def test_a_whole_reply(results: dict[int, Json], indent: int | None) -> None:
     """A reply with one entry an item gives each item its result, in whatever order they come, fenced or not."""
-    ids = item_ids(list(results))
+    ids = item_ids(len(results))
     by_id = dict(zip(ids, results.values(), strict=True))
     text = reply_of([{"id": name, "result": value} for name, value in reversed(by_id.items())], indent)
     for told in (text, f"```json\n{text}\n```", f"Here you are:\n{text}\nDone."):
@@ -207,7 +210,7 @@ def test_a_whole_reply(results: dict[int, Json], indent: int | None) -> None:
 )
 def test_items_that_came_wrong(fates: list[str], extra: int, rng: Random) -> None:
     """An item that is missing or comes twice has no result, an entry of no item is left out; the others stand."""
-    ids = item_ids(range(1, len(fates) + 1))
+    ids = item_ids(len(fates))
     times = {"whole": 1, "missing": 0, "twice": 2}
     entries: list[Json] = [
         {"id": name, "result": f"text {name}"}
@@ -236,7 +239,7 @@ def test_what_is_wrong_is_told() -> None:
 @given(st.lists(TEXT, min_size=1, max_size=6), st.data())
 def test_a_reply_that_was_cut(texts: list[str], data: st.DataObject) -> None:
     """Wherever a reply is cut, the items that were whole before stand as they came, and only the tail is missing."""
-    ids = item_ids(range(1, len(texts) + 1))
+    ids = item_ids(len(texts))
     whole = reply_of([{"id": name, "result": text} for name, text in zip(ids, texts, strict=True)])
     cut = whole[: data.draw(st.integers(0, len(whole)))]
     found = unpack(cut, ids)
@@ -285,7 +288,7 @@ def test_every_row_ends_once(count: int, data: st.DataObject) -> None:
             alone += 1
             continue
         failed = sorted(data.draw(st.sets(st.sampled_from(rows)), label="failed"))
-        ids = dict(zip(item_ids([row + 1 for row in rows]), rows, strict=True))
+        ids = dict(zip(item_ids(len(rows)), rows, strict=True))
         entries: list[Json] = [
             {"id": name, "result": str(row)} for name, row in ids.items() if row not in failed
         ]

@@ -2,7 +2,7 @@
 
 Prompts that differ only in their last user message share a request: what comes before is said once,
 and the messages stand side by side, each between marks of its own. The reply is JSON under a strict
-schema, a result for each id. Ids say nothing of a row, and the marks are made of a digest over all
+schema, a result for each id. Ids say nothing of a row or its place, and the marks are made of a digest over all
 the texts, so that no value can hold one: a value stays a value. The same rows give the same text,
 byte by byte, so a packed prompt can be made again from its rows and held against its digest.
 """
@@ -14,6 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final, NoReturn
 
@@ -55,15 +56,16 @@ def _can_move(ref: str) -> bool:
     return any(ref.startswith(f"#/{place}/") for place in _HOISTED)
 
 
-def item_ids(row_ids: Sequence[int]) -> tuple[str, ...]:
-    """An id for each row, as short as they can be told apart by; the same rows get the same.
+@lru_cache(maxsize=256)
+def item_ids(count: int) -> tuple[str, ...]:
+    """The ids of so many items: in no order that a model could go on with after it left one out.
 
-    Args:
-        row_ids: all different.
+    They are the same in every pack of that size, and so is its schema: providers keep the prompt
+    cache, and the grammar that they make of a schema, only while it doesn't change.
     """
-    digests = [sha256(str(row_id).encode()).hexdigest() for row_id in row_ids]
+    digests = [sha256(str(place).encode()).hexdigest() for place in range(count)]
     length = _LEAST_ID
-    while len({digest[:length] for digest in digests}) < len(digests):
+    while len({digest[:length] for digest in digests}) < count:
         length += 1
     return tuple(f"r{digest[:length]}" for digest in digests)
 
@@ -80,7 +82,9 @@ def packed_prompt(prompts: Sequence[Prompt], ids: Sequence[str]) -> Prompt:
     items = [f'<{mark} id="{name}">\n{text}\n</{mark}>' for name, text in zip(ids, texts, strict=True)]
     asked = "\n".join([_ask(len(ids), mark), *items])
     messages = (*first.messages[:-1], Message(Role.USER, asked))
-    return Prompt(messages, prompt_digest(messages), first.ref, first.template_digest, _prefix(first))
+    return Prompt(
+        messages, prompt_digest(messages), first.ref, first.template_digest, _prefix(first, len(ids))
+    )
 
 
 def _ask(count: int, mark: str) -> str:
@@ -99,11 +103,13 @@ def _mark(texts: Sequence[str]) -> str:
     return next(mark for mark in marks if not any(mark in text for text in texts))
 
 
-def _prefix(prompt: Prompt) -> Prefix | None:
-    """What the provider's cache knows of single calls serves packs, too: the messages before the last."""
+def _prefix(prompt: Prompt, count: int) -> Prefix | None:
+    """What packs of one size have in common for the provider's cache: the messages before the last, under one schema."""
     prefix = prompt.prefix
     texts = () if prefix is None else prefix.texts[: len(prompt.messages) - 1]
-    return Prefix(texts, prefix.digest) if prefix is not None and texts else None
+    if prefix is None or not texts:
+        return None
+    return Prefix(texts, f"sha256:{sha256(f'{prefix.digest} {count}'.encode()).hexdigest()}")
 
 
 def packed_schema(ids: Sequence[str], schema: Mapping[str, Json] | None) -> dict[str, Json]:

@@ -20,7 +20,7 @@ def rebuilt(skeleton: Skeleton, items: Sequence[PackItem]) -> Prompt:
         TemplateError: a row can't be rendered any more.
     """
     prompts = [skeleton.render(skeleton.bind(item.variables or {})) for item in items]
-    return packed_prompt(prompts, item_ids([item.row_id for item in items]))
+    return packed_prompt(prompts, item_ids(len(items)))
 
 
 def pack_text(call: CallRecord) -> str | None:

@@ -106,7 +106,7 @@ def _asks_again(making: Making, verdict: GaveUp, member: Making) -> bool:
 def _take_apart(making: Making, verdict: Answered) -> tuple[str, str]:
     """Give each member its own reply; returns what is wrong, and the text where nothing of it could be used."""
     reply = verdict.completion
-    ids = item_ids([member.work.row_id or 0 for member in making.members])
+    ids = item_ids(len(making.members))
     found = unpack(reply.text, ids)
     texts = [_text(found.results.get(name), plain=making.members[0].work.call.schema is None) for name in ids]
     parts = shares(_weights(making.members, texts))

@@ -235,7 +235,7 @@ def carrier_of(ids: Callable[[], int], works: Sequence[Work]) -> Work:
     call = first.call
     carrier_id = ids()
     members = tuple(replace(work, id=ids()) for work in works)
-    names = item_ids([work.row_id or 0 for work in works])
+    names = item_ids(len(works))
     params = replace(call.params, max_output_tokens=packed_limit([_limit(work) for work in works]))
     return Work(
         id=carrier_id,
