@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from promptkit.checks import check_json
 from promptkit.simulator.formats.base import PromptText, schema_problem
 from promptkit.simulator.models import Models, SimModel, family_of
-from promptkit.simulator.text import count_tokens, cut, digest, fitting_json, prose, stop_at
+from promptkit.simulator.text import (
+    answers_by_id,
+    count_tokens,
+    cut,
+    digest,
+    fitting_json,
+    prose,
+    spoiled,
+    stop_at,
+)
 
 
 @settings(max_examples=100, deadline=None)
@@ -129,3 +138,50 @@ def test_models_are_found_by_either_name() -> None:
     assert found.id == "gpt-6-luna"
     assert Models().find("groq", "") is None
     assert family_of("groq") == "openai"
+
+
+BY_ID: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "results": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"id": {"enum": ["a", "b", "c"]}, "result": {"type": "string"}},
+            },
+        }
+    },
+}
+
+
+def test_a_list_by_id_has_one_answer_an_id() -> None:
+    """A list of objects whose id is out of a few has one for each, with a text as long as any other."""
+    said = json.loads(fitting_json(Random(3), "a prompt about coffee", BY_ID))["results"]
+    assert [one["id"] for one in said] == ["a", "b", "c"]
+    assert len({one["result"] for one in said}) == 3
+    assert all(len(one["result"]) > 100 for one in said)
+    only = {
+        "properties": {
+            "r": {"items": {"properties": {"id": {"const": "x"}, "n": {"const": 4}}}, "type": "array"}
+        }
+    }
+    assert json.loads(fitting_json(Random(3), "", only)) == {"r": [{"id": "x", "n": 4}]}
+
+
+def test_a_list_by_id_can_be_spoiled() -> None:
+    """Items that are missing, come twice, or were never asked for; no other schema is taken for such a list."""
+    whole = fitting_json(Random(3), "a prompt about coffee", BY_ID)
+
+    def ids(how: str) -> list[str]:
+        return [one["id"] for one in json.loads(spoiled(whole, how))["results"]]
+
+    assert ids("missing") == ["a", "c"]
+    assert ids("repeated") == ["a", "b", "c", "a"]
+    assert ids("extra") == ["a", "b", "c", "nobody"]
+    assert answers_by_id(BY_ID)
+    for schema in (
+        {},
+        {"properties": {"x": {}}},
+        {"properties": {"x": {"items": {"properties": {"id": 1}}}}},
+    ):
+        assert not answers_by_id(schema)
