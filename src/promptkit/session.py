@@ -205,11 +205,11 @@ class Session:
         plan, skipped = make_plan(
             route, self.settings.catalog, self._why_unusable, ruling=ruling, resend_unknown=resend_unknown
         )
+        if not plan.hops:
+            raise _nowhere_to_go(route, skipped)
         for one in skipped:
             if one.rule is None:  # what a rule forbids is as the user wants it
                 self.say(f"{one.target} is skipped: {one.why}")
-        if not plan.hops:
-            raise _nowhere_to_go(route, skipped)
         return plan
 
     @staticmethod

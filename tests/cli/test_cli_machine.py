@@ -12,7 +12,7 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-from cli_kit import Invoke, process, started
+from cli_kit import COMMAND, Invoke, process, started
 
 from promptkit import local
 from promptkit.cli.examine import Health, clock, cron, database, file_system, local_model
@@ -102,6 +102,12 @@ class TestDemo:
         assert not list(empty.iterdir())
         call = ran.err.partition("promptkit show ")[2].split()[0]
         assert invoke("show", call, "--json").json()["prompt_digest_matches"] is True
+
+    def test_what_to_type_next_can_be_typed(self, empty: Path, machine: Path) -> None:
+        """A shell that doesn't find the command by its name is told its path."""
+        del machine
+        ran = process("demo", cwd=empty, env={**os.environ, "PATH": os.defpath})
+        assert f"  {COMMAND} log\n" in ran.err
 
     def test_its_rows_as_json(self, invoke: Invoke, empty: Path) -> None:
         """--json has each row with its text, and the sums."""

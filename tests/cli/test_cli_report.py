@@ -60,6 +60,11 @@ class TestReport:
         """No table."""
         assert invoke("report").out.startswith("calls      4 (4 answered)")
 
+    def test_a_tag_that_no_call_has_is_said(self, invoke: Invoke) -> None:
+        """One group of all calls, by a tag that was mistyped, says why."""
+        assert "none of these calls has cliant" in invoke("report", "--by", "cliant,template").err
+        assert "none of these" not in invoke("report", "--by", "client").err
+
     def test_a_long_table_is_cut_and_says_so(self, invoke: Invoke) -> None:
         """-n bounds the groups."""
         assert "... and 1 more" in invoke("report", "--by", "client", "-n", "1").out

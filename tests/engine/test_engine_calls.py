@@ -272,6 +272,15 @@ async def test_the_embedded_model(studio: Studio) -> None:
     assert studio.asked() == 0
 
 
+async def test_where_no_target_is_usable_the_error_alone_tells_why(studio: Studio) -> None:
+    """The reasons stand in the error; no notice says them before."""
+    (studio.folder / ".env").write_text("")
+    async with studio.kit() as kit:
+        with pytest.raises(NoUsableKey, match="OPENAI_API_KEY"):
+            await kit.run(REF, {"brand": "Barly"})
+    assert not [text for text in studio.said if "is skipped" in text]
+
+
 async def test_unusable_targets_are_skipped_and_said_once(studio: Studio) -> None:
     """A target without a key is left out of the plan, and said once."""
     (studio.folder / ".env").write_text("GEMINI_API_KEY=AIzaCanary-gemini-0003\n")

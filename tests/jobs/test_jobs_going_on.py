@@ -46,6 +46,31 @@ async def test_a_job_pins_its_version(studio: Studio) -> None:
     assert [text for text in studio.said if "goes on with ad/line@1" in text and "ad/line@2" in text]
 
 
+@pytest.mark.parametrize(("wrong", "key"), [("", None), ("marque\nBarly\n", None), ("brand\nBarly\n", "sku")])
+async def test_rows_that_cannot_be_taken_in_leave_no_job(studio: Studio, wrong: str, key: str | None) -> None:
+    """A first start that fails on its input pins nothing: the corrected command begins with what stands then."""
+    async with studio.kit() as kit:
+        with pytest.raises((InputError, VariableError)):
+            await run_all(kit.batch(REF, csv(studio, wrong), job="night", key=key))
+        assert (await kit.session.ledger()).job("night") is None
+    studio.publish(NEWER)
+    async with studio.kit() as kit:
+        rows = csv(studio, "brand\nBarly\nKlim\n")
+        results = await run_all(kit.batch(REF, rows, job="night", key="brand"))
+        assert await version(kit, results) == {"ad/line@2"}
+
+
+async def test_rows_that_cannot_be_taken_in_again_leave_the_job(studio: Studio) -> None:
+    """What was paid outlives an input that is broken later."""
+    async with studio.kit() as kit:
+        await run_all(kit.batch(REF, csv(studio, "brand\nBarly\nKlim\n"), job="night"))
+        with pytest.raises(InputError):
+            await run_all(kit.batch(REF, csv(studio, ""), job="night"))
+        asked = studio.asked()
+        assert len(await run_all(kit.batch(REF, csv(studio, "brand\nBarly\nKlim\n"), job="night"))) == 2
+    assert studio.asked() == asked
+
+
 async def test_a_job_goes_on_though_its_template_is_gone(studio: Studio) -> None:
     """What a job pinned is in the ledger: a template that was deleted or broken since stops no night."""
     async with studio.kit() as kit:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from shutil import which
 from typing import TYPE_CHECKING
 
 from promptkit.batch import usd_text
@@ -33,12 +35,13 @@ def print_demo(face: Face, results: Sequence[RowResult], report: JobReport, sett
         f"ledger: {_short(settings.database_path)}"
     )
     first = next((show_id(result.call) for result in ordered if result.call is not None), "ID")
+    command = _command()
     face.say(
         "look at what was recorded:\n"
-        "  promptkit log\n"
-        f"  promptkit show {first}\n"
+        f"  {command} log\n"
+        f"  {command} show {first}\n"
         "and begin your own:\n"
-        "  promptkit init my-project"
+        f"  {command} init my-project"
     )
 
 
@@ -78,6 +81,14 @@ def _row(result: RowResult) -> tuple[str, ...]:
 def _tokens(results: Sequence[RowResult]) -> tuple[int, int]:
     usages = [result.usage for result in results if result.usage is not None]
     return sum(usage.input_tokens for usage in usages), sum(usage.output_tokens for usage in usages)
+
+
+def _command() -> str:
+    """What to type for this very command: its path, where the shell doesn't find it by its name."""
+    here = Path(sys.argv[0])
+    if here.name != "promptkit" or which("promptkit") is not None:
+        return "promptkit"
+    return str(here.relative_to(Path.cwd())) if here.is_relative_to(Path.cwd()) else str(here)
 
 
 def _short(path: Path) -> str:

@@ -95,6 +95,9 @@ def report(
             [*made.by, *(name for name, _ in columns)],
             [[*_names(one), *(cell(one) for _, cell in columns)] for one in made.groups[:count]],
         )
+        nowhere = [name for at, name in enumerate(made.by) if all(one.key[at] is None for one in made.groups)]
+        if nowhere:
+            face.say(f"none of these calls has {' or '.join(nowhere)}")
         left = len(made.groups) - count
         face.print(f"... and {left:,} more (-n shows more, --json all)\n" if left > 0 else "")
     face.print("\n".join(f"{name:<10} {fact}" for name, fact in _facts(made.total) if fact))

@@ -63,6 +63,7 @@ def _welcome(simulator: Simulator) -> str:
         [
             f"# The simulator serves at {simulator.url} until Ctrl-C. For promptkit.toml:",
             *tables,
+            "# and for .env, since any key will do: OPENAI_API_KEY=any",
             f"# Its bill: {simulator.url}/_bill; what it was asked: {simulator.url}/_requests",
         ]
     )

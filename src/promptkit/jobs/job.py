@@ -100,6 +100,7 @@ class Job:
         self._options = options
         self._pinned: Pinned | None = None
         self._lock: JobLock | None = None
+        self._made: int | None = None  # the job, where this start made it
         self._runner: Runner | None = None
         self._halted = False
         self._chosen: frozenset[int] | None = None
@@ -206,13 +207,13 @@ class Job:
                 isn't set); nothing was sent.
         """
         ledger = await self._session.ledger()
+        self._made = None
         self._pinned = await self._pin(ledger)
         self._options = carried_on(self._options, self.record)
         self._lock = ledger.lock_job(self.record)
         try:
             self._check_wanted(ledger)
-            await self._take_rows(ledger)
-            self._check_text_as(self.record.columns, self.record.schema)
+            await self._take_rows_or_leave(ledger)
             await self._remember(ledger)
             if self._options.retry_failed:
                 await ledger.reset_rows(self.record.id, AGAIN)
@@ -306,6 +307,7 @@ class Job:
         record = await ledger.create_or_get_job(start)
         if record.id != start.id:  # another process was first
             return self._go_on(ledger, record)
+        self._made = record.id
         return Pinned(record, skeleton, self._route, detours)
 
     def _go_on(self, ledger: Ledger, job: JobRecord) -> Pinned:
@@ -392,6 +394,19 @@ class Job:
         if record.output_path != path or any(record.options.get(name) != kept for name, kept in told.items()):
             ledger = await self._session.ledger()
             await ledger.remember_run(record.id, told, path)
+
+    async def _take_rows_or_leave(self, ledger: Ledger) -> None:
+        """Take the rows in; a job that was made for rows that can't be is none.
+
+        Else the corrected command would go on with what the wrong one pinned: its key, its skeleton.
+        """
+        try:
+            await self._take_rows(ledger)
+            self._check_text_as(self.record.columns, self.record.schema)
+        except PromptKitError:
+            if self.record.id == self._made:
+                await ledger.take_back_job(self.record.id)
+            raise
 
     async def _take_rows(self, ledger: Ledger) -> None:
         """Read the input into the ledger, unless the very same file is there already."""

@@ -36,6 +36,12 @@ def create_or_get(connection: Connection, start: JobStart) -> JobRecord:
     return job_record(found)
 
 
+def take_back(connection: Connection, job_id: int) -> None:
+    """Remove a job that was made just now and has asked nothing, with the rows it took in."""
+    connection.execute(delete(t.ROWS).where(t.ROWS.c.job_id == job_id))
+    connection.execute(delete(t.JOBS).where(t.JOBS.c.id == job_id))
+
+
 def _job_columns(start: JobStart) -> dict[str, object]:
     return {
         "id": start.id,

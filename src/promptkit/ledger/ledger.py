@@ -229,6 +229,10 @@ class Ledger(Sharing):
         assert isinstance(result, JobRecord)  # noqa: S101 - what the task gives
         return result
 
+    async def take_back_job(self, job_id: int) -> None:
+        """Remove a job that this process made, locked, and has asked nothing for."""
+        await self._do(partial(jobs.take_back, job_id=job_id))
+
     async def ingest_rows(
         self,
         job_id: int,
