@@ -13,10 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from .batch.quote import Quote
-    from .blocking import PromptKit
-    from .client import AsyncJob, AsyncPromptKit
+    from .client import AsyncJob, AsyncPromptKit, AsyncReplyStream, PromptKit, ReplyStream
     from .errors import PromptKitError, StreamCut
-    from .streams import AsyncReplyStream, ReplyStream
     from .types import Attempt, Cost, Prompt, Reply, RowResult, Status, Target, Usage
 
 __all__ = [
@@ -41,12 +39,12 @@ __all__ = [
 _ROOMS: Final = {
     "AsyncJob": "client",
     "AsyncPromptKit": "client",
-    "PromptKit": "blocking",
+    "AsyncReplyStream": "client",
+    "PromptKit": "client",
     "PromptKitError": "errors",
-    "AsyncReplyStream": "streams",
-    "ReplyStream": "streams",
-    "StreamCut": "errors",
     "Quote": "batch.quote",
+    "ReplyStream": "client",
+    "StreamCut": "errors",
 }
 
 

@@ -21,9 +21,9 @@ import pytest
 from studio import BIG, LINE, REF, Studio, attempts_of, brands
 
 from promptkit import PromptKit
+from promptkit.client.loop_thread import LoopThread
 from promptkit.errors import AllTargetsFailed, BudgetStop, UsageError, VariableError
 from promptkit.ledger import Ledger, RowState
-from promptkit.loop_thread import LoopThread
 from promptkit.simulator import Scenario, Simulator
 from promptkit.types import AttemptState, Reply, Status
 

@@ -7,9 +7,10 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, Self, TypeAlias
 
-from .errors import StorageError, UsageError
+from promptkit.errors import StorageError, UsageError
+from promptkit.types import Reply
+
 from .reading import Readings
-from .types import Reply
 
 Listen: TypeAlias = Callable[[str], None]
 Make: TypeAlias = Callable[[Listen], Coroutine[Any, Any, Reply]]

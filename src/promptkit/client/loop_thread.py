@@ -10,7 +10,7 @@ from concurrent.futures import Future, wait
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
-from .errors import UsageError
+from promptkit.errors import UsageError
 
 _T = TypeVar("_T")
 

@@ -9,15 +9,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypedDict
 
-from .errors import UsageError, closest
-from .types import OnMiss, Parsed_co, RowResult
+from promptkit.errors import UsageError, closest
+from promptkit.types import OnMiss, Parsed_co, RowResult
 
 if TYPE_CHECKING:
-    from .batch import Format
-    from .batch.quote import Quote
-    from .jobs import Job, JobReport
-    from .jobs.delivering import Delivery
-    from .session import Session
+    from promptkit.batch import Format
+    from promptkit.batch.quote import Quote
+    from promptkit.jobs import Job, JobReport
+    from promptkit.jobs.delivering import Delivery
+    from promptkit.session import Session
 
 
 class RunOptions(TypedDict, total=False):
@@ -81,7 +81,7 @@ def job_options(told: Mapping[str, Any], session: Session) -> dict[str, Any]:
     Raises:
         UsageError: there is no such option, or its value can't stand.
     """
-    from .jobs.options import pack_of
+    from promptkit.jobs.options import pack_of
 
     options = {name: value for name, value in told.items() if value is not None}
     for name in told.keys() - _KNOWN:
@@ -111,14 +111,14 @@ _KNOWN: Final = frozenset({*BatchOptions.__annotations__, "concurrency"})
 
 def delivery_of(told: Mapping[str, Any], format_: Format | None = None) -> Delivery:
     """The files that a run writes; without a format, their names tell."""
-    from .jobs.delivering import Delivery
+    from promptkit.jobs.delivering import Delivery
 
     out, failed = told.get("out"), told.get("failed")
     return Delivery(None if out is None else Path(out), format_, None if failed is None else Path(failed))
 
 
 def _moment_s(told: str | datetime, session: Session) -> float:
-    from .jobs.deadline import read_deadline
+    from promptkit.jobs.deadline import read_deadline
 
     if isinstance(told, str):
         now = datetime.fromtimestamp(session.now(), UTC)

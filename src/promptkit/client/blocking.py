@@ -1,4 +1,4 @@
-"""The library's face for those who block: `PromptKit`, `AsyncPromptKit` over one loop thread."""
+"""`PromptKit`, for those who block: `AsyncPromptKit` over one loop thread."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 
+from promptkit.config import Settings
+from promptkit.session import Session
+from promptkit.types import Json, Parsed_co, Prompt, Reply, RowResult, TemplateRef
+
 from .batches import AsyncJob, BatchOptions, RunOptions
-from .client import AsyncPromptKit, Rows
-from .config import Settings
+from .kit import AsyncPromptKit, Rows
 from .loop_thread import LoopThread, Run, end_others
 from .reading import Readings, close_all
-from .session import Session
 from .streams import ReplyStream
-from .types import Json, Parsed_co, Prompt, Reply, RowResult, TemplateRef
 
 if TYPE_CHECKING:
-    from .batch.quote import Quote
-    from .jobs import JobReport
-    from .report import Report
+    from promptkit.batch.quote import Quote
+    from promptkit.jobs import JobReport
+    from promptkit.report import Report
 
 _T = TypeVar("_T")
 

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from .errors import UsageError
-from .ids import show_id
-from .session import Session
-from .templates import Skeleton, parse_ref
-from .types import Route, TemplateRef
+from promptkit.errors import UsageError
+from promptkit.ids import show_id
+from promptkit.session import Session
+from promptkit.templates import Skeleton, parse_ref
+from promptkit.types import Route, TemplateRef
 
 if TYPE_CHECKING:
-    from .ledger import CallRecord, Ledger
+    from promptkit.ledger import CallRecord, Ledger
 
 RETAKE: Final = "ugc/retake"
 _NEEDED: Final = ("text", "note")

@@ -1,4 +1,4 @@
-"""The library's face: `AsyncPromptKit`. Its blocking twin is in `blocking`."""
+"""`AsyncPromptKit`. Its blocking twin is in `blocking`."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
+from promptkit.calls import make_reply
+from promptkit.config import Settings
+from promptkit.routing.reply_cache import read_age
+from promptkit.session import Session, checked_tags, load_settings
+from promptkit.shapes import shape_of
+from promptkit.types import Json, Parsed_co, Prompt, Reply, TemplateRef
+
+from .asking import ask, cap_of
 from .batches import AsyncJob, BatchOptions, RunOptions, delivery_of, job_options
-from .calls import make_reply
-from .config import Settings
-from .errors import UsageError
-from .routing.budgets import pico_of_usd
-from .routing.reply_cache import read_age
-from .session import Session, checked_tags, load_settings
-from .shapes import shape_of
 from .streams import AsyncReplyStream
-from .types import Json, Parsed_co, Prompt, Reply, TemplateRef
 
 if TYPE_CHECKING:
-    from .report import Report
+    from promptkit.report import Report
 
 _LOGGER: Final = logging.getLogger("promptkit")
 
@@ -111,7 +111,8 @@ class AsyncPromptKit:
             BudgetStop: a hard cap leaves no room.
             LedgerError: the ledger can't be written; nothing more is sent.
         """
-        return await self._call(
+        return await ask(
+            self._session,
             ref,
             variables,
             route,
@@ -165,7 +166,8 @@ class AsyncPromptKit:
         """
         return AsyncReplyStream(
             partial(
-                self._call,
+                ask,
+                self._session,
                 ref,
                 variables,
                 route,
@@ -175,39 +177,6 @@ class AsyncPromptKit:
                 parent_id=parent_id,
                 cache=cache,
             )
-        )
-
-    async def _call(
-        self,
-        ref: str | TemplateRef,
-        variables: Mapping[str, object] | None,
-        route: str | None,
-        targets: Sequence[str] | None,
-        listen: Callable[[str], None] | None = None,
-        *,
-        tags: Mapping[str, str] | None,
-        budget_usd: Decimal | None,
-        parent_id: int | None,
-        cache: str | None,
-        output: type[Any] | None = None,
-    ) -> Reply[Any]:
-        told = checked_tags(tags)
-        shape = None if output is None else shape_of(output)
-        skeleton = self._session.skeleton(ref)
-        if shape is not None:
-            skeleton = skeleton.shaped(shape.schema)
-        chosen = self._session.route(route, targets, ref=skeleton.ref, tags=told)
-        return await make_reply(
-            self._session,
-            skeleton,
-            variables or {},
-            route=chosen,
-            tags=told,
-            cap_pico=None if budget_usd is None else cap_of(budget_usd),
-            parent_id=parent_id,
-            cache_s=chosen.cache_s if cache is None else read_age(cache),
-            listen=listen,
-            read=None if shape is None else shape.read,
         )
 
     async def retake(
@@ -303,8 +272,8 @@ class AsyncPromptKit:
         Raises:
             UsageError: an argument can't stand.
         """
-        from .batch import Matrix
-        from .jobs import Job, JobOptions
+        from promptkit.batch import Matrix
+        from promptkit.jobs import Job, JobOptions
 
         told = {**more, "concurrency": concurrency}
         options = JobOptions(
@@ -347,8 +316,8 @@ class AsyncPromptKit:
         Raises:
             UsageError: there is no such job, or an argument can't stand.
         """
-        from .jobs.again import JobAgain, job_named, said_again
-        from .jobs.remembered import pinned_output
+        from promptkit.jobs.again import JobAgain, job_named, said_again
+        from promptkit.jobs.remembered import pinned_output
 
         record = job_named(await self._session.ledger(), name, self._session.today())
         kept = None if "out" in more else pinned_output(record)[0]
@@ -384,7 +353,7 @@ class AsyncPromptKit:
         Raises:
             UsageError: `by` names a thing twice, or a time is naive.
         """
-        from .report import Asked, make_report
+        from promptkit.report import Asked, make_report
 
         asked = Asked(tuple(by), since, until, checked_tags(tags), template, job)
         ledger = await self._session.ledger()
@@ -401,15 +370,3 @@ class AsyncPromptKit:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-
-def cap_of(budget_usd: Decimal | float | str) -> int:
-    """A budget in pico-USD.
-
-    Raises:
-        UsageError: negative, not a number, or finer than a pico-dollar.
-    """
-    try:
-        return pico_of_usd(Decimal(str(budget_usd)))
-    except (ValueError, ArithmeticError) as cause:
-        raise UsageError(f"the budget {budget_usd} can't stand: {cause}") from None
