@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from .job import Job
 
+_WORKBOOKS: Final = frozenset({".xlsx", ".xls", ".ods", ".numbers"})
 _LOOKED_AT: Final = 1000
 """Rows after which an encoding that is still open is taken for UTF-8."""
 
@@ -96,9 +97,14 @@ def check_out(out: Path, rows: str | None) -> None:
     """Refuse an output file that can't be written, before anything is paid for it.
 
     Raises:
-        UsageError: it is the input.
+        UsageError: it is the input, or would be no workbook though its name says so.
         OutputError: it is a folder, or its folder isn't there.
     """
+    if out.suffix.lower() in _WORKBOOKS:
+        raise UsageError(
+            f"{out}: workbooks aren't written",
+            remedy=f"-o {out.with_suffix('.csv')}: spreadsheets open CSV.",
+        )
     if is_pattern(str(out)):
         return  # its folders are made
     if rows is not None and rows != "-" and out.exists() and Path(rows).exists() and out.samefile(rows):
