@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import ColumnElement, func, select
 
@@ -18,11 +18,10 @@ from promptkit.batch.past import Seen
 from promptkit.batch.shares import Share
 from promptkit.routing.reply_cache import CachedReply
 from promptkit.templates import StoredSource
-from promptkit.types import Finish, Json, Status, Target
+from promptkit.types import Json, Status, Target
 
 from . import lately, search, served
 from . import tables as t
-from .admission import UNCAPPED, Account
 from .answers import (
     AttemptRecord,
     BudgetRecord,
@@ -37,9 +36,14 @@ from .encoding import read_object
 from .erasing import Erasable, Erase, erasable
 from .filters import conditions
 from .jobs import parents
-from .reading import attempt_record, flags_of, maybe, money, share_of, tags_of, target_of
+from .reading import (
+    attempt_record,
+    budget_record,
+    call_record,
+    logged_call,
+    maybe,
+)
 from .row_pages import RowPages, attempts_of
-from .statements import ACCOUNTS
 from .sums import Sums
 from .tallies import SumOf
 
@@ -83,13 +87,13 @@ class Queries(RowPages):
             rows = connection.execute(
                 select(t.BUDGETS).order_by(t.BUDGETS.c.updated_us.desc(), t.BUDGETS.c.scope)
             ).mappings()
-            return tuple(_budget(row) for row in rows)
+            return tuple(budget_record(row) for row in rows)
 
     def spent(self, scope: str) -> BudgetRecord | None:
         """One scope."""
         with self._read() as connection:
             row = connection.execute(select(t.BUDGETS).where(t.BUDGETS.c.scope == scope)).mappings().first()
-        return None if row is None else _budget(row)
+        return None if row is None else budget_record(row)
 
     def foreign_owners(self, owner_id: int) -> tuple[int, ...]:
         """Other processes that have attempts open, or died with them."""
@@ -195,7 +199,7 @@ class Queries(RowPages):
         for attempt in attempts:
             by_call.setdefault(attempt.call_id, []).append(attempt)
         return tuple(
-            _logged(row, by_call.get(row["id"], []), origins.get(row["cached_from_id"])) for row in rows
+            logged_call(row, by_call.get(row["id"], []), origins.get(row["cached_from_id"])) for row in rows
         )
 
     def call(self, call_id: int) -> CallRecord | None:
@@ -220,7 +224,7 @@ class Queries(RowPages):
                 return None
             found = connection.execute(_OF_CALLS, {"ids": [call_id]}).mappings()
             attempts = tuple(attempt_record(attempt) for attempt in found)
-        return _call(row, attempts)
+        return call_record(row, attempts)
 
     def erasable(self, what: Erase) -> Erasable:
         """How much `Ledger.erase` would erase."""
@@ -293,83 +297,3 @@ class Queries(RowPages):
             return None
         includes = {name: str(value) for name, value in read_object(row["includes"]).items()}
         return StoredSource(digest=digest, ref=row["ref"], text=row["source"], includes=includes)
-
-
-# ------------------------------------------------------------------------------ pieces
-
-
-def _logged(row: Mapping[Any, Any], attempts: Sequence[AttemptRecord], origin: Target | None) -> LoggedCall:
-    last = attempts[-1] if attempts else None
-    usage = None if last is None else last.usage
-    return LoggedCall(
-        id=row["id"],
-        started_us=row["started_us"],
-        ended_us=row["ended_us"],
-        template_ref=row["template_ref"],
-        status=maybe(Status, row["status"]),
-        error=row["error"],
-        target=target_of(attempts) or origin,
-        faults=tuple(attempt.fault for attempt in attempts if attempt.fault is not None),
-        flags=flags_of(row["flags"]),
-        input_tokens=None if usage is None else usage.input_tokens,
-        output_tokens=None if usage is None else usage.output_tokens,
-        money=money(attempts),
-        tags=tags_of(row["tags"]),
-        job=row["job"],
-        key=row["row_key"],
-        verdict=row["verdict"],
-        pack_id=row["pack_id"],
-        pack_items=row["pack_items"],
-        cached_from_id=row["cached_from_id"],
-        saved_pico=row["saved_pico"],
-    )
-
-
-def _call(row: Mapping[Any, Any], attempts: tuple[AttemptRecord, ...]) -> CallRecord:
-    return CallRecord(
-        id=row["id"],
-        template_digest=row["template_digest"],
-        template_ref=row["template_ref"],
-        prompt_digest=row["prompt_digest"],
-        variables=None if row["variables"] is None else read_object(row["variables"]),
-        tags=tags_of(row["tags"]),
-        parent_id=row["parent_id"],
-        deliverable=row["deliverable"],
-        job=row["job"],
-        row_id=row["row_id"],
-        key=row["row_key"],
-        route=row["route"],
-        status=maybe(Status, row["status"]),
-        error=row["error"],
-        finish=maybe(Finish, row["finish"]),
-        flags=flags_of(row["flags"]),
-        text=row["text"],
-        text_sha256=row["text_sha256"],
-        verdict=row["verdict"],
-        verdict_us=row["verdict_us"],
-        verdict_note=row["verdict_note"],
-        forgotten_us=row["forgotten_us"],
-        started_us=row["started_us"],
-        ended_us=row["ended_us"],
-        attempts=attempts,
-        money=money(attempts),
-        cached_from_id=row["cached_from_id"],
-        saved_pico=row["saved_pico"],
-        pack_id=row["pack_id"],
-        pack_items=row["pack_items"],
-        share=share_of(row),
-    )
-
-
-def _budget(row: Mapping[Any, Any]) -> BudgetRecord:
-    account = Account(**{name: row[name] for name in ACCOUNTS[:5]})
-    return BudgetRecord(
-        scope=row["scope"],
-        cap_pico=None if account.cap_pico == UNCAPPED else account.cap_pico,
-        spent_pico=row["spent_pico"],
-        held_pico=row["held_pico"],
-        over_pico=row["over_pico"],
-        stopped=account.stopped,
-        updated_us=row["updated_us"],
-        stopped_cap_pico=account.stopped_cap_pico,
-    )

@@ -7,11 +7,13 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from promptkit.batch.shares import WHOLE, Share
-from promptkit.types import AttemptState, Basis, Cost, Estimate, Fault, Target, Usage
+from promptkit.types import AttemptState, Basis, Cost, Estimate, Fault, Finish, Status, Target, Usage
 
-from .answers import AttemptRecord, Money, RowRecord
+from .admission import UNCAPPED, Account
+from .answers import AttemptRecord, BudgetRecord, CallRecord, LoggedCall, Money, RowRecord
 from .encoding import read_json, read_object
 from .records import RowState
+from .statements import ACCOUNTS
 
 _Word = TypeVar("_Word", bound=StrEnum)
 
@@ -132,3 +134,85 @@ def target_of(attempts: Sequence[AttemptRecord]) -> Target | None:
 def maybe(kind: type[_Word], value: str | None) -> _Word | None:
     """A word from its column; None for NULL."""
     return None if value is None else kind(value)
+
+
+def logged_call(
+    row: Mapping[Any, Any], attempts: Sequence[AttemptRecord], origin: Target | None
+) -> LoggedCall:
+    """A call in short, from its columns, its attempts, and the target that it was served from."""
+    last = attempts[-1] if attempts else None
+    usage = None if last is None else last.usage
+    return LoggedCall(
+        id=row["id"],
+        started_us=row["started_us"],
+        ended_us=row["ended_us"],
+        template_ref=row["template_ref"],
+        status=maybe(Status, row["status"]),
+        error=row["error"],
+        target=target_of(attempts) or origin,
+        faults=tuple(attempt.fault for attempt in attempts if attempt.fault is not None),
+        flags=flags_of(row["flags"]),
+        input_tokens=None if usage is None else usage.input_tokens,
+        output_tokens=None if usage is None else usage.output_tokens,
+        money=money(attempts),
+        tags=tags_of(row["tags"]),
+        job=row["job"],
+        key=row["row_key"],
+        verdict=row["verdict"],
+        pack_id=row["pack_id"],
+        pack_items=row["pack_items"],
+        cached_from_id=row["cached_from_id"],
+        saved_pico=row["saved_pico"],
+    )
+
+
+def call_record(row: Mapping[Any, Any], attempts: tuple[AttemptRecord, ...]) -> CallRecord:
+    """A call in full, from its columns and its attempts."""
+    return CallRecord(
+        id=row["id"],
+        template_digest=row["template_digest"],
+        template_ref=row["template_ref"],
+        prompt_digest=row["prompt_digest"],
+        variables=None if row["variables"] is None else read_object(row["variables"]),
+        tags=tags_of(row["tags"]),
+        parent_id=row["parent_id"],
+        deliverable=row["deliverable"],
+        job=row["job"],
+        row_id=row["row_id"],
+        key=row["row_key"],
+        route=row["route"],
+        status=maybe(Status, row["status"]),
+        error=row["error"],
+        finish=maybe(Finish, row["finish"]),
+        flags=flags_of(row["flags"]),
+        text=row["text"],
+        text_sha256=row["text_sha256"],
+        verdict=row["verdict"],
+        verdict_us=row["verdict_us"],
+        verdict_note=row["verdict_note"],
+        forgotten_us=row["forgotten_us"],
+        started_us=row["started_us"],
+        ended_us=row["ended_us"],
+        attempts=attempts,
+        money=money(attempts),
+        cached_from_id=row["cached_from_id"],
+        saved_pico=row["saved_pico"],
+        pack_id=row["pack_id"],
+        pack_items=row["pack_items"],
+        share=share_of(row),
+    )
+
+
+def budget_record(row: Mapping[Any, Any]) -> BudgetRecord:
+    """A scope from its columns."""
+    account = Account(**{name: row[name] for name in ACCOUNTS[:5]})
+    return BudgetRecord(
+        scope=row["scope"],
+        cap_pico=None if account.cap_pico == UNCAPPED else account.cap_pico,
+        spent_pico=row["spent_pico"],
+        held_pico=row["held_pico"],
+        over_pico=row["over_pico"],
+        stopped=account.stopped,
+        updated_us=row["updated_us"],
+        stopped_cap_pico=account.stopped_cap_pico,
+    )

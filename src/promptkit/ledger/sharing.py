@@ -12,13 +12,13 @@ from promptkit.routing.health import Changes, LaneKey, Lanes
 from promptkit.routing.limits import Ask
 
 from . import lanes, leases
-from .group import State, Task
+from .group import Op, State, Task
 from .job_books import JobBooks
 from .writer import Writer
 
 
 class Sharing(JobBooks):
-    """The part of `Ledger` that is shared state, and no books."""
+    """The part of `Ledger` that is shared state, and no books; and how all of its parts write."""
 
     _writer: Writer
     _state: State
@@ -72,3 +72,15 @@ class Sharing(JobBooks):
         future: asyncio.Future[object] = loop.create_future()
         self._writer.put(Task(run), loop, future)
         return future
+
+    async def _ask_task(self, run: Callable[[Connection], object]) -> object:
+        op: Op = Task(run)
+        return await self._writer.ask(op)
+
+    async def _do(self, run: Callable[[Connection], None]) -> None:
+        await self._ask_task(run)
+
+    async def _count(self, run: Callable[[Connection], int]) -> int:
+        result = await self._ask_task(run)
+        assert isinstance(result, int)  # noqa: S101 - what the task gives
+        return result
