@@ -11,7 +11,7 @@ from functools import partial
 from typing import Final
 
 from promptkit import adapters
-from promptkit.config import Keep, Kept, Settings
+from promptkit.config import Settings
 from promptkit.errors import LedgerError
 from promptkit.ids import IdMaker, show_id
 from promptkit.ledger import Admitted, AttemptStart, CallEnd, Ledger, MemberEnd, RowEnd, SoftPassed
@@ -115,8 +115,7 @@ class Engine:
         Raises:
             LedgerError: the ledger can't be written; nothing more is sent.
         """
-        quotes = self._settings.storage.of(work.tags).replies is Keep.FULL
-        making = Making.of(work, self._edge.clock(), quotes=quotes)
+        making = self._begin(work)
         if work.cache_s and (served := await self._serve(making)) is not None:
             return served
         try:
@@ -130,7 +129,7 @@ class Engine:
 
     async def serve(self, work: Work) -> Made | None:
         """Answer a call with an earlier reply, without sending it; None where there is none that will do."""
-        return await self._serve(Making.of(work, self._edge.clock(), quotes=True)) if work.cache_s else None
+        return await self._serve(self._begin(work)) if work.cache_s else None
 
     async def _serve(self, making: Making) -> Made | None:
         """Answer a call with an earlier reply; None where there is none that will do."""
@@ -140,7 +139,7 @@ class Engine:
         if made is None:
             return None
         ended_s = self._edge.clock()
-        start, end, row = entries(making, made, self._kept(making), _us(ended_s))
+        start, end, row = entries(making, made, making.kept, _us(ended_s))
         await self._ledger.end_call(end, row, start)
         if work.listen is not None:
             work.listen(made.text)
@@ -205,11 +204,11 @@ class Engine:
         refused = await self._hold(making, start)
         if refused is not None:
             return refused
-        return await self._send(making, lane, start, wire)
+        return await self._send(making, lane, start, call, wire)
 
     async def _hold(self, making: Making, start: AttemptStart) -> Failure | None:
         """Commit the attempt and its hold, waiting for room that other holds may free."""
-        kept = self._kept(making)
+        kept = making.kept
         call = None if making.begun else call_start(making, kept)
         members = () if making.begun or not making.members else member_starts(making, kept)
         while True:
@@ -222,7 +221,9 @@ class Engine:
                 return Failure(Fault.BUDGET, refusal_text(admission, start.ceiling_pico or 0))
             await self._ledger.freed(_HOLD_POLL_S, admission.releases)
 
-    async def _send(self, making: Making, lane: Lane, start: AttemptStart, wire: WireRequest) -> Settled:
+    async def _send(
+        self, making: Making, lane: Lane, start: AttemptStart, call: Call, wire: WireRequest
+    ) -> Settled:
         """Send what is in the books, and settle what comes of it."""
         listen, heard = making.work.listen, partial(self._standing.heard, start.target)
         exchange = Exchange(lane, wire, heard) if listen is None else Streaming(lane, wire, heard, listen)
@@ -230,17 +231,23 @@ class Engine:
             outcome = await exchange.take()
         except asyncio.CancelledError:
             lost = exchange.given_up()
-            settled = self._settle(making, lane, start, lost, exchange)
+            settled = self._settle(making, lane, start, call, lost, exchange)
             # The caller goes; what was sent must not go with it.
             await asyncio.shield(self._close(making, settled, GaveUp(lost, lost.detail), stopped=True))
             raise
-        return self._settle(making, lane, start, outcome, exchange)
+        return self._settle(making, lane, start, call, outcome, exchange)
 
     def _settle(
-        self, making: Making, lane: Lane, start: AttemptStart, outcome: Outcome, exchange: Exchange
+        self,
+        making: Making,
+        lane: Lane,
+        start: AttemptStart,
+        call: Call,
+        outcome: Outcome,
+        exchange: Exchange,
     ) -> Settled:
         hearing = making.hearing
-        asked, note = hearing.call_to(start.target), REPAIR if hearing.is_repair(start.target) else ""
+        note = REPAIR if hearing.is_repair(start.target) else ""
         outcome = hearing.hear(start.target, outcome)
         at, estimate = _moment_of(start.started_us / 1e6), None
         cost = self._cost(lane, outcome, at)
@@ -248,7 +255,7 @@ class Engine:
             outcome = without_secrets(outcome, self._secrets)
             self._tell(start.target, outcome)
             if cost is None and outcome.usage is None:
-                estimate = self._estimate(lane, replace(outcome, usage=exchange.usage_so_far(asked)), at)
+                estimate = self._estimate(lane, replace(outcome, usage=exchange.usage_so_far(call)), at)
         return settle(
             start,
             outcome,
@@ -307,7 +314,7 @@ class Engine:
     async def _end_unsent(self, making: Making, verdict: Verdict) -> None:
         """End a call whose last step sent nothing."""
         call, row, members = self._ends(making, verdict)
-        start = None if making.begun else call_start(making, self._kept(making))
+        start = None if making.begun else call_start(making, making.kept)
         await self._ledger.end_call(call, row, start, members)
 
     async def _abandon(self, making: Making) -> None:
@@ -321,14 +328,14 @@ class Engine:
     def _ends(
         self, making: Making, verdict: Verdict, *, stopped: bool = False
     ) -> tuple[CallEnd, RowEnd | None, tuple[MemberEnd, ...]]:
-        kept, ended_us = self._kept(making), _us(self._edge.clock())
+        kept, ended_us = making.kept, _us(self._edge.clock())
         if not making.members:
             return *call_end(making, verdict, kept, ended_us, stopped=stopped), ()
         end, members = pack_ends(making, verdict, kept, ended_us, stopped=stopped)
         return end, None, members
 
-    def _kept(self, making: Making) -> Kept:
-        return self._settings.storage.of(making.work.tags)
+    def _begin(self, work: Work) -> Making:
+        return Making.of(work, self._edge.clock(), self._settings.storage)
 
     # ------------------------------------------------------------------ the edge
 

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass, field
 
 from promptkit.batch.shares import Share
-from promptkit.config import Keep, Kept
+from promptkit.config import Keep, Kept, Storage
 from promptkit.ledger import CallEnd, CallStart, RowEnd
 from promptkit.routing.flow import GaveUp, Verdict
 from promptkit.routing.reply_cache import key_of
@@ -24,6 +24,8 @@ class Making:
     work: Work
     started_s: float
     hearing: Hearing
+    kept: Kept
+    """What the settings keep of it."""
     begun: bool = False
     """The call stands in the ledger."""
     closed: bool = False
@@ -40,10 +42,12 @@ class Making:
     """The pack brought it no reply, and it is to be asked for again with fewer others, or alone."""
 
     @classmethod
-    def of(cls, work: Work, started_s: float, *, quotes: bool) -> Making:
-        """A call that begins; `quotes` is whether the books may say words of a reply."""
-        members = tuple(cls.of(member, started_s, quotes=quotes) for member in work.members)
-        return cls(work, started_s, Hearing(work.call, work.judge, quotes), members=members)
+    def of(cls, work: Work, started_s: float, storage: Storage) -> Making:
+        """A call that begins; where replies aren't kept in full, the books say no word of one."""
+        kept = storage.of(work.tags)
+        hearing = Hearing(work.call, work.judge, kept.replies is Keep.FULL)
+        members = tuple(cls.of(member, started_s, storage) for member in work.members)
+        return cls(work, started_s, hearing, kept, members=members)
 
 
 def call_start(making: Making, kept: Kept) -> CallStart:
