@@ -7,6 +7,7 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import Final
 
+from promptkit.errors import StoppedEarly, counted
 from promptkit.ledger import RowState
 
 DEFAULT_FAIL_RATE: Final = 0.2
@@ -40,3 +41,13 @@ def judge(rows: Mapping[RowState, int], max_fail_rate: float) -> Verdict:
 def failures(rows: Mapping[RowState, int]) -> int:
     """How many of them failed, were refused, or didn't stand their check."""
     return sum(count for state, count in rows.items() if state not in (*_WELL, RowState.PENDING))
+
+
+def failed_early(job: str, rows: Mapping[RowState, int], limit: float) -> StoppedEarly:
+    """What a run ends with whose canary failed."""
+    return StoppedEarly(
+        f"the canary failed: {failures(rows):,} of {counted(sum(rows.values()), 'row')}, and {limit:.0%} may; "
+        "the other rows were not sent",
+        remedy=f"`promptkit jobs show {job}` tells why. Mend the skeleton and run it as another --job; or go on all "
+        "the same: --retry-failed tries the canary again, --canary 0 does without it.",
+    )

@@ -7,33 +7,31 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from promptkit.batch import check_text_as
 from promptkit.batch.quote import Quote
-from promptkit.engine import judge_of
-from promptkit.errors import JobConflict, PromptKitError, TemplateError, UsageError
-from promptkit.ledger import JobRecord, JobStart, JobState, Money, RowState
+from promptkit.errors import PromptKitError, UsageError
+from promptkit.ledger import JobRecord, JobState, Money, RowState
 from promptkit.session import Session
-from promptkit.templates import Skeleton, parse_ref
+from promptkit.templates import parse_ref
 from promptkit.types import Json, Route, RowResult, TemplateRef
 
 from .ingest import Reader, input_digest
 from .keeping import erase_kept_out
-from .options import AGAIN, JobOptions, job_name
+from .options import AGAIN, JobOptions
 from .output import stored_results
-from .pinning import Pinned, pinned_detours, pinned_route, plain_detours, plain_params, plain_route
-from .quoting import Asked, Quoter, check_caps
-from .remembered import carried_on, plain_options
+from .pinning import Pinned
+from .quoting import Quoter, check_caps
+from .remembered import carried_on, plain_options, plain_path
 from .runner import Runner
 from .sampling import sample
-from .source import FileReading, MemorySource, Reading, Rows, Source, source_of
+from .source import FileReading, Reading, Rows, Source, source_of
+from .starting import Starting, asked_of, check_text_name
 from .steering import cancelled
 
 if TYPE_CHECKING:
@@ -100,7 +98,6 @@ class Job:
         self._options = options
         self._pinned: Pinned | None = None
         self._lock: JobLock | None = None
-        self._made: int | None = None  # the job, where this start made it
         self._runner: Runner | None = None
         self._halted = False
         self._chosen: frozenset[int] | None = None
@@ -143,13 +140,7 @@ class Job:
         Raises:
             UsageError: its rows are in memory, and it has no name.
         """
-        options = self._options
-        if options.name is None and isinstance(self._source, MemorySource):
-            raise UsageError(
-                "rows in memory need a name for their job",
-                remedy='For example job="night-{date}": under the same name it goes on where it stopped.',
-            )
-        return job_name(options.name, self._ref.name, self._source.name, options.out, self._session.today())
+        return self._starting().name
 
     async def report(self) -> JobReport:
         """Where the job stands."""
@@ -181,7 +172,7 @@ class Job:
         at_hand = self._session.settings.database_path.exists()
         ledger = await self._session.ledger() if at_hand else None
         reading = self._source.read()
-        asked = self._to_ask(ledger)
+        asked = self._starting().asked(ledger)
         reader = Reader(self._session, asked.skeleton, self._source.name, reading, self._options)
         quoter = Quoter(self._session, asked, self._options, ledger)
         await quoter.read(reader.rows())
@@ -207,13 +198,13 @@ class Job:
                 isn't set); nothing was sent.
         """
         ledger = await self._session.ledger()
-        self._made = None
-        self._pinned = await self._pin(ledger)
+        starting = self._starting()
+        self._pinned = await starting.pin(ledger)
         self._options = carried_on(self._options, self.record)
         self._lock = ledger.lock_job(self.record)
         try:
             self._check_wanted(ledger)
-            await self._take_rows_or_leave(ledger)
+            await self._take_rows_or_leave(ledger, made=starting.made)
             await self._remember(ledger)
             if self._options.retry_failed:
                 await ledger.reset_rows(self.record.id, AGAIN)
@@ -222,7 +213,7 @@ class Job:
             if state is not JobState.OPEN and ledger.pending_rows(self.record.id, limit=1):
                 await ledger.set_job_state(self.record.id, JobState.OPEN)
             if not self._options.until_budget:
-                await check_caps(self._session, _asked(self.pinned), self._options, ledger, self._chosen)
+                await check_caps(self._session, asked_of(self.pinned), self._options, ledger, self._chosen)
         except BaseException:
             self._lock.release()
             raise
@@ -265,76 +256,10 @@ class Job:
         if not ledger.pending_rows(self.record.id, limit=1):
             await ledger.set_job_state(self.record.id, JobState.DONE)
 
-    # ------------------------------------------------------------------ starting
+    # ------------------------------------------------------------------ its rows
 
-    def _to_ask(self, ledger: Ledger | None) -> Asked:
-        """What the job runs, or would if it began now."""
-        known = None if ledger is None else ledger.job(self.name)
-        if ledger is not None and known is not None:
-            return _asked(self._go_on(ledger, known))
-        return Asked(self._load(), self._route, self._detours())
-
-    async def _pin(self, ledger: Ledger) -> Pinned:
-        """The job of that name, as it was pinned; made where there is none."""
-        name = self.name
-        known = ledger.job(name)
-        if known is not None:
-            return self._go_on(ledger, known)
-        skeleton = self._load()
-        self._check_text_as((), skeleton.spec.output)
-        judge_of(skeleton, {})  # a schema that nothing can be held against is refused before there is a job
-        await self._session.remember(skeleton)
-        detours = self._detours()
-        start = JobStart(
-            id=self._session.ids(),
-            name=name,
-            template_digest=skeleton.digest,
-            template_ref=str(skeleton.ref),
-            route=self._route.name,
-            created_us=int(datetime.now(UTC).timestamp() * 1e6),
-            params=plain_params(self._session.params(skeleton, self._route)),
-            schema=skeleton.spec.output,
-            options={
-                "route": plain_route(self._route),
-                "detours": plain_detours(detours),
-                "checks": skeleton.spec.checks is not None,
-                **plain_options(self._options),
-            },
-            key_column=self._options.key_column,
-            input_path=self._source.name,
-            output_path=_absolute(self._options.out),
-        )
-        record = await ledger.create_or_get_job(start)
-        if record.id != start.id:  # another process was first
-            return self._go_on(ledger, record)
-        self._made = record.id
-        return Pinned(record, skeleton, self._route, detours)
-
-    def _go_on(self, ledger: Ledger, job: JobRecord) -> Pinned:
-        """Take up a job with what it pinned; what the user says otherwise now is told and ignored."""
-        pinned_ref = parse_ref(job.template_ref)
-        if pinned_ref.name != self._ref.name:
-            raise JobConflict(
-                f"the job {job.name!r} makes {pinned_ref.name}, not {self._ref.name}",
-                remedy="Give this one another name with --job.",
-            )
-        if job.key_column != self._options.key_column:
-            raise JobConflict(
-                f"the job {job.name!r} names its rows by {_naming(job.key_column)}",
-                remedy=f"Go on with the same --key, or give this one another name with --job (it names them by "
-                f"{_naming(self._options.key_column)}).",
-            )
-        shape = self._options.shape
-        if shape is not None and shape.schema != job.schema:
-            raise JobConflict(
-                f"the job {job.name!r} began with another output schema",
-                remedy="Go on with the same model, or give this one another name.",
-            )
-        skeleton = self._pinned_skeleton(ledger, job).shaped(job.schema)
-        route = pinned_route(job)
-        if route != self._route:
-            self._session.say(f"job {job.name}: it goes on with the route it began with ({route.name})")
-        return Pinned(job, skeleton, route, pinned_detours(job))
+    def _starting(self) -> Starting:
+        return Starting(self._session, self._ref, self._source, self._route, self._options)
 
     def _choose(self, ledger: Ledger) -> tuple[frozenset[int] | None, int]:
         """The rows that this run is about (None: all), and how many of them it is to make."""
@@ -351,36 +276,6 @@ class Job:
         if not self.wakes and ledger.job_state(self.record.id) is JobState.CANCELLED:
             raise cancelled(self.record.name)
 
-    def _load(self) -> Skeleton:
-        skeleton = self._session.library.load(self._ref, allow_draft=False)
-        shape = self._options.shape
-        return skeleton if shape is None else skeleton.shaped(shape.schema)
-
-    def _check_text_as(self, columns: Sequence[str], schema: Mapping[str, Json] | None) -> None:
-        if self._options.text_as is not None:
-            check_text_as(self._options.text_as, columns, schema)
-
-    def _detours(self) -> dict[str, Route] | None:
-        """The routes that rules name, where rows may go by them."""
-        if not self._options.by_rules:
-            return None
-        settings = self._session.settings
-        return {name: settings.routes[name] for name in sorted(settings.rules.routes)}
-
-    def _pinned_skeleton(self, ledger: Ledger, job: JobRecord) -> Skeleton:
-        """The skeleton as it was at the job's first start, whatever has become of it since."""
-        try:
-            current = self._session.library.load(self._ref, allow_draft=False)
-        except TemplateError as cause:
-            now = f"{self._ref} can't be used now: {cause.what}"
-        else:
-            if current.digest == job.template_digest:
-                return current
-            same = str(current.ref) == job.template_ref
-            now = f"{current.ref} has changed since" if same else f"{self._ref} now means {current.ref}"
-        self._session.say(f"job {job.name}: it goes on with {job.template_ref} as it began; {now}")
-        return Skeleton.rebuild(job.template_digest, ledger.stored_source)
-
     async def _remember(self, ledger: Ledger) -> None:
         """Keep how the job runs now, where that has changed."""
         told = plain_options(self._options)
@@ -390,21 +285,21 @@ class Job:
 
     async def remember_output(self, out: Path | None, told: Mapping[str, Json]) -> None:
         """Keep where and how the output is written, where that has changed."""
-        record, path = self.record, _absolute(out)
+        record, path = self.record, plain_path(out)
         if record.output_path != path or any(record.options.get(name) != kept for name, kept in told.items()):
             ledger = await self._session.ledger()
             await ledger.remember_run(record.id, told, path)
 
-    async def _take_rows_or_leave(self, ledger: Ledger) -> None:
+    async def _take_rows_or_leave(self, ledger: Ledger, *, made: bool) -> None:
         """Take the rows in; a job that was made for rows that can't be is none.
 
         Else the corrected command would go on with what the wrong one pinned: its key, its skeleton.
         """
         try:
             await self._take_rows(ledger)
-            self._check_text_as(self.record.columns, self.record.schema)
+            check_text_name(self._options, self.record.columns, self.record.schema)
         except PromptKitError:
-            if self.record.id == self._made:
+            if made:
                 await ledger.take_back_job(self.record.id)
             raise
 
@@ -428,15 +323,3 @@ class Job:
         record = ledger.job(self.record.name)
         if record is not None:
             self._pinned = replace(self.pinned, job=record)
-
-
-def _absolute(out: Path | None) -> str | None:
-    return None if out is None else str(out.absolute())
-
-
-def _asked(pinned: Pinned) -> Asked:
-    return Asked(pinned.skeleton, pinned.route, pinned.detours, pinned.job.name, pinned.job.id)
-
-
-def _naming(key_column: str | None) -> str:
-    return "their content" if key_column is None else f"the column {key_column!r}"

@@ -8,6 +8,7 @@ anybody answered between its turns and it is left alone once more, then it is th
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime, tzinfo
 from enum import StrEnum
 from typing import Final
 
@@ -71,3 +72,12 @@ class Outages:
     def begin_turn(self) -> None:
         """The rows that wait come now."""
         self.waiting = 0
+
+
+def waiting_text(outages: Outages, zone: tzinfo, why: str) -> str:
+    """What the run waits for, and how long it will."""
+    since = datetime.fromtimestamp(outages.answered_s, zone)
+    return (
+        f"no answer from any target since {since:%H:%M:%S}: the batch waits for one up to "
+        f"{outages.patience_s / 60:g} minutes (outage_s), then stops; the first reason: {why}"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final, cast
 
 from promptkit.batch import Dialect, Format
@@ -59,6 +60,11 @@ def carried_on(options: JobOptions, job: JobRecord) -> JobOptions:
         max_fail_rate=before.max_fail_rate if options.max_fail_rate is None else options.max_fail_rate,
         text_as=before.text_as if options.text_as is None else options.text_as,
     )
+
+
+def plain_path(out: Path | None) -> str | None:
+    """Where a job's output goes, for whoever goes on with it from another folder."""
+    return None if out is None else str(out.absolute())
 
 
 def plain_output(format_: Format | None, manner: Manner) -> dict[str, Json]:

@@ -5,21 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
-from datetime import datetime
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from promptkit.calls import failure_of
 from promptkit.engine import Engine, Made, Work, judge_of
-from promptkit.errors import NoUsableKey, PromptKitError, StoppedEarly, counted
+from promptkit.errors import NoUsableKey, PromptKitError
 from promptkit.ledger import RowEnd, RowRecord, RowState
 from promptkit.session import Session
 from promptkit.types import Call, Route, RowResult, Scope, Status, TemplateRef
 
-from .canary import DEFAULT_FAIL_RATE, Verdict, failures, judge
+from .canary import DEFAULT_FAIL_RATE, Verdict, failed_early, judge
 from .crew import Crew
 from .options import JobOptions
-from .outages import Outages, Turn
+from .outages import Outages, Turn, waiting_text
 from .packing import Bundle, Ready, Unfit, make_packer
 from .pinning import Pinned
 from .results import from_call
@@ -167,7 +166,7 @@ class Runner:
         limit = DEFAULT_FAIL_RATE if self._options.max_fail_rate is None else self._options.max_fail_rate
         verdict = judge(rows, limit)
         if verdict is Verdict.FAILED:
-            self.end_with(_canary_failed(self._pinned.job.name, failures(rows), sum(rows.values()), limit))
+            self.end_with(failed_early(self._pinned.job.name, rows, limit))
         return verdict
 
     # ------------------------------------------------------------------ the rows
@@ -310,12 +309,7 @@ class Runner:
         """Say once an outage what the run waits for."""
         outages = self._outages
         if outages.resumes_s > self._session.now():
-            since = datetime.fromtimestamp(outages.answered_s, self._session.settings.timezone)
-            minutes = outages.patience_s / 60
-            self._session.say(
-                f"no answer from any target since {since:%H:%M:%S}: the batch waits for one up to {minutes:g} minutes "
-                f"(outage_s), then stops; the first reason: {why}"
-            )
+            self._session.say(waiting_text(outages, self._session.settings.timezone, why))
 
     async def _failed(self, row: RowRecord, why: str) -> RowResult:
         """A row that can't be sent fails alone."""
@@ -350,11 +344,3 @@ async def _end(crew: Crew, done: asyncio.Queue[RowResult | None]) -> None:
     finally:
         await done.put(None)
     crew.check()
-
-
-def _canary_failed(job: str, failed: int, total: int, limit: float) -> StoppedEarly:
-    return StoppedEarly(
-        f"the canary failed: {failed:,} of {counted(total, 'row')}, and {limit:.0%} may; the other rows were not sent",
-        remedy=f"`promptkit jobs show {job}` tells why. Mend the skeleton and run it as another --job; or go on all "
-        "the same: --retry-failed tries the canary again, --canary 0 does without it.",
-    )
