@@ -80,6 +80,23 @@ class TestPlan:
 
 
 @pytest.mark.usefixtures("project")
+class TestPacking:
+    def test_what_packing_saves_is_a_line_and_a_key(self, invoke: Invoke) -> None:
+        """Without a word of packs what `auto` would do; with a number what that would, the same from `batch`."""
+        told = invoke(*PLAN, "--json").json()["packing"]
+        assert (told["pack"], told["targets"]) == ("auto", ["openai/gpt-6-luna"])
+        assert "--pack auto sends each row alone: it would save too little\n" in invoke(*PLAN).out
+        three = invoke(*PLAN, "--pack", "3", "--json").json()["packing"]
+        assert (three["pack"], three["rows"], three["requests"], three["why"]) == (3, 3, 1, None)
+        assert set(three["row_usd"]) == {"packed", "alone"}
+        assert three == invoke(*BATCH, "--pack", "3", "--dry-run", "--json").json()["packing"]
+        line = "--pack 3 sends up to 3 rows a request and "
+        assert line in invoke(*PLAN, "--pack", "3").out
+        assert line in invoke(*BATCH, "--pack", "3", "--dry-run").out
+        assert invoke(*PLAN, "--pack", "many").code == 2
+
+
+@pytest.mark.usefixtures("project")
 class TestRefusing:
     def test_what_may_not_fit_is_refused_before_anything_is_sent(
         self, invoke: Invoke, sim: Simulator, project: Path

@@ -159,6 +159,12 @@ class Room:
         size = sum(len(text.encode("utf-8", "surrogatepass")) for text in texts) // 2
         return self.window is None or size + output <= self.window
 
+    def most(self, prompt: Prompt, limit: int, wanted: int) -> int:
+        """How many prompts like this one fit, each with that output limit; at most `wanted`, at least 1."""
+        *shared, own = [message.content for message in prompt.messages]
+        counts = range(wanted, 1, -1)
+        return next((count for count in counts if self.fits([*shared, *[own] * count], [limit] * count)), 1)
+
 
 def packed_limit(limits: Sequence[int]) -> int:
     """The output limit of a pack of calls with these."""

@@ -17,6 +17,7 @@ from promptkit.routing.strategies import STRATEGIES
 from promptkit.types import Target
 
 from .figures import Basis, Figures, Load, added, figures_at, mixed, shares, total
+from .pack_saving import Packing
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,8 @@ class Quote:
         strategies: by strategy.
         needs: the hard caps that are in force.
         manner: how the table is written, where that had to be detected.
+        packing: what packing would save; all other figures are of rows that go alone. None where no
+            row is sent.
     """
 
     template: str
@@ -105,6 +108,7 @@ class Quote:
     strategies: tuple[StrategyQuote, ...]
     needs: tuple[Need, ...] = ()
     manner: str = ""
+    packing: Packing | None = None
 
     @property
     def short(self) -> tuple[Need, ...]:
@@ -123,6 +127,7 @@ def make_quote(  # noqa: PLR0913 - what a quote is made of
     basis: Basis,
     answers: int,
     manner: str = "",
+    packing: Packing | None = None,
 ) -> Quote:
     """Put a quote together.
 
@@ -136,6 +141,7 @@ def make_quote(  # noqa: PLR0913 - what a quote is made of
         basis: how tokens were estimated.
         answers: how many answers of the ledger the estimates stand on.
         manner: how the table is written.
+        packing: what packing would save.
     """
     by_load = [{offer.target: figures_at(offer, load, basis) for offer in load.offers} for load in loads]
     worsts = [load.worst_pico() for load in loads]
@@ -159,6 +165,7 @@ def make_quote(  # noqa: PLR0913 - what a quote is made of
         strategies=tuple(_strategies(loads, by_load, worsts)),
         needs=tuple(_need(account, loads, worsts) for account in accounts),
         manner=manner,
+        packing=packing,
     )
 
 

@@ -22,6 +22,7 @@ def plan(
     key: options.Key = None,
     concurrency: options.Concurrency = 16,
     limit: options.Limit = None,
+    pack: options.Pack = "auto",
     retry_failed: options.RetryFailed = False,
     strict: options.Strict = False,
     map_: options.Map = None,
@@ -45,6 +46,7 @@ def plan(
         promptkit plan ugc/hooks rows.csv
         promptkit plan ugc/script products.jsonl --each language=en,fr --budget 5 --json
         promptkit plan ugc/hooks rows.csv -o hooks.csv --job "night-{date}" --route longform
+        promptkit plan ugc/script rows.csv --pack 5
     """
     from promptkit.jobs import Job, JobOptions
 
@@ -61,6 +63,7 @@ def plan(
         cap_pico=options.read_cap(budget),
         concurrency=concurrency,
         limit=limit,
+        pack=options.read_pack(pack),
         retry_failed=retry_failed,
         by_rules=route is None and not target,
     )

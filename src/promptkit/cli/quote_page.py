@@ -14,6 +14,7 @@ from .times import lasting
 
 if TYPE_CHECKING:
     from promptkit.batch.figures import Figures
+    from promptkit.batch.pack_saving import Packing
     from promptkit.batch.quote import Need, Quote
 
 
@@ -99,7 +100,25 @@ def _words(quote: Quote) -> list[str]:
         f"at most {dollars(figures.worst_pico)} for one attempt a row ({basis})"
     )
     cap = f"a budget of {dollars(figures.worst_pico)} surely fits; {dollars(quote.usual_pico)} usually does"
-    return [cost, cap, *map(_need, quote.needs)]
+    packing = [] if quote.packing is None else [_packing(quote.packing)]
+    return [cost, cap, *packing, *map(_need, quote.needs)]
+
+
+def _packing(packing: Packing) -> str:
+    asked = f"--pack {_pack_said(packing)}"
+    if packing.why:
+        return f"{asked} sends each row alone: {packing.why}"
+    saves = packing.saves_pico
+    size = f"{asked} sends up to {counted(packing.size, 'row')} a request"
+    if saves is None:
+        return f"{size}; what that saves can't be said without a price"
+    what = f"saves {dollars(saves)}" if saves >= 0 else f"costs {dollars(-saves)} more"
+    packed, alone = packing.a_row(packing.packed_pico), packing.a_row(packing.alone_pico)
+    return f"{size} and {what}: a row costs about {dollars(packed)} instead of {dollars(alone)}"
+
+
+def _pack_said(packing: Packing) -> int | str:
+    return "auto" if packing.said is None else packing.said
 
 
 def _need(need: Need) -> str:
@@ -154,7 +173,23 @@ def quote_json(quote: Quote) -> dict[str, Json]:
             }
             for need in quote.needs
         ],
+        "packing": None if quote.packing is None else _packing_json(quote.packing),
         "manner": quote.manner or None,
+    }
+
+
+def _packing_json(packing: Packing) -> dict[str, Json]:
+    return {
+        "pack": _pack_said(packing),
+        "targets": [str(target) for target in packing.targets],
+        "rows": packing.size,
+        "requests": packing.requests,
+        "row_usd": {
+            "packed": usd_text(packing.a_row(packing.packed_pico)),
+            "alone": usd_text(packing.a_row(packing.alone_pico)),
+        },
+        "saves_usd": usd_text(packing.saves_pico),
+        "why": packing.why or None,
     }
 
 

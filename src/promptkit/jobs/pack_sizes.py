@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -13,13 +13,41 @@ from promptkit.batch.pack_size import Size, Sizes, choose_size
 from promptkit.catalog import Catalog
 from promptkit.engine import Work
 from promptkit.tokens import estimate_text_tokens
-from promptkit.types import Target, dollars
+from promptkit.types import Call, Json, Prompt, Target, dollars
 
 _KEPT: Final = 1_000
 _CANNOT: Final = (
     "packing: these rows go alone: packs need a skeleton that ends with its only user message, with no turns of "
     "a conversation and no stop sequence, and a schema whose references lead to its definitions"
 )
+
+
+def tokens_of(prompt: Prompt, schema: Mapping[str, Json] | None) -> tuple[int, int]:
+    """About how many tokens of a call others may have, too, and how many are its own."""
+    *shared, own = [estimate_text_tokens(message.content) + 4 for message in prompt.messages]
+    if schema is not None:
+        shared.append(estimate_text_tokens(json.dumps(schema)))
+    return sum(shared), own
+
+
+def sizes_of(call: Call, offer: Offer, catalog: Catalog) -> Sizes:
+    """How many tokens rows like this one have at a target; its prompt knows its prefix."""
+    shared, own = tokens_of(call.prompt, call.schema)
+    cached = cacheable(call.prompt, *catalog.pair(offer.target)) is not None
+    return Sizes(shared, own, offer.lengths[1], cached)
+
+
+def pays(offer: Offer, sizes: Sizes) -> tuple[Size, str]:
+    """How many such rows pay off in a request to a target; where none, why, in a few words."""
+    if offer.tariff is None:
+        return Size(1, 0.0, 0), f"{offer.target} has no price, so nobody knows whether it would save"
+    size = choose_size(offer.tariff, sizes)
+    if size.rows > 1:
+        return size, ""
+    return (
+        size,
+        "the provider's prompt cache saves it already" if sizes.cached else "it would save too little",
+    )
 
 
 class Sizer(Protocol):
@@ -132,22 +160,10 @@ class Chosen:
         """Nothing was promised."""
 
     def _choose(self, work: Work) -> Size:
-        target = work.plan.hops[0].target
-        offer = self._offer(target)
-        if offer.tariff is None:
-            self._tell(
-                "unpriced", f"{target} has no price, so nobody knows whether it would save: rows go alone"
-            )
-            return Size(1, 0.0, 0)
-        prompt = work.call.prompt
-        *shared, own = [estimate_text_tokens(message.content) + 4 for message in prompt.messages]
-        if work.call.schema is not None:
-            shared.append(estimate_text_tokens(json.dumps(work.call.schema)))
-        cached = cacheable(prompt, *self._catalog.pair(target)) is not None
-        size = choose_size(offer.tariff, Sizes(sum(shared), own, offer.lengths[1], cached))
-        if size.rows == 1:
-            why = "the provider's prompt cache saves it already" if cached else "it would save too little"
-            self._tell("none", f"{why}: rows go alone")
+        offer = self._offer(work.plan.hops[0].target)
+        size, why = pays(offer, sizes_of(work.call, offer, self._catalog))
+        if why:
+            self._tell(why, f"{why}: rows go alone")
         else:
             costs = f"about {dollars(round(size.packed_pico))} instead of {dollars(size.alone_pico)}"
             self._tell("packs", f"up to {size.rows} rows a request, so that a row costs {costs}")

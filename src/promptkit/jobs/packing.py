@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -150,10 +150,7 @@ class Packer:
     def _room(self, plan: Plan) -> Room:
         room = self._rooms.get(plan)
         if room is None:
-            windows = [hop.window for hop in plan.hops if hop.window is not None]
-            models = [self._catalog.pair(hop.target)[1] for hop in plan.hops]
-            outputs = [model.max_output_tokens for model in models if model.max_output_tokens is not None]
-            room = self._rooms[plan] = Room(min(windows, default=None), min(outputs, default=None))
+            room = self._rooms[plan] = room_of(self._catalog, plan)
         return room
 
     # ---------------------------------------------------------------------------------- sent
@@ -226,6 +223,14 @@ def make_packer(
     return Packer(catalog, sizer, session.ids, halted, session.say)
 
 
+def room_of(catalog: Catalog, plan: Plan) -> Room:
+    """What goes into one request to any target of a plan."""
+    windows = [hop.window for hop in plan.hops if hop.window is not None]
+    models = [catalog.pair(hop.target)[1] for hop in plan.hops]
+    outputs = [model.max_output_tokens for model in models if model.max_output_tokens is not None]
+    return Room(min(windows, default=None), min(outputs, default=None))
+
+
 def carrier_of(ids: Callable[[], int], works: Sequence[Work]) -> Work:
     """The call that carries others in one request; they get new ids, in the order in which they stand in it.
 
@@ -248,7 +253,7 @@ def carrier_of(ids: Callable[[], int], works: Sequence[Work]) -> Work:
         plan=replace(first.plan, last_resort=None),
         route=first.route,
         scopes=first.scopes,
-        tags=_shared_tags(first),
+        tags=shared_tags(first.tags),
         job_id=first.job_id,
         members=members,
     )
@@ -258,8 +263,9 @@ def _limit(work: Work) -> int:
     return work.call.params.max_output_tokens or 0
 
 
-def _shared_tags(work: Work) -> dict[str, str]:
-    return {name: value for name, value in work.tags.items() if name != DELIVERABLE}
+def shared_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """The tags that rows of one request have in common."""
+    return {name: value for name, value in tags.items() if name != DELIVERABLE}
 
 
 def _key(work: Work) -> Hashable:
@@ -273,7 +279,7 @@ def _key(work: Work) -> Hashable:
         work.plan,
         work.route,
         work.scopes,
-        frozenset(_shared_tags(work).items()),
+        frozenset(shared_tags(work.tags).items()),
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from promptkit.batch import Ordinals, row_key
 from promptkit.batch.figures import Basis, Load
+from promptkit.batch.pack_saving import together
 from promptkit.batch.quote import Account, Counts, Quote, make_quote
 from promptkit.errors import BudgetStop, TemplateError, UsageError, counted
 from promptkit.ledger import RowRecord, RowStart
@@ -21,6 +22,7 @@ from promptkit.types import Prompt, Route, Value, dollars
 
 from .history import History, Offers
 from .options import AGAIN, JobOptions
+from .pack_quoting import PackTally
 from .ways import way_of
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ class Quoter:
         self._ledger = ledger
         self._history = History(asked.skeleton, ledger)
         self._offers = Offers(session, asked.skeleton, self._history)
-        self._loads: dict[object, Load] = {}
+        self._loads: dict[object, tuple[Load, PackTally]] = {}
         self._accounts: dict[str, Account] = {}
         self._estimated = self._counted = self._sampled = 0
         self._seen = None if options.key_column is None else Ordinals()
@@ -104,7 +106,7 @@ class Quoter:
         """
         skeleton = self._asked.skeleton
         try:
-            load = self._load(tags)
+            load, packs = self._load(tags)
             prompt = skeleton.render(bound)
         except (TemplateError, UsageError) as cause:
             self._invalid += 1
@@ -113,7 +115,7 @@ class Quoter:
                 self._session.say(f"line {line}: {cause}")
             return
         size = ceiling_input_tokens(prompt, skeleton.spec.output)
-        self._count(prompt, size)
+        packs.add(prompt, tags, bound, self._count(prompt, size))
         load.sizes[size] += 1
         self._to_send += 1
 
@@ -124,17 +126,19 @@ class Quoter:
             manner: how the table is written, where that had to be detected.
         """
         skeleton = self._asked.skeleton
+        loads = tuple(self._loads.values())
         per_token = self._estimated / self._counted if self._counted else 0.0
         return make_quote(
             template=str(skeleton.ref),
             template_digest=skeleton.digest,
             job=self._asked.job,
             counts=Counts(self._rows, self._to_send, self._done, self._invalid, self._duplicates),
-            loads=tuple(self._loads.values()),
+            loads=tuple(load for load, _ in loads),
             accounts=tuple(self._accounts.values()),
             basis=Basis(per_token, self._options.concurrency),
             answers=self._history.answers,
             manner=manner,
+            packing=together([packs.saving() for load, packs in loads if load.rows]),
         )
 
     # ----------------------------------------------------------------------- the rows
@@ -159,15 +163,17 @@ class Quoter:
             after = page[-1].position
             yield page
 
-    def _count(self, prompt: Prompt, size: int) -> None:
-        """Count the tokens of the first rows, and of some of the others, each for those that it stands for."""
+    def _count(self, prompt: Prompt, size: int) -> int:
+        """Count the tokens of the first rows, and of some of the others; returns for how many it stands."""
         self._sampled += 1
         every = next(each for rows, each in _COUNTED if rows is None or self._sampled <= rows)
-        if self._sampled % every == 0:
-            self._estimated += every * estimate_input_tokens(prompt, self._asked.skeleton.spec.output)
-            self._counted += every * (size - PER_CALL)
+        if self._sampled % every:
+            return 0
+        self._estimated += every * estimate_input_tokens(prompt, self._asked.skeleton.spec.output)
+        self._counted += every * (size - PER_CALL)
+        return every
 
-    def _load(self, tags: Mapping[str, str]) -> Load:
+    def _load(self, tags: Mapping[str, str]) -> tuple[Load, PackTally]:
         """The load of rows with such tags: as far as rules and budgets look at them."""
         settings, template = self._session.settings, self._asked.skeleton.ref.name
         capped = settings.budgets.tags
@@ -178,7 +184,7 @@ class Quoter:
             load = self._loads[key] = self._new_load(tags)
         return load
 
-    def _new_load(self, tags: Mapping[str, str]) -> Load:
+    def _new_load(self, tags: Mapping[str, str]) -> tuple[Load, PackTally]:
         asked = self._asked
         route, plan = way_of(self._session, asked.skeleton.ref.name, asked.route, asked.detours, tags)
         offers = tuple(self._offers.of(hop.target, route, hop.weight) for hop in plan.hops)
@@ -189,7 +195,8 @@ class Quoter:
         for key, cap_pico in hard:
             if key not in self._accounts:
                 self._accounts[key] = self._account(key, cap_pico)
-        return Load(offers, plan.strategy, last, tuple(key for key, _ in hard))
+        packs = PackTally(self._session, asked.skeleton, route, plan, offers[0], self._options.pack)
+        return Load(offers, plan.strategy, last, tuple(key for key, _ in hard)), packs
 
     def _account(self, key: str, cap_pico: int) -> Account:
         record = None if self._ledger is None else self._ledger.spent(key)
