@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -12,9 +11,8 @@ from typing import Final
 
 from promptkit import adapters
 from promptkit.config import Settings
-from promptkit.errors import LedgerError
-from promptkit.ids import IdMaker, show_id
-from promptkit.ledger import Admitted, AttemptStart, CallEnd, Ledger, MemberEnd, RowEnd, SoftPassed
+from promptkit.ids import IdMaker
+from promptkit.ledger import AttemptStart, Ledger, SoftPassed
 from promptkit.pricing import Prices
 from promptkit.routing.flow import Answered, Flow, GaveUp, Moment, Plan, Send, Sleep, Step, Verdict, flow
 from promptkit.routing.health import Health, LaneKey
@@ -30,22 +28,19 @@ from promptkit.types import (
     WireRequest,
 )
 
+from .books import Books
 from .choosing import Chooser
-from .entries import Making, call_end, call_start
+from .entries import Making, us_of
 from .judging import REPAIR
 from .lanes import Lane, Lanes
 from .leading import Leading
-from .packed import member_starts, pack_ends
-from .saying import refusal_text, soft_text, unknown_text
+from .saying import Voice
 from .serving import entries, served_by, take
 from .settling import Settled, accounts_of, settle, without_secrets
 from .standing import Standing
 from .streaming import STOPPED, Exchange, Streaming
-from .verdicts import EVERYBODYS, is_outage, row_stays, status_of, text_of
+from .verdicts import is_outage, row_stays, status_of, text_of
 from .words import Edge, Made, Work
-
-_HOLD_POLL_S: Final = 0.25
-"""How often a call that waits for room under a cap looks again: another process may have freed it."""
 
 
 class Engine:
@@ -64,15 +59,15 @@ class Engine:
         self._ledger = ledger
         self._prices = prices
         self._edge = edge
+        self._voice = Voice(edge.say)
+        self._books = Books(ledger, edge.clock, self._voice)
         self._ids = ids
         self._secrets = settings.keys.secrets()
         accounts = accounts_of(settings.catalog, settings.keys)
         self._standing = Standing(ledger, settings.catalog, accounts, edge.clock, by_hand=edge.by_hand)
         self._chooser = Chooser(settings.catalog, ledger, prices, edge)
-        self._soft: dict[str, SoftPassed] = {}
         self._lanes = Lanes(settings)
         self._leading = Leading(settings.catalog, edge.clock)
-        self._said: set[object] = set()
 
     @property
     def health(self) -> Health:
@@ -82,7 +77,7 @@ class Engine:
     @property
     def soft_passed(self) -> Mapping[str, SoftPassed]:
         """The scopes whose soft cap was found passed, with what was spent at the last look."""
-        return self._soft
+        return self._books.soft
 
     async def aclose(self) -> None:
         """Close every transport."""
@@ -121,15 +116,18 @@ class Engine:
         try:
             verdict = await self._follow(making)
         except asyncio.CancelledError:
-            await self._abandon(making)
+            await self._books.abandon(making)
             raise
         if not making.closed:
-            await self._end_unsent(making, verdict)
+            await self._books.end_unsent(making, verdict)
         return self._made(making, verdict)
 
     async def serve(self, work: Work) -> Made | None:
         """Answer a call with an earlier reply, without sending it; None where there is none that will do."""
         return await self._serve(self._begin(work)) if work.cache_s else None
+
+    def _begin(self, work: Work) -> Making:
+        return Making.of(work, self._edge.clock(), self._settings.storage)
 
     async def _serve(self, making: Making) -> Made | None:
         """Answer a call with an earlier reply; None where there is none that will do."""
@@ -139,7 +137,7 @@ class Engine:
         if made is None:
             return None
         ended_s = self._edge.clock()
-        start, end, row = entries(making, made, making.kept, _us(ended_s))
+        start, end, row = entries(making, made, making.kept, us_of(ended_s))
         await self._ledger.end_call(end, row, start)
         if work.listen is not None:
             work.listen(made.text)
@@ -171,7 +169,7 @@ class Engine:
                     self._leading.leave(place, outcome)
                 step, verdict = _advance(steps, self._learn(step.target, settled, entry.probed))
                 if isinstance(settled, Settled):
-                    await self._close(making, settled, verdict)
+                    await self._books.close(making, settled, verdict)
             elif isinstance(step, Sleep):
                 await self._standing.sleep(step.seconds)
                 step, verdict = _advance(steps, self._moment(None))
@@ -187,7 +185,7 @@ class Engine:
         if isinstance(wire, Failure):
             return wire
         for warning in wire.warnings:
-            self._say_once((send.target, warning), f"{send.target}: {warning}")
+            self._voice.once((send.target, warning), f"{send.target}: {warning}")
         started_s = self._edge.clock()
         ceiling = self._ceiling(call, lane, _moment_of(started_s))
         if ceiling is None and work.scopes and not self._settings.allow_unpriced:
@@ -199,27 +197,12 @@ class Engine:
             number=send.number,
             target=send.target,
             ceiling_pico=ceiling,
-            started_us=_us(started_s),
+            started_us=us_of(started_s),
         )
-        refused = await self._hold(making, start)
+        refused = await self._books.hold(making, start)
         if refused is not None:
             return refused
         return await self._send(making, lane, start, call, wire)
-
-    async def _hold(self, making: Making, start: AttemptStart) -> Failure | None:
-        """Commit the attempt and its hold, waiting for room that other holds may free."""
-        kept = making.kept
-        call = None if making.begun else call_start(making, kept)
-        members = () if making.begun or not making.members else member_starts(making, kept)
-        while True:
-            admission = await self._ledger.begin(start, making.work.scopes, call, members)
-            if isinstance(admission, Admitted):
-                making.begun = True
-                return None
-            if not admission.may_free:
-                making.refused_by = admission.scope_key
-                return Failure(Fault.BUDGET, refusal_text(admission, start.ceiling_pico or 0))
-            await self._ledger.freed(_HOLD_POLL_S, admission.releases)
 
     async def _send(
         self, making: Making, lane: Lane, start: AttemptStart, call: Call, wire: WireRequest
@@ -233,7 +216,7 @@ class Engine:
             lost = exchange.given_up()
             settled = self._settle(making, lane, start, call, lost, exchange)
             # The caller goes; what was sent must not go with it.
-            await asyncio.shield(self._close(making, settled, GaveUp(lost, lost.detail), stopped=True))
+            await asyncio.shield(self._books.close(making, settled, GaveUp(lost, lost.detail), stopped=True))
             raise
         return self._settle(making, lane, start, call, outcome, exchange)
 
@@ -253,7 +236,7 @@ class Engine:
         cost = self._cost(lane, outcome, at)
         if isinstance(outcome, Failure):
             outcome = without_secrets(outcome, self._secrets)
-            self._tell(start.target, outcome)
+            self._voice.failed(start.target, outcome)
             if cost is None and outcome.usage is None:
                 estimate = self._estimate(lane, replace(outcome, usage=exchange.usage_so_far(call)), at)
         return settle(
@@ -261,7 +244,7 @@ class Engine:
             outcome,
             cost,
             exchange.elapsed_s,
-            _us(self._edge.clock()),
+            us_of(self._edge.clock()),
             first_byte_s=exchange.first_byte_s,
             estimate=estimate,
             note=note,
@@ -290,68 +273,7 @@ class Engine:
             call.tier,
         )
 
-    # ------------------------------------------------------------------ the books
-
-    async def _close(
-        self, making: Making, settled: Settled, verdict: Verdict | None, *, stopped: bool = False
-    ) -> None:
-        """Close an attempt with its settlement, and the call and its row with the last one."""
-        making.attempts.append(settled.attempt)
-        call, row, members = None, None, tuple[MemberEnd, ...]()
-        if verdict is not None:
-            making.closed = True
-            call, row, members = self._ends(making, verdict, stopped=stopped)
-        closed = await self._ledger.finish(settled.end, call, row, members)
-        if closed.overrun:
-            self._edge.say(
-                f"{settled.attempt.target} billed more than the ceiling of attempt {show_id(settled.attempt.id)}: "
-                f"nothing more starts under {', '.join(closed.overrun)} until the cap is raised"
-            )
-        for passed in closed.soft:
-            self._soft[passed.scope_key] = passed
-            self._say_once(("soft", passed.scope_key), soft_text(passed))
-
-    async def _end_unsent(self, making: Making, verdict: Verdict) -> None:
-        """End a call whose last step sent nothing."""
-        call, row, members = self._ends(making, verdict)
-        start = None if making.begun else call_start(making, making.kept)
-        await self._ledger.end_call(call, row, start, members)
-
-    async def _abandon(self, making: Making) -> None:
-        """End a call whose caller has gone between two attempts; its row waits."""
-        if making.closed:
-            return
-        end, _, members = self._ends(making, _GONE)
-        with suppress(LedgerError):  # a closed ledger has settled what was open
-            await asyncio.shield(self._ledger.end_call(end, members=members))
-
-    def _ends(
-        self, making: Making, verdict: Verdict, *, stopped: bool = False
-    ) -> tuple[CallEnd, RowEnd | None, tuple[MemberEnd, ...]]:
-        kept, ended_us = making.kept, _us(self._edge.clock())
-        if not making.members:
-            return *call_end(making, verdict, kept, ended_us, stopped=stopped), ()
-        end, members = pack_ends(making, verdict, kept, ended_us, stopped=stopped)
-        return end, None, members
-
-    def _begin(self, work: Work) -> Making:
-        return Making.of(work, self._edge.clock(), self._settings.storage)
-
     # ------------------------------------------------------------------ the edge
-
-    def _say_once(self, what: object, text: str) -> None:
-        if what not in self._said:
-            self._said.add(what)
-            self._edge.say(text)
-
-    def _tell(self, target: Target, failure: Failure) -> None:
-        """Say aloud, once a target, what a user may want to do something about."""
-        if failure.fault in EVERYBODYS:
-            self._say_once(
-                (target, failure.fault), f"{target} is left out ({failure.fault}): {failure.detail}"
-            )
-        elif failure.fault is Fault.UNKNOWN_OUTCOME:
-            self._say_once((target, failure.fault, failure.shown), unknown_text(target, failure))
 
     def _learn(self, target: Target, settled: Settled | Failure, probed: tuple[LaneKey, ...]) -> Moment:
         outcome = settled if isinstance(settled, Failure) else settled.outcome
@@ -384,7 +306,6 @@ class Engine:
         )
 
 
-_GONE: Final = GaveUp(None, STOPPED)
 _LOST: Final = Failure(Fault.UNKNOWN_OUTCOME, STOPPED, billed=True)
 
 
@@ -394,10 +315,6 @@ def _advance(steps: Flow, moment: Moment | None) -> tuple[Step | None, Verdict |
         return (next(steps) if moment is None else steps.send(moment)), None
     except StopIteration as end:
         return None, end.value
-
-
-def _us(seconds: float) -> int:
-    return int(seconds * 1_000_000)
 
 
 def _moment_of(seconds: float) -> datetime:

@@ -50,6 +50,11 @@ class Making:
         return cls(work, started_s, hearing, kept, members=members)
 
 
+def us_of(seconds: float) -> int:
+    """Seconds as the books have them: whole microseconds."""
+    return int(seconds * 1_000_000)
+
+
 def call_start(making: Making, kept: Kept) -> CallStart:
     """The call as it begins; variables that the settings keep out are left out."""
     work = making.work
@@ -68,7 +73,7 @@ def call_start(making: Making, kept: Kept) -> CallStart:
         route=work.route,
         pack_items=len(work.members) or None,
         cache_key=None if work.cache_s is None else key_of(work.call),
-        started_us=int(making.started_s * 1_000_000),
+        started_us=us_of(making.started_s),
     )
 
 

@@ -1,10 +1,36 @@
-"""What the engine says of money, and of what may have cost some."""
+"""What the engine says aloud: of targets that are left out, of money, and of what may have cost some."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+from promptkit.ids import show_id
 from promptkit.ledger import Refused, SoftPassed
 from promptkit.routing.budgets import scope_words
-from promptkit.types import Failure, Target, dollars
+from promptkit.types import Attempt, Failure, Fault, Target, dollars
+
+from .verdicts import EVERYBODYS
+
+
+class Voice:
+    """Says things, and those that would come with every call only once."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say = say
+        self._said: set[object] = set()
+
+    def once(self, what: object, text: str) -> None:
+        """Say it, unless something was said of `what`."""
+        if what not in self._said:
+            self._said.add(what)
+            self.say(text)
+
+    def failed(self, target: Target, failure: Failure) -> None:
+        """Say, once a target, what a user may want to do something about."""
+        if failure.fault in EVERYBODYS:
+            self.once((target, failure.fault), f"{target} is left out ({failure.fault}): {failure.detail}")
+        elif failure.fault is Fault.UNKNOWN_OUTCOME:
+            self.once((target, failure.fault, failure.shown), unknown_text(target, failure))
 
 
 def refusal_text(refused: Refused, ceiling_pico: int) -> str:
@@ -33,3 +59,11 @@ def unknown_text(target: Target, failure: Failure) -> str:
         return f"{what}, so it counts at its ceiling"
     what = f"{target} left a request without an answer ({failure.detail}): it may have been billed"
     return f"{what}, so it counts at its ceiling"
+
+
+def overrun_text(attempt: Attempt, scopes: Sequence[str]) -> str:
+    """That a bill passed the ceiling that was held for it."""
+    return (
+        f"{attempt.target} billed more than the ceiling of attempt {show_id(attempt.id)}: "
+        f"nothing more starts under {', '.join(scopes)} until the cap is raised"
+    )
