@@ -190,6 +190,28 @@ async def test_generations_of_a_key(studio: Studio) -> None:
         assert texts(made[1])[1] == texts(made[0])[1]
 
 
+async def test_a_reading_that_breaks_off_hides_no_row(studio: Studio) -> None:
+    """A table that was broken since is an error; the rows that were made stay to be seen and written out."""
+    path = csv(studio, '{"brand": "A"}\n{"brand": "B"}\n{"brand": "C"}\n', "rows.jsonl")
+    async with studio.kit() as kit:
+        made = texts(await run_all(studio.job(kit, path)))
+        for broken in ('{"brand": "B"}\n{"brand', '{"brand'):
+            path.write_text(broken)
+            with pytest.raises(InputError):
+                await run_all(studio.job(kit, path))
+            ledger = await kit.session.ledger()
+            record = ledger.job("night")
+            assert record is not None
+            assert ledger.row_counts(record.id) == {RowState.OK: 3}
+            assert sorted(row.text or "" for row in ledger.rows_in_order(record.id)) == sorted(map(str, made))
+        path.write_text('{"brand": "C"}\n{"brand": "D"}\n')
+        again = await run_all(studio.job(kit, path))
+        assert texts(again)[0] == made[2]
+        assert len(again) == 2
+        assert ledger.row_counts(record.id) == {RowState.OK: 2}
+        assert studio.asked() == 4
+
+
 async def test_the_same_file_is_not_read_again(studio: Studio) -> None:
     """A second start on the same file finds its rows, columns and digest in the ledger."""
     path = csv(studio, '{"brand": "A", "x": 1}\n{"brand": "B", "y": 2}\n', "rows.jsonl")

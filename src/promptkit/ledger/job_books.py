@@ -48,7 +48,7 @@ class JobBooks(Queries):
         row, job = t.ROWS.c, t.JOBS.c
         counts = (
             select(row.job_id, row.state, func.count())
-            .join(t.JOBS, (job.id == row.job_id) & (job.ingest == row.seen))
+            .join(t.JOBS, (job.id == row.job_id) & (row.seen >= job.ingested))
             .where(row.job_id.in_(ids))
             .group_by(row.job_id, row.state)
         )

@@ -189,7 +189,11 @@ def begin_ingest(connection: Connection, job_id: int) -> int:
 
 def end_ingest(connection: Connection, job_id: int, now_us: int, read: InputRead) -> None:
     """Say that the input was read to its end."""
-    values: dict[str, object] = {"ingested_us": now_us, "input_sha256": read.sha256}
+    values: dict[str, object] = {
+        "ingested": t.JOBS.c.ingest,
+        "ingested_us": now_us,
+        "input_sha256": read.sha256,
+    }
     if read.columns is not None:
         values["columns"] = to_json(read.columns)
     connection.execute(update(t.JOBS).where(t.JOBS.c.id == job_id).values(values))

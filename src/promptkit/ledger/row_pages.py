@@ -32,9 +32,9 @@ _PRIME: Final = 1_000_000_007
 
 
 def current(job_id: int | ColumnElement[int]) -> tuple[ColumnElement[bool], ...]:
-    """Rows that the latest reading of the input held."""
-    latest = select(t.JOBS.c.ingest).where(t.JOBS.c.id == job_id).scalar_subquery()
-    return t.ROWS.c.job_id == job_id, t.ROWS.c.seen == latest
+    """Rows that the last whole reading of the input held, and what one that broke off has met since."""
+    latest = select(t.JOBS.c.ingested).where(t.JOBS.c.id == job_id).scalar_subquery()
+    return t.ROWS.c.job_id == job_id, t.ROWS.c.seen >= latest
 
 
 def carrier() -> ColumnElement[int]:

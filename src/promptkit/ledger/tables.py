@@ -100,7 +100,10 @@ class Templates(_Table, table=True):
 
 
 class Jobs(_Table, table=True):
-    """A batch and what it pinned at its first start. `ingest` counts readings of its input."""
+    """A batch and what it pinned at its first start.
+
+    `ingest` counts readings of its input, `ingested` is the last one that came to its end.
+    """
 
     __table_args__ = (UniqueConstraint("name"),)
     id: int = _id()
@@ -118,6 +121,7 @@ class Jobs(_Table, table=True):
     input_sha256: str | None = _maybe_text()
     output_path: str | None = _maybe_text()
     ingest: int = _zero()
+    ingested: int = _zero()
     ingested_us: int | None = _maybe_big()
     redo_of_id: int | None = _maybe_link("jobs.id")
     note: str | None = _maybe_text()

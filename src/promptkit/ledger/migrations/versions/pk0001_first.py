@@ -96,6 +96,7 @@ def upgrade() -> None:
         sa.Column("input_sha256", sa.Text(), nullable=True),
         sa.Column("output_path", sa.Text(), nullable=True),
         sa.Column("ingest", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("ingested", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("ingested_us", sa.BigInteger(), nullable=True),
         sa.Column("redo_of_id", ID, nullable=True),
         sa.Column("note", sa.Text(), nullable=True),
