@@ -184,6 +184,7 @@ async def test_a_cancelled_begin_holds_nothing(ledger: Ledger) -> None:
     found = ledger.call(call.id)
     assert found is not None
     assert found.attempts[0].detail == "withdrawn before it was sent"
+    assert found.money == Money(0, 0, 0, 1)
 
 
 async def test_a_call_that_never_had_an_attempt(ledger: Ledger) -> None:

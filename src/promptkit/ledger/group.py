@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 
 from promptkit.errors import LedgerError, PromptKitError
 from promptkit.ids import show_id
-from promptkit.types import AttemptState, Fault, Scope
+from promptkit.types import AttemptState, Cost, Fault, Scope
 
 from . import columns
 from . import statements as sql
@@ -261,6 +261,7 @@ class Group:
                     ended_us=op.now_us,
                     fault=Fault.TRANSIENT,
                     detail="withdrawn before it was sent",
+                    cost=Cost(0, "not billed"),
                 )
             )
         return None
