@@ -6,7 +6,7 @@ import asyncio
 
 from promptkit.types import OnMiss
 
-from . import options
+from . import option_texts, options
 from .face import Face
 
 
@@ -76,28 +76,28 @@ def batch(
         made = JobOptions(
             name=job,
             key_column=key,
-            mapping=options.read_mapping(map_),
-            constants=options.read_variables(var, vars_),
-            tags=options.read_tags(tag),
-            each=options.read_each(each),
+            mapping=option_texts.read_mapping(map_),
+            constants=option_texts.read_variables(var, vars_),
+            tags=option_texts.read_tags(tag),
+            each=option_texts.read_each(each),
             strict=strict,
             out=out,
-            cap_pico=options.read_cap(budget),
+            cap_pico=option_texts.read_cap(budget),
             concurrency=concurrency,
             limit=limit,
             sample=sample,
             seed=seed,
             canary=canary,
-            pack=options.read_pack(pack),
+            pack=option_texts.read_pack(pack),
             max_fail_rate=max_fail_rate,
-            deadline_s=options.read_deadline(deadline, session.settings.timezone),
+            deadline_s=option_texts.read_deadline(deadline, session.settings.timezone),
             on_miss=on_miss,
             retry_failed=retry_failed,
             resend_unknown=on_unknown is options.Resend.SEND,
             until_budget=until_budget,
             text_as=text_as,
             by_rules=route is None and not target,
-            cache_s=options.read_cache_s(cache, none=no_cache),
+            cache_s=option_texts.read_cache_s(cache, none=no_cache),
         )
         chosen = session.route(route, target, ref=ref, tags=made.all_rows_tags)
         if dry_run:

@@ -14,7 +14,7 @@ from promptkit.ids import show_id
 from promptkit.ledger import LogFilter, LoggedCall
 from promptkit.types import Fault, Json
 
-from . import options
+from . import option_texts, options
 from .call_page import find_call, page_json, print_page, read_page
 from .face import Face
 from .money import spent
@@ -86,7 +86,7 @@ def log(
         key=key,
         template=template,
         target=target,
-        tags=options.read_tags(tag),
+        tags=option_texts.read_tags(tag),
         fault=fault,
         job=job,
         since_us=None if began is None else int(began.timestamp() * 1e6),

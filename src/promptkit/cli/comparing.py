@@ -13,7 +13,7 @@ import typer
 from promptkit.errors import ExitCode, UsageError, counted
 from promptkit.types import dollars
 
-from . import options
+from . import option_texts, options
 from .face import Face
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def compare(
     from promptkit.jobs.source import source_of
     from promptkit.templates import parse_ref
 
-    tags = options.read_tags(tag)
+    tags = option_texts.read_tags(tag)
     if TAG in tags:
         raise UsageError(f"the tag {TAG!r} is the comparison's own name", remedy=f"--job {tags[TAG]}")
     session = face.session()
@@ -106,10 +106,10 @@ def compare(
         head,
         columns,
         Options(
-            mapping=options.read_mapping(map_),
-            constants=options.read_variables(var, vars_),
+            mapping=option_texts.read_mapping(map_),
+            constants=option_texts.read_variables(var, vars_),
             tags=tags,
-            cap_pico=options.read_cap(budget),
+            cap_pico=option_texts.read_cap(budget),
             concurrency=concurrency,
             retry_failed=retry_failed,
             by_rules=route is None and not targets,

@@ -16,7 +16,7 @@ from promptkit.batch import usd_text
 from promptkit.errors import ExitCode, InputError, UsageError, closest, counted
 from promptkit.types import dollars
 
-from . import options
+from . import option_texts, options
 from .face import Face
 from .times import lasting
 
@@ -80,7 +80,7 @@ def drill(
     from promptkit.drill import Order, advice, chosen, facts_of, faults_of, notes, outages, play, scenario_for
 
     session = face.session()
-    tags = options.read_tags(tag)
+    tags = option_texts.read_tags(tag)
     skeleton = _skeleton(session, ref)
     plain = session.route(route, target, ref=skeleton.ref, tags=tags)
     world = scenario_for(session.settings, plain)

@@ -13,7 +13,7 @@ from promptkit.errors import UsageError, counted
 from promptkit.ledger import Erasable, Erase, JobState, Ledger
 from promptkit.types import Json
 
-from . import options
+from . import option_texts
 from .call_page import find_call
 from .face import Face
 from .times import read_time
@@ -77,7 +77,7 @@ def forget(
         promptkit db forget --tag client=barly --yes
         promptkit db forget --call 38g0qj26
     """
-    tags = options.read_tags(tag)
+    tags = option_texts.read_tags(tag)
     if bool(tags) == bool(call):
         raise UsageError("forget takes --tag or --call", remedy="For example --tag client=barly")
     with face.ledger(face.settings()) as ledger:

@@ -13,7 +13,7 @@ from promptkit.jobs.again import job_named
 from promptkit.ledger import JobRecord, JobState, JobSummary
 from promptkit.types import OnMiss
 
-from . import options
+from . import option_texts, options
 from .face import Face
 from .job_page import LIST, Standing, job_json, list_row, page_json, print_page, read_page, standing_of
 
@@ -116,14 +116,14 @@ def resume(
         record = job_named(ledger, name, session.today())
     wanted = said_again(
         record,
-        cap_pico=options.read_cap(budget),
+        cap_pico=option_texts.read_cap(budget),
         until_budget=until_budget or None,
         concurrency=concurrency,
         limit=limit,
         retry_failed=retry_failed,
         canary=canary,
         max_fail_rate=max_fail_rate,
-        deadline_s=options.read_deadline(deadline, session.settings.timezone),
+        deadline_s=option_texts.read_deadline(deadline, session.settings.timezone),
         on_miss=on_miss,
     )
     path = out or (None if record.output_path is None else Path(record.output_path))

@@ -11,7 +11,7 @@ from promptkit.errors import ExitCode, UsageError
 from promptkit.ids import show_id
 from promptkit.types import Json, Prompt, Reply, Status, Usage, dollars
 
-from . import options
+from . import option_texts, options
 from .face import Face
 from .pieces import Pieces
 from .times import lasting
@@ -58,13 +58,13 @@ def run(
             "--stream prints the text as it comes, --json one document at the end",
             remedy="Give one of them.",
         )
-    variables = options.read_variables(var, vars_)
+    variables = option_texts.read_variables(var, vars_)
     asked: _Asked = {
         "route": route,
         "targets": target,
-        "tags": options.read_tags(tag),
-        "budget_usd": options.read_budget(budget),
-        "cache": options.read_cache(cache, none=no_cache),
+        "tags": option_texts.read_tags(tag),
+        "budget_usd": option_texts.read_budget(budget),
+        "cache": option_texts.read_cache(cache, none=no_cache),
     }
     with PromptKit(face.settings(), say=face.say) as kit:
         reply = (
@@ -96,7 +96,7 @@ def render(face: Face, ref: options.Ref, var: options.Vars = None, vars_: option
 
     session = Session(face.settings(), face.say)
     skeleton = session.library.load(ref)
-    bound = skeleton.bind(options.read_variables(var, vars_))
+    bound = skeleton.bind(option_texts.read_variables(var, vars_))
     prompt = skeleton.render(bound)
     for flag in skeleton.flags(bound):
         face.say(flag)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from . import options
+from . import option_texts, options
 from .face import Face
 
 if TYPE_CHECKING:
@@ -54,16 +54,16 @@ def plan(
     made = JobOptions(
         name=job,
         key_column=key,
-        mapping=options.read_mapping(map_),
-        constants=options.read_variables(var, vars_),
-        tags=options.read_tags(tag),
-        each=options.read_each(each),
+        mapping=option_texts.read_mapping(map_),
+        constants=option_texts.read_variables(var, vars_),
+        tags=option_texts.read_tags(tag),
+        each=option_texts.read_each(each),
         strict=strict,
         out=out,
-        cap_pico=options.read_cap(budget),
+        cap_pico=option_texts.read_cap(budget),
         concurrency=concurrency,
         limit=limit,
-        pack=options.read_pack(pack),
+        pack=option_texts.read_pack(pack),
         retry_failed=retry_failed,
         by_rules=route is None and not target,
     )

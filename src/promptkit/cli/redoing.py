@@ -15,7 +15,7 @@ from promptkit.jobs.redoing import Redo, prepare
 from promptkit.jobs.remembered import pinned_options
 from promptkit.ledger import RowState
 
-from . import options
+from . import option_texts, options
 from .conduct import Order, conduct
 from .face import Face
 from .jobs import BudgetAgain, ConcurrencyAgain, Name
@@ -79,7 +79,7 @@ def redo(
     other = session.route(route, target) if route or target else None
     chosen = Redo(with_, template, tuple(status or ()), rejected, other)
     before = pinned_options(original)
-    cap_pico = options.read_cap(budget)
+    cap_pico = option_texts.read_cap(budget)
     wanted = replace(
         before,
         name=None if job is None else job.replace("{date}", session.today()),

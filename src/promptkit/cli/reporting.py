@@ -15,7 +15,7 @@ from promptkit.report import Asked, Report, Total, make_report
 from promptkit.report.making import read_by
 from promptkit.types import Json, dollars
 
-from . import options
+from . import option_texts
 from .face import Face
 from .money import spent
 from .times import read_time
@@ -77,7 +77,7 @@ def report(
         None
         if until is None
         else read_time(until, now, zone, option="--until", starts_at=starts_at, ends=True),
-        options.read_tags(tag),
+        option_texts.read_tags(tag),
         template,
         job,
     )

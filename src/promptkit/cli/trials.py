@@ -16,7 +16,7 @@ from promptkit.templates import Skeleton
 from promptkit.trials import Case, Functions, Result, Stage, Verdict, cases_of, failed, junit, try_prompts
 from promptkit.types import Route, dollars
 
-from . import options
+from . import option_texts, options
 from .face import Face
 from .linting import All, Refs, own_refs
 
@@ -64,7 +64,9 @@ def try_templates(
         functions = Functions(session.settings.root if allow_code else None)
         chosen = session.route(route, target)
         results += asyncio.run(
-            _replies(face, session, chosen, tests, functions, fresh=fresh, cap_pico=options.read_cap(budget))
+            _replies(
+                face, session, chosen, tests, functions, fresh=fresh, cap_pico=option_texts.read_cap(budget)
+            )
         )
     _write(face, results, untried=_untried(tests) if route is None and not target else 0)
     if junit_ is not None:

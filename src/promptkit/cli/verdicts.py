@@ -12,7 +12,7 @@ from promptkit.errors import ExitCode, UsageError, counted
 from promptkit.ids import show_id
 from promptkit.types import Status
 
-from . import options
+from . import option_texts, options
 from .call_page import find_call
 from .face import Face
 from .making import reply_json, summary
@@ -77,13 +77,13 @@ def retake(
     with PromptKit(settings, say=face.say) as kit:
         reply = kit.retake(
             call_id,
-            options.read_text(note),
+            option_texts.read_text(note),
             template=template,
-            variables=options.read_variables(var, vars_),
+            variables=option_texts.read_variables(var, vars_),
             route=route,
             targets=target,
-            tags=options.read_tags(tag),
-            budget_usd=options.read_budget(budget),
+            tags=option_texts.read_tags(tag),
+            budget_usd=option_texts.read_budget(budget),
         )
     if face.as_json:
         face.print_json({**reply_json(reply), "parent": show_id(call_id)})
