@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from promptkit.batch.figures import Basis, Load, Offer, added, figures_at, mixed, shares
-from promptkit.batch.past import Past, Seen, past_of
+from promptkit.batch.past import Cached, Past, Seen, past_of
 from promptkit.batch.quote import Account, Counts, Quote, make_quote
 from promptkit.pricing.rates import Band, Tariff
 from promptkit.tokens import PER_CALL
@@ -171,6 +172,85 @@ def test_a_mixture_is_unknown_where_a_part_is() -> None:
     unknown = {**figures, FREE: figures_at(free, load(free), BASIS)}
     assert mixed(load(*offers, free), "weighted", unknown, None).expected_pico is None
     assert added([figures[CHEAP], unknown[FREE]]).expected_pico is None
+
+
+# -------------------------------------------------------------------------- prompt caches
+
+
+def caching(past: Past | None = None, caches_from: int | None = 50) -> Offer:
+    """100 tokens of input a row: 10 pico each, written 12, read 1; an answer of 50 or as before, 1 each."""
+    rates = Tariff((Band(-1, 10, 1, 12, 12, 1, 1),), 1, "test")
+    return Offer(CHEAP, rates, 100, past=past, caches_from=caches_from)
+
+
+@pytest.mark.parametrize(
+    ("one", "beginnings", "saved"),
+    [
+        (caching(), (), 0),
+        (caching(), ((80, 4),), 3 * 80 * 9 - 80 * 2),
+        (caching(), ((80, 2), (80, 2)), 2 * 80 * 9 - 2 * 80 * 2),
+        (caching(), ((80, 1), (40, 3)), -80 * 2),
+        (caching(caches_from=81), ((80, 4),), 0),
+        (caching(caches_from=None), ((80, 4),), 0),
+        (caching(PAST), ((80, 4),), (3 * 80 * 9 - 80 * 2) * 1.5),
+        (caching(replace(PAST, cached=Cached())), ((80, 4),), 0),
+        (caching(replace(PAST, cached=Cached(0.6)), None), (), 150 * (0.45 * 9 * 4 - 0.15 * 2 * 4)),
+        (caching(replace(PAST, cached=Cached(0.0, 1.0)), None), ((80, 4),), -4 * 150 * 2),
+        (Offer(FREE, None, 100, caches_from=50), ((80, 4),), None),
+    ],
+    ids=[
+        "none",
+        "alike",
+        "two kinds",
+        "one short",
+        "below the least",
+        "off",
+        "estimate mended",
+        "known: never",
+        "known: read",
+        "known: written",
+        "unpriced",
+    ],
+)
+def test_what_a_prompt_cache_saves(
+    one: Offer, beginnings: tuple[tuple[int, int], ...], saved: float | None
+) -> None:
+    """One row of each beginning writes, the others read; by history where batches are known; dearer is below 0."""
+    basis = replace(BASIS, rows=4, estimated=400, beginnings=beginnings)
+    figures, plain = (
+        figures_at(one, load(one), basis),
+        figures_at(replace(one, caches_from=None), load(one), BASIS),
+    )
+    assert figures.cache_saved_pico == (None if saved is None else pytest.approx(saved, rel=0.02))
+    assert figures.worst_pico == plain.worst_pico
+    both = added([figures, mixed(load(one), "ordered", {one.target: figures}, 7)])
+    assert both.cache_saved_pico == (None if saved is None else 2 * (figures.cache_saved_pico or 0))
+    if figures.expected_pico is not None and one.past is None:
+        assert figures.expected_pico + (figures.cache_saved_pico or 0) == plain.expected_pico
+        assert (figures.high_pico or 0) >= max(plain.high_pico or 0, figures.expected_pico)
+
+
+def test_what_the_first_call_of_a_batch_and_single_calls_found_says_nothing_of_rows() -> None:
+    """Shares of the input of a batch's later answers; none where no batch had two."""
+
+    def found(call: int, job: int | None, read: int, written: int) -> Seen:
+        return Seen(call, CHEAP, 100, 9, 1.0, 10, job, read, written)
+
+    cold = [found(1, 1, 0, 80), found(5, None, 0, 80), found(6, 2, 0, 80)]
+    assert (past_of(cold) or PAST).cached is None
+    past = past_of([*cold, found(4, 1, 80, 0), found(7, 2, 40, 20), Seen(9, CHEAP, None, None, 1.0, 0, 1)])
+    assert past is not None
+    assert past.cached == Cached(0.6, 0.1)
+
+
+def test_cheapest_compares_prices_without_a_cache() -> None:
+    """As a route does, which can't foresee call by call what is cached."""
+    cached = replace(caching(), target=DEAR)
+    plain = Offer(CHEAP, Tariff((Band(-1, 9, 9, 9, 9, 1, 1),), 1, "test"), 100)
+    basis = replace(BASIS, rows=4, estimated=400, beginnings=((80, 4),))
+    figures = {one.target: figures_at(one, load(one), basis) for one in (plain, cached)}
+    assert (figures[DEAR].expected_pico or 0) < (figures[CHEAP].expected_pico or 0)
+    assert shares("cheapest", (cached, plain), figures) == {CHEAP: 1}
 
 
 # ------------------------------------------------------------------------------- quotes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,25 @@ class TestPlan:
         assert (ran["worst_usd"], ran["budget_usd"]["sure"], ran["caps"][0]["fits"]) == (None, None, False)
         assert "whether that fits can't be said" in invoke(*PLAN).out
         assert invoke(*PLAN).code == 0
+
+    def test_what_a_prompt_cache_saves_is_told_by_target(self, invoke: Invoke, project: Path) -> None:
+        """A line a target where it saves or costs anything, within 80 columns; in JSON it is always there."""
+        assert "prompt caching" not in invoke(*PLAN).out
+        folder = project / "templates/my/rules"
+        folder.mkdir(parents=True)
+        rules = " ".join(f"Rule {n}: keep it short and name the product once." for n in range(90))
+        (folder / "draft.jinja").write_text(
+            "+++\n[variables.brand]\n[params]\nmax_output_tokens = 50\n+++\n"
+            f"{{% message 'system' %}}{rules}{{% endmessage %}}\n{{% message 'user' %}}{{{{ brand }}}}{{% endmessage %}}\n"
+        )
+        plan = ("plan", "my/rules@draft", "rows.csv")
+        assert invoke(*plan).code == 0, (invoke(*plan).err, invoke(*plan).out)
+        [*_, told] = [line for line in invoke(*plan).out.splitlines() if line.startswith("prompt caching: ")]
+        assert re.fullmatch(r"prompt caching: about \$0\.0\d+ (less|more) at \w+/[\w.-]+", told)
+        saves = [one["cache_saves_usd"] for one in invoke(*plan, "--json").json()["targets"]]
+        assert all(float(usd) > 0 for usd in saves)
+        (project / "rows.csv").write_text("\n".join(ROWS.splitlines()[:2]) + "\n", encoding="utf-8")
+        assert re.search(r"prompt caching: about \$0\.0\d+ more at anthropic/", invoke(*plan).out)
 
     def test_limits_bound_the_time_where_no_answer_is_known(
         self, invoke: Invoke, project: Path, sim: Simulator

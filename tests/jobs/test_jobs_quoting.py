@@ -6,13 +6,17 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from studio import ALL, ANTHROPIC, LINE, OPENAI, REF, Studio, brands, run_all
+from studio import ALL, ANTHROPIC, LINE, OPENAI, REF, Studio, attempts_of, brands, run_all
 
 from promptkit import AsyncPromptKit, Quote
 from promptkit.errors import BudgetStop, NoUsableKey
 from promptkit.types import Status, Target
 
 TWO = (OPENAI, ANTHROPIC)
+RULES = "\n".join(
+    f"Rule {n}: keep it short, name the product once, promise nothing ({n})." for n in range(90)
+)
+LONG = LINE.replace("You write one line.", f"You write one line.\n{RULES}")
 
 
 async def quote(kit: AsyncPromptKit, rows: Any, job: str = "night", **options: Any) -> Quote:
@@ -44,6 +48,22 @@ async def test_the_worst_case_is_a_bound_and_the_expected_cost_is_near(studio: S
     assert told.figures.low_pico is not None
     assert told.figures.low_pico <= spent <= (told.figures.worst_pico or 0)
     assert told.figures.expected_pico == pytest.approx(spent, rel=0.25)
+
+
+@pytest.mark.parametrize("target", [OPENAI, ANTHROPIC])
+async def test_what_a_prompt_cache_saves_is_foreseen(studio: Studio, target: str) -> None:
+    """From the skeleton alone, and by a batch before: within a quarter of what the attempts say it saved."""
+    studio.publish(LONG)
+    studio.configure(targets=[target])
+    async with studio.kit() as kit:
+        for job in ("before", "night"):
+            told = (await quote(kit, brands(40), job=job)).figures
+            await run_all(kit.batch(REF, brands(40), job=job, concurrency=8))
+            attempts = attempts_of(await kit.session.ledger())[-40:]
+            saved = sum(one.cost.cache_saved_pico for one in attempts if one.cost)
+            assert told.cache_saved_pico == pytest.approx(saved, rel=0.25), job
+        cost = sum(one.cost.pico for one in attempts if one.cost)
+        assert told.expected_pico == pytest.approx(cost, rel=0.25)
 
 
 async def test_a_new_version_is_quoted_by_the_others(studio: Studio) -> None:

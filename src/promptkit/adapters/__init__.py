@@ -27,7 +27,7 @@ from .gemini_generate import GeminiGenerate
 from .openai_chat import OpenAIChat
 from .openai_responses import OpenAIResponses
 from .params import DEFAULT_MAX_OUTPUT_TOKENS, output_limit
-from .prefix import cacheable
+from .prefix import cacheable, prefix_tokens
 from .schemas import adapted
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "for_provider",
     "from_break",
     "output_limit",
+    "prefix_tokens",
     "sent_schema",
 ]
 

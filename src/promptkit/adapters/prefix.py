@@ -19,9 +19,14 @@ _KEY: Final = 32
 def cacheable(prompt: Prompt, provider: Provider, model: Model) -> Prefix | None:
     """What other calls' prompts begin with, too, where the provider's cache keeps so much."""
     prefix = prompt.prefix
-    if prefix is None or not provider.prompt_cache or _reach(prefix)[-1] < model.cache_min_tokens:
+    if prefix is None or not provider.prompt_cache or prefix_tokens(prefix) < model.cache_min_tokens:
         return None
     return prefix
+
+
+def prefix_tokens(prefix: Prefix) -> int:
+    """About how many tokens a prefix has."""
+    return _reach(prefix)[-1]
 
 
 def cache_key(prefix: Prefix) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Final
 
@@ -13,7 +13,7 @@ from promptkit.pricing.rates import Tariff
 from promptkit.tokens import PER_CALL
 from promptkit.types import Limits, Target, Usage
 
-from .past import Past
+from .past import Cached, Past
 
 _DAY_S: Final = 86_400.0
 _MINUTE_S: Final = 60.0
@@ -23,7 +23,10 @@ _BLIND: Final = (0.1, 0.5, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A target as rows would be sent to it; `tariff` None: no price is known."""
+    """A target as rows would be sent to it; `tariff` None: no price is known.
+
+    `caches_from` are the tokens from which on it keeps what prompts begin with; None: it doesn't.
+    """
 
     target: Target
     tariff: Tariff | None
@@ -31,6 +34,7 @@ class Offer:
     limits: Limits = field(default_factory=Limits)
     past: Past | None = None
     weight: int = 1
+    caches_from: int | None = None
 
     @property
     def lengths(self) -> tuple[int, int, int]:
@@ -93,7 +97,8 @@ class Figures:
     """What rows cost in pico-USD and how long they take; None is unknown.
 
     `low` and `high` are with answers as short and long as a tenth of those before; `worst` is the
-    bound. `duration_s` is at least what the limits ask for; `timed`: the answers' own time is in it.
+    bound. `cache_saved_pico` is what a prompt cache spares (below 0: costs more), and is in `low` and
+    `expected` already; `high` and `worst` do without one. `duration_s` is at least what the limits ask for; `timed`: the answers' own time is in it.
     """
 
     input_tokens: int
@@ -104,22 +109,45 @@ class Figures:
     worst_pico: int | None
     duration_s: float
     timed: bool
+    cache_saved_pico: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Basis:
     """What all figures of a quote stand on.
 
-    `per_token` are estimated input tokens to one of the ceiling's; `concurrency` rows at once.
+    `per_token` are estimated input tokens to one of the ceiling's; `concurrency` rows at once;
+    `rows` all that are sent, `estimated` their tokens; `beginnings` the tokens that prompts begin
+    with and how many rows do so, for each beginning.
     """
 
     per_token: float
     concurrency: int
+    rows: int = 0
+    estimated: int = 0
+    beginnings: tuple[tuple[int, int], ...] = ()
 
     def input_tokens(self, offer: Offer, size: int) -> int:
         """About how many input tokens a row of such a ceiling has at a target."""
         of_estimate = 1.0 if offer.past is None else offer.past.of_estimate
         return max(1, round((size - PER_CALL) * self.per_token * of_estimate))
+
+    def cached(self, offer: Offer) -> Cached:
+        """What a target's prompt cache does for the rows: by those before, else by how they begin.
+
+        One row of each beginning is sent first, finds nothing and writes; the others read.
+        """
+        known = None if offer.past is None else offer.past.cached
+        if known is not None:
+            first = min(1.0, max(1, len(self.beginnings)) / max(1, self.rows))
+            return Cached(known.read * (1 - first), known.written + known.read * first)
+        if offer.caches_from is None or not self.estimated:
+            return Cached()
+        kept = [(tokens, rows) for tokens, rows in self.beginnings if tokens >= offer.caches_from]
+        return Cached(
+            read=sum(tokens * (rows - 1) for tokens, rows in kept) / self.estimated,
+            written=sum(tokens for tokens, _ in kept) / self.estimated,
+        )
 
 
 def figures_at(offer: Offer, load: Load, basis: Basis) -> Figures:
@@ -127,28 +155,40 @@ def figures_at(offer: Offer, load: Load, basis: Basis) -> Figures:
     low, mean, high = offer.lengths
     past = offer.past
     lost = 1.0 if past is None else 1.0 + past.lost
+    cached = basis.cached(offer)
     tokens = 0
-    sums = [0, 0, 0]
-    worst = 0
+    low_pico = expected = high_pico = saved = worst = 0
     for size, rows in load.sizes.items():
         row_tokens = basis.input_tokens(offer, size)
         tokens += rows * row_tokens
         if offer.tariff is not None:
-            for place, length in enumerate((low, mean, high)):
-                sums[place] += rows * offer.tariff.pico(Usage(row_tokens, length))
+            kept = _kept(row_tokens, cached)
+            pico = offer.tariff.pico(replace(kept, output_tokens=mean))
+            low_pico += rows * offer.tariff.pico(replace(kept, output_tokens=low))
+            expected += rows * pico
+            high_pico += rows * offer.tariff.pico(Usage(row_tokens, high))
+            saved += rows * (offer.tariff.pico(Usage(row_tokens, mean)) - pico)
             worst += rows * offer.tariff.ceiling_pico(size, offer.output_limit)
     duration_s, timed = _duration(offer, load.rows, tokens, load.rows * mean, basis.concurrency)
     priced = offer.tariff is not None
     return Figures(
         input_tokens=tokens,
         output_tokens=load.rows * mean,
-        low_pico=sums[0] if priced else None,
-        expected_pico=min(round(sums[1] * lost), worst) if priced else None,
-        high_pico=min(round(sums[2] * lost), worst) if priced else None,
+        low_pico=low_pico if priced else None,
+        expected_pico=min(round(expected * lost), worst) if priced else None,
+        high_pico=min(round(max(expected, high_pico) * lost), worst) if priced else None,
         worst_pico=worst if priced else None,
         duration_s=duration_s,
         timed=timed,
+        cache_saved_pico=saved if priced else None,
     )
+
+
+def _kept(tokens: int, cached: Cached) -> Usage:
+    """A row's input, as a prompt cache shares it out on average."""
+    read = min(tokens, round(tokens * cached.read))
+    written = min(tokens - read, round(tokens * cached.written))
+    return Usage(tokens, 0, cache_read_tokens=read, cache_write_tokens=written)
 
 
 def _duration(offer: Offer, rows: int, tokens: int, output: int, concurrency: int) -> tuple[float, bool]:
@@ -184,8 +224,10 @@ def shares(
 
     def by(offer: Offer) -> float:
         if strategy == "cheapest":
-            pico = figures[offer.target].expected_pico
-            return math.inf if pico is None else pico
+            figure = figures[offer.target]
+            # A route compares prices without a cache, which it can't foresee call by call.
+            plain = total([figure.expected_pico, figure.cache_saved_pico])
+            return math.inf if plain is None else plain
         if strategy == "fastest":
             latency_s = None if offer.past is None else offer.past.latency_s
             return math.inf if latency_s is None else latency_s
@@ -213,6 +255,7 @@ def mixed(load: Load, strategy: str, figures: Mapping[Target, Figures], worst_pi
         worst_pico=worst_pico,
         duration_s=max(one.duration_s * float(share) for one, share in parts),
         timed=all(one.timed for one, _ in parts),
+        cache_saved_pico=_shared(parts, lambda one: one.cache_saved_pico),
     )
 
 
@@ -237,6 +280,7 @@ def added(parts: Sequence[Figures]) -> Figures:
         worst_pico=total([one.worst_pico for one in parts]),
         duration_s=sum(one.duration_s for one in parts),
         timed=all(one.timed for one in parts),
+        cache_saved_pico=total([one.cache_saved_pico for one in parts]),
     )
 
 

@@ -16,7 +16,11 @@ _HIGH: Final = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One attempt with the same skeleton, as the ledger has it; `output_tokens` None: no answer."""
+    """One attempt with the same skeleton, as the ledger has it; `output_tokens` None: no answer.
+
+    `job` is the batch's, None of a single call; what was read from the provider's prompt cache and
+    written to it is part of `input_tokens`.
+    """
 
     call: int
     target: Target
@@ -24,6 +28,17 @@ class Seen:
     output_tokens: int | None
     latency_s: float | None
     charged_pico: int
+    job: int | None = None
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """The shares of a call's input tokens that a prompt cache serves (`read`) and takes in (`written`)."""
+
+    read: float = 0.0
+    written: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +47,7 @@ class Past:
 
     `low`, `mean` and `high` are output tokens; `of_estimate` counted input tokens to one that was
     estimated; `failed` attempts without an answer to one with; `lost` what those cost to what the
-    answers cost.
+    answers cost; `cached` what the prompt cache did in batches, once their first call was answered.
     """
 
     answers: int
@@ -43,6 +58,7 @@ class Past:
     failed: float = 0.0
     lost: float = 0.0
     of_estimate: float = 1.0
+    cached: Cached | None = None
 
 
 def past_of(seen: Sequence[Seen], of_estimate: float = 1.0) -> Past | None:
@@ -62,7 +78,27 @@ def past_of(seen: Sequence[Seen], of_estimate: float = 1.0) -> Past | None:
         failed=(len(seen) - len(lengths)) / len(lengths),
         lost=lost / paid if paid else 0.0,
         of_estimate=of_estimate,
+        cached=_cached(seen),
     )
+
+
+def _cached(seen: Sequence[Seen]) -> Cached | None:
+    """What the prompt cache did for the rows of batches; None where no batch had two.
+
+    A batch's first call finds the cache cold, and single calls find it as it happens to be: how
+    they fared says nothing of a row.
+    """
+    begun: set[int] = set()
+    tokens = read = written = 0
+    for one in sorted(seen, key=lambda one: one.call):
+        if one.job is None or one.output_tokens is None:
+            continue
+        if one.job in begun:
+            tokens += one.input_tokens or 0
+            read += one.cache_read_tokens
+            written += one.cache_write_tokens
+        begun.add(one.job)
+    return Cached(read / tokens, written / tokens) if tokens else None
 
 
 def _rank(ordered: Sequence[int], share: float) -> int:

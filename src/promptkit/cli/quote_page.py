@@ -40,7 +40,7 @@ def _print(face: Face, quote: Quote) -> None:
                 for one in quote.targets
             ],
         )
-        face.print("")
+        face.print("".join(f"{line}\n" for line in _caching(quote)))
         face.table(
             ("strategy", "asked first", *_COLUMNS[3:]),
             [
@@ -119,6 +119,16 @@ def _packing(packing: Packing) -> str:
 
 def _pack_said(packing: Packing) -> int | str:
     return "auto" if packing.said is None else packing.said
+
+
+def _caching(quote: Quote) -> list[str]:
+    """What prompt caching does to the expected cost, for each target where it does anything."""
+    saved = [(one.target, one.figures.cache_saved_pico) for one in quote.targets]
+    return [
+        f"prompt caching: about {dollars(abs(pico))} {'less' if pico > 0 else 'more'} at {target}"
+        for target, pico in saved
+        if pico
+    ]
 
 
 def _need(need: Need) -> str:
@@ -200,6 +210,7 @@ def _figures_json(figures: Figures) -> dict[str, Json]:
         "low_usd": usd_text(figures.low_pico),
         "expected_usd": usd_text(figures.expected_pico),
         "worst_usd": usd_text(figures.worst_pico),
+        "cache_saves_usd": usd_text(figures.cache_saved_pico),
         "duration_s": round(figures.duration_s, 1) if figures.timed else None,
         "limits_s": round(figures.duration_s, 1),
     }

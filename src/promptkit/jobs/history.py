@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -45,6 +46,7 @@ class Offers:
             limits=limits_of(provider, model),
             past=self._history.of(target),
             weight=weight,
+            caches_from=model.cache_min_tokens if provider.prompt_cache else None,
         )
 
 
@@ -85,7 +87,7 @@ class History:
         for one in seen:
             by_target.setdefault(one.target, []).append(one)
         pasts: dict[Target | None, Past | None] = {
-            target: past_of(each, self._of_estimate(ledger, each) if same else 1.0)
+            target: past_of(each, self._of_estimate(ledger, each)) if same else _of_others(each)
             for target, each in by_target.items()
         }
         return pasts | {None: past_of(seen)}
@@ -103,3 +105,9 @@ class History:
             estimated += estimate_input_tokens(prompt, self._skeleton.spec.output)
             told += counted[call]
         return told / estimated if estimated else 1.0
+
+
+def _of_others(seen: list[Seen]) -> Past | None:
+    """What other versions' answers were like; how much of them was cached tells nothing of a new beginning."""
+    past = past_of(seen)
+    return None if past is None else replace(past, cached=None)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from promptkit.adapters import prefix_tokens
 from promptkit.batch import Ordinals, row_key
 from promptkit.batch.figures import Basis, Load
 from promptkit.batch.pack_saving import together
@@ -18,7 +20,7 @@ from promptkit.routing.budgets import scope_words
 from promptkit.session import Session
 from promptkit.templates import Skeleton
 from promptkit.tokens import PER_CALL, ceiling_input_tokens, estimate_input_tokens
-from promptkit.types import Prompt, Route, Value, dollars
+from promptkit.types import Prefix, Prompt, Route, Value, dollars
 
 from .history import History, Offers
 from .options import AGAIN, JobOptions
@@ -65,6 +67,8 @@ class Quoter:
         self._loads: dict[object, tuple[Load, PackTally]] = {}
         self._accounts: dict[str, Account] = {}
         self._estimated = self._counted = self._sampled = 0
+        self._begun: Counter[Prefix] = Counter()
+        """How many rows begin alike: as many kinds as variables with choices have values."""
         self._seen = None if options.key_column is None else Ordinals()
         """Contents, where keys name the rows."""
         self._unmade = 0
@@ -107,7 +111,7 @@ class Quoter:
         skeleton = self._asked.skeleton
         try:
             load, packs = self._load(tags)
-            prompt = skeleton.render(bound)
+            prompt = skeleton.render(bound, prefix=True)
         except (TemplateError, UsageError) as cause:
             self._invalid += 1
             self._unmade += 1
@@ -135,7 +139,13 @@ class Quoter:
             counts=Counts(self._rows, self._to_send, self._done, self._invalid, self._duplicates),
             loads=tuple(load for load, _ in loads),
             accounts=tuple(self._accounts.values()),
-            basis=Basis(per_token, self._options.concurrency),
+            basis=Basis(
+                per_token,
+                self._options.concurrency,
+                self._to_send,
+                self._estimated,
+                tuple((prefix_tokens(prefix), rows) for prefix, rows in self._begun.items()),
+            ),
             answers=self._history.answers,
             manner=manner,
             packing=together([packs.saving() for load, packs in loads if load.rows]),
@@ -171,6 +181,8 @@ class Quoter:
             return 0
         self._estimated += every * estimate_input_tokens(prompt, self._asked.skeleton.spec.output)
         self._counted += every * (size - PER_CALL)
+        if prompt.prefix is not None:
+            self._begun[prompt.prefix] += every
         return every
 
     def _load(self, tags: Mapping[str, str]) -> tuple[Load, PackTally]:

@@ -108,6 +108,9 @@ def _seen(connection: Connection, of_calls: ColumnElement[bool], of_jobs: Column
                 attempt.output_tokens,
                 attempt.latency_us,
                 attempt.charged_pico,
+                attempt.cache_read_tokens,
+                attempt.cache_write_tokens,
+                t.CALLS.c.job_id,
                 t.CALLS.c.pack_items,
             )
             .join(t.CALLS, t.CALLS.c.id == attempt.call_id)
@@ -117,11 +120,26 @@ def _seen(connection: Connection, of_calls: ColumnElement[bool], of_jobs: Column
                 func.coalesce(attempt.cost_basis, "") != Basis.ESTIMATED.value,
             )
         )
-        for call, provider, model, state, tokens, output, latency_us, charged, items in rows:
+        for (
+            call,
+            provider,
+            model,
+            state,
+            tokens,
+            output,
+            latency_us,
+            charged,
+            read,
+            written,
+            job,
+            items,
+        ) in rows:
             told = output if state in _ANSWERED else None
             target, waited_s = Target(provider, model), None if latency_us is None else latency_us / 1e6
             if items is None:
-                found.append(Seen(call, target, tokens, told, waited_s, charged))
+                found.append(
+                    Seen(call, target, tokens, told, waited_s, charged, job, read or 0, written or 0)
+                )
                 continue
             # Of a row in a pack, only the length of its answer says something of a row alone.
             length = None if told is None else told // items
