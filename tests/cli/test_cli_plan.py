@@ -82,6 +82,7 @@ class TestPlan:
         )
         plan = ("plan", "my/rules@draft", "rows.csv")
         assert invoke(*plan).code == 0, (invoke(*plan).err, invoke(*plan).out)
+        assert "\n\nstrategy " in invoke(*plan).out, "a table of its own"
         [*_, told] = [line for line in invoke(*plan).out.splitlines() if line.startswith("prompt caching: ")]
         assert re.fullmatch(r"prompt caching: about \$0\.0\d+ (less|more) at \w+/[\w.-]+", told)
         saves = [one["cache_saves_usd"] for one in invoke(*plan, "--json").json()["targets"]]

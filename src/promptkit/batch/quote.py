@@ -3,8 +3,9 @@
 Every row is rendered, and its ceiling counted: the worst case is a true bound over all rows, at
 the dearest target that each may be asked of, for one attempt a row. What is expected stands on the
 ledger's history of the same skeleton: how long its answers were at each target, how many tokens
-were counted to one estimated, what failed attempts cost. Where there is none, an answer is taken to
-be half as long as it may be, and the quote says that it rests on no answers.
+were counted to one estimated, what a prompt cache served, what failed attempts cost. Where there is
+none, an answer is taken to be half as long as it may be, the cache to serve what prompts begin with
+to all rows but the first, and the quote says that it rests on no answers.
 """
 
 from __future__ import annotations

@@ -40,7 +40,8 @@ def _print(face: Face, quote: Quote) -> None:
                 for one in quote.targets
             ],
         )
-        face.print("".join(f"{line}\n" for line in _caching(quote)))
+        for line in (*_caching(quote), ""):
+            face.print(line)
         face.table(
             ("strategy", "asked first", *_COLUMNS[3:]),
             [
