@@ -141,7 +141,7 @@ def test_a_broken_schema_is_told() -> None:
 
 def test_long_messages_are_cut_and_many_left_out() -> None:
     """A problem is a line, and twenty are enough."""
-    problems = check_json(["x" * 500] * 30, {"items": {"type": "integer"}})
+    problems = check_json(list[Json](["x" * 500] * 30), {"items": {"type": "integer"}})
     assert len(problems) == 20
     assert all(len(problem.what) < 200 for problem in problems)
 
