@@ -14,6 +14,7 @@ from cli_kit import COMMAND, make_project
 
 from promptkit.simulator import Simulator
 
+STUDIO = "promptkit/studio"
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")
 
 
@@ -23,11 +24,16 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def home(tmp_path: Path, sim: Simulator) -> Path:
-    """A user's home with the project `studio` and its own Python in it."""
-    studio = make_project(tmp_path / "studio", sim.url)
-    (studio / ".venv/bin").mkdir(parents=True)
-    (studio / ".venv/bin/promptkit").symlink_to(COMMAND)
+    """A user's home with the clone as the README installs it, and the project `studio` in it."""
+    make_project(tmp_path / STUDIO, sim.url)
+    install(tmp_path)
     return tmp_path
+
+
+def install(home: Path) -> None:
+    folder = home / "promptkit/.venv/bin"
+    folder.mkdir(parents=True)
+    (folder / "promptkit").symlink_to(COMMAND)
 
 
 def run(command: list[str], folder: Path, env: dict[str, str]) -> tuple[int, str, str]:
@@ -45,7 +51,7 @@ def test_the_crontab_line_runs_under_crons_environment(home: Path) -> None:
     assert "%" not in command, "cron ends a command there"
     env = {"HOME": str(home), "PATH": "/usr/bin:/bin", "SHELL": "/bin/sh", "LOGNAME": "studio"}
     assert run(["/bin/sh", "-c", command], home, env) == (0, "", "")
-    assert (home / "studio/hooks.csv").read_text("utf-8").count(",ok,") == 3
+    assert (home / STUDIO / "hooks.csv").read_text("utf-8").count(",ok,") == 3
 
 
 def test_the_systemd_units_run_as_they_are_written(home: Path) -> None:
@@ -70,9 +76,7 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
     calendar = unit(timer)["Timer"]["OnCalendar"]
     code, out, _ = run([analyze, "calendar", calendar], tmp_path, {"PATH": "/usr/bin:/bin"})
     assert (code, "22:00:00" in out) == (0, True)
-    studio = tmp_path / "studio/.venv/bin"
-    studio.mkdir(parents=True)
-    (studio / "promptkit").symlink_to(COMMAND)
+    install(tmp_path)
     (tmp_path / "night.service").write_text(service.replace("%h", str(tmp_path)), encoding="utf-8")
     (tmp_path / "night.timer").write_text(timer, encoding="utf-8")
     _, out, said = run(
