@@ -161,11 +161,17 @@ def _erase_rows(connection: Connection, which: ColumnElement[bool]) -> None:
     connection.execute(waits.values(state=RowState.FAILED.value, error=_UNSENT))
 
 
-def empty_wal(path: Path, timeout_s: float) -> bool:
-    """Bring all that is written into the database file and empty its log, which still has the old pages.
+def write_anew(path: Path, timeout_s: float) -> bool:
+    """Write the database file anew without what was erased, and empty its log, which has the old pages.
 
-    The caller keeps writers away. Returns whether it is empty now: a reader may have kept it.
+    Overwriting what is deleted isn't enough: SQLite leaves copies behind where it moves rows from
+    page to page. The caller keeps writers away. Returns whether all old pages are gone: a reader
+    may have kept them, or the disk has no room for a second copy.
     """
-    with closing(sqlite3.connect(path, timeout=timeout_s)) as connection:
+    with closing(sqlite3.connect(path, timeout=timeout_s, isolation_level=None)) as connection:
+        try:
+            connection.execute("VACUUM")
+        except sqlite3.OperationalError:
+            return False
         busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     return busy == 0

@@ -228,17 +228,17 @@ class Ledger(JobWrites):
         while await self._count(partial(erasing.erase_rows, what=what)):
             pass
         search.drop(self.path)
-        return await asyncio.to_thread(self._empty_wal)
+        return await asyncio.to_thread(self._write_anew)
 
     def _erased_calls(self, what: Erase) -> list[list[int]]:
         with self._read() as connection:
             return list(erasing.call_ids(connection, what))
 
-    def _empty_wal(self) -> bool:
+    def _write_anew(self) -> bool:
         lock = self._folder.commit_lock()
         try:
             with _locked(lock, _MIGRATION_S):
-                return erasing.empty_wal(self.path, _ERASING_S)
+                return erasing.write_anew(self.path, _ERASING_S)
         finally:
             lock.close()
 
