@@ -162,7 +162,7 @@ def writing_engine(path: Path, *, busy_timeout_s: float, max_pages: int | None =
         _wal(connection, busy_timeout_s)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten; see erasing.write_anew
+        connection.execute("PRAGMA secure_delete = ON")  # see erasing.write_anew, which does the rest
         if max_pages is not None:
             connection.execute(f"PRAGMA max_page_count = {max_pages:d}")
 
