@@ -10,11 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from typing import Final
 
 from promptkit.errors import InputError, UsageError
 from promptkit.types import Json
 
 from .lines import Record
+
+NO_ROWS: Final = "(no rows)"
+"""The input's name where `--each` makes the rows by itself."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from promptkit.batch import Format, Matrix, Wishes, constant_tags
+from promptkit.batch.matrix import NO_ROWS
 from promptkit.errors import UsageError
 from promptkit.ledger import RowState
 from promptkit.shapes import Shape
 from promptkit.types import Json, OnMiss
-
-from .source import NO_ROWS
 
 AGAIN: Final = (RowState.FAILED, RowState.REFUSED, RowState.DEGRADED)
 """What `--retry-failed` does again."""

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import IO, Final, Protocol, TypeAlias, cast
 
 from promptkit.batch import Dialect, Format, Record, excel_like, manner, read_rows
+from promptkit.batch.matrix import NO_ROWS
 from promptkit.errors import InputError
 from promptkit.types import Json
 
 _BLOCK: Final = 1 << 18
 _STDIN: Final = "-"
-NO_ROWS: Final = "(no rows)"
 
 
 class Source(Protocol):

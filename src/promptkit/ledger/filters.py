@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, func, or_, select
 
 from . import tables as t
 from .answers import LogFilter
+
+
+def carrier() -> ColumnElement[int]:
+    """The call whose attempts a call's are: its own, or that of the pack that it went in."""
+    return func.coalesce(t.CALLS.c.pack_id, t.CALLS.c.id)
 
 
 def conditions(where: LogFilter) -> list[ColumnElement[bool]]:

@@ -21,6 +21,7 @@ from . import tables as t
 from .answers import AttemptRecord, OutputRow, RowRecord
 from .connect import explain
 from .encoding import storable
+from .filters import carrier
 from .jobs import job_record
 from .reading import attempt_record, flags_of, maybe, money, row_record, tags_of, target_of
 from .records import JobRecord, RowState
@@ -35,11 +36,6 @@ def current(job_id: int | ColumnElement[int]) -> tuple[ColumnElement[bool], ...]
     """Rows that the last whole reading of the input held, and what one that broke off has met since."""
     latest = select(t.JOBS.c.ingested).where(t.JOBS.c.id == job_id).scalar_subquery()
     return t.ROWS.c.job_id == job_id, t.ROWS.c.seen >= latest
-
-
-def carrier() -> ColumnElement[int]:
-    """The call whose attempts a call's are: its own, or that of the pack that it went in."""
-    return func.coalesce(t.CALLS.c.pack_id, t.CALLS.c.id)
 
 
 def attempts_of(column: ColumnElement[int]) -> Select[Any]:

@@ -30,8 +30,7 @@ from promptkit.types import AttemptState, Status
 
 from . import tables as t
 from .answers import LogFilter
-from .filters import conditions
-from .row_pages import carrier
+from .filters import carrier, conditions
 from .tallies import FIELDS, Key, SumOf, Tally
 
 _ANSWERED: Final = (Status.OK.value, Status.TRUNCATED.value, Status.DEGRADED.value)
