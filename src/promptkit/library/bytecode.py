@@ -21,7 +21,7 @@ import jinja2
 
 from promptkit.templates import EPOCH, Compiled, Source, body_key, compile_source
 
-_LAYOUT: Final = 3
+_LAYOUT: Final = 4
 _MAGIC: Final = (
     f"promptkit {_LAYOUT} {EPOCH} jinja {jinja2.__version__} {sys.implementation.cache_tag}"
     f" {sys.hexversion:x}\n"

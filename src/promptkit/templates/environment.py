@@ -46,6 +46,8 @@ class MessageTag(Extension):
     again, so that no value can open, close or rename a message.
     """
 
+    # Compiled templates on disk name the extension by this: it must not change when the module moves.
+    identifier = "promptkit.message"
     tags = {"message"}  # noqa: RUF012 - as the base class has it
 
     def parse(self, parser: Parser) -> nodes.Node:
