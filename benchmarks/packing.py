@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from promptkit import AsyncPromptKit
-from promptkit.config import load
-from promptkit.library import Desk, Library, publish
-from promptkit.simulator import Simulator
+from promptkit.authoring.publish import Desk, publish
+from promptkit.config.loading import load
+from promptkit.simulator.server import Simulator
+from promptkit.templates.library import Library
 from promptkit.types import Status, dollars
 
 PACKS: Final = (1, 5, 10, "auto")

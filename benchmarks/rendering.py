@@ -25,8 +25,11 @@ from typing import Any
 
 import jinja2
 
-from promptkit.library import Library
-from promptkit.templates import Part, Skeleton, compile_source, parse_ref, read_source
+from promptkit.templates.compiler import compile_source
+from promptkit.templates.library import Library
+from promptkit.templates.reference import parse_ref
+from promptkit.templates.source import read_source
+from promptkit.templates.template import Part, Skeleton
 
 ROUNDS = 40
 RUNS = 200

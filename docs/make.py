@@ -16,10 +16,10 @@ import re
 import sys
 from pathlib import Path
 
-from promptkit import toml
-from promptkit.catalog import read_provider
-from promptkit.config import shipped
-from promptkit.library import Library
+from promptkit._util import toml
+from promptkit.config.paths import shipped
+from promptkit.config.provider_files import read_provider
+from promptkit.templates.library import Library
 from promptkit.types import Checked, Kind, TemplateSpec, Value, Variable
 
 _VARIABLES = re.compile(r"(<!-- variables (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -16,9 +16,9 @@ from collections import Counter
 from decimal import Decimal
 
 from promptkit import PromptKit, PromptKitError
+from promptkit.batch.job import JobReport
 from promptkit.errors import exit_code
-from promptkit.jobs import JobReport
-from promptkit.ledger import Money
+from promptkit.ledger.records import Money
 from promptkit.types import dollars
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from promptkit.cli.run import execute
-from promptkit.simulator import Simulator
+from promptkit.simulator.server import Simulator
 
 KEYS = {
     "OPENAI_API_KEY": "sk-canary-openai-0001",

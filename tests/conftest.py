@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 from studio import BIG, Studio
 
-from promptkit.simulator import Scenario, Simulator
+from promptkit.simulator.scenario import Scenario
+from promptkit.simulator.server import Simulator
 
 
 @pytest.fixture(scope="session")
 def blank_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database of the newest schema: copied, it saves each test the migrations."""
-    from promptkit.ledger import Ledger
+    from promptkit.ledger.ledger import Ledger
 
     path = tmp_path_factory.mktemp("blank") / "promptkit.db"
     Ledger.open(path).close()

@@ -12,14 +12,18 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from promptkit import AsyncPromptKit
-from promptkit.client import AsyncJob
-from promptkit.config import Settings, load
-from promptkit.jobs import Job, JobOptions
-from promptkit.ledger import AttemptRecord, Ledger
-from promptkit.library import Desk, Library, publish
-from promptkit.session import Session
-from promptkit.simulator import Simulator
+from promptkit.authoring.publish import Desk, publish
+from promptkit.batch.job import Job
+from promptkit.batch.options import JobOptions
+from promptkit.client.jobs import AsyncJob
+from promptkit.config.loading import load
+from promptkit.config.settings import Settings
+from promptkit.engine.context import Session
+from promptkit.ledger.ledger import Ledger
+from promptkit.ledger.records import AttemptRecord
 from promptkit.simulator.scenario import ModelRule
+from promptkit.simulator.server import Simulator
+from promptkit.templates.library import Library
 from promptkit.types import RowResult
 
 OPENAI: Final = "openai/gpt-6-luna"

@@ -30,7 +30,7 @@ from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from os import PathLike, fspath
 
-from .types import Attempt
+from promptkit.types import Attempt
 
 
 class ExitCode(IntEnum):
@@ -193,6 +193,7 @@ _CODES: tuple[tuple[type[PromptKitError], ExitCode], ...] = (
     (StoppedEarly, ExitCode.STOPPED),
     (StorageError, ExitCode.STORAGE),
 )
+
 
 PRECEDENCE: tuple[ExitCode, ...] = (
     ExitCode.BUG,

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from cli_kit import VALUES, Invoke, config_for
 
-from promptkit.ledger import AttemptEnd, AttemptStart, CallStart, Ledger, Scope
-from promptkit.session import Session, load_settings
-from promptkit.simulator import Simulator
-from promptkit.types import AttemptState, Cost, Target
+from promptkit.engine.context import Session, load_settings
+from promptkit.ledger.ledger import Ledger
+from promptkit.ledger.records import AttemptEnd, AttemptStart, CallStart
+from promptkit.simulator.server import Simulator
+from promptkit.types import AttemptState, Cost, Scope, Target
 
 HOOKS = ("run", "ugc/hooks", *VALUES)
 

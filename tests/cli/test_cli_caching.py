@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cli_kit import VALUES, Invoke
 
-from promptkit.simulator import Simulator
+from promptkit.simulator.server import Simulator
 
 pytestmark = pytest.mark.usefixtures("project")
 RULES = " ".join(f"Rule {n}: keep it short and name the product once." for n in range(90))

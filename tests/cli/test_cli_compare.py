@@ -14,9 +14,9 @@ from cli_kit import Invoke
 
 from promptkit.cli.comparison import comparison_json
 from promptkit.cli.comparison_html import page
-from promptkit.compare import Cell, Comparison, Line, Side
-from promptkit.ledger import Money
-from promptkit.simulator import Simulator
+from promptkit.ledger.records import Money
+from promptkit.reports.compare import Cell, Comparison, Line, Side
+from promptkit.simulator.server import Simulator
 from promptkit.types import Status, Usage
 
 OPENAI = "openai/gpt-6-luna"

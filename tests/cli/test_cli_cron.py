@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from cli_kit import COMMAND, make_project
 
-from promptkit.simulator import Simulator
+from promptkit.simulator.server import Simulator
 
 STUDIO = "promptkit/studio"
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from cli_kit import ROWS, Invoke
 
-from promptkit.simulator import Simulator
+from promptkit.simulator.server import Simulator
 
 CONFIG = """\
 database = "sqlite:///promptkit.db"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from cli_kit import Invoke, Ran, make_project, simulating, wait_for
 
-from promptkit.simulator import Simulator
+from promptkit.simulator.server import Simulator
 
 NIGHTLY = Path(__file__).parents[2] / "examples/nightly.py"
 COUNT = 40

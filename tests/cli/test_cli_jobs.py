@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from cli_kit import Invoke, Ran, make_project, process, simulating, started, wait_for
 
-from promptkit.ledger import Ledger
-from promptkit.simulator import Simulator
+from promptkit.ledger.ledger import Ledger
+from promptkit.simulator.server import Simulator
 
 SLOW_MS = 250
 BATCH = ("batch", "ugc/hooks", "rows.csv")

@@ -10,11 +10,11 @@ import pytest
 from cli_kit import VALUES, Invoke
 
 from promptkit.cli.lanes import clock_text
-from promptkit.engine.settling import accounts_of
-from promptkit.ledger import Ledger
+from promptkit.engine.attempts import accounts_of
+from promptkit.engine.context import load_settings
+from promptkit.ledger.ledger import Ledger
 from promptkit.routing.health import STREAK, Lane, LaneKey, LaneState
-from promptkit.session import load_settings
-from promptkit.simulator import Simulator
+from promptkit.simulator.server import Simulator
 from promptkit.types import Fault
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cli_kit import KEYS, Ran, config_for, process
 
-from promptkit.simulator import Simulator
+from promptkit.simulator.server import Simulator
 
 NAME = "clips/opening"
 DRAFT = """+++

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import fromstring
 import pytest
 from cli_kit import Invoke
 
-from promptkit.simulator import Simulator
+from promptkit.simulator.server import Simulator
 
 CLEAN = """+++
 description = "One line"

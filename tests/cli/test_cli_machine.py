@@ -14,13 +14,13 @@ from zoneinfo import ZoneInfo
 import pytest
 from cli_kit import COMMAND, Invoke, process, started
 
-from promptkit import local
 from promptkit.cli.examine import Health, clock, cron, database, file_system, local_model
 from promptkit.cli.face import Face
 from promptkit.cli.project import machine_zone, project_files
-from promptkit.config import Settings
-from promptkit.ledger import Ledger
-from promptkit.simulator import Simulator
+from promptkit.config.settings import Settings
+from promptkit.ledger.ledger import Ledger
+from promptkit.providers.local_weights import SMOLLM2, weights_path
+from promptkit.simulator.server import Simulator
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ class TestDemo:
     @pytest.fixture(autouse=True)
     def _model(self) -> None:
         pytest.importorskip("xllamacpp", reason="the extra `local` is not installed")
-        if local.weights_path(os.environ, Path.home()) is None:
+        if weights_path(os.environ, Path.home()) is None:
             pytest.skip("the weights are not here: promptkit local fetch")
 
     def test_it_works_in_an_empty_folder_without_a_key(
@@ -120,7 +120,7 @@ class TestDemo:
     def test_the_weights_that_are_there_are_not_brought_again(self, invoke: Invoke, empty: Path) -> None:
         """`local fetch` prints where they are."""
         del empty
-        assert Path(invoke("local", "fetch").out.strip()).stat().st_size == local.SMOLLM2.size
+        assert Path(invoke("local", "fetch").out.strip()).stat().st_size == SMOLLM2.size
 
 
 @pytest.mark.usefixtures("project")

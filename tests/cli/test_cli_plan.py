@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from cli_kit import ROWS, Invoke, config_for
 
-from promptkit.ledger import Ledger
-from promptkit.simulator import Simulator
+from promptkit.ledger.ledger import Ledger
+from promptkit.simulator.server import Simulator
 
 PLAN = ("plan", "ugc/hooks", "rows.csv")
 BATCH = ("batch", "ugc/hooks", "rows.csv")

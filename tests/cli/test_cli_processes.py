@@ -14,8 +14,8 @@ import pytest
 from cli_kit import COMMAND, KEYS, ROWS, VALUES, Ran, make_project, process, simulating, started, wait_for
 
 from promptkit.cli.run import execute
-from promptkit.ledger import Ledger
-from promptkit.simulator import Simulator
+from promptkit.ledger.ledger import Ledger
+from promptkit.simulator.server import Simulator
 from promptkit.types import AttemptState
 
 SLOW_MS = 700

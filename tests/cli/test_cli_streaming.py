@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from cli_kit import COMMAND, VALUES, Invoke, make_project, process, simulating, started
 
-from promptkit.ledger import Ledger
-from promptkit.simulator import Simulator
+from promptkit.ledger.ledger import Ledger
+from promptkit.simulator.server import Simulator
 from promptkit.types import AttemptState, Status
 
 TARGETS = ("openai/gpt-6-luna", "anthropic/claude-haiku-5-5", "gemini/gemini-2.5-flash-lite")

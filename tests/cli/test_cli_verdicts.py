@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from cli_kit import COMMAND, VALUES, Invoke
 
-from promptkit.simulator import Simulator
+from promptkit.simulator.server import Simulator
 
 CHAIN = Path(__file__).parents[2] / "examples/chain.sh"
 VIDEOS = (

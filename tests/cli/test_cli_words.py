@@ -31,8 +31,7 @@ from promptkit.cli.skeletons import takes
 from promptkit.cli.table import drawn
 from promptkit.cli.times import iso, lasting, read_since, read_time, shortly, when
 from promptkit.errors import AllTargetsFailed, ConfigError, PromptKitError, UsageError
-from promptkit.ids import id_range, read_id, show_id
-from promptkit.ledger import Money
+from promptkit.ledger.records import Money
 from promptkit.types import (
     Attempt,
     AttemptState,
@@ -45,6 +44,7 @@ from promptkit.types import (
     Variable,
     dollars,
 )
+from promptkit.types.ids import id_range, read_id, show_id
 
 PARIS = ZoneInfo("Europe/Paris")
 NOW = datetime(2026, 11, 21, 21, 30, tzinfo=UTC)

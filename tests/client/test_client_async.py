@@ -10,7 +10,7 @@ from studio import ALL, REF, Studio, assert_books_agree, attempts_of, brands, ru
 
 import promptkit
 from promptkit import AsyncPromptKit
-from promptkit.config import load
+from promptkit.config.loading import load
 from promptkit.errors import ConfigError, LedgerError
 from promptkit.types import Status
 

@@ -21,10 +21,12 @@ import pytest
 from studio import BIG, LINE, REF, Studio, attempts_of, brands
 
 from promptkit import PromptKit
-from promptkit.client.loop_thread import LoopThread
+from promptkit.client.streams import LoopThread
 from promptkit.errors import AllTargetsFailed, BudgetStop, UsageError, VariableError
-from promptkit.ledger import Ledger, RowState
-from promptkit.simulator import Scenario, Simulator
+from promptkit.ledger.ledger import Ledger
+from promptkit.ledger.records import RowState
+from promptkit.simulator.scenario import Scenario
+from promptkit.simulator.server import Simulator
 from promptkit.types import AttemptState, Reply, Status
 
 

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from studio import ALL, GEMINI, OPENAI, REF, Studio, assert_books_agree, attempts_of, brands, run_all, until
 
-from promptkit import local
 from promptkit.errors import AllTargetsFailed, BudgetStop, LedgerError, NoUsableKey
-from promptkit.ledger import RowState
-from promptkit.simulator import Scenario, Simulator
+from promptkit.ledger.records import RowState
+from promptkit.providers.local_weights import weights_path
+from promptkit.simulator.scenario import Scenario
+from promptkit.simulator.server import Simulator
 from promptkit.types import AttemptState, Basis, Fault, Status
 
 
@@ -259,7 +260,7 @@ async def test_ceiling_and_cost_are_of_one_time(studio: Studio) -> None:
 async def test_the_embedded_model(studio: Studio) -> None:
     """The route `demo` answers on the embedded model: real text and usage, no key, no network, cost 0."""
     pytest.importorskip("xllamacpp", reason="the extra `local` is not installed")
-    if local.weights_path(os.environ, Path.home()) is None:
+    if weights_path(os.environ, Path.home()) is None:
         pytest.skip("the weights are not there: promptkit local fetch")
     (studio.folder / ".env").write_text("")
     studio.configure(budgets="per_day_usd = 1")

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from studio import ANTHROPIC, GEMINI, OPENAI, Studio
 
-from promptkit.engine import Edge, Work
-from promptkit.engine.choosing import LATENCY_KNOWN_S, Chooser
-from promptkit.ledger import AttemptEnd, AttemptStart, CallStart, Ledger
-from promptkit.pricing import Prices
+from promptkit.engine.calls import Edge, Work
+from promptkit.engine.context import Session
+from promptkit.engine.engine import LATENCY_KNOWN_S, Chooser
+from promptkit.ledger.ledger import Ledger
+from promptkit.ledger.records import AttemptEnd, AttemptStart, CallStart
+from promptkit.providers.prices import Prices
 from promptkit.routing.flow import Hop, Plan
-from promptkit.session import Session
 from promptkit.types import AttemptState, Call, Cost, Params, Target, Usage
 
 START_S = 1_800_000_000.0
@@ -143,7 +144,7 @@ async def test_weights_use_the_engines_dice(desk: Desk) -> None:
 
 async def test_what_is_remembered_is_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Skeletons without end don't fill the memory of a long night."""
-    monkeypatch.setattr("promptkit.engine.choosing._HABITS", 2)
+    monkeypatch.setattr("promptkit.engine.engine._HABITS", 2)
     for number in range(5):
         prompt = replace(desk.call.prompt, template_digest=f"1:sha256:{number:064d}")
         desk.order("cheapest", call=replace(desk.call, prompt=prompt))

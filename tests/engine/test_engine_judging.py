@@ -10,10 +10,8 @@ from typing import Any, Final
 import pytest
 from studio import ALL, Studio, assert_books_agree, attempts_of, brands, run_all
 
-from promptkit.checks import Problem
-from promptkit.engine.judging import Judge, judge, repair
+from promptkit.engine.judge import Judge, judge, repair
 from promptkit.errors import AllTargetsFailed, BudgetStop, TemplateError
-from promptkit.ids import show_id
 from promptkit.types import (
     AttemptState,
     Call,
@@ -30,6 +28,8 @@ from promptkit.types import (
     Status,
     TemplateRef,
 )
+from promptkit.types.ids import show_id
+from promptkit.validation.text import Problem
 
 SCHEMA: Final[dict[str, Json]] = {
     "type": "object",

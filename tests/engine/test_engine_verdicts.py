@@ -8,12 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptkit.calls import cost_of, failure_of
-from promptkit.engine import Made
-from promptkit.engine.settling import blotted, settle, state_of, without_secrets
-from promptkit.engine.verdicts import is_outage, row_stays, status_of, text_of
+from promptkit.engine.attempts import blotted, settle, state_of, without_secrets
+from promptkit.engine.calls import Made, cost_of, failure_of, is_outage, row_stays, status_of, text_of
 from promptkit.errors import AllTargetsFailed, BudgetStop, NoUsableKey, PromptKitError, Unpriced
-from promptkit.ledger import AttemptStart
+from promptkit.ledger.records import AttemptStart
 from promptkit.routing.flow import Answered, GaveUp, Plan
 from promptkit.types import (
     Attempt,

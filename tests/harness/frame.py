@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
-from promptkit.simulator.fault_table import ERRORS, REPLY, WIRE
+from promptkit.simulator.faults import ERRORS, REPLY, WIRE
 
 FAMILIES: Final = ("openai", "anthropic", "gemini")
 COMMAND: Final = Path(sys.executable).with_name("promptkit")

@@ -22,7 +22,8 @@ from doomed import COMMAND, ROOM
 from frame import Books, Provider, compare
 from tally import Tally
 
-from promptkit.library import Desk, Library, publish
+from promptkit.authoring.publish import Desk, publish
+from promptkit.templates.library import Library
 
 DOOMED: Final = Path(__file__).with_name("doomed.py")
 REF: Final = "ad/line"

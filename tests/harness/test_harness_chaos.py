@@ -10,8 +10,8 @@ import pytest
 from chaos import Report, Size, run
 from frame import FAMILIES, Books, Comparison, compare, every_fault
 
-from promptkit.ledger import Ledger
-from promptkit.simulator import read_faults
+from promptkit.ledger.ledger import Ledger
+from promptkit.simulator.scenario import read_faults
 
 
 async def test_nothing_is_lost_nothing_passes_a_cap_and_the_books_are_the_bills(tmp_path: Path) -> None:

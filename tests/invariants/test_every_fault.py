@@ -10,8 +10,9 @@ import pytest
 from studio import ALL, BIGGEST, REF, Studio, assert_books_agree, attempts_of, brands, run_all
 
 from promptkit.errors import AllTargetsFailed
-from promptkit.simulator import LimitRule, Scenario, Simulator
-from promptkit.simulator.fault_table import ANTHROPIC, GEMINI, OPENAI, REPLY, WIRE
+from promptkit.simulator.faults import ANTHROPIC, GEMINI, OPENAI, REPLY, WIRE
+from promptkit.simulator.scenario import LimitRule, Scenario
+from promptkit.simulator.server import Simulator
 from promptkit.types import AttemptState, Fault, Status
 
 ENDS: Final = ("bad_request", "unprocessable")

@@ -33,10 +33,11 @@ from studio import (
 
 import promptkit
 from promptkit.errors import AllTargetsFailed, BudgetStop, NoUsableKey, Unpriced
-from promptkit.ledger import Ledger, RowState
-from promptkit.simulator import Scenario, Simulator
-from promptkit.simulator.scenario import ModelRule
-from promptkit.templates import Skeleton
+from promptkit.ledger.ledger import Ledger
+from promptkit.ledger.records import RowState
+from promptkit.simulator.scenario import ModelRule, Scenario
+from promptkit.simulator.server import Simulator
+from promptkit.templates.template import Skeleton
 from promptkit.types import AttemptState, Basis, Fault, Status
 
 WORKER: Final = Path(studio_module.__file__).with_name("studio_worker.py")

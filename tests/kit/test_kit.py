@@ -9,9 +9,9 @@ from typing import Final
 
 import pytest
 
-from promptkit.config import shipped
-from promptkit.library import Library
-from promptkit.templates import Skeleton
+from promptkit.config.paths import shipped
+from promptkit.templates.library import Library
+from promptkit.templates.template import Skeleton
 from promptkit.types import Kind, Prompt, Reasoning, Role, Value
 
 Full = dict[str, dict[str, Value]]

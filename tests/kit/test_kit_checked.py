@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from promptkit import config
-from promptkit.config import Settings, shipped
-from promptkit.library import Library
-from promptkit.lint import World, lint
-from promptkit.pricing import Prices
-from promptkit.templates import Skeleton
-from promptkit.trials import cases_of, failed, try_prompts
+from promptkit.authoring.lint import lint
+from promptkit.authoring.lint_subject import World
+from promptkit.authoring.test_prompts import cases_of, failed, try_prompts
+from promptkit.config.loading import load
+from promptkit.config.paths import shipped
+from promptkit.config.settings import Settings
+from promptkit.providers.prices import Prices
+from promptkit.templates.library import Library
+from promptkit.templates.template import Skeleton
 
 NAMES = sorted(
     str(path.parent.relative_to(shipped("templates"))) for path in shipped("templates").rglob("versions.toml")
@@ -23,7 +25,7 @@ NAMES = sorted(
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     folder = tmp_path_factory.mktemp("home")
-    return config.load(None, env={}, cwd=folder, home=folder)
+    return load(None, env={}, cwd=folder, home=folder)
 
 
 def skeleton(library: Library, name: str) -> Skeleton:

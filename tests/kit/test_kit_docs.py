@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from promptkit.library import Library
+from promptkit.templates.library import Library
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "kit.md").read_text(encoding="utf-8")

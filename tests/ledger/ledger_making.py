@@ -7,9 +7,10 @@ import random
 from collections.abc import Mapping
 from dataclasses import replace
 
-from promptkit.ledger import AttemptEnd, AttemptStart, CallEnd, CallStart, JobStart, Ledger, RowStart, Scope
-from promptkit.templates import StoredSource
-from promptkit.types import AttemptState, Basis, Cost, Finish, Status, Target, Usage
+from promptkit.ledger.ledger import Ledger
+from promptkit.ledger.records import AttemptEnd, AttemptStart, CallEnd, CallStart, JobStart, RowStart
+from promptkit.templates.template import StoredSource
+from promptkit.types import AttemptState, Basis, Cost, Finish, Scope, Status, Target, Usage
 
 DIGEST = "1:sha256:" + "a" * 64
 SOURCE = StoredSource(DIGEST, "ugc/script@2", "Brand: {{ brand }}", {"shared/voice@1": "1:sha256:bb"})

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptkit.ledger import Scope
-from promptkit.ledger.admission import Account, Book, refusal
+from promptkit.ledger.group import Account, Book, refusal
+from promptkit.types import Scope
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,9 @@ from ledger_making import (
 )
 
 from promptkit.errors import LedgerError
-from promptkit.ledger import Admitted, Ledger, LogFilter, Money, Refused, Scope, Settled
-from promptkit.types import AttemptState, Cost, Fault, Status, Target
+from promptkit.ledger.ledger import Ledger
+from promptkit.ledger.records import Admitted, LogFilter, Money, Refused, Settled
+from promptkit.types import AttemptState, Cost, Fault, Scope, Status, Target
 
 DAY = Scope("day:2026-11-22", 2_000)
 

@@ -16,7 +16,7 @@ from ledger_making import SOURCE, job_start, row_start
 from ledger_worker import SCOPES
 
 from promptkit.errors import LedgerError, LockHeld
-from promptkit.ledger import Ledger
+from promptkit.ledger.ledger import Ledger
 
 WORKER = Path(__file__).with_name("ledger_worker.py")
 

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from live_recording import redact_body, redact_headers, redact_stream
 
-from promptkit import adapters
-from promptkit.catalog import Catalog
-from promptkit.pricing import Prices
-from promptkit.session import load_settings
-from promptkit.tokens import ceiling_input_tokens
-from promptkit.transport import WireStream, open_transport
+from promptkit.engine.context import load_settings
+from promptkit.providers.prices import Prices
+from promptkit.providers.tokens import ceiling_input_tokens
+from promptkit.providers.transport import WireStream, open_transport
+from promptkit.providers.wire_formats import for_provider
+from promptkit.routing.catalog import Catalog
 from promptkit.types import (
     Call,
     Completion,
@@ -85,7 +85,7 @@ async def test_a_real_reply_is_understood(target: Target, *, stream: bool) -> No
     key = os.environ.get(provider.api_key_env or "")
     if not key:
         pytest.skip(f"{provider.api_key_env} is not set")
-    adapter = adapters.for_provider(provider)
+    adapter = for_provider(provider)
     request = adapter.encode(call(stream=stream), provider, model)
     assert not hasattr(request, "fault"), request
     transport = open_transport(provider, key)

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from promptkit import toml
-from promptkit.catalog import Catalog, read_provider
-from promptkit.routing.plan import make_plan
-from promptkit.routing.rules import FREE, NO_RULES, Rule, Rules, Ruling
+from promptkit._util import toml
+from promptkit.config.provider_files import read_provider
+from promptkit.routing.catalog import Catalog
+from promptkit.routing.plan import FREE, NO_RULES, Rule, Rules, Ruling, make_plan
 from promptkit.types import OnContent, Provider, Route, Target
 
 LUNA, TERRA = Target("openai", "luna"), Target("openai", "terra")

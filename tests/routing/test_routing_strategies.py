@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptkit.routing.flow import Hop
-from promptkit.routing.strategies import EXPLORE, STRATEGIES, Facts
+from promptkit.routing.plan import EXPLORE, STRATEGIES, Facts
 from promptkit.types import Target
 
 A, B, C, D = (Target("p", name) for name in "abcd")

@@ -4,7 +4,10 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from promptkit.templates import Part, Skeleton, compile_source, parse_ref, read_source
+from promptkit.templates.compiler import compile_source
+from promptkit.templates.reference import parse_ref
+from promptkit.templates.source import read_source
+from promptkit.templates.template import Part, Skeleton
 
 MakePart = Callable[..., Part]
 MakeSkeleton = Callable[..., Skeleton]

@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 from jinja2 import StrictUndefined
 
 from promptkit.errors import TemplateError
-from promptkit.templates import Part, Skeleton, check, compile_source, parse_ref, read_source
-from promptkit.templates.check import Place
+from promptkit.templates.compiler import compile_source
+from promptkit.templates.names import Place, check
+from promptkit.templates.reference import parse_ref
+from promptkit.templates.source import read_source
+from promptkit.templates.template import Part, Skeleton
 from promptkit.types import Value
 
 MakePart = Callable[..., Part]

@@ -11,18 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptkit.errors import TemplateError
-from promptkit.templates import (
-    EPOCH,
-    Part,
-    Skeleton,
-    StoredSource,
-    epoch_of,
-    prompt_digest,
-    read_source,
-    template_digest,
-)
-from promptkit.templates.environment import GLOBALS, SETTINGS
+from promptkit.templates.compiler import GLOBALS, SETTINGS
 from promptkit.templates.filters import FILTERS, TESTS
+from promptkit.templates.reference import EPOCH, epoch_of, prompt_digest, template_digest
+from promptkit.templates.source import read_source
+from promptkit.templates.template import Part, Skeleton, StoredSource
 from promptkit.types import Message, Role
 
 MakePart = Callable[..., Part]

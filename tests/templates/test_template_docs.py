@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from promptkit.errors import TemplateError
-from promptkit.templates import Skeleton, read_source
-from promptkit.templates.environment import GLOBALS
+from promptkit.templates.compiler import GLOBALS
 from promptkit.templates.filters import FILTERS, TESTS
-from promptkit.templates.meter import MAX_CHARACTERS, MAX_DEPTH, MAX_STEPS
-from promptkit.templates.source import MAX_SOURCE_BYTES
+from promptkit.templates.sandbox import MAX_CHARACTERS, MAX_DEPTH, MAX_STEPS
+from promptkit.templates.source import MAX_SOURCE_BYTES, read_source
+from promptkit.templates.template import Skeleton
 from promptkit.templates.untrusted import block
 from promptkit.types import Format, Kind
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from promptkit.errors import TemplateError, VariableError
-from promptkit.templates import Skeleton
+from promptkit.templates.template import Skeleton
 
 MakeSkeleton = Callable[..., Skeleton]
 

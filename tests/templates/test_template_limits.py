@@ -6,7 +6,10 @@ import time
 import pytest
 
 from promptkit.errors import TemplateError
-from promptkit.templates import Part, Skeleton, compile_source, parse_ref, read_source
+from promptkit.templates.compiler import compile_source
+from promptkit.templates.reference import parse_ref
+from promptkit.templates.source import read_source
+from promptkit.templates.template import Part, Skeleton
 
 FRONT = '+++\n[variables.x]\ndefault = "x"\n[variables.xs]\ndefault = ["a", "b"]\n+++\n'
 SECONDS = 1.0

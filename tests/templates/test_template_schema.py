@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from promptkit.templates import read_source, variables_schema
+from promptkit.templates.declarations import variables_schema
+from promptkit.templates.source import read_source
 from promptkit.templates.variables import bind
 from promptkit.types import Kind, TemplateSpec, Variable
 

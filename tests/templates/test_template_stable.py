@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from promptkit.templates import Part, Skeleton
-from promptkit.templates.stable import LEAST_CHARACTERS, begins_with
+from promptkit.templates.prefix import LEAST_CHARACTERS, begins_with
+from promptkit.templates.template import Part, Skeleton
 from promptkit.types import Message, Prompt, Role
 
 MakePart = Callable[..., Part]

@@ -6,8 +6,8 @@ from datetime import UTC, date, datetime
 import pytest
 
 from promptkit.errors import TemplateError, VariableError
-from promptkit.templates import Skeleton, expected
-from promptkit.templates.formats import fits
+from promptkit.templates.template import Skeleton
+from promptkit.templates.variables import expected, fits
 from promptkit.types import Format, Value, Variable
 
 MakeSkeleton = Callable[..., Skeleton]

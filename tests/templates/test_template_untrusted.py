@@ -9,7 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptkit.errors import TemplateError, VariableError
-from promptkit.templates import Part, Skeleton, compile_source, parse_ref, read_source
+from promptkit.templates.compiler import compile_source
+from promptkit.templates.reference import parse_ref
+from promptkit.templates.source import read_source
+from promptkit.templates.template import Part, Skeleton
 from promptkit.templates.untrusted import Untrusted, block, imitation, name_for, suspicion
 
 MakeSkeleton = Callable[..., Skeleton]

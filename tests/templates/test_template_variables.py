@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptkit.errors import VariableError
-from promptkit.templates import Skeleton, expected
-from promptkit.templates.variables import Bad, bind, coerce
+from promptkit.templates.template import Skeleton
+from promptkit.templates.variables import Bad, bind, coerce, expected
 from promptkit.types import Kind, Value, Variable
 
 TEXT = Variable("v")

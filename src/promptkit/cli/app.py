@@ -32,6 +32,7 @@ class Group(NamedTuple):
 
 Section = Mapping[str, Command | Group]
 
+
 SECTIONS: Final[Mapping[str, Section]] = {
     "Make": {
         "init": Command("starting:init", "Start a project of your own in a folder."),

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from promptkit.batch import usd_text
-from promptkit.caps import CapStanding, standings
+from promptkit.batch.columns import usd_text
+from promptkit.reports.caps import CapStanding, standings
 from promptkit.routing.budgets import Per
 from promptkit.types import Json, dollars
 
 from .face import Face
 
 if TYPE_CHECKING:
-    from promptkit.session import Session
+    from promptkit.engine.context import Session
 
 
 def budgets(face: Face) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
-from promptkit.batch import usd_text
+from promptkit.batch.columns import usd_text
 from promptkit.errors import TemplateError, UsageError
-from promptkit.ids import id_range, show_id
-from promptkit.ledger import AttemptRecord, CallRecord, ChildCall, Ledger, PackItem
-from promptkit.templates import Skeleton
+from promptkit.ledger.ledger import Ledger
+from promptkit.ledger.records import AttemptRecord, CallRecord, ChildCall, PackItem
+from promptkit.templates.template import Skeleton
 from promptkit.types import Json, Prompt, Status, Usage, dollars
+from promptkit.types.ids import id_range, show_id
 
 from .face import Face
 from .making import usage_json
@@ -87,8 +88,6 @@ def read_page(ledger: Ledger, call_id: int) -> CallPage:
 
 
 # ------------------------------------------------------------------------------- for people
-
-
 def print_page(face: Face, page: CallPage, zone: ZoneInfo) -> None:
     """Print a call for people."""
     face.print("\n".join([_head(page, zone), "", *_prompt(page), *_reply(page.call), ""]))
@@ -211,8 +210,6 @@ def _verdict(page: CallPage) -> str:
 
 
 # ----------------------------------------------------------------------------- for programs
-
-
 def page_json(page: CallPage) -> dict[str, Json]:
     """A call in full as JSON."""
     call, prompt = page.call, page.prompt

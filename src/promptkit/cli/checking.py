@@ -8,15 +8,17 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Final
 
-from promptkit.adapters import from_break
-from promptkit.adapters.failures import from_reply
-from promptkit.batch import usd_text
-from promptkit.calls import make_reply
+from promptkit.batch.columns import usd_text
+from promptkit.engine.calls import make_reply
+from promptkit.engine.context import Session
 from promptkit.errors import LedgerError, PromptKitError, counted
+from promptkit.providers.replies import from_break, from_reply
+from promptkit.providers.transport import open_transport
 from promptkit.routing.health import Lane
-from promptkit.session import Session
-from promptkit.templates import Part, Skeleton, compile_source, parse_ref, read_source
-from promptkit.transport import open_transport
+from promptkit.templates.compiler import compile_source
+from promptkit.templates.reference import parse_ref
+from promptkit.templates.source import read_source
+from promptkit.templates.template import Part, Skeleton
 from promptkit.types import Fault, Json, Provider, Reply, Route, Target, WireBreak, WireReply, dollars
 
 from .estimates import Ceilings
@@ -24,7 +26,10 @@ from .estimates import Ceilings
 LIVE_CAP_PICO: Final = 10**10
 """What all live checks of one command may cost together: $0.01."""
 
+
 _NAMED: Final = 3
+
+
 _PROBE: Final = """\
 +++
 description = "One word, to see that a provider answers"
@@ -34,6 +39,8 @@ reasoning = "off"
 +++
 {% message "user" %}Answer with the one word OK.{% endmessage %}
 """
+
+
 _REMEDIES: Final = {
     Fault.AUTH: "the key is refused",
     Fault.TRANSIENT: "can't be reached",
@@ -96,7 +103,7 @@ async def _reopened(session: Session, checks: list[Check], say: Callable[[str], 
     settings = session.settings
     if not settings.database_path.exists():
         return checks
-    from promptkit.engine.settling import accounts_of
+    from promptkit.engine.attempts import accounts_of
 
     accounts = accounts_of(settings.catalog, settings.keys)
     try:
@@ -137,8 +144,6 @@ def _models(provider: Provider, listed: Sequence[str]) -> str:
 
 
 # ------------------------------------------------------------------------------ one live word
-
-
 async def _check_live(session: Session, checks: Sequence[Check], say: Callable[[str], None]) -> list[Check]:
     skeleton = _probe()
     prompt = skeleton.render({})

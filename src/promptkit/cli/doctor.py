@@ -11,6 +11,7 @@ from .face import Face
 if TYPE_CHECKING:
     from .examine import Finding
 
+
 _COLORS: Final = {"ok": "32", "warn": "33", "fail": "1;31"}
 
 

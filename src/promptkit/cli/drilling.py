@@ -12,40 +12,55 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptkit.batch import usd_text
+from promptkit.batch.columns import usd_text
+from promptkit.cli import option_texts, options
 from promptkit.errors import ExitCode, InputError, UsageError, closest, counted
 from promptkit.types import dollars
 
-from . import option_texts, options
 from .face import Face
 from .times import lasting
 
 if TYPE_CHECKING:
-    from promptkit.drill import Facts, Outage, Played
-    from promptkit.session import Session
-    from promptkit.templates import Skeleton
+    from promptkit.engine.context import Session
+    from promptkit.reports.drill import Facts, Played
+    from promptkit.reports.drill_scenarios import Outage
+    from promptkit.templates.template import Skeleton
+
 
 KIT_SKELETON = "ugc/hooks"
+
 
 MaybeRef = Annotated[
     str | None,
     typer.Argument(metavar="REF", help="The skeleton. Else the project's first one, else one of the kit."),
 ]
+
+
 MaybeRows = Annotated[
     str | None,
     typer.Argument(metavar="ROWS", help="A table for its variables. Else they are made up."),
 ]
+
+
 Calls = Annotated[int, typer.Option("--calls", metavar="N", min=1, max=1000, help="Rows an outage.")]
+
+
 AtOnce = Annotated[
     int, typer.Option("--concurrency", metavar="N", min=1, max=1000, help="Rows under way at once.")
 ]
+
+
 Seed = Annotated[
     int, typer.Option("--seed", metavar="N", help="What the simulator's replies are drawn from.")
 ]
+
+
 Names = Annotated[
     list[str] | None,
     typer.Option("--scenario", metavar="NAME", help="Only that outage, or that kind. Repeatable."),
 ]
+
+
 Listed = Annotated[bool, typer.Option("--list", help="List the outages of the route, and play none.")]
 
 
@@ -77,7 +92,9 @@ def drill(
         promptkit drill --scenario all --scenario down:openai --json
         promptkit drill --list
     """
-    from promptkit.drill import Order, advice, chosen, facts_of, faults_of, notes, outages, play, scenario_for
+    from promptkit.reports.drill import Order, facts_of, play, scenario_for
+    from promptkit.reports.drill_scenarios import chosen, outages
+    from promptkit.reports.drill_verdict import advice, faults_of, notes
 
     session = face.session()
     tags = option_texts.read_tags(tag)
@@ -112,8 +129,6 @@ def drill(
 
 
 # --------------------------------------------------------------------------- what to ask
-
-
 def _skeleton(session: Session, ref: str | None) -> Skeleton:
     """The skeleton that is named; else the first of the project's own that can be sent; else the kit's."""
     if ref is not None:
@@ -126,9 +141,9 @@ def _skeleton(session: Session, ref: str | None) -> Skeleton:
 
 
 def _rows(skeleton: Skeleton, rows: str | None, calls: int) -> list[dict[str, object]]:
-    from promptkit.drill import sample_rows
-    from promptkit.jobs.source import FileSource
-    from promptkit.trials import cases_of
+    from promptkit.authoring.test_prompts import cases_of
+    from promptkit.batch.input import FileSource
+    from promptkit.reports.drill import sample_rows
 
     if rows is not None:
         table: list[dict[str, object]] = [
@@ -149,8 +164,6 @@ def _check_names(names: Sequence[str], all_: Sequence[Outage]) -> None:
 
 
 # -------------------------------------------------------------------------- what to print
-
-
 def _list(face: Face, all_: Sequence[Outage]) -> int:
     if face.as_json:
         face.print_json([{"scenario": one.name, "what": one.what} for one in all_])
@@ -176,7 +189,7 @@ def _told(face: Face, played: Iterable[Played], count: int) -> Iterator[Played]:
 
 
 def _verdict(one: Played) -> str:
-    from promptkit.drill import faults_of
+    from promptkit.reports.drill_verdict import faults_of
 
     return ", ".join(faults_of(one.tally)) or "clean"
 
@@ -220,7 +233,7 @@ def _seconds(seconds: float) -> str:
 
 
 def _json(facts: Facts, skeleton: Skeleton, played: Sequence[Played], *, clean: bool) -> dict[str, object]:
-    from promptkit.drill import advice, notes
+    from promptkit.reports.drill_verdict import advice, notes
 
     return {
         "clean": clean,
@@ -234,7 +247,7 @@ def _json(facts: Facts, skeleton: Skeleton, played: Sequence[Played], *, clean: 
 
 
 def _json_of(one: Played) -> dict[str, object]:
-    from promptkit.drill import faults_of
+    from promptkit.reports.drill_verdict import faults_of
 
     tally, faults = one.tally, faults_of(one.tally)
     return {

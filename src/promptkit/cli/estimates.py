@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from promptkit.adapters import output_limit
-from promptkit.pricing import Prices
-from promptkit.session import Session
-from promptkit.templates import Skeleton
-from promptkit.tokens import ceiling_input_tokens
+from promptkit.engine.context import Session
+from promptkit.providers.params import output_limit
+from promptkit.providers.prices import Prices
+from promptkit.providers.tokens import ceiling_input_tokens
+from promptkit.templates.template import Skeleton
 from promptkit.types import Prompt, Route, Target
 
 

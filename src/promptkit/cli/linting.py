@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from promptkit.authoring.lint import from_error, lint
+from promptkit.authoring.lint_subject import Finding, Severity, World
+from promptkit.cli import options
+from promptkit.engine.context import Session
 from promptkit.errors import ExitCode, LedgerError, TemplateError
-from promptkit.library import Library
-from promptkit.lint import Finding, Severity, World, from_error, lint
-from promptkit.pricing import Prices
-from promptkit.session import Session
-from promptkit.templates import DRAFT
+from promptkit.providers.prices import Prices
+from promptkit.templates.library import Library
+from promptkit.templates.reference import DRAFT
 from promptkit.types import Fault, Route, Target
 
-from . import options
 from .face import Face
 
 if TYPE_CHECKING:
-    from promptkit.ledger import Ledger
+    from promptkit.ledger.ledger import Ledger
 
 
 class Format(StrEnum):
@@ -38,13 +39,22 @@ Refs = Annotated[
     list[str] | None,
     typer.Argument(metavar="REF", help="The skeletons. Without any: all of your own template folders."),
 ]
+
+
 OutFormat = Annotated[
     Format, typer.Option("--format", metavar="text|json|github", help="How to write what is found.")
 ]
+
+
 Strict = Annotated[bool, typer.Option("--strict", help="Warnings fail, too.")]
+
+
 All = Annotated[bool, typer.Option("--all", help="The shipped skeletons, too.")]
 
+
 _ESCAPES: Final = {"%": "%25", "\r": "%0D", "\n": "%0A"}
+
+
 _PROPERTY_ESCAPES: Final = _ESCAPES | {":": "%3A", ",": "%2C"}
 
 
@@ -104,7 +114,7 @@ def world_of(face: Face, session: Session, route: Route) -> World:
 
 def _is_gone(ledger: Ledger, target: Target) -> bool:
     """Whether the last call that asked a target was told that there is no such model."""
-    from promptkit.ledger import LogFilter
+    from promptkit.ledger.records import LogFilter
 
     asked = ledger.calls(1, LogFilter(target=str(target)))
     told = ledger.calls(1, LogFilter(target=str(target), fault=Fault.MODEL_GONE))
@@ -132,8 +142,6 @@ def seal_findings(library: Library, names: set[str]) -> Iterator[Finding]:
 
 
 # --------------------------------------------------------------------------- writing
-
-
 def _write(face: Face, findings: Sequence[Finding], format_: Format) -> None:
     match format_:
         case Format.JSON:

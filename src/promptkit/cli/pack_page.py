@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from promptkit.batch.pack import item_ids, packed_prompt
-from promptkit.batch.shares import PARTS, Share
+from promptkit._util.shares import PARTS, Share
+from promptkit.engine.pack import item_ids, packed_prompt
 from promptkit.errors import counted
-from promptkit.ids import show_id
-from promptkit.ledger import CallRecord, PackItem
-from promptkit.templates import Skeleton
+from promptkit.ledger.records import CallRecord, PackItem
+from promptkit.templates.template import Skeleton
 from promptkit.types import Json, Prompt
+from promptkit.types.ids import show_id
 
 
 def rebuilt(skeleton: Skeleton, items: Sequence[PackItem]) -> Prompt:

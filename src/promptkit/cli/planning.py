@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from . import option_texts, options
+from promptkit.cli import option_texts, options
+
 from .face import Face
 
 if TYPE_CHECKING:
-    from promptkit.jobs import Job
-    from promptkit.session import Session
+    from promptkit.batch.job import Job
+    from promptkit.engine.context import Session
 
 
 def plan(
@@ -48,7 +49,8 @@ def plan(
         promptkit plan ugc/hooks rows.csv -o hooks.csv --job "night-{date}" --route longform
         promptkit plan ugc/script rows.csv --pack 5
     """
-    from promptkit.jobs import Job, JobOptions
+    from promptkit.batch.job import Job
+    from promptkit.batch.options import JobOptions
 
     session = face.session()
     made = JobOptions(

@@ -8,20 +8,25 @@ from typing import Annotated, cast
 
 import typer
 
-from promptkit.library import TemplateEntry
-from promptkit.templates import Skeleton, variables_schema
+from promptkit.cli import options
+from promptkit.templates.declarations import variables_schema
+from promptkit.templates.folder import TemplateEntry
+from promptkit.templates.template import Skeleton
 from promptkit.types import Json, Kind, Params, Variable
 
-from . import options
 from .face import Face
 from .versions import history_json, print_history
 
 All = Annotated[
     bool, typer.Option("--all", help="Partials too: they are included by others and can't be run.")
 ]
+
+
 Schema = Annotated[
     bool, typer.Option("--schema", help="Print the JSON Schema of its variables, and nothing else.")
 ]
+
+
 Source = Annotated[bool, typer.Option("--source", help="Print the source, and nothing else.")]
 
 

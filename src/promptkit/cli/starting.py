@@ -56,7 +56,7 @@ def demo(face: Face) -> int:
         promptkit demo --json
     """
     from promptkit import PromptKit
-    from promptkit.config import shipped
+    from promptkit.config.paths import shipped
 
     from .demo_page import demo_json, print_demo
 
@@ -85,7 +85,7 @@ def prepare(face: Face) -> None:
     Raises:
         LocalModelError: its package isn't installed, or its weights can't be brought.
     """
-    from promptkit.local import LocalModelError
+    from promptkit.providers.local_weights import LocalModelError
 
     from .machine import fetched
 

@@ -9,24 +9,33 @@ from typing import Annotated
 
 import typer
 
-from promptkit.batch import usd_text
+from promptkit.authoring.junit import junit
+from promptkit.authoring.test_cases import Case, Functions
+from promptkit.authoring.test_prompts import Result, Stage, Verdict, cases_of, failed, try_prompts
+from promptkit.batch.columns import usd_text
+from promptkit.cli import option_texts, options
+from promptkit.engine.context import Session
 from promptkit.errors import ExitCode, OutputError, TemplateError, counted
-from promptkit.session import Session
-from promptkit.templates import Skeleton
-from promptkit.trials import Case, Functions, Result, Stage, Verdict, cases_of, failed, junit, try_prompts
+from promptkit.templates.template import Skeleton
 from promptkit.types import Route, dollars
 
-from . import option_texts, options
 from .face import Face
 from .linting import All, Refs, own_refs
 
 Update = Annotated[bool, typer.Option("--update", help="Keep what is rendered now as the snapshots.")]
+
+
 JUnit = Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML, too.")]
+
+
 Fresh = Annotated[bool, typer.Option("--fresh", help="Ask again where a reply is stored.")]
+
+
 AllowCode = Annotated[
     bool,
     typer.Option("--allow-code", help="Run the Python functions of the project's folder that tests name."),
 ]
+
 
 _Tests = Sequence[tuple[Skeleton, tuple[Case, ...]]]
 
@@ -100,7 +109,7 @@ async def _replies(
     fresh: bool,
     cap_pico: int | None,
 ) -> list[Result]:
-    from promptkit.trials.replies import prepare, price_of, try_replies
+    from promptkit.authoring.test_replies import prepare, price_of, try_replies
 
     try:
         wanted = [(skeleton, case) for skeleton, cases in tests for case in cases]

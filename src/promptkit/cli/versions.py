@@ -9,27 +9,39 @@ from typing import Annotated
 
 import typer
 
-from promptkit.library import Desk, Gate, LabelMove, Moved, Signature, Versions, begin
-from promptkit.library import promote as put
-from promptkit.library import publish as seal
-from promptkit.library import rollback as take_back
-from promptkit.session import Session
-from promptkit.templates import Skeleton
+from promptkit.authoring.new import begin
+from promptkit.authoring.publish import Desk, Gate, Moved, Signature
+from promptkit.authoring.publish import promote as put
+from promptkit.authoring.publish import publish as seal
+from promptkit.authoring.publish import rollback as take_back
+from promptkit.cli import options
+from promptkit.engine.context import Session
+from promptkit.templates.template import Skeleton
+from promptkit.templates.versions import LabelMove, Versions
 from promptkit.types import Json
 
-from . import options
 from .face import Face
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The skeleton's name: ugc/script.")]
+
+
 From = Annotated[
     str | None,
     typer.Option("--from", metavar="REF", help="Begin with that skeleton's text: ugc/script@1."),
 ]
+
+
 Version = Annotated[
     str, typer.Argument(metavar="REF", help="The version: ugc/script@2, or another of its labels.")
 ]
+
+
 Label = Annotated[str, typer.Argument(metavar="LABEL", help="The label: production, staging ...")]
+
+
 Force = Annotated[bool, typer.Option("--force", help="Although tests fail; needs --reason.")]
+
+
 Reason = Annotated[
     str | None, typer.Option("--reason", metavar="TEXT", help="Why; it stands in the label's history.")
 ]
@@ -125,11 +137,10 @@ def rollback(face: Face, name: Name, label: Label, reason: Reason = None) -> Non
 
 
 # ------------------------------------------------------------------------------- gates
-
-
 def _before_publishing(face: Face, session: Session, route: str | None) -> Gate:
     """What stands before a version: lint's errors, and the offline tests."""
-    from promptkit.lint import Severity, lint
+    from promptkit.authoring.lint import lint
+    from promptkit.authoring.lint_subject import Severity
 
     from .linting import world_of
 
@@ -149,14 +160,12 @@ def _before_publishing(face: Face, session: Session, route: str | None) -> Gate:
 
 def _tests(skeleton: Skeleton) -> Sequence[str]:
     """What fails of the offline tests."""
-    from promptkit.trials import problems_of
+    from promptkit.authoring.test_prompts import problems_of
 
     return problems_of(skeleton)
 
 
 # ------------------------------------------------------------------------------ history
-
-
 def print_history(face: Face, versions: Versions) -> None:
     """The moves of all labels, newest first; nothing where there is none."""
     if versions.moves:
@@ -211,8 +220,6 @@ def _print_moved(face: Face, moved: Moved) -> None:
 
 
 # ------------------------------------------------------------------------------- common
-
-
 def _desk(session: Session) -> Desk:
     return Desk(session.library, session.settings.templates)
 

@@ -11,20 +11,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 
-from promptkit.config import Settings
-from promptkit.session import Session
+from promptkit.config.settings import Settings
+from promptkit.engine.context import Session
 from promptkit.types import Json, Parsed_co, Prompt, Reply, RowResult, TemplateRef
 
-from .batches import AsyncJob, BatchOptions, RunOptions
+from .jobs import AsyncJob, BatchOptions, RunOptions
 from .kit import AsyncPromptKit, Rows
-from .loop_thread import LoopThread, Run, end_others
-from .reading import Readings, close_all
-from .streams import ReplyStream
+from .streams import LoopThread, Readings, ReplyStream, Run, close_all, end_others
 
 if TYPE_CHECKING:
+    from promptkit.batch.job import JobReport
     from promptkit.batch.quote import Quote
-    from promptkit.jobs import JobReport
-    from promptkit.report import Report
+    from promptkit.reports.report import Report
+
 
 _T = TypeVar("_T")
 

@@ -12,21 +12,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
-from promptkit.calls import make_reply
-from promptkit.config import Settings
+from promptkit.config.settings import Settings
+from promptkit.engine.calls import make_reply
+from promptkit.engine.context import Session, checked_tags, load_settings
+from promptkit.errors import UsageError
+from promptkit.routing.budgets import pico_of_usd
 from promptkit.routing.reply_cache import read_age
-from promptkit.session import Session, checked_tags, load_settings
-from promptkit.shapes import shape_of
 from promptkit.types import Json, Parsed_co, Prompt, Reply, TemplateRef
+from promptkit.validation.output_models import shape_of
 
-from .asking import ask, cap_of
-from .batches import AsyncJob, BatchOptions, RunOptions, delivery_of, job_options
+from .jobs import AsyncJob, BatchOptions, RunOptions, delivery_of, job_options
 from .streams import AsyncReplyStream
 
 if TYPE_CHECKING:
-    from promptkit.report import Report
+    from promptkit.reports.report import Report
+
 
 _LOGGER: Final = logging.getLogger("promptkit")
+
 
 Rows = Iterable[Mapping[str, object]]
 
@@ -272,8 +275,9 @@ class AsyncPromptKit:
         Raises:
             UsageError: an argument can't stand.
         """
-        from promptkit.batch import Matrix
-        from promptkit.jobs import Job, JobOptions
+        from promptkit.batch.binding import Matrix
+        from promptkit.batch.job import Job
+        from promptkit.batch.options import JobOptions
 
         told = {**more, "concurrency": concurrency}
         options = JobOptions(
@@ -316,8 +320,8 @@ class AsyncPromptKit:
         Raises:
             UsageError: there is no such job, or an argument can't stand.
         """
-        from promptkit.jobs.again import JobAgain, job_named, said_again
-        from promptkit.jobs.remembered import pinned_output
+        from promptkit.batch.job import JobAgain, job_named, said_again
+        from promptkit.batch.options import pinned_output
 
         record = job_named(await self._session.ledger(), name, self._session.today())
         kept = None if "out" in more else pinned_output(record)[0]
@@ -353,7 +357,7 @@ class AsyncPromptKit:
         Raises:
             UsageError: `by` names a thing twice, or a time is naive.
         """
-        from promptkit.report import Asked, make_report
+        from promptkit.reports.report import Asked, make_report
 
         asked = Asked(tuple(by), since, until, checked_tags(tags), template, job)
         ledger = await self._session.ledger()
@@ -370,3 +374,50 @@ class AsyncPromptKit:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+async def ask(
+    session: Session,
+    ref: str | TemplateRef,
+    variables: Mapping[str, object] | None,
+    route: str | None,
+    targets: Sequence[str] | None,
+    listen: Callable[[str], None] | None = None,
+    *,
+    tags: Mapping[str, str] | None,
+    budget_usd: Decimal | None,
+    parent_id: int | None,
+    cache: str | None,
+    output: type[Any] | None = None,
+) -> Reply[Any]:
+    """Make the call; see `AsyncPromptKit.run`. `listen` is told each piece of its text."""
+    told = checked_tags(tags)
+    shape = None if output is None else shape_of(output)
+    skeleton = session.skeleton(ref)
+    if shape is not None:
+        skeleton = skeleton.shaped(shape.schema)
+    chosen = session.route(route, targets, ref=skeleton.ref, tags=told)
+    return await make_reply(
+        session,
+        skeleton,
+        variables or {},
+        route=chosen,
+        tags=told,
+        cap_pico=None if budget_usd is None else cap_of(budget_usd),
+        parent_id=parent_id,
+        cache_s=chosen.cache_s if cache is None else read_age(cache),
+        listen=listen,
+        read=None if shape is None else shape.read,
+    )
+
+
+def cap_of(budget_usd: Decimal | float | str) -> int:
+    """A budget in pico-USD.
+
+    Raises:
+        UsageError: negative, not a number, or finer than a pico-dollar.
+    """
+    try:
+        return pico_of_usd(Decimal(str(budget_usd)))
+    except (ValueError, ArithmeticError) as cause:
+        raise UsageError(f"the budget {budget_usd} can't stand: {cause}") from None

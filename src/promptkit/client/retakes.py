@@ -7,18 +7,27 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from promptkit.engine.context import Session
 from promptkit.errors import UsageError
-from promptkit.ids import show_id
-from promptkit.session import Session
-from promptkit.templates import Skeleton, parse_ref
+from promptkit.templates.reference import parse_ref
+from promptkit.templates.template import Skeleton
 from promptkit.types import Route, TemplateRef
+from promptkit.types.ids import show_id
 
 if TYPE_CHECKING:
-    from promptkit.ledger import CallRecord, Ledger
+    from promptkit.ledger.ledger import Ledger
+    from promptkit.ledger.records import CallRecord
+
 
 RETAKE: Final = "ugc/retake"
+
+
 _NEEDED: Final = ("text", "note")
+
+
 _ROUNDS_AT_MOST: Final = 20
+
+
 _NEW_TEXT: Final = re.compile(r"^(?:NEW TEXT|NOUVEAU TEXTE)\s*:\s*\n?", re.MULTILINE)
 """Where a retake of the shipped kit has the whole new text; before it stand the changes."""
 

@@ -33,6 +33,7 @@ METADATA: Final = MetaData(
     }
 )
 
+
 Id: Final = BigInteger().with_variant(Integer(), "sqlite")
 """INTEGER on SQLite makes it the rowid: one tree instead of two."""
 
@@ -359,15 +360,39 @@ def _table(name: str) -> Table:
 
 
 TEMPLATES: Final = _table("templates")
+
+
 JOBS: Final = _table("jobs")
+
+
 ROWS: Final = _table("rows")
+
+
 TAGSETS: Final = _table("tagsets")
+
+
 TAGS: Final = _table("tags")
+
+
 CALLS: Final = _table("calls")
+
+
 ATTEMPTS: Final = _table("attempts")
+
+
 REPLIES: Final = _table("replies")
+
+
 BUDGETS: Final = _table("budgets")
+
+
 HOLDS: Final = _table("holds")
+
+
 HEALTH: Final = _table("health")
+
+
 LEASES: Final = _table("leases")
+
+
 PRICE_SOURCES: Final = _table("price_sources")

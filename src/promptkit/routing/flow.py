@@ -36,10 +36,16 @@ from .health import Park
 
 _BACK_OFF: Final = wait_exponential(multiplier=0.5, max=20.0)
 """The bound of the nth wait, in seconds: 0.5, 1, 2, ... 20; the draw picks a point below it."""
+
+
 SPREAD_S: Final = 2.0
 """Calls that wait for the same target come back within a tenth of the wait, and this at most."""
+
+
 PACE_S: Final = 5.0
 """A turn under one's own limits that comes so soon is waited for: sooner than with another model."""
+
+
 PACED: Final = "its own limit is used up"
 
 
@@ -137,7 +143,11 @@ class GaveUp:
 
 
 Step: TypeAlias = Send | Sleep
+
+
 Verdict: TypeAlias = Answered | GaveUp
+
+
 Flow: TypeAlias = Generator[Step, Moment, Verdict]
 
 

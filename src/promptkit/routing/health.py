@@ -26,30 +26,53 @@ from .faults import ACTIONS
 
 STREAK: Final = 5
 """So many failures in a row park a target."""
+
+
 COOL_S: Final = 15.0
 """How long a streak parks it; twice as long after each probe that fails, up to `LONGEST_COOL_S`."""
+
+
 LONGEST_COOL_S: Final = 240.0
+
+
 THROTTLE_S: Final = 5.0
 """How long a throttled target rests where the provider named no time."""
+
+
 QUOTA_S: Final = 3600.0
 """How long a spent quota parks a provider where it named no time."""
+
+
 AUTH_S: Final = 3600.0
 """How long a refused key is left alone; another key, or `providers reset`, opens at once."""
+
+
 GONE_S: Final = 6 * 3600.0
 """How long a model that is gone isn't asked again."""
+
+
 PROBE_S: Final = 30.0
 """How long the others wait for a probe before one of them is the next."""
 
+
 WINDOW_S: Final = 60.0
+
+
 SAMPLE: Final = 20
 """So many calls within a window, before their ratio says anything."""
+
+
 RATIO: Final = 0.5
 """More failures than this share of a window's calls park a target."""
 
+
 _STUMBLES: Final = frozenset({Fault.TRANSIENT, Fault.UNKNOWN_OUTCOME, Fault.BROKEN_REPLY})
 """The faults that say that a target doesn't answer."""
+
+
 _UNSENT: Final = frozenset({Fault.BUDGET, Fault.UNPRICED})
 """The faults that say nothing of a target: it wasn't asked."""
+
 
 _REST_S: Final[Mapping[Fault, float]] = {
     Fault.RATE_LIMIT: THROTTLE_S,
@@ -111,6 +134,8 @@ class LaneState:
 
 
 Lanes: TypeAlias = Mapping[LaneKey, LaneState]
+
+
 Changes: TypeAlias = Mapping[LaneKey, LaneState | None]
 """What became of lanes; None: all is well there."""
 

@@ -11,10 +11,13 @@ from .money import PICO_PER_USD, Basis, Cost, Estimate, Scope, dollars, usd
 from .prompts import (
     Checks,
     Format,
+    Json,
+    JsonObject,
     Kind,
     Message,
     OnFailure,
     Params,
+    Parsed_co,
     Prefix,
     Prompt,
     Reasoning,
@@ -22,11 +25,11 @@ from .prompts import (
     Rules,
     TemplateRef,
     TemplateSpec,
+    Value,
     Variable,
 )
 from .providers import Checked, Limits, Model, OnContent, OnReject, PriceOverride, Provider, Route, Target
 from .results import Attempt, AttemptState, OnMiss, Reply, Row, RowResult, Status
-from .values import Json, JsonObject, Parsed_co, Value
 
 __all__ = [
     "PICO_PER_USD",

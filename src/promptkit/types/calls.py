@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
-from .prompts import Params, Prompt
-from .values import Json
+from .prompts import Json, Params, Prompt
 
 
 @dataclass(frozen=True, slots=True)

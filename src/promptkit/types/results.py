@@ -10,9 +10,8 @@ from typing import Generic
 
 from .calls import Fault, Usage
 from .money import Cost, Estimate, usd
-from .prompts import TemplateRef
+from .prompts import Json, Parsed_co, TemplateRef, Value
 from .providers import Target
-from .values import Json, Parsed_co, Value
 
 
 class AttemptState(StrEnum):

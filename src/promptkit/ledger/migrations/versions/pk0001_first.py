@@ -6,9 +6,16 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "pk0001"
+
+
 down_revision = None
+
+
 branch_labels = None
+
+
 depends_on = None
+
 
 ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
