@@ -25,8 +25,8 @@ from promptkit.types import dollars
 def main() -> int:
     """Make the texts of tonight."""
     parser = argparse.ArgumentParser(description="Hooks for every row, by the morning.")
-    parser.add_argument("rows", help="CSV, TSV, JSONL or JSON; its columns fill the skeleton's variables")
-    parser.add_argument("--skeleton", default="ugc/hooks")
+    parser.add_argument("rows", help="CSV, TSV, JSONL or JSON; its columns fill the template's variables")
+    parser.add_argument("--template", default="ugc/hooks")
     parser.add_argument("--budget", type=Decimal, default=Decimal(2), help="hard cap of the night, in USD")
     parser.add_argument("--deadline", help="when to send nothing more, like 06:30")
     asked = parser.parse_args()
@@ -42,13 +42,13 @@ def main() -> int:
 def night(kit: PromptKit, asked: argparse.Namespace) -> int:
     """Run tonight's job and say how it went; returns the exit code."""
     job = kit.batch(
-        asked.skeleton,
+        asked.template,
         asked.rows,
         job="night-{date}",  # a budget day is a night: started again after midnight, it goes on
         tags={"client": "@brand", "deliverable": "@product"},  # what the morning's report goes by
         budget_usd=asked.budget,
         until_budget=False,  # rather nothing than half a delivery: it refuses before the first call
-        canary=20,  # a broken skeleton costs twenty rows, not all of them
+        canary=20,  # a broken template costs twenty rows, not all of them
         out="hooks.csv",  # whole or not at all, in the order of the rows
         failed="failed.csv",  # the rows without a text: correct them, and they are an input
         deadline=asked.deadline,

@@ -129,7 +129,7 @@ env_file = ".env"
 {budgets}
 [routes.default]
 targets = ["openai/gpt-6-luna", "anthropic/claude-haiku-5-5", "gemini/gemini-2.5-flash-lite"]
-patience_s = 2
+max_wait_s = 2
 outage_s = 0
 [providers.openai]
 base_url = "{url}/v1"

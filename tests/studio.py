@@ -99,7 +99,7 @@ class Studio:
         return studio
 
     def publish(self, source: str, name: str = REF) -> None:
-        """Write a skeleton and publish it as its next version."""
+        """Write a template and publish it as its next version."""
         here = self.folder / "templates" / name
         here.mkdir(parents=True, exist_ok=True)
         (here / "draft.jinja").write_text(source)
@@ -194,12 +194,12 @@ def assert_books_agree(ledger: Ledger, studio: Studio) -> None:
     missing = studio.billed_pico - money.known_pico
     assert 0 <= missing <= money.at_most_unknown_pico
     for attempt in attempts_of(ledger):
-        assert attempt.ceiling_pico is None or attempt.charged_pico <= attempt.ceiling_pico
+        assert attempt.max_cost_pico is None or attempt.charged_pico <= attempt.max_cost_pico
         told = bill.get(f"{attempt.request_id}".removeprefix("req_"), 0)
         if attempt.cost is not None:
             assert attempt.cost.pico == told == attempt.charged_pico
         else:
-            assert told <= attempt.charged_pico == attempt.ceiling_pico
+            assert told <= attempt.charged_pico == attempt.max_cost_pico
 
 
 def attempts_of(ledger: Ledger) -> list[AttemptRecord]:

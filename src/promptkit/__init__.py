@@ -1,4 +1,4 @@
-"""promptkit: prompt skeletons kept in git, turned into finished text.
+"""promptkit: prompt templates kept in git, turned into finished text.
 
 from promptkit import PromptKit
 

@@ -46,7 +46,7 @@ def put(name: str, content: str | bytes) -> None:
     path.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
-def skeleton(text: str) -> None:
+def template(text: str) -> None:
     put("templates/my/line/draft.jinja", text)
 
 
@@ -60,7 +60,7 @@ def refused(invoke: Invoke, arguments: tuple[str, ...], code: int, *says: str) -
     return ran.err
 
 
-# ------------------------------------------------------------------------------ skeletons
+# ------------------------------------------------------------------------------ templates
 
 DRAFT = "templates/my/line/draft.jinja"
 
@@ -85,7 +85,7 @@ DRAFT = "templates/my/line/draft.jinja"
 @pytest.mark.usefixtures("place")
 def test_a_broken_skeleton(invoke: Invoke, text: str, says: str, remedy: str) -> None:
     """Exit 3, with the file, the line and what to do."""
-    skeleton(text)
+    template(text)
     refused(invoke, ("render", "my/line"), 3, DRAFT + says, remedy)
 
 
@@ -159,7 +159,7 @@ def test_no_key_at_all(invoke: Invoke, command: tuple[str, ...]) -> None:
 @pytest.mark.usefixtures("place")
 def test_an_address_that_refuses(invoke: Invoke) -> None:
     """Exit 5: every target is tried, and each one's refusal is told."""
-    text = Path("promptkit.toml").read_text("utf-8").replace("patience_s = 2", "patience_s = 0")
+    text = Path("promptkit.toml").read_text("utf-8").replace("max_wait_s = 2", "max_wait_s = 0")
     put("promptkit.toml", text)
     err = refused(invoke, RUN, 5)
     for target in ("openai/gpt-6-luna", "anthropic/claude-haiku-5-5", "gemini/gemini-2.5-flash-lite"):

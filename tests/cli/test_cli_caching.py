@@ -18,7 +18,7 @@ ANTHROPIC = ("--target", "anthropic/claude-haiku-5-5")
 
 
 def run(invoke: Invoke, *more: str) -> dict[str, Any]:
-    """A call of the shipped skeleton; what `--json` says of it."""
+    """A call of the shipped template; what `--json` says of it."""
     ran = invoke("run", "ugc/hooks", *VALUES, "--json", *more)
     assert ran.code == 0, ran.err
     return ran.json()

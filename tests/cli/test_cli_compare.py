@@ -1,4 +1,4 @@
-"""The command `compare`: one skeleton on each, side by side, and nothing paid twice."""
+"""The command `compare`: one template on each, side by side, and nothing paid twice."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ class TestMoney:
 
 class TestChecks:
     def test_texts_are_held_against_the_checks(self, project: Path, invoke: Invoke) -> None:
-        """Where a skeleton has [checks], what they find stands with the text and is counted."""
+        """Where a template has [checks], what they find stands with the text and is counted."""
         write(project, "my/line", checks='[checks]\nrequired = ["unobtainium"]')
         ran = invoke(
             "compare",

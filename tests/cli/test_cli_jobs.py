@@ -138,7 +138,7 @@ class TestGoingOn:
     def test_a_job_goes_on_without_its_command_line(
         self, invoke: Invoke, sim: Simulator, project: Path
     ) -> None:
-        """Rows, skeleton, tags and output come from the ledger; the input file is gone; the output is the same."""
+        """Rows, template, tags and output come from the ledger; the input file is gone; the output is the same."""
         options = ("--tag", "client=@brand", "--tag", "who=@@me", "-v", "tone=dry", "--budget", "1")
         whole = ("-o", "whole.csv", "--job", "whole")
         tone = ("--map", "brand=brand")

@@ -220,7 +220,7 @@ class TestTemplates:
         assert told["properties"]["product"]["type"] == "string"
 
     def test_a_broken_one_is_listed_and_said(self, invoke: Invoke, project: Path) -> None:
-        """One broken skeleton doesn't hide the others."""
+        """One broken template doesn't hide the others."""
         here = project / "templates/my/line"
         here.mkdir(parents=True)
         (here / "draft.jinja").write_text("+++\n+++\n", encoding="utf-8")
@@ -328,13 +328,13 @@ class TestDoctor:
             .read_text("utf-8")
             .replace("per_job_usd = 5.00\nper_day_usd = 20.00\n", "")
         )
-        (project / "promptkit.toml").write_text('templates = ["skeletons"]\n' + text, encoding="utf-8")
+        (project / "promptkit.toml").write_text('templates = ["templates"]\n' + text, encoding="utf-8")
         (project / ".env").write_text("OPENAI_API_KEY=sk-canary-openai-0001\n", encoding="utf-8")
         ran = invoke("doctor")
         for expected in (
             "there are no caps",
             "gemini is on a route, and is skipped",
-            "skeletons, which isn't there",
+            "templates, which isn't there",
         ):
             assert expected in ran.out
         assert ran.code == 0

@@ -27,7 +27,7 @@ from promptkit.cli.money import spent
 from promptkit.cli.pace import Pace
 from promptkit.cli.progress import fetching, following, is_due
 from promptkit.cli.run import tell
-from promptkit.cli.skeletons import takes
+from promptkit.cli.templates import takes
 from promptkit.cli.table import drawn
 from promptkit.cli.times import iso, lasting, read_since, read_time, shortly, when
 from promptkit.errors import AllTargetsFailed, ConfigError, PromptKitError, UsageError

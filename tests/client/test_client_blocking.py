@@ -161,7 +161,7 @@ def test_rendering_imports_no_sdk(blocking: Studio) -> None:
 
 def test_errors_carry_every_attempt(blocking: Studio) -> None:
     """What `run` raises has each attempt with its target and fault."""
-    blocking.configure(route="patience_s = 0.05")
+    blocking.configure(route="max_wait_s = 0.05")
     blocking.sim.script(["http.500"])
     with kit_of(blocking) as kit, pytest.raises(AllTargetsFailed) as caught:
         kit.run(REF, {"brand": "Barly"})

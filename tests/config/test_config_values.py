@@ -33,7 +33,7 @@ variables = "none"
 targets = ["openai/gpt-6-luna", "ollama/qwen:7b"]
 strategy = "ordered"
 attempts = 3
-patience_s = 1.5
+max_wait_s = 1.5
 last_resort = "local/smollm2-135m"
 on_content = "next"
 max_output_tokens = 2000
@@ -85,7 +85,7 @@ def test_a_whole_file(machine: Machine) -> None:
         "default",
         (LUNA, Target("ollama", "qwen:7b")),
         attempts=3,
-        patience_s=1.5,
+        max_wait_s=1.5,
         last_resort=SMOL,
         on_content=OnContent.NEXT,
         max_output_tokens=2000,

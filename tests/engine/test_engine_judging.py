@@ -155,7 +155,7 @@ async def test_a_repaired_reply_is_paid_twice_and_told(studio: Studio) -> None:
         ledger = await kit.session.ledger()
         first, second = attempts_of(ledger)
         assert first.billed
-        assert (second.ceiling_pico or 0) > (first.ceiling_pico or 0)
+        assert (second.max_cost_pico or 0) > (first.max_cost_pico or 0)
         assert_books_agree(ledger, studio)
     sent = [str(note["prompt_sha256"]) for note in studio.sim.requests()]
     assert len(set(sent)) == 2

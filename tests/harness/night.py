@@ -269,7 +269,7 @@ class Night:
         self._judge_wire()
         if held := self.books.count("SELECT count(*) FROM holds"):
             self.wrong(f"{held} holds are left")
-        if held := self.books.count("SELECT sum(held_pico) FROM budgets"):
+        if held := self.books.count("SELECT sum(reserved_pico) FROM budgets"):
             self.wrong(f"{held} pico-USD are still held")
 
     def _judge_output(self) -> None:

@@ -31,7 +31,7 @@ def test_every_fault_of_the_table_can_strike() -> None:
     assert 0 < sum(rule.probability for rule in rules) <= 0.1 * len(FAMILIES)
 
 
-ATTEMPT = "INSERT INTO attempts (id, call_id, hop, number, provider, model, state, request_id, started_us, "
+ATTEMPT = "INSERT INTO attempts (id, call_id, target_number, number, provider, model, state, request_id, started_us, "
 CALL = "INSERT INTO calls (id, template_digest, template_ref, prompt_digest, started_us) VALUES (1, 'd', 'r', 'p', 1)"
 
 
@@ -55,7 +55,7 @@ def test_books_that_differ_from_the_bill_are_found(
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(CALL)
         connection.execute(
-            f"{ATTEMPT} cost_pico, charged_pico, ceiling_pico) VALUES (1, 1, 1, 1, 'openai', 'm', 'ok', 'req_a', 1, ?, ?, 100)",
+            f"{ATTEMPT} cost_pico, charged_pico, max_cost_pico) VALUES (1, 1, 1, 1, 'openai', 'm', 'ok', 'req_a', 1, ?, ?, 100)",
             (cost, charged),
         )
     lines = [] if billed is None else [{"request_id": "a", "billed": True, "pico": billed}]
@@ -70,7 +70,7 @@ def test_a_scope_above_its_cap_is_found(tmp_path: Path) -> None:
         for scope, cap, spent, over in (("day:2026-11-22", 100, 90, 0), ("job:7", 150, 160, 20)):
             values = (scope, cap, spent, 10, over, 1)
             connection.execute(
-                "INSERT INTO budgets (scope, cap_pico, spent_pico, held_pico, over_pico, updated_us) VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO budgets (scope, cap_pico, spent_pico, reserved_pico, over_pico, updated_us) VALUES (?, ?, ?, ?, ?, ?)",
                 values,
             )
     books = Books(path)

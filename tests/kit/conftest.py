@@ -1,4 +1,4 @@
-"""The shipped skeletons, and values a studio would give them."""
+"""The shipped templates, and values a studio would give them."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from promptkit.config.paths import shipped
 from promptkit.config.settings import Settings
 from promptkit.providers.prices import Prices
 from promptkit.templates.library import Library
-from promptkit.templates.template import Skeleton
+from promptkit.templates.template import Template
 
 NAMES = sorted(
     str(path.parent.relative_to(shipped("templates"))) for path in shipped("templates").rglob("versions.toml")
@@ -28,22 +28,22 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return load(None, env={}, cwd=folder, home=folder)
 
 
-def skeleton(library: Library, name: str) -> Skeleton:
+def template(library: Library, name: str) -> Template:
     return library.load(name)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_lint_finds_nothing(name: str, library: Library, settings: Settings) -> None:
-    """On the route that each is made for, the shipped skeletons and partials are clean."""
+    """On the route that each is made for, the shipped templates and partials are clean."""
     route = settings.routes["demo" if name == "demo/hook" else "default"]
     world = World(settings.catalog, Prices(), route, datetime(2026, 11, 22, tzinfo=UTC))
-    assert not lint(skeleton(library, name), world)
+    assert not lint(template(library, name), world)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("ugc/")])
 def test_offline_tests_pass(name: str, library: Library) -> None:
     """English and French, the least and everything, and the frame for families where there is one."""
-    shown = skeleton(library, name)
+    shown = template(library, name)
     cases = cases_of(shown)
     assert not failed(try_prompts(shown, cases))
     assert {case.variables.get("language", "en") for case in cases} == {"en", "fr"}

@@ -40,9 +40,9 @@ def call_start(*, tags: Mapping[str, str] | None = None, **more: object) -> Call
     return replace(start, **more)  # pyright: ignore[reportArgumentType]
 
 
-def attempt_start(call_id: int, ceiling_pico: int | None = 1_000, **more: object) -> AttemptStart:
+def attempt_start(call_id: int, max_cost_pico: int | None = 1_000, **more: object) -> AttemptStart:
     """An attempt of that call."""
-    start = AttemptStart(new_id(), call_id, 1, 1, TARGET, ceiling_pico, 1_000)
+    start = AttemptStart(new_id(), call_id, 1, 1, TARGET, max_cost_pico, 1_000)
     return replace(start, **more)  # pyright: ignore[reportArgumentType]
 
 

@@ -23,7 +23,7 @@ from promptkit.ledger.jobs import begin_ingest, create_or_get, ingest
 from promptkit.ledger.ledger import Ledger
 from promptkit.ledger.records import Admitted, Ingested, Refused, RowEnd, Settled
 from promptkit.ledger.shared import claim, learn, load_health, reset, settle_owners
-from promptkit.routing.health import Lane, LaneKey, LaneState
+from promptkit.routing.health import Lane, CircuitKey, CircuitState
 from promptkit.routing.limits import Ask, Kind
 from promptkit.types import Fault, Scope, Status
 
@@ -110,7 +110,7 @@ def test_the_sql_is_valid_on_postgresql(postgres: Engine) -> None:
     with postgres.begin() as connection:
         assert settle_owners(connection, [7], 9) == 1
         budget = connection.execute(select(t.BUDGETS)).one()
-        assert (budget.spent_pico, budget.held_pico) == (1_600, 0)
+        assert (budget.spent_pico, budget.reserved_pico) == (1_600, 0)
         assert connection.execute(select(t.REPLIES.c.text)).scalar() == "A script."
         assert connection.execute(select(t.HOLDS)).all() == []
 
@@ -120,8 +120,8 @@ def test_what_processes_share_is_valid_on_postgresql(postgres: Engine) -> None:
     with postgres.begin() as connection:
         if revision(connection, Path("pg")) is None:
             upgrade(connection)
-        key = LaneKey(Lane.HEALTH, "openai", "", "m")
-        down = LaneState(100.0, Fault.TRANSIENT, "it was down", 5)
+        key = CircuitKey(Lane.HEALTH, "openai", "", "m")
+        down = CircuitState(100.0, Fault.TRANSIENT, "it was down", 5)
         learn(connection, {key: down}, 90.0)
         assert load_health(connection) == {key: down}
         assert not claim(connection, (key,), 99.0, 130.0, 7)

@@ -17,7 +17,7 @@ from live_recording import redact_body, redact_headers, redact_stream
 
 from promptkit.engine.context import load_settings
 from promptkit.providers.prices import Prices
-from promptkit.providers.tokens import ceiling_input_tokens
+from promptkit.providers.tokens import max_input_tokens
 from promptkit.providers.transport import WireStream, open_transport
 from promptkit.providers.wire_formats import for_provider
 from promptkit.routing.catalog import Catalog
@@ -69,7 +69,7 @@ def test_the_price_is_said_first(capsys: pytest.CaptureFixture[str]) -> None:
     now, total = datetime.now(UTC), 0
     for target in TARGETS:
         provider, model = catalog().pair(target)
-        most = Prices().ceiling_pico(provider, model, ceiling_input_tokens(PROMPT), LIMIT, now)
+        most = Prices().max_cost_pico(provider, model, max_input_tokens(PROMPT), LIMIT, now)
         assert most is not None
         total += 2 * most
     with capsys.disabled():

@@ -108,7 +108,7 @@ def test_whole() -> None:
 
 
 def test_nothing() -> None:
-    """A skeleton without variables takes an empty object."""
+    """A template without variables takes an empty object."""
     assert variables_schema(TemplateSpec()) == {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "type": "object",

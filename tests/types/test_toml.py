@@ -25,7 +25,7 @@ names = ["a", "b"]
 "quoted key" = 1
 [routes.default]
 targets = ["a", 1]
-patience_s = inf
+max_wait_s = inf
 [[models]]
 id = "a"
 [models.price]
@@ -97,9 +97,9 @@ WRONG: list[tuple[Callable[[toml.Table], object], int | None, str]] = [
         "routes.default.targets must be a list of strings",
     ),
     (
-        lambda doc: doc.table("routes").table("default").number("patience_s"),
+        lambda doc: doc.table("routes").table("default").number("max_wait_s"),
         11,
-        "routes.default.patience_s must be a finite number",
+        "routes.default.max_wait_s must be a finite number",
     ),
 ]
 

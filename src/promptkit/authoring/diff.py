@@ -1,4 +1,4 @@
-"""Two versions of a skeleton side by side."""
+"""Two versions of a template side by side."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from promptkit.providers.prices import Tariff
 from promptkit.providers.tokens import estimate_input_tokens
 from promptkit.templates.source import read_source
 from promptkit.templates.syntax import Token, places
-from promptkit.templates.template import Skeleton
+from promptkit.templates.template import Template
 from promptkit.types import Format, Json, Kind, Message, Prompt, Target, TemplateSpec, Usage, Value, Variable
 
 
@@ -60,8 +60,8 @@ class Bill:
 class Diff:
     """Two versions side by side; `tokens` are the mean over the examples that both render."""
 
-    old: Skeleton
-    new: Skeleton
+    old: Template
+    new: Template
     spec: tuple[Change, ...]
     sources: tuple[TextDiff, ...]
     renderings: tuple[Rendering, ...]
@@ -74,7 +74,7 @@ class Diff:
         return self.old.digest == self.new.digest
 
 
-def diff(old: Skeleton, new: Skeleton, examples: Sequence[Example], offers: Sequence[Offer]) -> Diff:
+def diff(old: Template, new: Template, examples: Sequence[Example], offers: Sequence[Offer]) -> Diff:
     """Compare two versions.
 
     Args:
@@ -96,13 +96,13 @@ def diff(old: Skeleton, new: Skeleton, examples: Sequence[Example], offers: Sequ
     )
 
 
-def _rendering(old: Skeleton, new: Skeleton, example: Example) -> Rendering:
-    sides = [_render(skeleton, example) for skeleton in (old, new)]
+def _rendering(old: Template, new: Template, example: Example) -> Rendering:
+    sides = [_render(template, example) for template in (old, new)]
     prompts = [prompt for prompt, _, _ in sides]
     told = [{} if prompt is None else rendered(prompt.messages) for prompt in prompts]
     counts = [
-        None if prompt is None else estimate_input_tokens(prompt, skeleton.spec.output)
-        for prompt, skeleton in zip(prompts, (old, new), strict=True)
+        None if prompt is None else estimate_input_tokens(prompt, template.spec.output)
+        for prompt, template in zip(prompts, (old, new), strict=True)
     ]
     return Rendering(
         example.name,
@@ -113,11 +113,11 @@ def _rendering(old: Skeleton, new: Skeleton, example: Example) -> Rendering:
     )
 
 
-def _render(skeleton: Skeleton, example: Example) -> tuple[Prompt | None, tuple[str, ...], str | None]:
+def _render(template: Template, example: Example) -> tuple[Prompt | None, tuple[str, ...], str | None]:
     """The prompt, what was made up for it, and why there is none."""
-    values, made_up = completed(example, skeleton.spec.variables)
+    values, made_up = completed(example, template.spec.variables)
     try:
-        return skeleton.render(skeleton.bind(values)), made_up, None
+        return template.render(template.bind(values)), made_up, None
     except TemplateError as cause:
         return None, made_up, cause.what
 
@@ -316,12 +316,12 @@ def rendered(messages: Iterable[Message]) -> dict[str, str]:
     return _titled((message.role.value, message.content) for message in messages)
 
 
-def sources(skeleton: Skeleton) -> dict[str, str]:
-    """The parts of a skeleton's source: each message, what stands around them, each include.
+def sources(template: Template) -> dict[str, str]:
+    """The parts of a template's source: each message, what stands around them, each include.
 
     An include is called by its name without its version, so that two versions of it meet.
     """
-    own, *included = skeleton.sources()
+    own, *included = template.sources()
     inside, frame = _split(_body(own.text))
     found = _titled(inside)
     found[FRAME if inside else "text"] = frame

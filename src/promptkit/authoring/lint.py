@@ -1,4 +1,4 @@
-"""Linting one skeleton: every rule, less what its front matter switches off."""
+"""Linting one template: every rule, less what its front matter switches off."""
 
 from __future__ import annotations
 
@@ -11,37 +11,37 @@ from promptkit.authoring import lint_rules as prefix
 from promptkit.authoring import lint_rules as targets
 from promptkit.authoring import lint_rules as whitespace
 from promptkit.errors import PromptKitError, closest
-from promptkit.templates.template import Skeleton
+from promptkit.templates.template import Template
 
 from .lint_subject import ERROR, WARNING, Finding, Rule, Spot, Subject, World
 
 
-def lint(skeleton: Skeleton, world: World) -> tuple[Finding, ...]:
-    """Hold a skeleton against every rule.
+def lint(template: Template, world: World) -> tuple[Finding, ...]:
+    """Hold a template against every rule.
 
     Args:
-        skeleton: a skeleton or a partial.
+        template: a template or a partial.
         world: the route it would take, and what is known of its targets.
 
     Returns:
         The findings by line; none of a rule that `[lint]` switches off.
     """
-    subject = Subject(skeleton)
+    subject = Subject(template)
     found = {code: tuple(rule.check(subject, world)) for code, rule in RULES.items() if rule.check}
-    switches = skeleton.spec.lint
+    switches = template.spec.lint
     findings = [
-        _finding(RULES[code], spot, skeleton)
+        _finding(RULES[code], spot, template)
         for code, spots in found.items()
         if code not in switches
         for spot in spots
     ]
-    findings += [_finding(rule, spot, skeleton) for rule, spot in _switches(subject, found)]
+    findings += [_finding(rule, spot, template) for rule, spot in _switches(subject, found)]
     return tuple(sorted(findings, key=lambda one: (one.file or "", one.line or 0, one.code)))
 
 
-def _finding(rule: Rule, spot: Spot, skeleton: Skeleton) -> Finding:
+def _finding(rule: Rule, spot: Spot, template: Template) -> Finding:
     return Finding(
-        rule.code, rule.name, rule.severity, spot.what, str(skeleton.ref), spot.file, spot.line, spot.remedy
+        rule.code, rule.name, rule.severity, spot.what, str(template.ref), spot.file, spot.line, spot.remedy
     )
 
 

@@ -37,7 +37,7 @@ from .lint_subject import Piece, Spot, Subject, World
 
 def undeclared(subject: Subject, _world: World) -> Iterator[Spot]:
     """Names that are set on some ways through the template and read on others."""
-    if subject.skeleton.is_partial:
+    if subject.template.is_partial:
         return
     for name, place in subject.uses.undeclared.items():
         yield Spot(
@@ -119,7 +119,7 @@ _PROMPT: Final = Prompt((Message(Role.USER, "-"),), "", TemplateRef("lint"), "")
 
 def no_limit(subject: Subject, world: World) -> Iterator[Spot]:
     """No output limit: the route's default decides what is cut."""
-    if subject.skeleton.is_partial or subject.spec.params.max_output_tokens is not None:
+    if subject.template.is_partial or subject.spec.params.max_output_tokens is not None:
         return
     yield Spot(
         f"no output limit: {world.route.max_output_tokens:,} tokens, the route's default, will be sent",
@@ -132,7 +132,7 @@ def no_limit(subject: Subject, world: World) -> Iterator[Spot]:
 def eaten_by_reasoning(subject: Subject, world: World) -> Iterator[Spot]:
     """An output limit that reasoning alone may use up."""
     params = _params(subject, world)
-    if subject.skeleton.is_partial or params.max_output_tokens is None:
+    if subject.template.is_partial or params.max_output_tokens is None:
         return
     eaten = [
         (spent, target)
@@ -182,7 +182,7 @@ def left_out(subject: Subject, world: World) -> Iterator[Spot]:
 def schema_not_taken(subject: Subject, world: World) -> Iterator[Spot]:
     """An output schema with words that a target's structured output doesn't know."""
     schema = subject.spec.output
-    if schema is None or subject.skeleton.is_partial:
+    if schema is None or subject.template.is_partial:
         return
     for target, provider, _ in world.pairs():
         for what in not_taken(schema, provider.adapter):
@@ -214,7 +214,7 @@ def _params(subject: Subject, world: World) -> Params:
 
 
 def _encoded(subject: Subject, world: World) -> Iterator[tuple[Target, WireRequest | Failure]]:
-    if subject.skeleton.is_partial:
+    if subject.template.is_partial:
         return
     call = Call(_PROMPT, _params(subject, world), subject.spec.output)
     for target, provider, model in world.pairs():

@@ -21,7 +21,7 @@ from promptkit.templates.names import check
 from promptkit.templates.prefix import differing_names, reads
 from promptkit.templates.source import Source
 from promptkit.templates.syntax import Lexeme, lexemes_of
-from promptkit.templates.template import Part, Skeleton
+from promptkit.templates.template import Part, Template
 from promptkit.types import Model, Provider, Route, Target, TemplateSpec
 
 
@@ -75,16 +75,16 @@ class World:
 
 
 class Subject:
-    """One skeleton under lint.
+    """One template under lint.
 
     Args:
-        skeleton: loaded, so that it compiles and all its includes are there.
+        template: loaded, so that it compiles and all its includes are there.
     """
 
-    def __init__(self, skeleton: Skeleton) -> None:
-        self.skeleton = skeleton
-        self.source: Source = skeleton.part.source
-        self.spec: TemplateSpec = skeleton.spec
+    def __init__(self, template: Template) -> None:
+        self.template = template
+        self.source: Source = template.part.source
+        self.spec: TemplateSpec = template.spec
 
     @property
     def file(self) -> str:
@@ -94,7 +94,7 @@ class Subject:
     @cached_property
     def uses(self) -> Uses:
         """Which variables it reads, where, and on which ways."""
-        return check(self.skeleton)
+        return check(self.template)
 
     @cached_property
     def lexemes(self) -> list[Lexeme]:
@@ -104,12 +104,12 @@ class Subject:
     @cached_property
     def texts(self) -> tuple[Text, ...]:
         """The text inside its own messages; all of it, in a partial."""
-        return tuple(_texts(self.lexemes, inside=self.skeleton.is_partial))
+        return tuple(_texts(self.lexemes, inside=self.template.is_partial))
 
     @cached_property
     def flow(self) -> tuple[Piece, ...]:
         """What it puts out, in order."""
-        return flow_of(self.skeleton.part)
+        return flow_of(self.template.part)
 
     def line(self, body_line: int) -> int:
         """A line of the file, from one of the body."""
@@ -193,7 +193,7 @@ class Piece:
 
 
 def flow_of(part: Part) -> tuple[Piece, ...]:
-    """All that the messages of a skeleton hold, in order."""
+    """All that the messages of a template hold, in order."""
     names = differing_names(part)
     return tuple(_Reader(part, names, inside=not part.has_messages).body(parse(part.source).body))
 

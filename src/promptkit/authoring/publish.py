@@ -19,7 +19,7 @@ from promptkit.templates.library import Library
 from promptkit.templates.reference import DRAFT, HASH, epoch_of, is_pinned, parse_ref, version_of
 from promptkit.templates.source import read_source
 from promptkit.templates.syntax import pin
-from promptkit.templates.template import Part, Skeleton
+from promptkit.templates.template import Part, Template
 from promptkit.templates.versions import FILE, LabelMove, write_versions
 from promptkit.types import TemplateRef
 
@@ -39,7 +39,7 @@ class Published:
     pinned: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-def open_gate(_skeleton: Skeleton) -> Sequence[str]:
+def open_gate(_template: Template) -> Sequence[str]:
     """The gate that refuses nothing."""
     return ()
 
@@ -68,7 +68,7 @@ def publish(desk: Desk, name: str, *, gate: Gate = open_gate) -> Published:
         if _is_newest(home, part):
             newest = TemplateRef(home.name, str(home.versions.newest))
             return Published(newest, home.file(newest.at or ""), is_new=False)
-        refuse(f"{home.name} isn't published", gate(Skeleton(part)), part.source.file)
+        refuse(f"{home.name} isn't published", gate(Template(part)), part.source.file)
         version = version_of(part.ref) or 1
         # In this order: a crash leaves a version without its seal, which nobody can load.
         write_bytes(home.file(version), raw)
@@ -119,7 +119,7 @@ def _next_version(home: Home, raw: bytes) -> int:
     return newest + 1
 
 
-Gate: TypeAlias = Callable[[Skeleton], Sequence[str]]
+Gate: TypeAlias = Callable[[Template], Sequence[str]]
 """A check before a step: the problems it finds, one text each; where there is none, the step happens."""
 
 
@@ -225,12 +225,12 @@ def promote(
     with locked(desk.owned(ref.name).path):
         home = desk.owned(ref.name)
         version = _published(desk, home, ref)
-        skeleton = desk.library.load(TemplateRef(home.name, str(version)))
+        template = desk.library.load(TemplateRef(home.name, str(version)))
         if home.versions.labels.get(label) == version:
             return Moved(home.name, home.versions.history(label)[-1], is_new=False)
-        problems = tuple(gate(skeleton))
+        problems = tuple(gate(template))
         if not force:
-            refuse(f"{label} isn't put on {home.name}@{version}", problems, skeleton.file)
+            refuse(f"{label} isn't put on {home.name}@{version}", problems, template.file)
         move = _write(home, label, version, signature, forced=bool(problems))
         return Moved(home.name, move, overridden=problems)
 

@@ -60,7 +60,7 @@ class JsonTest:
 
 @dataclass(frozen=True, slots=True)
 class ReplyTest:
-    """What a reply must keep to. `schema` is a JSON Schema, or True for the skeleton's `[output]`."""
+    """What a reply must keep to. `schema` is a JSON Schema, or True for the template's `[output]`."""
 
     rules: Rules
     schema: Mapping[str, Json] | bool = False
@@ -165,7 +165,7 @@ def _reply(table: toml.Table) -> ReplyTest:
     schema: object = table.raw("schema", default=False)
     function = table.text("function", None)
     if not isinstance(schema, bool | dict):
-        raise table.fail("schema must be true (the skeleton's own), or a JSON Schema", "schema")
+        raise table.fail("schema must be true (the template's own), or a JSON Schema", "schema")
     if function is not None and not _FUNCTION.fullmatch(function):
         raise table.fail(
             f"{function!r} is no module:function", "function", remedy='E.g. "checks:three_lines".'

@@ -14,7 +14,7 @@ from typing import Final
 from promptkit.authoring import snapshots
 from promptkit.errors import TemplateError, counted
 from promptkit.providers.tokens import estimate_input_tokens
-from promptkit.templates.template import Skeleton
+from promptkit.templates.template import Template
 from promptkit.types import Json, Prompt, Role, Rules
 from promptkit.validation.schema import NotJson, read_json
 from promptkit.validation.text import check_text, text_of
@@ -24,13 +24,13 @@ from .test_cases import FILE, Case, JsonTest, ReplyTest, Says, find, read_cases,
 _BY_HAND: Final = ", and not by itself between triple quotes: change it there by hand"
 
 
-def cases_of(skeleton: Skeleton) -> tuple[Case, ...]:
-    """The tests that stand beside a skeleton's file; none where there is no tests.toml.
+def cases_of(template: Template) -> tuple[Case, ...]:
+    """The tests that stand beside a template's file; none where there is no tests.toml.
 
     Raises:
         TemplateError: the file is broken.
     """
-    path = Path(skeleton.file).parent / FILE
+    path = Path(template.file).parent / FILE
     try:
         text = path.read_text("utf-8")
     except FileNotFoundError:
@@ -40,44 +40,44 @@ def cases_of(skeleton: Skeleton) -> tuple[Case, ...]:
     return read_cases(text, file=str(path))
 
 
-def try_prompts(skeleton: Skeleton, cases: Iterable[Case], *, update: bool = False) -> tuple[Result, ...]:
+def try_prompts(template: Template, cases: Iterable[Case], *, update: bool = False) -> tuple[Result, ...]:
     """Render every test and hold the prompt against what it expects.
 
     Args:
-        skeleton: the version to test.
+        template: the version to test.
         cases: its tests.
         update: keep what is rendered now as the snapshot, where it differs.
     """
-    return tuple(_try(skeleton, case, update=update) for case in cases)
+    return tuple(_try(template, case, update=update) for case in cases)
 
 
-def problems_of(skeleton: Skeleton) -> list[str]:
-    """The problems of a skeleton's offline tests, one text each: a gate before it is published.
+def problems_of(template: Template) -> list[str]:
+    """The problems of a template's offline tests, one text each: a gate before it is published.
 
     Raises:
         TemplateError: tests.toml is broken.
     """
     return [
         f"test {result.name!r}: {problem}"
-        for result in failed(try_prompts(skeleton, cases_of(skeleton)))
+        for result in failed(try_prompts(template, cases_of(template)))
         for problem in result.problems
     ]
 
 
-def render(skeleton: Skeleton, case: Case) -> Prompt:
+def render(template: Template, case: Case) -> Prompt:
     """A test's prompt.
 
     Raises:
         TemplateError: its variables don't fit, or rendering fails.
     """
-    return skeleton.render(skeleton.bind(case.variables))
+    return template.render(template.bind(case.variables))
 
 
-def _try(skeleton: Skeleton, case: Case, *, update: bool) -> Result:
+def _try(template: Template, case: Case, *, update: bool) -> Result:
     started = perf_counter()
-    problems, note = _problems(skeleton, case, update=update)
+    problems, note = _problems(template, case, update=update)
     return Result(
-        template=str(skeleton.ref),
+        template=str(template.ref),
         name=case.name,
         stage=Stage.PROMPT,
         problems=problems,
@@ -88,10 +88,10 @@ def _try(skeleton: Skeleton, case: Case, *, update: bool) -> Result:
     )
 
 
-def _problems(skeleton: Skeleton, case: Case, *, update: bool) -> tuple[tuple[str, ...], str]:
+def _problems(template: Template, case: Case, *, update: bool) -> tuple[tuple[str, ...], str]:
     """What is wrong, and a note."""
     try:
-        prompt = render(skeleton, case)
+        prompt = render(template, case)
     except TemplateError as error:
         if case.error is None:
             return (str(error),), ""
@@ -99,7 +99,7 @@ def _problems(skeleton: Skeleton, case: Case, *, update: bool) -> tuple[tuple[st
     if case.error is not None:
         return (f"it renders, where {case.error!r} is expected",), ""
     difference, note = _snapshot(case, prompt, update=update)
-    said = judge_prompt(case, prompt, skeleton.spec.output)
+    said = judge_prompt(case, prompt, template.spec.output)
     return (*said, *([difference] if difference else ())), note
 
 
@@ -181,7 +181,7 @@ def judge_prompt(case: Case, prompt: Prompt, schema: Mapping[str, Json] | None =
     Args:
         case: the test.
         prompt: what its variables gave.
-        schema: the skeleton's output schema, which counts as tokens, too.
+        schema: the template's output schema, which counts as tokens, too.
     """
     problems = [
         problem for role, says in case.says.items() for problem in _unsaid(says, _text_of(prompt, role), role)
@@ -213,8 +213,8 @@ def judge_reply(
     Args:
         test: what is expected.
         text: the reply as it came.
-        checks: the skeleton's own for this call, which a test expects, too.
-        structured: whether its skeleton asks for JSON: the texts in it are what words, length and
+        checks: the template's own for this call, which a test expects, too.
+        structured: whether its template asks for JSON: the texts in it are what words, length and
             language are about, as in a call.
     """
     value = read_json(text) if structured or test.json else NotJson()

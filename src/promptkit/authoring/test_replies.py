@@ -21,8 +21,8 @@ from promptkit.engine.judge import judge_of
 from promptkit.errors import AllTargetsFailed, BudgetStop, TemplateError
 from promptkit.providers.params import output_limit
 from promptkit.providers.prices import Prices
-from promptkit.providers.tokens import ceiling_input_tokens, estimate_input_tokens
-from promptkit.templates.template import Skeleton
+from promptkit.providers.tokens import max_input_tokens, estimate_input_tokens
+from promptkit.templates.template import Template
 from promptkit.types import Prompt, Route, Status, Target, Usage
 from promptkit.validation.schema import read_reply
 
@@ -66,7 +66,7 @@ class Answer:
 class Ask:
     """A test whose prompt is ready. `key` names the reply; `stored` is the one of an earlier run."""
 
-    skeleton: Skeleton
+    template: Template
     case: Case
     test: ReplyTest
     prompt: Prompt
@@ -88,7 +88,7 @@ class Price:
 
 
 async def prepare(
-    session: Session, route: Route, wanted: Iterable[tuple[Skeleton, Case]], *, fresh: bool = False
+    session: Session, route: Route, wanted: Iterable[tuple[Template, Case]], *, fresh: bool = False
 ) -> list[Ask]:
     """Make the prompts of tests with expectations on replies, and look for replies that are paid.
 
@@ -100,24 +100,24 @@ async def prepare(
     """
     ledger = await session.ledger()
     asks: list[Ask] = []
-    for skeleton, case in wanted:
+    for template, case in wanted:
         if case.reply is None:
             continue
         try:
-            prompt = render(skeleton, case)
+            prompt = render(template, case)
         except TemplateError:
             continue
-        key = key_of(session, skeleton, prompt, route)
+        key = key_of(session, template, prompt, route)
         stored = None if fresh else _stored(ledger, key)
-        asks.append(Ask(skeleton, case, case.reply, prompt, key, stored))
+        asks.append(Ask(template, case, case.reply, prompt, key, stored))
     return asks
 
 
-def key_of(session: Session, skeleton: Skeleton, prompt: Prompt, route: Route) -> str:
+def key_of(session: Session, template: Template, prompt: Prompt, route: Route) -> str:
     """What names a reply: prompt, parameters, schema and targets."""
-    params = asdict(session.params(skeleton, route))
+    params = asdict(session.params(template, route))
     targets = [str(target) for target in route.targets]
-    told = json.dumps([prompt.digest, params, skeleton.spec.output, targets], sort_keys=True)
+    told = json.dumps([prompt.digest, params, template.spec.output, targets], sort_keys=True)
     return hashlib.sha256(told.encode()).hexdigest()[:32]
 
 
@@ -137,7 +137,7 @@ def price_of(session: Session, route: Route, asks: Sequence[Ask]) -> Price:
     """What the asks that aren't replayed will cost."""
     prices = Prices()
     new = {ask.key: ask for ask in asks if ask.stored is None}
-    each = [price_call(session, route, prices, ask.skeleton, ask.prompt) for ask in new.values()]
+    each = [price_call(session, route, prices, ask.template, ask.prompt) for ask in new.values()]
     about = [one for one, _ in each if one is not None]
     most = [one for _, one in each if one is not None]
     return Price(
@@ -149,17 +149,17 @@ def price_of(session: Session, route: Route, asks: Sequence[Ask]) -> Price:
 
 
 def price_call(
-    session: Session, route: Route, prices: Prices, skeleton: Skeleton, prompt: Prompt
+    session: Session, route: Route, prices: Prices, template: Template, prompt: Prompt
 ) -> tuple[int | None, int | None]:
     """What a call costs about, at its first target, and at most, at the dearest; None where unknown.
 
     About: half of the output that it may have. At most: where no attempt is made twice.
     """
-    params, schema, now = session.params(skeleton, route), skeleton.spec.output, datetime.now(UTC)
+    params, schema, now = session.params(template, route), template.spec.output, datetime.now(UTC)
     pairs = [session.settings.catalog.pair(target) for target in route.targets]
-    tokens = ceiling_input_tokens(prompt, schema)
+    tokens = max_input_tokens(prompt, schema)
     ceilings = [
-        prices.ceiling_pico(provider, model, tokens, output_limit(params, model), now)
+        prices.max_cost_pico(provider, model, tokens, output_limit(params, model), now)
         for provider, model in pairs
     ]
     provider, model = pairs[0]
@@ -228,10 +228,10 @@ class _Asking:
         try:
             reply = await make_reply(
                 self._session,
-                ask.skeleton,
+                ask.template,
                 ask.case.variables,
                 route=self._route,
-                tags={TEST_TAG: ask.skeleton.ref.name, KEY_TAG: ask.key},
+                tags={TEST_TAG: ask.template.ref.name, KEY_TAG: ask.key},
                 cap_pico=self._left,
                 parent_id=None,
             )
@@ -257,7 +257,7 @@ def _result(ask: Ask, answer: Answer | Unanswered, functions: Functions, *, paid
         skipped = bool(left_out) and _is_function_alone(ask.test)
         cost = answer.cost_pico if paid else 0
     return Result(
-        template=str(ask.skeleton.ref),
+        template=str(ask.template.ref),
         name=ask.case.name,
         stage=Stage.REPLY,
         problems=problems,
@@ -273,17 +273,17 @@ def _result(ask: Ask, answer: Answer | Unanswered, functions: Functions, *, paid
 
 def _judge(ask: Ask, answer: Answer, functions: Functions) -> tuple[tuple[str, ...], str]:
     """What is wrong with a reply, and which expectation was left out."""
-    test, skeleton = ask.test, ask.skeleton
-    own = judge_of(skeleton, skeleton.bind(ask.case.variables))
-    structured = skeleton.spec.output is not None
+    test, template = ask.test, ask.template
+    own = judge_of(template, template.bind(ask.case.variables))
+    structured = template.spec.output is not None
     problems = list(judge_reply(test, answer.text, structured=structured, checks=own.rules if own else None))
     if answer.status is Status.TRUNCATED:
         problems.insert(0, "the reply was cut at its output limit")
-    schema = skeleton.spec.output if test.schema is True else test.schema
+    schema = template.spec.output if test.schema is True else test.schema
     if schema:
         problems += map(str, read_reply(answer.text, schema)[1])
     elif test.schema is True:
-        problems.append("schema = true, and the skeleton has no [output]")
+        problems.append("schema = true, and the template has no [output]")
     left_out = ""
     if test.function is not None and functions.allowed:
         problems += functions.judge(test.function, answer.text, ask.case.variables)

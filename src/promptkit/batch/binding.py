@@ -74,7 +74,7 @@ class Binding:
             self.unused = self._unused(columns, line=None)
 
     def variables(self, record: Record) -> dict[str, object]:
-        """The values that a row supplies, as read: the skeleton's `bind` coerces and checks them.
+        """The values that a row supplies, as read: the template's `bind` coerces and checks them.
 
         Raises:
             InputError: a cell contradicts a constant, or (strict) a column fills nothing.
@@ -174,7 +174,7 @@ class Binding:
     def _unused(self, columns: Iterable[str], line: int | None) -> tuple[str, ...]:
         unused = self._free(columns)
         if unused and self._wishes.strict:
-            what = f"columns that the skeleton does not declare: {', '.join(map(repr, unused))}"
+            what = f"columns that the template does not declare: {', '.join(map(repr, unused))}"
             raise InputError(
                 what, file=self._file, line=line, remedy="drop them, --map them, or leave --strict out"
             )
@@ -210,7 +210,7 @@ def cell_text(cell: Json) -> str:
 
 
 def _refuse_unknown(variables: Mapping[str, Variable], wishes: Wishes) -> None:
-    declared = f"declared: {', '.join(variables)}" if variables else "the skeleton declares none"
+    declared = f"declared: {', '.join(variables)}" if variables else "the template declares none"
     fields = {".".join(path) for variable in variables.values() for path in _paths(variable)}
     for name in wishes.mapping:
         if name not in variables and name not in fields:

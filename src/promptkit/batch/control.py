@@ -288,11 +288,11 @@ class Turn(StrEnum):
 class Outages:
     """The outages of one run. Times are seconds since the epoch.
 
-    `patience_s` is how long the run goes on with no answer from anywhere; `answered_s` is when
+    `max_wait_s` is how long the run goes on with no answer from anywhere; `answered_s` is when
     the last one came, at first when the run began.
     """
 
-    patience_s: float
+    max_wait_s: float
     answered_s: float
     resumes_s: float = 0.0
     """Until then no row is begun."""
@@ -319,7 +319,7 @@ class Outages:
             return Turn.FAILS
         if self.answered_s <= began_s:
             opens_s = max(now_s, retry_at_s or 0.0)
-            if opens_s >= self.answered_s + self.patience_s:
+            if opens_s >= self.answered_s + self.max_wait_s:
                 return Turn.STOPS
             self._streak += 1
             pause_s = min(2.0**self._streak, _LONGEST_S)
@@ -337,7 +337,7 @@ def waiting_text(outages: Outages, zone: tzinfo, why: str) -> str:
     since = datetime.fromtimestamp(outages.answered_s, zone)
     return (
         f"no answer from any target since {since:%H:%M:%S}: the batch waits for one up to "
-        f"{outages.patience_s / 60:g} minutes (outage_s), then stops; the first reason: {why}"
+        f"{outages.max_wait_s / 60:g} minutes (outage_s), then stops; the first reason: {why}"
     )
 
 
@@ -381,7 +381,7 @@ def failed_early(job: str, rows: Mapping[RowState, int], limit: float) -> Stoppe
     return StoppedEarly(
         f"the canary failed: {failures(rows):,} of {counted(sum(rows.values()), 'row')}, and {limit:.0%} may; "
         "the other rows were not sent",
-        remedy=f"`promptkit jobs show {job}` tells why. Mend the skeleton and run it as another --job; or go on all "
+        remedy=f"`promptkit jobs show {job}` tells why. Mend the template and run it as another --job; or go on all "
         "the same: --retry-failed tries the canary again, --canary 0 does without it.",
     )
 
@@ -400,7 +400,7 @@ def way_of(  # noqa: PLR0913 - what a row's way depends on
 
     Args:
         session: settings and rules.
-        template: the skeleton's name.
+        template: the template's name.
         route: the job's.
         detours: the routes that rules may send rows over, as the job pinned them; None for none.
         tags: the rows'.

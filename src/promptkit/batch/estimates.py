@@ -17,7 +17,7 @@ from promptkit.providers.params import output_limit
 from promptkit.providers.prices import Prices, Tariff
 from promptkit.providers.tokens import PER_CALL, estimate_input_tokens
 from promptkit.routing.limits import limits_of
-from promptkit.templates.template import Skeleton
+from promptkit.templates.template import Template
 from promptkit.types import Limits, Params, Route, Target, Usage
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Load:
 
 
 def _ceiling(offer: Offer, size: int) -> int | None:
-    return None if offer.tariff is None else offer.tariff.ceiling_pico(size, offer.output_limit)
+    return None if offer.tariff is None else offer.tariff.max_cost_pico(size, offer.output_limit)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,7 @@ def figures_at(offer: Offer, load: Load, basis: Basis) -> Figures:
             expected += rows * pico
             high_pico += rows * offer.tariff.pico(Usage(row_tokens, high))
             saved += rows * (offer.tariff.pico(Usage(row_tokens, mean)) - pico)
-            worst += rows * offer.tariff.ceiling_pico(size, offer.output_limit)
+            worst += rows * offer.tariff.max_cost_pico(size, offer.output_limit)
     duration_s, timed = _duration(offer, load.rows, tokens, load.rows * mean, basis.concurrency)
     priced = offer.tariff is not None
     return Figures(
@@ -308,11 +308,11 @@ _RENDERED: Final = 40
 
 
 class Offers:
-    """The targets as rows of a skeleton would be sent to them."""
+    """The targets as rows of a template would be sent to them."""
 
-    def __init__(self, session: Session, skeleton: Skeleton, history: History) -> None:
+    def __init__(self, session: Session, template: Template, history: History) -> None:
         self._session = session
-        self._skeleton = skeleton
+        self._template = template
         self._history = history
         self._prices = Prices()
         self._now = datetime.now(UTC)
@@ -320,7 +320,7 @@ class Offers:
     def of(self, target: Target, route: Route, weight: int = 1) -> Offer:
         """A target on a route: its price, its limits, and what it was like before."""
         provider, model = self._session.settings.catalog.pair(target)
-        params: Params = self._session.params(self._skeleton, route)
+        params: Params = self._session.params(self._template, route)
         card = self._prices.card(provider, model, self._now)
         return Offer(
             target=target,
@@ -334,10 +334,10 @@ class Offers:
 
 
 class History:
-    """What the ledger has of a skeleton, read when it is first asked; of other versions, where this one is new."""
+    """What the ledger has of a template, read when it is first asked; of other versions, where this one is new."""
 
-    def __init__(self, skeleton: Skeleton, ledger: Ledger | None) -> None:
-        self._skeleton = skeleton
+    def __init__(self, template: Template, ledger: Ledger | None) -> None:
+        self._template = template
         self._ledger = ledger
         self._pasts: dict[Target | None, Past | None] | None = None
 
@@ -362,10 +362,10 @@ class History:
         return self._pasts
 
     def _sum_up(self, ledger: Ledger) -> dict[Target | None, Past | None]:
-        seen = ledger.seen_of(self._skeleton.digest)
+        seen = ledger.seen_of(self._template.digest)
         same = bool(seen)
         if not same:
-            seen = ledger.seen_of_other_versions(self._skeleton.ref.name)
+            seen = ledger.seen_of_other_versions(self._template.ref.name)
         by_target: dict[Target, list[Seen]] = {}
         for one in seen:
             by_target.setdefault(one.target, []).append(one)
@@ -382,10 +382,10 @@ class History:
         told = estimated = 0
         for call, bound in ledger.variables_of(latest).items():
             try:
-                prompt = self._skeleton.render(self._skeleton.bind(bound))
+                prompt = self._template.render(self._template.bind(bound))
             except PromptKitError:
                 continue  # erased in part, say: it tells nothing
-            estimated += estimate_input_tokens(prompt, self._skeleton.spec.output)
+            estimated += estimate_input_tokens(prompt, self._template.spec.output)
             told += counted[call]
         return told / estimated if estimated else 1.0
 

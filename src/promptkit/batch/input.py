@@ -16,7 +16,7 @@ from typing import IO, Final, Protocol, TypeAlias, cast
 from promptkit.engine.context import Session
 from promptkit.errors import InputError, VariableError, counted
 from promptkit.ledger.records import InputRead, RowStart
-from promptkit.templates.template import Skeleton
+from promptkit.templates.template import Template
 from promptkit.types import Json, Value
 from promptkit.types.ids import read_id
 
@@ -49,17 +49,17 @@ class Reader:
 
     Args:
         session: makes ids and tells the user.
-        skeleton: what the rows are for.
+        template: what the rows are for.
         file: the input's name, for messages.
         reading: the records.
         options: what the user says of the columns.
     """
 
     def __init__(
-        self, session: Session, skeleton: Skeleton, file: str, reading: Reading, options: JobOptions
+        self, session: Session, template: Template, file: str, reading: Reading, options: JobOptions
     ) -> None:
         self._session = session
-        self._skeleton = skeleton
+        self._template = template
         self._file = file
         self._reading = reading
         self._options = options
@@ -70,7 +70,7 @@ class Reader:
         if columns is not None:
             options.each.check(columns, file)
             columns = options.each.columns(columns)
-        self._binding = Binding(columns, skeleton.spec.variables, options.wishes, file)
+        self._binding = Binding(columns, template.spec.variables, options.wishes, file)
         self._namer = Namer(file)
         self._met: dict[str, None] = dict.fromkeys(columns or ())
         self._garbled = 0
@@ -103,7 +103,7 @@ class Reader:
             self._session.say(f"{self._file}: {self._reading.manner}")
         if self._binding.unused:
             columns = ", ".join(self._binding.unused)
-            self._session.say(f"columns that the skeleton doesn't use pass through: {columns}")
+            self._session.say(f"columns that the template doesn't use pass through: {columns}")
         if self._garbled > _TOLD:
             self._session.say(
                 f"{counted(self._garbled, 'row')} look encoded twice; the first {_TOLD} are told above"
@@ -128,7 +128,7 @@ class Reader:
                 raise InputError(cause.what, file=self._file, line=record.line) from None
             bound, error = {}, cause.what
             self._tell_invalid(record, cause)
-        for flag in self._skeleton.flags(bound):
+        for flag in self._template.flags(bound):
             self._suspect += 1
             if self._suspect <= _TOLD:
                 self._session.say(f"line {record.line}: {flag}")
@@ -150,12 +150,12 @@ class Reader:
     def _bound(self, record: Record) -> dict[str, Value]:
         if record.broken is not None:
             raise VariableError(record.broken)
-        return self._skeleton.bind(self._binding.variables(record))
+        return self._template.bind(self._binding.variables(record))
 
     def _parent(self, record: Record) -> int | None:
         """The call that an earlier output says made this row; whether there is one, the ledger knows."""
         column = call_column(record.cells)
-        if column is None or column in self._skeleton.spec.variables:
+        if column is None or column in self._template.spec.variables:
             return None
         try:
             return read_id(cell_text(record.cells[column]).strip())

@@ -20,7 +20,7 @@ from promptkit.engine.judge import judge_of
 from promptkit.errors import JobConflict, PromptKitError, TemplateError, UsageError, closest, counted
 from promptkit.ledger.records import JobRecord, JobStart, JobState, Money, RowState
 from promptkit.templates.reference import parse_ref
-from promptkit.templates.template import Skeleton
+from promptkit.templates.template import Template
 from promptkit.types import Json, Route, RowResult, TemplateRef
 
 from .columns import check_text_as
@@ -80,7 +80,7 @@ class Job:
 
     Args:
         session: what the process has open.
-        ref: the skeleton, as the user names it.
+        ref: the template, as the user names it.
         rows: a file, `-`, or mappings; None where constants and `each` make them.
         route: where calls may go.
         options: the rest.
@@ -184,7 +184,7 @@ class Job:
         ledger = await self._session.ledger() if at_hand else None
         reading = self._source.read()
         asked = self._starting().asked(ledger)
-        reader = Reader(self._session, asked.skeleton, self._source.name, reading, self._options)
+        reader = Reader(self._session, asked.template, self._source.name, reading, self._options)
         quoter = Quoter(self._session, asked, self._options, ledger)
         await quoter.read(reader.rows())
         reader.tell()
@@ -200,7 +200,7 @@ class Job:
         """Pin the job, lock it, and take its rows in: all of them before the first call.
 
         Raises:
-            TemplateError: the skeleton can't stand.
+            TemplateError: the template can't stand.
             JobConflict: the name belongs to a job of another template.
             InputError: the rows can't be read.
             LockHeld: another process runs the job.
@@ -304,7 +304,7 @@ class Job:
     async def _take_rows_or_leave(self, ledger: Ledger, *, made: bool) -> None:
         """Take the rows in; a job that was made for rows that can't be is none.
 
-        Else the corrected command would go on with what the wrong one pinned: its key, its skeleton.
+        Else the corrected command would go on with what the wrong one pinned: its key, its template.
         """
         try:
             await self._take_rows(ledger)
@@ -324,7 +324,7 @@ class Job:
         ):
             return
         self.reading = self._source.read()
-        reader = Reader(self._session, self.pinned.skeleton, self._source.name, self.reading, self._options)
+        reader = Reader(self._session, self.pinned.template, self._source.name, self.reading, self._options)
         await ledger.ingest_rows(job.id, reader.rows(), reader.read)
         reader.tell()
         self._read_again(ledger)
@@ -341,7 +341,7 @@ class Starting:
 
     Args:
         session: what the process has open.
-        ref: the skeleton, as the user names it.
+        ref: the template, as the user names it.
         source: where its rows come from.
         route: where calls may go.
         options: the rest.
@@ -386,24 +386,24 @@ class Starting:
         known = ledger.job(name)
         if known is not None:
             return self._go_on(ledger, known)
-        skeleton = self._load()
-        check_text_name(self._options, (), skeleton.spec.output)
-        judge_of(skeleton, {})  # a schema that nothing can be held against is refused before there is a job
-        await self._session.remember(skeleton)
+        template = self._load()
+        check_text_name(self._options, (), template.spec.output)
+        judge_of(template, {})  # a schema that nothing can be held against is refused before there is a job
+        await self._session.remember(template)
         detours = self._detours()
         start = JobStart(
             id=self._session.ids(),
             name=name,
-            template_digest=skeleton.digest,
-            template_ref=str(skeleton.ref),
+            template_digest=template.digest,
+            template_ref=str(template.ref),
             route=self._route.name,
             created_us=int(datetime.now(UTC).timestamp() * 1e6),
-            params=plain_params(self._session.params(skeleton, self._route)),
-            schema=skeleton.spec.output,
+            params=plain_params(self._session.params(template, self._route)),
+            schema=template.spec.output,
             options={
                 "route": plain_route(self._route),
                 "detours": plain_detours(detours),
-                "checks": skeleton.spec.checks is not None,
+                "checks": template.spec.checks is not None,
                 **plain_options(self._options),
             },
             key_column=self._options.key_column,
@@ -414,7 +414,7 @@ class Starting:
         if record.id != start.id:  # another process was first
             return self._go_on(ledger, record)
         self.made = True
-        return Pinned(record, skeleton, self._route, detours)
+        return Pinned(record, template, self._route, detours)
 
     def _go_on(self, ledger: Ledger, job: JobRecord) -> Pinned:
         """Take up a job with what it pinned; what the user says otherwise now is told and ignored."""
@@ -436,16 +436,16 @@ class Starting:
                 f"the job {job.name!r} began with another output schema",
                 remedy="Go on with the same model, or give this one another name.",
             )
-        skeleton = self._pinned_skeleton(ledger, job).shaped(job.schema)
+        template = self._pinned_template(ledger, job).shaped(job.schema)
         route = pinned_route(job)
         if route != self._route:
             self._session.say(f"job {job.name}: it goes on with the route it began with ({route.name})")
-        return Pinned(job, skeleton, route, pinned_detours(job))
+        return Pinned(job, template, route, pinned_detours(job))
 
-    def _load(self) -> Skeleton:
-        skeleton = self._session.library.load(self._ref, allow_draft=False)
+    def _load(self) -> Template:
+        template = self._session.library.load(self._ref, allow_draft=False)
         shape = self._options.shape
-        return skeleton if shape is None else skeleton.shaped(shape.schema)
+        return template if shape is None else template.shaped(shape.schema)
 
     def _detours(self) -> dict[str, Route] | None:
         """The routes that rules name, where rows may go by them."""
@@ -454,8 +454,8 @@ class Starting:
         settings = self._session.settings
         return {name: settings.routes[name] for name in sorted(settings.rules.routes)}
 
-    def _pinned_skeleton(self, ledger: Ledger, job: JobRecord) -> Skeleton:
-        """The skeleton as it was at the job's first start, whatever has become of it since."""
+    def _pinned_template(self, ledger: Ledger, job: JobRecord) -> Template:
+        """The template as it was at the job's first start, whatever has become of it since."""
         try:
             current = self._session.library.load(self._ref, allow_draft=False)
         except TemplateError as cause:
@@ -466,12 +466,12 @@ class Starting:
             same = str(current.ref) == job.template_ref
             now = f"{current.ref} has changed since" if same else f"{self._ref} now means {current.ref}"
         self._session.say(f"job {job.name}: it goes on with {job.template_ref} as it began; {now}")
-        return Skeleton.rebuild(job.template_digest, ledger.stored_source)
+        return Template.rebuild(job.template_digest, ledger.stored_source)
 
 
 def asked_of(pinned: Pinned) -> Asked:
     """What the rows of a job are for, as it has pinned it."""
-    return Asked(pinned.skeleton, pinned.route, pinned.detours, pinned.job.name, pinned.job.id)
+    return Asked(pinned.template, pinned.route, pinned.detours, pinned.job.name, pinned.job.id)
 
 
 def check_text_name(options: JobOptions, columns: Sequence[str], schema: Mapping[str, Json] | None) -> None:

@@ -11,9 +11,9 @@ from typing import Any, Final, cast
 from promptkit.errors import UsageError
 from promptkit.ledger.records import JobRecord, RowState
 from promptkit.routing.catalog import parse_target
-from promptkit.templates.template import Skeleton
+from promptkit.templates.template import Template
 from promptkit.types import Json, OnContent, OnMiss, Params, Route
-from promptkit.validation.output_models import Shape
+from promptkit.validation.output_models import OutputModel
 
 from .binding import NO_ROWS, Matrix, Wishes, constant_tags
 from .tables import Dialect, Format
@@ -64,7 +64,7 @@ class JobOptions:
     resend_unknown: bool = True
     by_rules: bool = False
     cache_s: float | None = None
-    """How old a reply may be that serves a row (see `Work`); None: as the row's route says."""
+    """How old a reply may be that serves a row (see `CallRequest`); None: as the row's route says."""
     until_budget: bool = True
     deadline_s: float | None = None
     on_miss: OnMiss = OnMiss.WARN
@@ -76,8 +76,8 @@ class JobOptions:
     """The name of the text's column in the output; None what the job had before, else `text`."""
     pack: int = 1
     """How many rows may share a request; 0: as many as pay off."""
-    shape: Shape | None = None
-    """What replies must be instead of the skeleton's `[output]`."""
+    shape: OutputModel | None = None
+    """What replies must be instead of the template's `[output]`."""
 
     @property
     def read(self) -> Callable[[Json], object] | None:
@@ -145,7 +145,7 @@ class Pinned:
     """
 
     job: JobRecord
-    skeleton: Skeleton
+    template: Template
     route: Route
     detours: Mapping[str, Route] | None = None
 
@@ -157,7 +157,7 @@ def plain_route(route: Route) -> dict[str, Json]:
         "targets": [str(target) for target in route.targets],
         "strategy": route.strategy,
         "attempts": route.attempts,
-        "patience_s": route.patience_s,
+        "max_wait_s": route.max_wait_s,
         "outage_s": route.outage_s,
         "last_resort": None if route.last_resort is None else str(route.last_resort),
         "on_content": route.on_content.value,
@@ -190,7 +190,7 @@ def _route(told: Mapping[str, Any]) -> Route:
         targets=tuple(parse_target(text) for text in told["targets"]),
         strategy=told["strategy"],
         attempts=told["attempts"],
-        patience_s=told["patience_s"],
+        max_wait_s=told["max_wait_s"],
         outage_s=told["outage_s"],
         last_resort=None if last is None else parse_target(last),
         on_content=OnContent(told["on_content"]),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from promptkit._util.files import replacing
 from promptkit.config.settings import Keep, Storage
-from promptkit.engine.calls import Made, cost_of
+from promptkit.engine.calls import CallResult, cost_of
 from promptkit.engine.judge import Judge, judge_text
 from promptkit.errors import OutputError, UsageError, counted
 from promptkit.ledger.ledger import Ledger
@@ -443,7 +443,7 @@ _NOT_KEPT = "the text is not kept: [storage] keeps replies out of the ledger onc
 _ANSWERED = frozenset({Status.OK, Status.TRUNCATED, Status.DEGRADED})
 
 
-def from_call(row: RowRecord, made: Made, ref: TemplateRef) -> RowResult[Any]:
+def from_call(row: RowRecord, made: CallResult, ref: TemplateRef) -> RowResult[Any]:
     """The result of a row whose call has just ended."""
     attempts = made.attempts
     pico = cost_of(attempts)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from promptkit.engine.calls import Work
+from promptkit.engine.calls import CallRequest
 from promptkit.providers.params import cacheable
 from promptkit.providers.prices import Tariff
 from promptkit.providers.tokens import estimate_text_tokens
@@ -20,7 +20,7 @@ _KEPT: Final = 1_000
 
 
 _CANNOT: Final = (
-    "packing: these rows go alone: packs need a skeleton that ends with its only user message, with no turns of "
+    "packing: these rows go alone: packs need a template that ends with its only user message, with no turns of "
     "a conversation and no stop sequence, and a schema whose references lead to its definitions"
 )
 
@@ -61,7 +61,7 @@ class Sizer(Protocol):
         """Whether each row goes alone, whatever it is."""
         ...
 
-    def size(self, key: Hashable, work: Work) -> int:
+    def size(self, key: Hashable, work: CallRequest) -> int:
         """Rows a request, of those that may go together under that key."""
         ...
 
@@ -87,7 +87,7 @@ class Said:
         """Whether one row is all that goes into a request."""
         return self._rows == 1
 
-    def size(self, key: Hashable, work: Work) -> int:
+    def size(self, key: Hashable, work: CallRequest) -> int:
         """As said."""
         del key, work
         return self._rows
@@ -135,7 +135,7 @@ class Chosen:
         """That is never known beforehand."""
         return False
 
-    def size(self, key: Hashable, work: Work) -> int:
+    def size(self, key: Hashable, work: CallRequest) -> int:
         """What pays off, by the first row under that key."""
         tried = self._tried.get(key)
         if tried is None:
@@ -162,8 +162,8 @@ class Chosen:
     def cannot(self) -> None:
         """Nothing was promised."""
 
-    def _choose(self, work: Work) -> Size:
-        offer = self._offer(work.plan.hops[0].target)
+    def _choose(self, work: CallRequest) -> Size:
+        offer = self._offer(work.plan.targets[0].target)
         size, why = pays(offer, sizes_of(work.call, offer, self._catalog))
         if why:
             self._tell(why, f"{why}: rows go alone")

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Iterat
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from promptkit.engine.calls import Made, Work
+from promptkit.engine.calls import CallResult, CallRequest
 from promptkit.engine.context import Session
 from promptkit.engine.engine import Engine
 from promptkit.engine.pack import Room, can_pack, halves, item_ids, packed_limit, packed_prompt, packed_schema
@@ -37,7 +37,7 @@ class Ready:
     """A row, and the call that is to be made for it."""
 
     row: RowRecord
-    work: Work
+    work: CallRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class Packer:
 
     # ---------------------------------------------------------------------------------- sent
 
-    async def make(self, engine: Engine, bundle: Sequence[Ready]) -> AsyncGenerator[tuple[Ready, Made]]:
+    async def make(self, engine: Engine, bundle: Sequence[Ready]) -> AsyncGenerator[tuple[Ready, CallResult]]:
         """Make the rows of a bundle, each exactly once unless the run is halted meanwhile.
 
         What an earlier reply serves is not packed. What a pack did not answer is asked for again.
@@ -179,7 +179,7 @@ class Packer:
             self._again += len(failed)
             waiting += reversed([[failed[place] for place in half] for half in halves(len(failed))])
 
-    async def _send(self, engine: Engine, together: Sequence[Ready]) -> list[tuple[Ready, Made]]:
+    async def _send(self, engine: Engine, together: Sequence[Ready]) -> list[tuple[Ready, CallResult]]:
         if len(together) == 1:
             return [(together[0], await engine.make(together[0].work))]
         carrier = carrier_of(self._ids, [ready.work for ready in together])
@@ -204,7 +204,7 @@ def make_packer(
 
     Args:
         session: settings, ids and the voice.
-        ledger: the history of the skeleton's answers.
+        ledger: the history of the template's answers.
         pinned: what the job runs.
         rows: how many go together; `AUTO`: as many as pay off.
         halted: whether nothing new may be sent.
@@ -213,20 +213,20 @@ def make_packer(
     if rows != AUTO:
         sizer = Said(rows, session.say)
     else:
-        offers = Offers(session, pinned.skeleton, History(pinned.skeleton, ledger))
+        offers = Offers(session, pinned.template, History(pinned.template, ledger))
         sizer = Chosen(catalog, lambda target: offers.of(target, pinned.route), session.say)
     return Packer(catalog, sizer, session.ids, halted, session.say)
 
 
 def room_of(catalog: Catalog, plan: Plan) -> Room:
     """What goes into one request to any target of a plan."""
-    windows = [hop.window for hop in plan.hops if hop.window is not None]
-    models = [catalog.pair(hop.target)[1] for hop in plan.hops]
+    windows = [planned.window for planned in plan.targets if planned.window is not None]
+    models = [catalog.pair(planned.target)[1] for planned in plan.targets]
     outputs = [model.max_output_tokens for model in models if model.max_output_tokens is not None]
     return Room(min(windows, default=None), min(outputs, default=None))
 
 
-def carrier_of(ids: Callable[[], int], works: Sequence[Work]) -> Work:
+def carrier_of(ids: Callable[[], int], works: Sequence[CallRequest]) -> CallRequest:
     """The call that carries others in one request; they get new ids, in the order in which they stand in it.
 
     The last resort, a small model, never gets it: rows that nobody else answers go there alone.
@@ -237,7 +237,7 @@ def carrier_of(ids: Callable[[], int], works: Sequence[Work]) -> Work:
     members = tuple(replace(work, id=ids()) for work in works)
     names = item_ids(len(works))
     params = replace(call.params, max_output_tokens=packed_limit([_limit(work) for work in works]))
-    return Work(
+    return CallRequest(
         id=carrier_id,
         call=Call(
             packed_prompt([work.call.prompt for work in works], names),
@@ -254,7 +254,7 @@ def carrier_of(ids: Callable[[], int], works: Sequence[Work]) -> Work:
     )
 
 
-def _limit(work: Work) -> int:
+def _limit(work: CallRequest) -> int:
     return work.call.params.max_output_tokens or 0
 
 
@@ -263,7 +263,7 @@ def shared_tags(tags: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in tags.items() if name != DELIVERABLE}
 
 
-def _key(work: Work) -> Hashable:
+def _key(work: CallRequest) -> Hashable:
     """What calls must have in common to share a request: all but their last message and their deliverable."""
     call = work.call
     return (

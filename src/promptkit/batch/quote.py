@@ -14,10 +14,10 @@ from promptkit.engine.pack import can_pack
 from promptkit.errors import BudgetStop, TemplateError, UsageError, counted
 from promptkit.ledger.records import RowRecord, RowStart
 from promptkit.providers.params import prefix_tokens
-from promptkit.providers.tokens import PER_CALL, ceiling_input_tokens, estimate_input_tokens
+from promptkit.providers.tokens import PER_CALL, max_input_tokens, estimate_input_tokens
 from promptkit.routing.budgets import scope_words
 from promptkit.routing.plan import STRATEGIES
-from promptkit.templates.template import Skeleton
+from promptkit.templates.template import Template
 from promptkit.types import Call, Prefix, Prompt, Route, Target, Value, dollars
 
 from .binding import Ordinals, row_key
@@ -46,7 +46,7 @@ _TOLD: Final = 5
 class Asked:
     """What the rows are for, and over which way: as a job has pinned it, or would."""
 
-    skeleton: Skeleton
+    template: Template
     route: Route
     detours: Mapping[str, Route] | None
     job: str | None = None
@@ -68,8 +68,8 @@ class Quoter:
         self._asked = asked
         self._options = options
         self._ledger = ledger
-        self._history = History(asked.skeleton, ledger)
-        self._offers = Offers(session, asked.skeleton, self._history)
+        self._history = History(asked.template, ledger)
+        self._offers = Offers(session, asked.template, self._history)
         self._loads: dict[object, tuple[Load, PackTally]] = {}
         self._accounts: dict[str, Account] = {}
         self._estimated = self._counted = self._sampled = 0
@@ -114,17 +114,17 @@ class Quoter:
         Raises:
             NoUsableKey: no target of its route can be asked.
         """
-        skeleton = self._asked.skeleton
+        template = self._asked.template
         try:
             load, packs = self._load(tags)
-            prompt = skeleton.render(bound, prefix=True)
+            prompt = template.render(bound, prefix=True)
         except (TemplateError, UsageError) as cause:
             self._invalid += 1
             self._unmade += 1
             if self._unmade <= _TOLD:
                 self._session.say(f"line {line}: {cause}")
             return
-        size = ceiling_input_tokens(prompt, skeleton.spec.output)
+        size = max_input_tokens(prompt, template.spec.output)
         packs.add(prompt, tags, bound, self._count(prompt, size))
         load.sizes[size] += 1
         self._to_send += 1
@@ -135,12 +135,12 @@ class Quoter:
         Args:
             manner: how the table is written, where that had to be detected.
         """
-        skeleton = self._asked.skeleton
+        template = self._asked.template
         loads = tuple(self._loads.values())
         per_token = self._estimated / self._counted if self._counted else 0.0
         return make_quote(
-            template=str(skeleton.ref),
-            template_digest=skeleton.digest,
+            template=str(template.ref),
+            template_digest=template.digest,
             job=self._asked.job,
             counts=Counts(self._rows, self._to_send, self._done, self._invalid, self._duplicates),
             loads=tuple(load for load, _ in loads),
@@ -185,7 +185,7 @@ class Quoter:
         every = next(each for rows, each in _COUNTED if rows is None or self._sampled <= rows)
         if self._sampled % every:
             return 0
-        self._estimated += every * estimate_input_tokens(prompt, self._asked.skeleton.spec.output)
+        self._estimated += every * estimate_input_tokens(prompt, self._asked.template.spec.output)
         self._counted += every * (size - PER_CALL)
         if prompt.prefix is not None:
             self._begun[prompt.prefix] += every
@@ -193,7 +193,7 @@ class Quoter:
 
     def _load(self, tags: Mapping[str, str]) -> tuple[Load, PackTally]:
         """The load of rows with such tags: as far as rules and budgets look at them."""
-        settings, template = self._session.settings, self._asked.skeleton.ref.name
+        settings, template = self._session.settings, self._asked.template.ref.name
         capped = settings.budgets.tags
         mine = tuple(tag for tag in tags.items() if tag in capped) if capped else ()
         key = (settings.rules.ruling(template, tags), mine)
@@ -204,8 +204,8 @@ class Quoter:
 
     def _new_load(self, tags: Mapping[str, str]) -> tuple[Load, PackTally]:
         asked = self._asked
-        route, plan = way_of(self._session, asked.skeleton.ref.name, asked.route, asked.detours, tags)
-        offers = tuple(self._offers.of(hop.target, route, hop.weight) for hop in plan.hops)
+        route, plan = way_of(self._session, asked.template.ref.name, asked.route, asked.detours, tags)
+        offers = tuple(self._offers.of(planned.target, route, planned.weight) for planned in plan.targets)
         last = None if plan.last_resort is None else self._offers.of(plan.last_resort, route)
         own = f"job:{asked.job_id or 'new'}"
         scopes = self._session.scopes(own, self._options.cap_pico, tags)
@@ -213,7 +213,7 @@ class Quoter:
         for key, cap_pico in hard:
             if key not in self._accounts:
                 self._accounts[key] = self._account(key, cap_pico)
-        packs = PackTally(self._session, asked.skeleton, route, plan, offers[0], self._options.pack)
+        packs = PackTally(self._session, asked.template, route, plan, offers[0], self._options.pack)
         return Load(offers, plan.strategy, last, tuple(key for key, _ in hard)), packs
 
     def _account(self, key: str, cap_pico: int) -> Account:
@@ -443,7 +443,7 @@ _GROUPS: Final = 10_000
 """So many groups are told apart, so that a table of any length is counted in bounded memory; rows of others go alone."""
 
 
-_CANNOT: Final = "rows of this skeleton can't share a request"
+_CANNOT: Final = "rows of this template can't share a request"
 
 
 _TOO_LONG: Final = "two rows together are too long for a request"
@@ -454,7 +454,7 @@ class PackTally:
 
     Args:
         session: settings.
-        skeleton: makes their prompts.
+        template: makes their prompts.
         route: theirs.
         plan: where they may go.
         offer: the target that is asked first.
@@ -462,11 +462,11 @@ class PackTally:
     """
 
     def __init__(
-        self, session: Session, skeleton: Skeleton, route: Route, plan: Plan, offer: Offer, pack: int
+        self, session: Session, template: Template, route: Route, plan: Plan, offer: Offer, pack: int
     ) -> None:
         self._catalog = session.settings.catalog
-        self._skeleton = skeleton
-        self._params = session.params(skeleton, route)
+        self._template = template
+        self._params = session.params(template, route)
         self._plan = plan
         self._offer = offer
         self._said = None if pack in (AUTO, 1) else pack
@@ -494,7 +494,7 @@ class PackTally:
         else:
             self._group(prompt, tags)
         if stands_for:
-            shared, own = tokens_of(prompt, self._skeleton.spec.output)
+            shared, own = tokens_of(prompt, self._template.spec.output)
             self._shared += stands_for * shared
             self._own += stands_for * own
             self._counted += stands_for
@@ -519,8 +519,8 @@ class PackTally:
 
     def _judge(self, bound: Mapping[str, Value]) -> Judged:
         """How many go together, by the first row, as a run does it."""
-        prompt = self._skeleton.render(bound, prefix=True)
-        call = Call(prompt, self._params, self._skeleton.spec.output)
+        prompt = self._template.render(bound, prefix=True)
+        call = Call(prompt, self._params, self._template.spec.output)
         self._first = sizes_of(call, self._offer, self._catalog)
         if not can_pack(prompt, call.params, call.schema):
             return Judged(1, _CANNOT, self._said)

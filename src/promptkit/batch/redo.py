@@ -12,7 +12,7 @@ from promptkit.engine.context import Session
 from promptkit.errors import JobConflict, TemplateError, UsageError, VariableError
 from promptkit.ledger.records import InputRead, JobRecord, JobStart, RowRecord, RowStart, RowState
 from promptkit.templates.reference import parse_ref
-from promptkit.templates.template import Skeleton
+from promptkit.templates.template import Template
 from promptkit.types import Json, Route, TemplateRef
 
 from .options import (
@@ -67,13 +67,13 @@ async def prepare(session: Session, original: JobRecord, redo: Redo, options: Jo
         LockHeld: another process runs it.
     """
     ledger = await session.ledger()
-    skeleton = session.library.load(_ref(redo.anew, original), allow_draft=False)
-    rows = _Rows(session, ledger, original, redo, skeleton)
+    template = session.library.load(_ref(redo.anew, original), allow_draft=False)
+    rows = _Rows(session, ledger, original, redo, template)
     rows.check()
-    await session.remember(skeleton)
-    start = _start(session, original, redo, options, skeleton)
+    await session.remember(template)
+    start = _start(session, original, redo, options, template)
     record = await ledger.create_or_get_job(start)
-    if record.redo_of_id != original.id or record.template_digest != skeleton.digest:
+    if record.redo_of_id != original.id or record.template_digest != template.digest:
         raise JobConflict(
             f"the name {record.name!r} belongs to another job", remedy="Give this one a name with --job."
         )
@@ -90,7 +90,7 @@ class _Rows:
     ledger: Ledger
     original: JobRecord
     redo: Redo
-    skeleton: Skeleton
+    template: Template
 
     def check(self) -> None:
         """See that there are such rows, and that the ledger still has what they were made of.
@@ -115,7 +115,7 @@ class _Rows:
             variables: Mapping[str, object] = row.variables or {}
             error = None
             try:
-                variables = self.skeleton.bind(variables)
+                variables = self.template.bind(variables)
             except VariableError as cause:  # the other version declares others
                 variables, error = {}, cause.what
             yield RowStart(
@@ -157,20 +157,20 @@ class _Rows:
 
 
 def _start(
-    session: Session, original: JobRecord, redo: Redo, options: JobOptions, skeleton: Skeleton
+    session: Session, original: JobRecord, redo: Redo, options: JobOptions, template: Template
 ) -> JobStart:
     route = redo.route or pinned_route(original)
     detours = pinned_detours(original) if redo.route is None else None
     kept: dict[str, Json] = {name: original.options[name] for name in ("output",) if name in original.options}
     return JobStart(
         id=session.ids(),
-        name=options.name or f"{original.name}-redo-{skeleton.ref.at or skeleton.digest[-8:]}",
-        template_digest=skeleton.digest,
-        template_ref=str(skeleton.ref),
+        name=options.name or f"{original.name}-redo-{template.ref.at or template.digest[-8:]}",
+        template_digest=template.digest,
+        template_ref=str(template.ref),
         route=route.name,
         created_us=int(datetime.now(UTC).timestamp() * 1e6),
-        params=plain_params(session.params(skeleton, route)),
-        schema=skeleton.spec.output,
+        params=plain_params(session.params(template, route)),
+        schema=template.spec.output,
         options={
             "route": plain_route(route),
             "detours": plain_detours(detours),

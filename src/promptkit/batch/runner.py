@@ -8,7 +8,7 @@ from contextlib import aclosing
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from promptkit.engine.calls import Made, Work, failure_of
+from promptkit.engine.calls import CallResult, CallRequest, failure_of
 from promptkit.engine.context import Session
 from promptkit.engine.engine import Engine
 from promptkit.engine.judge import judge_of
@@ -214,24 +214,24 @@ class Runner:
 
     def _prepare(self, row: RowRecord) -> Ready | Unfit | None:
         """A row with its call; None where it still waits: nobody can be asked, or its own tags hold it back."""
-        skeleton, scopes = self._pinned.skeleton, self._scopes(row.tags)
+        template, scopes = self._pinned.template, self._scopes(row.tags)
         if not self._full.isdisjoint(scope.key for scope in scopes):
             return None
         if row.unknowns and not self._options.resend_unknown:
             return Unfit(row, _UNKNOWN)
         try:
             route, plan = self._way(row.tags)
-            bound = skeleton.bind(row.variables or {})
-            prompt = skeleton.render(bound, prefix=True)
-            judge = judge_of(skeleton, bound, self._options.read)
+            bound = template.bind(row.variables or {})
+            prompt = template.render(bound, prefix=True)
+            judge = judge_of(template, bound, self._options.read)
         except NoUsableKey as cause:
             self.stop = self.stop or cause
             return None
         except PromptKitError as cause:
             return Unfit(row, cause.what)
-        work = Work(
+        work = CallRequest(
             id=self._session.ids(),
-            call=Call(prompt, self._session.params(skeleton, route), skeleton.spec.output),
+            call=Call(prompt, self._session.params(template, route), template.spec.output),
             plan=plan,
             route=route.name,
             scopes=scopes,
@@ -277,7 +277,7 @@ class Runner:
                 row = ready.row
                 yield row, await self._taken(row, made, ready.work.call.prompt.ref, began_s)
 
-    async def _taken(self, row: RowRecord, made: Made, ref: TemplateRef, began_s: float) -> RowResult | None:
+    async def _taken(self, row: RowRecord, made: CallResult, ref: TemplateRef, began_s: float) -> RowResult | None:
         """What a call means for its row; None where the row still waits."""
         if made.outage:
             return await self._unanswered(row, made, ref, began_s)
@@ -301,7 +301,7 @@ class Runner:
         return not self._halted
 
     async def _unanswered(
-        self, row: RowRecord, made: Made, ref: TemplateRef, began_s: float
+        self, row: RowRecord, made: CallResult, ref: TemplateRef, began_s: float
     ) -> RowResult | None:
         """A row that no target answered: it comes again, the run stops, or the row fails after all."""
         now_s = self._session.now()
@@ -339,7 +339,7 @@ class Runner:
         pinned, resend = self._pinned, self._options.resend_unknown
         return way_of(
             self._session,
-            pinned.skeleton.ref.name,
+            pinned.template.ref.name,
             pinned.route,
             pinned.detours,
             tags,

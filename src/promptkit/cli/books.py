@@ -43,7 +43,7 @@ RowKey = Annotated[str | None, typer.Option("--key", metavar="KEY", help="Calls 
 
 Template = Annotated[
     str | None,
-    typer.Option("--template", metavar="REF", help="Calls of that skeleton: ugc/hooks, ugc/hooks@1."),
+    typer.Option("--template", metavar="REF", help="Calls of that template: ugc/hooks, ugc/hooks@1."),
 ]
 
 

@@ -18,7 +18,7 @@ from promptkit.engine.context import Session
 from promptkit.providers.params import output_limit
 from promptkit.providers.prices import Prices
 from promptkit.templates.reference import DRAFT
-from promptkit.templates.template import Skeleton
+from promptkit.templates.template import Template
 from promptkit.types import Json, Route, dollars
 
 from .face import Face
@@ -69,13 +69,13 @@ def diff_templates(
         _print(face, found)
 
 
-def _other(before: Skeleton, new: str | None) -> str:
+def _other(before: Template, new: str | None) -> str:
     if new is None:
         return f"{before.ref.name}@{DRAFT}"
     return f"{before.ref.name}{new}" if new.startswith("@") else new
 
 
-def _examples(before: Skeleton, after: Skeleton) -> tuple[Example, ...]:
+def _examples(before: Template, after: Template) -> tuple[Example, ...]:
     """The examples of both sides' tests, those of the newer side first; else made-up values."""
     if before.is_partial or after.is_partial:
         return ()
@@ -83,7 +83,7 @@ def _examples(before: Skeleton, after: Skeleton) -> tuple[Example, ...]:
     return tuple({case.name: Example(case.name, case.variables) for case in cases}.values()) or (BARE,)
 
 
-def _offers(session: Session, before: Skeleton, after: Skeleton, route: Route) -> Iterator[Offer]:
+def _offers(session: Session, before: Template, after: Template, route: Route) -> Iterator[Offer]:
     prices, now = Prices(), datetime.now(UTC)
     for target in route.targets:
         provider, model = session.settings.catalog.pair(target)

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from promptkit.batch.columns import usd_text
 from promptkit.batch.options import AGAIN
 from promptkit.errors import counted
-from promptkit.ledger.records import JobRecord, JobState, JobSummary, Money, RowState, RowTrouble, TargetShare
+from promptkit.ledger.records import JobRecord, JobState, JobSummary, Money, RowState, RowProblem, TargetShare
 from promptkit.types import Json, dollars
 from promptkit.types.ids import show_id
 
@@ -68,7 +68,7 @@ class JobPage:
     runner: int | None
     shares: tuple[TargetShare, ...]
     reasons: tuple[tuple[RowState, str | None, int], ...]
-    troubles: tuple[RowTrouble, ...]
+    troubles: tuple[RowProblem, ...]
     cap_pico: int | None
     canary: Mapping[RowState, int]
     redo_of: str | None

@@ -111,7 +111,7 @@ def resume(
 ) -> int:
     """Go on with a job as it began: nothing of its command line has to be said again.
 
-    Skeleton, route and rows come from the ledger; the input file isn't read, and may be gone. A
+    Template, route and rows come from the ledger; the input file isn't read, and may be gone. A
     job that was cancelled goes on, too. To take in an edited input, run its batch command again.
 
     Examples:

@@ -20,7 +20,7 @@ from .face import Face
 
 if TYPE_CHECKING:
     from promptkit.config.settings import Settings
-    from promptkit.routing.health import LaneKey, Lanes, LaneState
+    from promptkit.routing.health import CircuitKey, Lanes, CircuitState
 
 
 _WHY: Final = 100
@@ -147,12 +147,12 @@ class Weather:
         ]
 
 
-def _counts(key: LaneKey, state: LaneState, now_s: float) -> bool:
+def _counts(key: CircuitKey, state: CircuitState, now_s: float) -> bool:
     """Failures that closed nothing, and pauses that are over, are no news."""
     return state.until_s > now_s or (state.until_s > 0 and key.lane != "throttle")
 
 
-def _closed(key: LaneKey, state: LaneState, account: str, now_s: float) -> Closed:
+def _closed(key: CircuitKey, state: CircuitState, account: str, now_s: float) -> Closed:
     until_s = max(state.until_s, state.probe_until_s)
     another = key not in keys_of(Target(key.provider, key.model), account)
     return Closed(

@@ -1,4 +1,4 @@
-"""The command `templates lint`: what is wrong with skeletons before they are ever sent."""
+"""The command `templates lint`: what is wrong with templates before they are ever sent."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Format(StrEnum):
 
 Refs = Annotated[
     list[str] | None,
-    typer.Argument(metavar="REF", help="The skeletons. Without any: all of your own template folders."),
+    typer.Argument(metavar="REF", help="The templates. Without any: all of your own template folders."),
 ]
 
 
@@ -49,7 +49,7 @@ OutFormat = Annotated[
 Strict = Annotated[bool, typer.Option("--strict", help="Warnings fail, too.")]
 
 
-All = Annotated[bool, typer.Option("--all", help="The shipped skeletons, too.")]
+All = Annotated[bool, typer.Option("--all", help="The shipped templates, too.")]
 
 
 _ESCAPES: Final = {"%": "%25", "\r": "%0D", "\n": "%0A"}
@@ -67,7 +67,7 @@ def lint_templates(
     route: options.RouteName = None,
     target: options.Targets = None,
 ) -> int:
-    """Find what is wrong with skeletons before they are sent.
+    """Find what is wrong with templates before they are sent.
 
     Without REF, the draft of each of your templates, or else what its name means. Where no version
     is named, the seals of all versions, too. Costs and limits are those of the route. Exit code 3
@@ -124,10 +124,10 @@ def _is_gone(ledger: Ledger, target: Target) -> bool:
 def findings_of(library: Library, ref: str, world: World) -> Sequence[Finding]:
     """What is wrong with one template; that it doesn't load is a finding, too."""
     try:
-        skeleton = library.load(ref)
+        template = library.load(ref)
     except TemplateError as error:
         return (from_error(ref, error),)
-    return lint(skeleton, world)
+    return lint(template, world)
 
 
 def seal_findings(library: Library, names: set[str]) -> Iterator[Finding]:

@@ -95,10 +95,10 @@ def render(face: Face, ref: options.Ref, var: options.Vars = None, vars_: option
     from promptkit.engine.context import Session
 
     session = Session(face.settings(), face.say)
-    skeleton = session.library.load(ref)
-    bound = skeleton.bind(option_texts.read_variables(var, vars_))
-    prompt = skeleton.render(bound)
-    for flag in skeleton.flags(bound):
+    template = session.library.load(ref)
+    bound = template.bind(option_texts.read_variables(var, vars_))
+    prompt = template.render(bound)
+    for flag in template.flags(bound):
         face.say(flag)
     if face.as_json:
         face.print_json(prompt_json(prompt))

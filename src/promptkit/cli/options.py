@@ -22,7 +22,7 @@ class Resend(StrEnum):
 Ref = Annotated[
     str,
     typer.Argument(
-        metavar="REF", help="The skeleton: ugc/script, ugc/script@2, @LABEL, @draft, @sha256:PREFIX."
+        metavar="REF", help="The template: ugc/script, ugc/script@2, @LABEL, @draft, @sha256:PREFIX."
     ),
 ]
 
@@ -266,7 +266,7 @@ OnUnknown = Annotated[
 
 
 Strict = Annotated[
-    bool, typer.Option("--strict", help="Refuse columns that the skeleton doesn't use, and invalid rows.")
+    bool, typer.Option("--strict", help="Refuse columns that the template doesn't use, and invalid rows.")
 ]
 
 

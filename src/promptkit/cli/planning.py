@@ -38,7 +38,7 @@ def plan(
     """Tell what a batch would cost and take, before anything is sent.
 
     Every row is read, checked and rendered: the worst case is a true bound for one attempt a row, at
-    the dearest target of its route. What is expected comes from the ledger: how long this skeleton's
+    the dearest target of its route. What is expected comes from the ledger: how long this template's
     answers were at each target, and what failed attempts cost. With the options of the batch that is
     meant, a job that began already counts only what is left. Exit 6 where the batch would refuse to
     start, 1 where rows are invalid.

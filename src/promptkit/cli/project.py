@@ -12,7 +12,7 @@ from promptkit.config.paths import FILE_NAME, shipped
 from promptkit.errors import OutputError, UsageError
 
 NAME: Final = "my/hook"
-"""The skeleton that a project begins with."""
+"""The template that a project begins with."""
 
 
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL

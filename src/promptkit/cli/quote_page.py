@@ -92,9 +92,9 @@ def _time(figures: Figures) -> str:
 def _words(quote: Quote) -> list[str]:
     figures = quote.figures
     basis = (
-        f"by {counted(quote.answers, 'answer')} of this skeleton in the ledger"
+        f"by {counted(quote.answers, 'answer')} of this template in the ledger"
         if quote.answers
-        else "no answer of this skeleton is known yet: each is taken to be half as long as it may be"
+        else "no answer of this template is known yet: each is taken to be half as long as it may be"
     )
     cost = (
         f"expected {dollars(figures.expected_pico)}, low {dollars(figures.low_pico)}, "

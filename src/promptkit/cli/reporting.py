@@ -41,7 +41,7 @@ Until = Annotated[
 
 
 Template = Annotated[
-    str | None, typer.Option("--template", metavar="REF", help="Only that skeleton: ugc/hooks, ugc/hooks@1.")
+    str | None, typer.Option("--template", metavar="REF", help="Only that template: ugc/hooks, ugc/hooks@1.")
 ]
 
 

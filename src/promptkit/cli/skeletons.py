@@ -1,4 +1,4 @@
-"""The commands about skeletons: `templates list` and `templates show`."""
+"""The commands about templates: `templates list` and `templates show`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 from promptkit.cli import options
 from promptkit.templates.declarations import variables_schema
 from promptkit.templates.folder import TemplateEntry
-from promptkit.templates.template import Skeleton
+from promptkit.templates.template import Template
 from promptkit.types import Json, Kind, Params, Variable
 
 from .face import Face
@@ -34,7 +34,7 @@ _UNITS = {Kind.LIST: "item", Kind.MESSAGES: "message"}
 
 
 def list_templates(face: Face, all_: All = False) -> None:
-    """List all skeletons with their versions.
+    """List all templates with their versions.
 
     Those of your own folders stand in front of the shipped kit.
 
@@ -46,14 +46,14 @@ def list_templates(face: Face, all_: All = False) -> None:
     if face.as_json:
         face.print_json([entry_json(entry) for entry in entries])
     else:
-        face.table(("skeleton", "versions", "~what it makes"), [_row(entry) for entry in entries])
+        face.table(("template", "versions", "~what it makes"), [_row(entry) for entry in entries])
     for entry in entries:
         if entry.problem:
             face.say(entry.problem)
 
 
 def show_template(face: Face, ref: options.Ref, source: Source = False, schema: Schema = False) -> None:
-    """Show one skeleton in full.
+    """Show one template in full.
 
     What it makes, the variables it takes, its parameters, its versions and labels.
 
@@ -63,19 +63,19 @@ def show_template(face: Face, ref: options.Ref, source: Source = False, schema: 
         promptkit templates show ugc/script --schema > script.schema.json
     """
     library = face.session().library
-    skeleton = library.load(ref)
+    template = library.load(ref)
     if source:
-        face.print(skeleton.sources()[0].text)
+        face.print(template.sources()[0].text)
         return
     if schema:
-        face.print_json(variables_schema(skeleton.spec, str(skeleton.ref)))
+        face.print_json(variables_schema(template.spec, str(template.ref)))
         return
-    entry = next(entry for entry in library.entries() if entry.name == skeleton.ref.name)
+    entry = next(entry for entry in library.entries() if entry.name == template.ref.name)
     moves = library.home(entry.name).versions
     if face.as_json:
-        face.print_json(skeleton_json(skeleton, entry) | {"history": history_json(moves)})
+        face.print_json(template_json(template, entry) | {"history": history_json(moves)})
     else:
-        _print(face, skeleton, entry)
+        _print(face, template, entry)
         print_history(face, moves)
 
 
@@ -93,19 +93,19 @@ def versions_of(entry: TemplateEntry) -> str:
     return ", ".join([*told, *(["draft"] if entry.has_draft else [])])
 
 
-def _print(face: Face, skeleton: Skeleton, entry: TemplateEntry) -> None:
+def _print(face: Face, template: Template, entry: TemplateEntry) -> None:
     facts = {
-        "skeleton": str(skeleton.ref),
-        "makes": skeleton.spec.description,
+        "template": str(template.ref),
+        "makes": template.spec.description,
         "versions": versions_of(entry),
-        "params": _params(skeleton.spec.params),
-        "output": "JSON, by its schema" if skeleton.spec.output is not None else "",
-        "file": skeleton.file,
-        "digest": skeleton.digest,
+        "params": _params(template.spec.params),
+        "output": "JSON, by its schema" if template.spec.output is not None else "",
+        "file": template.file,
+        "digest": template.digest,
     }
     face.print("\n".join(f"{name:<9} {fact}" for name, fact in facts.items() if fact))
     face.print("")
-    ordered = sorted(skeleton.spec.variables.values(), key=lambda variable: not variable.required)
+    ordered = sorted(template.spec.variables.values(), key=lambda variable: not variable.required)
     if ordered:
         face.table(
             ("variable", "~what it is", "~takes", "default"), [_variable(variable) for variable in ordered]
@@ -183,14 +183,14 @@ def entry_json(entry: TemplateEntry) -> dict[str, Json]:
     }
 
 
-def skeleton_json(skeleton: Skeleton, entry: TemplateEntry) -> dict[str, Json]:
-    """A skeleton in full as JSON."""
-    spec = skeleton.spec
+def template_json(template: Template, entry: TemplateEntry) -> dict[str, Json]:
+    """A template in full as JSON."""
+    spec = template.spec
     return {
         **entry_json(entry),
-        "ref": str(skeleton.ref),
-        "digest": skeleton.digest,
-        "file": skeleton.file,
+        "ref": str(template.ref),
+        "digest": template.digest,
+        "file": template.file,
         "description": spec.description,
         "variables": [_variable_json(variable) for variable in spec.variables.values()],
         "params": _plain(spec.params),

@@ -41,7 +41,7 @@ Note = Annotated[
 
 
 Template = Annotated[
-    str, typer.Option("--template", metavar="REF", help="A skeleton that declares text and note.")
+    str, typer.Option("--template", metavar="REF", help="A template that declares text and note.")
 ]
 
 

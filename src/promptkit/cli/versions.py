@@ -1,4 +1,4 @@
-"""The life of a skeleton: `templates new`, `publish`, `promote` and `rollback`, and its history."""
+"""The life of a template: `templates new`, `publish`, `promote` and `rollback`, and its history."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from promptkit.authoring.publish import publish as seal
 from promptkit.authoring.publish import rollback as take_back
 from promptkit.cli import options
 from promptkit.engine.context import Session
-from promptkit.templates.template import Skeleton
+from promptkit.templates.template import Template
 from promptkit.templates.versions import LabelMove, Versions
 from promptkit.types import Json
 
 from .face import Face
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The skeleton's name: ugc/script.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The template's name: ugc/script.")]
 
 
 From = Annotated[
     str | None,
-    typer.Option("--from", metavar="REF", help="Begin with that skeleton's text: ugc/script@1."),
+    typer.Option("--from", metavar="REF", help="Begin with that template's text: ugc/script@1."),
 ]
 
 
@@ -48,10 +48,10 @@ Reason = Annotated[
 
 
 def new(face: Face, name: Name, from_: From = None) -> None:
-    """Begin a skeleton: a draft that renders at once.
+    """Begin a template: a draft that renders at once.
 
     It goes into the first folder of `templates` in promptkit.toml. With --from it begins with
-    another one's text; a shipped skeleton under its own name brings its versions along, and the
+    another one's text; a shipped template under its own name brings its versions along, and the
     project's copy then stands in front of it. A draft that is there is left as it is.
 
     Examples:
@@ -146,23 +146,23 @@ def _before_publishing(face: Face, session: Session, route: str | None) -> Gate:
 
     world = world_of(face, session, session.route(route))
 
-    def gate(skeleton: Skeleton) -> Sequence[str]:
-        findings = lint(skeleton, world)
+    def gate(template: Template) -> Sequence[str]:
+        findings = lint(template, world)
         errors = [one for one in findings if one.severity is Severity.ERROR]
         if warnings := len(findings) - len(errors):
             count = f"{warnings} warning{'s'[: warnings - 1]}"
-            face.say(f"lint: {count}; promptkit templates lint {skeleton.ref.name}@draft tells")
+            face.say(f"lint: {count}; promptkit templates lint {template.ref.name}@draft tells")
         told = [f"{one.code} (line {one.line}) {one.what}" for one in errors]
-        return [*told, *_tests(skeleton)]
+        return [*told, *_tests(template)]
 
     return gate
 
 
-def _tests(skeleton: Skeleton) -> Sequence[str]:
+def _tests(template: Template) -> Sequence[str]:
     """What fails of the offline tests."""
     from promptkit.authoring.test_prompts import problems_of
 
-    return problems_of(skeleton)
+    return problems_of(template)
 
 
 # ------------------------------------------------------------------------------ history

@@ -54,9 +54,9 @@ class PromptKit:
         return self._kit.session
 
     def render(self, ref: str | TemplateRef, variables: Mapping[str, object] | None = None) -> Prompt:
-        """Render a skeleton; see `AsyncPromptKit.render`."""
-        skeleton = self._kit.session.skeleton(ref)
-        return skeleton.render(skeleton.bind(variables or {}))
+        """Render a template; see `AsyncPromptKit.render`."""
+        template = self._kit.session.template(ref)
+        return template.render(template.bind(variables or {}))
 
     def run(
         self,
@@ -71,7 +71,7 @@ class PromptKit:
         cache: str | None = None,
         output: type[Parsed_co] | None = None,
     ) -> Reply[Parsed_co]:
-        """Turn a skeleton into text; see `AsyncPromptKit.run`."""
+        """Turn a template into text; see `AsyncPromptKit.run`."""
         return self._run(
             self._kit.run(
                 ref,

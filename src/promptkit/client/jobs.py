@@ -146,7 +146,7 @@ class AsyncJob(Generic[Parsed_co]):
         StoppedEarly: at the end of the iteration: its deadline or canary ended it.
         BudgetStop: at the end, a hard cap did; before the first row, with `until_budget=False`.
         LockHeld: another process runs it.
-        PromptKitError: skeleton, rows, keys or ledger can't stand.
+        PromptKitError: template, rows, keys or ledger can't stand.
     """
 
     def __init__(self, job: Job, session: Session, files: Delivery, rows: object = None) -> None:

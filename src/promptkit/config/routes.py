@@ -61,7 +61,7 @@ def _route(name: str, table: Table, catalog: Catalog) -> Route:
         targets=targets,
         strategy=strategy,
         attempts=table.integer("attempts", plain.attempts, least=1),
-        patience_s=float(table.number("patience_s", plain.patience_s, least=0)),
+        max_wait_s=_max_wait_s(table, plain.max_wait_s),
         outage_s=float(table.number("outage_s", plain.outage_s, least=0)),
         last_resort=_target(table, "last_resort", table.text("last_resort", None), catalog),
         on_content=table.choice("on_content", OnContent, plain.on_content),
@@ -123,6 +123,16 @@ def _targets(table: Table, catalog: Catalog) -> tuple[Target, ...]:
     if len(set(targets)) < len(targets):
         raise table.fail("a target stands twice", "targets", remedy="Retries are what `attempts` is for.")
     return targets
+
+
+def _max_wait_s(table: Table, default: float) -> float:
+    """Read `max_wait_s`, or its old name `patience_s` (renamed before 1.0)."""
+    old, new = "patience_s", "max_wait_s"
+    if old not in table:
+        return float(table.number(new, default, least=0))
+    if new in table:
+        raise table.fail(f"{old} is the old name of {new}", old, remedy=f"Remove {old}.")
+    return float(table.number(old, default, least=0))
 
 
 def _target(table: Table, key: str, text: str | None, catalog: Catalog) -> Target | None:

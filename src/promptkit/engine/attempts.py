@@ -13,7 +13,7 @@ from promptkit.config.keys import Keys
 from promptkit.config.settings import Keep, Kept, Settings, Storage
 from promptkit.ledger.records import AttemptEnd, AttemptStart, CallEnd, CallStart, RowEnd
 from promptkit.providers.adapter import Adapter, StreamDecoder
-from promptkit.providers.replies import from_break
+from promptkit.providers.replies import from_transport_failure
 from promptkit.providers.tokens import estimate_input_tokens, estimate_text_tokens
 from promptkit.providers.transport import StreamBroken, Transport, WireStream, open_transport
 from promptkit.providers.wire_formats import for_provider
@@ -35,11 +35,11 @@ from promptkit.types import (
     Provider,
     Target,
     Usage,
-    WireBreak,
+    TransportFailure,
     WireRequest,
 )
 
-from .calls import Work, row_stays, status_of, text_of
+from .calls import CallRequest, row_stays, status_of, text_of
 from .judge import Hearing
 
 Heard = Callable[[Mapping[str, str]], None]
@@ -78,8 +78,8 @@ class Exchange:
     async def take(self) -> Outcome:
         """Send the request, and read what comes of it."""
         reply = await self._lane.transport.send(self._wire, self._lane.provider.timeout_s)
-        if isinstance(reply, WireBreak):
-            return from_break(reply)
+        if isinstance(reply, TransportFailure):
+            return from_transport_failure(reply)
         self._heard(reply.headers)
         return self._lane.adapter.decode(reply)
 
@@ -122,8 +122,8 @@ class Streaming(Exchange):
         """Send the request, and pass on what comes of it."""
         lane, broken = self._lane, None
         async with lane.transport.stream(self._wire, lane.provider.timeout_s) as start:
-            if isinstance(start, WireBreak):
-                return from_break(start)
+            if isinstance(start, TransportFailure):
+                return from_transport_failure(start)
             self._heard(start.headers)
             if not isinstance(start, WireStream):
                 return lane.adapter.decode(start)
@@ -140,7 +140,7 @@ class Streaming(Exchange):
         lost = super().given_up()
         if self._decoder is None:
             return lost
-        known = self._decoder.end(WireBreak(sent=True, detail=STOPPED))
+        known = self._decoder.end(TransportFailure(sent=True, detail=STOPPED))
         return replace(
             lost,
             status=200,
@@ -221,7 +221,7 @@ def settle(  # noqa: PLR0913 - what the books say of an attempt
         note: what its detail begins with.
     """
     failure = outcome if isinstance(outcome, Failure) else None
-    charged = (start.ceiling_pico or 0) if cost is None else cost.pico
+    charged = (start.max_cost_pico or 0) if cost is None else cost.pico
     state = state_of(outcome)
     attempt = Attempt(
         id=start.id,
@@ -362,10 +362,10 @@ class Lanes:
 
 
 @dataclass(slots=True)
-class Making:
+class ActiveCall:
     """A call under way."""
 
-    work: Work
+    work: CallRequest
     started_s: float
     hearing: Hearing
     kept: Kept
@@ -377,7 +377,7 @@ class Making:
     refused_by: str | None = None
     """The scope that had no room for it."""
     attempts: list[Attempt] = field(default_factory=list[Attempt])
-    members: tuple[Making, ...] = ()
+    members: tuple[ActiveCall, ...] = ()
     """Of a call that carries a pack: the calls of its rows. What stands below is theirs."""
     verdict: Verdict | None = None
     """How it ended, once the pack has."""
@@ -386,7 +386,7 @@ class Making:
     """The pack brought it no reply, and it is to be asked for again with fewer others, or alone."""
 
     @classmethod
-    def of(cls, work: Work, started_s: float, storage: Storage) -> Making:
+    def of(cls, work: CallRequest, started_s: float, storage: Storage) -> ActiveCall:
         """A call that begins; where replies aren't kept in full, the books say no word of one."""
         kept = storage.of(work.tags)
         hearing = Hearing(work.call, work.judge, kept.replies is Keep.FULL)
@@ -399,7 +399,7 @@ def us_of(seconds: float) -> int:
     return int(seconds * 1_000_000)
 
 
-def call_start(making: Making, kept: Kept) -> CallStart:
+def call_start(making: ActiveCall, kept: Kept) -> CallStart:
     """The call as it begins; variables that the settings keep out are left out."""
     work = making.work
     prompt = work.call.prompt
@@ -422,7 +422,7 @@ def call_start(making: Making, kept: Kept) -> CallStart:
 
 
 def call_end(
-    making: Making, verdict: Verdict, kept: Kept, ended_us: int, *, stopped: bool = False
+    making: ActiveCall, verdict: Verdict, kept: Kept, ended_us: int, *, stopped: bool = False
 ) -> tuple[CallEnd, RowEnd | None]:
     """The call as it ends, and its row, unless that still waits.
 

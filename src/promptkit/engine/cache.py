@@ -12,28 +12,28 @@ from promptkit.routing.flow import Answered
 from promptkit.routing.reply_cache import CachedReply, choose, key_of
 from promptkit.types import Completion, Finish, Status
 
-from .attempts import Making, call_start
-from .calls import Made, Work
+from .attempts import ActiveCall, call_start
+from .calls import CallResult, CallRequest
 from .judge import judge
 
 
-def served_by(ledger: Ledger, work: Work, now_s: float) -> CachedReply | None:
+def served_by(ledger: Ledger, work: CallRequest, now_s: float) -> CachedReply | None:
     """The reply that serves a call; None where the cache is off, or holds none that does."""
     if not work.cache_s:
         return None
     since_us = int((now_s - work.cache_s) * 1_000_000)
     found = ledger.cached_replies(key_of(work.call), work.call.prompt.digest, since_us)
-    return choose(found, (hop.target for hop in work.plan.hops)) if found else None
+    return choose(found, (planned.target for planned in work.plan.targets)) if found else None
 
 
-def take(making: Making, reply: CachedReply) -> Made | None:
+def take(making: ActiveCall, reply: CachedReply) -> CallResult | None:
     """What becomes of the call; None where the reply doesn't keep to what this call is held against."""
     work = making.work
     completion = Completion(reply.text, Finish.STOP, None, reply.served_model)
     judged = None if work.judge is None else judge(completion, work.judge)
     if judged is not None and (judged.fault is not None or judged.problems):
         return None
-    return Made(
+    return CallResult(
         id=work.id,
         status=Status.OK,
         text=reply.text,
@@ -50,7 +50,7 @@ def take(making: Making, reply: CachedReply) -> Made | None:
 
 
 def entries(
-    making: Making, made: Made, kept: Kept, ended_us: int
+    making: ActiveCall, made: CallResult, kept: Kept, ended_us: int
 ) -> tuple[CallStart, CallEnd, RowEnd | None]:
     """What the books say of it: a call with no attempt, that names the one it comes from."""
     work = making.work

@@ -1,4 +1,4 @@
-"""One call from end to end: a skeleton and its variables become `Work`, and what was made a `Reply`."""
+"""One call from end to end: a template and its variables become `CallRequest`, and what was made a `Reply`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from promptkit.errors import (
 )
 from promptkit.routing.budgets import scope_remedy
 from promptkit.routing.flow import Answered, GaveUp, Plan, Verdict
-from promptkit.templates.template import Skeleton
+from promptkit.templates.template import Template
 from promptkit.types import Attempt, Call, Failure, Fault, Finish, Json, Reply, Route, Scope, Status, Value
 from promptkit.types.ids import show_id
 
@@ -30,7 +30,7 @@ _UNFIT: Final = (Fault.INVALID_OUTPUT, Fault.CHECK)
 
 async def make_reply(  # noqa: PLR0913 - what a user can say of a call
     session: Session,
-    skeleton: Skeleton,
+    template: Template,
     variables: Mapping[str, object],
     *,
     route: Route,
@@ -46,21 +46,21 @@ async def make_reply(  # noqa: PLR0913 - what a user can say of a call
     Raises:
         PromptKitError: as `AsyncPromptKit.run` tells.
     """
-    bound = skeleton.bind(variables)
-    prompt = skeleton.render(bound, prefix=True)
-    judge = judge_of(skeleton, bound, read)
-    for flag in skeleton.flags(bound):
+    bound = template.bind(variables)
+    prompt = template.render(bound, prefix=True)
+    judge = judge_of(template, bound, read)
+    for flag in template.flags(bound):
         session.say(flag)
-    plan = session.plan(route, template=skeleton.ref.name, tags=tags)
+    plan = session.plan(route, template=template.ref.name, tags=tags)
     engine = await session.engine()
     call_id = session.ids()
     scopes = session.scopes(f"call:{call_id}", cap_pico, tags)
     if scopes:
         session.check_priced(engine, plan)
-    await session.remember(skeleton)
-    work = Work(
+    await session.remember(template)
+    work = CallRequest(
         id=call_id,
-        call=Call(prompt, session.params(skeleton, route), skeleton.spec.output, stream=listen is not None),
+        call=Call(prompt, session.params(template, route), template.spec.output, stream=listen is not None),
         plan=plan,
         route=route.name,
         scopes=scopes,
@@ -85,7 +85,7 @@ async def _carried(session: Session, parent_id: int | None) -> str | None:
     return (await session.ledger()).deliverable_of(parent_id)
 
 
-def reply_of(made: Made, work: Work) -> Reply[Any]:
+def reply_of(made: CallResult, work: CallRequest) -> Reply[Any]:
     """The reply of a call that was answered."""
     answered = made.answered
     if answered is None:
@@ -114,7 +114,7 @@ def reply_of(made: Made, work: Work) -> Reply[Any]:
     )
 
 
-def failure_of(made: Made) -> PromptKitError:
+def failure_of(made: CallResult) -> PromptKitError:
     """The error to raise for a call that nothing answered; every attempt is on it."""
     if made.failure is not None and made.failure.shown:
         return StreamCut(
@@ -172,7 +172,7 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class CallRequest:
     """One call to make: what to ask, where it may go, and what the books say of it.
 
     `scopes` are the hard caps it counts against; `variables` are as supplied and coerced. `judge`
@@ -195,12 +195,12 @@ class Work:
     cache_s: float | None = None
     """How old a reply may be that serves it, in seconds; 0: none does, but its own is kept; None: neither."""
     listen: Callable[[str], None] | None = None
-    members: tuple[Work, ...] = ()
+    members: tuple[CallRequest, ...] = ()
     """The calls of the rows that this one carries in one request (see `promptkit.engine.pack`)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class CallResult:
     """What came of a call. `text` and `answered` are set where a reply came, `failure` where none did.
 
     Of a stream that broke off, `text` is what had come.
@@ -227,7 +227,7 @@ class Made:
     cached_from: int | None = None
     """The call whose reply served this one."""
     saved_pico: int | None = None
-    members: tuple[Made, ...] = ()
+    members: tuple[CallResult, ...] = ()
     """Of a call that carried a pack: what came of the calls of its rows, to the part that each has in it."""
     ask_again: bool = False
     """The pack that it went in brought it no reply: its row is to be asked for with fewer others, or alone."""

@@ -1,6 +1,6 @@
-"""What a process has open, and how a request becomes `Work`.
+"""What a process has open, and how a request becomes `CallRequest`.
 
-Settings and skeletons are at hand at once; the ledger and the engine (and with them SQLModel)
+Settings and templates are at hand at once; the ledger and the engine (and with them SQLModel)
 are opened when the first call is made, so that rendering needs neither.
 """
 
@@ -26,7 +26,7 @@ from promptkit.routing.catalog import parse_target
 from promptkit.routing.plan import Ruling
 from promptkit.templates.library import Library
 from promptkit.templates.reference import parse_ref
-from promptkit.templates.template import Skeleton
+from promptkit.templates.template import Template
 from promptkit.types import Params, Provider, Route, Scope, TemplateRef
 from promptkit.types.ids import IdMaker
 
@@ -95,7 +95,7 @@ class Session:
         self._open: tuple[Ledger, Engine] | None = None
         self._opening: asyncio.Lock | None = None
         self._remembered: set[str] = set()
-        self._loaded: dict[str | TemplateRef, tuple[float, Skeleton]] = {}
+        self._loaded: dict[str | TemplateRef, tuple[float, Template]] = {}
         self._period: tuple[float, float, Period] | None = None
         self._plans: dict[tuple[Route, bool, Ruling], Plan] = {}
         for warning in settings.warnings:
@@ -109,7 +109,7 @@ class Session:
 
     @property
     def library(self) -> Library:
-        """The skeletons: the project's folders, then the shipped kit."""
+        """The templates: the project's folders, then the shipped kit."""
         if self._library is None:
             self._library = Library(
                 (*self.settings.templates, shipped("templates")),
@@ -117,8 +117,8 @@ class Session:
             )
         return self._library
 
-    def skeleton(self, ref: str | TemplateRef) -> Skeleton:
-        """The skeleton that a reference means; the disk is asked again after a second.
+    def template(self, ref: str | TemplateRef) -> Template:
+        """The template that a reference means; the disk is asked again after a second.
 
         Raises:
             TemplateError: it is broken or not there.
@@ -145,7 +145,7 @@ class Session:
         Args:
             name: as the user says it.
             targets: `provider/model`, in order, instead of a route.
-            ref: the skeleton, for the rules.
+            ref: the template, for the rules.
             tags: the call's, for the rules.
 
         Raises:
@@ -195,7 +195,7 @@ class Session:
 
         Args:
             route: where calls may go.
-            template: the skeleton's name, for the rules.
+            template: the template's name, for the rules.
             tags: the calls', for the rules.
             resend_unknown: whether an unknown outcome may be sent again.
 
@@ -217,7 +217,7 @@ class Session:
         plan, skipped = make_plan(
             route, self.settings.catalog, self._why_unusable, ruling=ruling, resend_unknown=resend_unknown
         )
-        if not plan.hops:
+        if not plan.targets:
             raise _nowhere_to_go(route, skipped)
         for one in skipped:
             if one.rule is None:  # what a rule forbids is as the user wants it
@@ -225,9 +225,9 @@ class Session:
         return plan
 
     @staticmethod
-    def params(skeleton: Skeleton, route: Route) -> Params:
-        """The skeleton's parameters, with the route's output limit where it names none."""
-        params = skeleton.spec.params
+    def params(template: Template, route: Route) -> Params:
+        """The template's parameters, with the route's output limit where it names none."""
+        params = template.spec.params
         if params.max_output_tokens is None:
             return replace(params, max_output_tokens=route.max_output_tokens)
         return params
@@ -287,12 +287,12 @@ class Session:
         """The ledger, open and of this version's schema."""
         return (await self._opened())[0]
 
-    async def remember(self, skeleton: Skeleton) -> None:
-        """Keep the sources of a skeleton in the ledger, once."""
-        if skeleton.digest not in self._remembered:
+    async def remember(self, template: Template) -> None:
+        """Keep the sources of a template in the ledger, once."""
+        if template.digest not in self._remembered:
             ledger = await self.ledger()
-            await ledger.remember_template(skeleton.sources())
-            self._remembered.add(skeleton.digest)
+            await ledger.remember_template(template.sources())
+            self._remembered.add(template.digest)
 
     async def aclose(self) -> None:
         """Close what is open; what was written is on disk."""

@@ -14,11 +14,11 @@ from promptkit.ledger.ledger import Ledger
 from promptkit.ledger.records import AttemptStart, SoftPassed
 from promptkit.providers.params import output_limit
 from promptkit.providers.prices import Prices
-from promptkit.providers.tokens import ceiling_input_tokens, estimate_input_tokens
+from promptkit.providers.tokens import max_input_tokens, estimate_input_tokens
 from promptkit.providers.wire_formats import sent_schema
 from promptkit.routing.catalog import Catalog
-from promptkit.routing.flow import Answered, Flow, GaveUp, Moment, Plan, Send, Sleep, Step, Verdict, flow
-from promptkit.routing.health import Health, LaneKey
+from promptkit.routing.flow import Answered, Flow, GaveUp, Snapshot, Plan, Send, Sleep, Step, Verdict, flow
+from promptkit.routing.health import Health, CircuitKey
 from promptkit.routing.plan import STRATEGIES, Facts
 from promptkit.types import Call, Cost, Estimate, Failure, Fault, Outcome, Target, Usage, WireRequest
 from promptkit.types.ids import IdMaker
@@ -28,7 +28,7 @@ from .attempts import (
     Exchange,
     Lane,
     Lanes,
-    Making,
+    ActiveCall,
     Settled,
     Streaming,
     accounts_of,
@@ -37,7 +37,7 @@ from .attempts import (
     without_secrets,
 )
 from .cache import entries, served_by, take
-from .calls import Edge, Made, Work, is_outage, row_stays, status_of, text_of
+from .calls import Edge, CallResult, CallRequest, is_outage, row_stays, status_of, text_of
 from .judge import REPAIR
 from .limits import Standing
 from .recording import Books, Voice
@@ -90,12 +90,12 @@ class Engine:
         Raises:
             ConfigError: a target can't be asked here.
         """
-        for hop in plan.hops:
-            self._lanes.to(hop.target)
+        for planned in plan.targets:
+            self._lanes.to(planned.target)
 
     def unpriced(self, plan: Plan) -> Target | None:
         """The first target of a plan that has no price; None where all have one."""
-        targets = [hop.target for hop in plan.hops]
+        targets = [planned.target for planned in plan.targets]
         if plan.last_resort is not None:
             targets.append(plan.last_resort)
         now = _moment_of(self._edge.clock())
@@ -105,7 +105,7 @@ class Engine:
                 return target
         return None
 
-    async def make(self, work: Work) -> Made:
+    async def make(self, work: CallRequest) -> CallResult:
         """Make a call: every attempt that it takes, each in the books before it leaves.
 
         Raises:
@@ -123,14 +123,14 @@ class Engine:
             await self._books.end_unsent(making, verdict)
         return self._made(making, verdict)
 
-    async def serve(self, work: Work) -> Made | None:
+    async def serve(self, work: CallRequest) -> CallResult | None:
         """Answer a call with an earlier reply, without sending it; None where there is none that will do."""
         return await self._serve(self._begin(work)) if work.cache_s else None
 
-    def _begin(self, work: Work) -> Making:
-        return Making.of(work, self._edge.clock(), self._settings.storage)
+    def _begin(self, work: CallRequest) -> ActiveCall:
+        return ActiveCall.of(work, self._edge.clock(), self._settings.storage)
 
-    async def _serve(self, making: Making) -> Made | None:
+    async def _serve(self, making: ActiveCall) -> CallResult | None:
         """Answer a call with an earlier reply; None where there is none that will do."""
         work = making.work
         reply = served_by(self._ledger, work, making.started_s)
@@ -144,7 +144,7 @@ class Engine:
             work.listen(made.text)
         return replace(made, latency_s=ended_s - making.started_s)
 
-    async def _follow(self, making: Making) -> Verdict:
+    async def _follow(self, making: ActiveCall) -> Verdict:
         """Do what the flow decides, step by step."""
         plan = self._chooser.plan(making.work)
         if not making.hearing.repairs_checks:
@@ -178,7 +178,7 @@ class Engine:
 
     # ------------------------------------------------------------------ one attempt
 
-    async def _attempt(self, making: Making, send: Send) -> Settled | Failure:
+    async def _attempt(self, making: ActiveCall, send: Send) -> Settled | Failure:
         """Hold, send, read, price. A Failure alone means that nothing was sent."""
         work, lane = making.work, self._lanes.to(send.target)
         call = making.hearing.call_to(send.target)
@@ -194,10 +194,10 @@ class Engine:
         start = AttemptStart(
             id=self._ids(),
             call_id=work.id,
-            hop=send.hop + 1,
+            target_number=send.target_number + 1,
             number=send.number,
             target=send.target,
-            ceiling_pico=ceiling,
+            max_cost_pico=ceiling,
             started_us=us_of(started_s),
         )
         refused = await self._books.hold(making, start)
@@ -206,7 +206,7 @@ class Engine:
         return await self._send(making, lane, start, call, wire)
 
     async def _send(
-        self, making: Making, lane: Lane, start: AttemptStart, call: Call, wire: WireRequest
+        self, making: ActiveCall, lane: Lane, start: AttemptStart, call: Call, wire: WireRequest
     ) -> Settled:
         """Send what is in the books, and settle what comes of it."""
         listen, heard = making.work.listen, partial(self._standing.heard, start.target)
@@ -223,7 +223,7 @@ class Engine:
 
     def _settle(
         self,
-        making: Making,
+        making: ActiveCall,
         lane: Lane,
         start: AttemptStart,
         call: Call,
@@ -265,10 +265,10 @@ class Engine:
 
     def _ceiling(self, call: Call, lane: Lane, at: datetime) -> int | None:
         """The most that the attempt can cost: by the sizes that will be sent, at the price of `at`."""
-        return self._prices.ceiling_pico(
+        return self._prices.max_cost_pico(
             lane.provider,
             lane.model,
-            ceiling_input_tokens(call.prompt, sent_schema(call.schema, lane.provider)),
+            max_input_tokens(call.prompt, sent_schema(call.schema, lane.provider)),
             output_limit(call.params, lane.model),
             at,
             call.tier,
@@ -276,18 +276,18 @@ class Engine:
 
     # ------------------------------------------------------------------ the edge
 
-    def _learn(self, target: Target, settled: Settled | Failure, probed: tuple[LaneKey, ...]) -> Moment:
+    def _learn(self, target: Target, settled: Settled | Failure, probed: tuple[CircuitKey, ...]) -> Snapshot:
         outcome = settled if isinstance(settled, Failure) else settled.outcome
         self._standing.learn(target, outcome, self._edge.clock(), probed)
         return self._moment(outcome)
 
-    def _moment(self, outcome: Outcome | None) -> Moment:
+    def _moment(self, outcome: Outcome | None) -> Snapshot:
         now_s = self._edge.clock()
-        return Moment(now_s, self._edge.draw(), self._standing.look(now_s), outcome)
+        return Snapshot(now_s, self._edge.draw(), self._standing.look(now_s), outcome)
 
-    def _made(self, making: Making, verdict: Verdict) -> Made:
+    def _made(self, making: ActiveCall, verdict: Verdict) -> CallResult:
         gave_up = verdict if isinstance(verdict, GaveUp) else None
-        return Made(
+        return CallResult(
             id=making.work.id,
             status=status_of(verdict),
             text=text_of(verdict),
@@ -310,7 +310,7 @@ class Engine:
 _LOST: Final = Failure(Fault.UNKNOWN_OUTCOME, STOPPED, billed=True)
 
 
-def _advance(steps: Flow, moment: Moment | None) -> tuple[Step | None, Verdict | None]:
+def _advance(steps: Flow, moment: Snapshot | None) -> tuple[Step | None, Verdict | None]:
     """Resume the flow: its next step, or its verdict."""
     try:
         return (next(steps) if moment is None else steps.send(moment)), None
@@ -337,7 +337,7 @@ _HABITS: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class _Habit:
-    """What the prompts and answers of one skeleton are like.
+    """What the prompts and answers of one template are like.
 
     `of_ceiling` is how many input tokens there are to one of the ceiling's; `output_tokens` is
     the mean answer by target, and under None over all of them.
@@ -371,28 +371,28 @@ class Chooser:
         self._latency: dict[Target, tuple[float, float]] = {}
         self._latency_read_s = 0.0
         self._habits: dict[str, _Habit] = {}
-        self._gather: Mapping[str, Callable[[Work], Facts]] = {
+        self._gather: Mapping[str, Callable[[CallRequest], Facts]] = {
             "cheapest": self._costs,
             "fastest": self._latencies,
             "weighted": self._dice,
         }
 
-    def plan(self, work: Work) -> Plan:
+    def plan(self, work: CallRequest) -> Plan:
         """The plan of a call, its hops in the order in which they are to be tried."""
         plan = work.plan
         gather = self._gather.get(plan.strategy)
-        if gather is None or len(plan.hops) < 2:  # noqa: PLR2004 - one alone is in order
+        if gather is None or len(plan.targets) < 2:  # noqa: PLR2004 - one alone is in order
             return plan
-        hops = STRATEGIES[plan.strategy](plan.hops, gather(work))
-        return plan if hops == plan.hops else replace(plan, hops=hops)
+        targets = STRATEGIES[plan.strategy](plan.targets, gather(work))
+        return plan if targets == plan.targets else replace(plan, targets=targets)
 
-    def _dice(self, work: Work) -> Facts:
+    def _dice(self, work: CallRequest) -> Facts:
         del work
         return Facts(self._edge.draw())
 
     # --------------------------------------------------------------------- latency
 
-    def _latencies(self, work: Work) -> Facts:
+    def _latencies(self, work: CallRequest) -> Facts:
         del work
         now_s = self._edge.clock()
         if not 0 <= now_s - self._latency_read_s < _LATENCY_FRESH_S:
@@ -412,27 +412,27 @@ class Chooser:
 
     # ------------------------------------------------------------------------ cost
 
-    def _costs(self, work: Work) -> Facts:
+    def _costs(self, work: CallRequest) -> Facts:
         call = work.call
         now_s = self._edge.clock()
-        ceiling = ceiling_input_tokens(call.prompt, call.schema)
+        ceiling = max_input_tokens(call.prompt, call.schema)
         habit = self._habit(call, ceiling, now_s)
         input_tokens = round(ceiling * habit.of_ceiling)
         at = datetime.fromtimestamp(now_s, UTC)
         costs: dict[Target, int] = {}
-        for hop in work.plan.hops:
-            provider, model = self._catalog.pair(hop.target)
+        for planned in work.plan.targets:
+            provider, model = self._catalog.pair(planned.target)
             limit = output_limit(call.params, model)
-            answer = habit.output(hop.target, limit) * max(1, len(work.members))
+            answer = habit.output(planned.target, limit) * max(1, len(work.members))
             usage = Usage(input_tokens, min(answer, limit))
             card = self._prices.card(provider, model, at)
             pico = None if card is None else card.pico(usage, call.tier)
             if pico is not None:
-                costs[hop.target] = pico
+                costs[planned.target] = pico
         return Facts(cost_pico=costs)
 
     def _habit(self, call: Call, ceiling: int, now_s: float) -> _Habit:
-        """Of the call's skeleton. Counting a prompt's tokens costs 0.2 ms: one stands for all."""
+        """Of the call's template. Counting a prompt's tokens costs 0.2 ms: one stands for all."""
         digest = call.prompt.template_digest
         habit = self._habits.get(digest)
         if habit is None or not 0 <= now_s - habit.read_s < _HABIT_FRESH_S:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from promptkit.errors import TemplateError, counted
-from promptkit.templates.template import Skeleton
+from promptkit.templates.template import Template
 from promptkit.types import (
     Call,
     Completion,
@@ -60,25 +60,25 @@ class Judge:
 
 
 def judge_of(
-    skeleton: Skeleton, bound: Mapping[str, Value], read: Callable[[Json], object] | None = None
+    template: Template, bound: Mapping[str, Value], read: Callable[[Json], object] | None = None
 ) -> Judge | None:
-    """What the replies to a skeleton must be; None where any will do.
+    """What the replies to a template must be; None where any will do.
 
     Args:
-        skeleton: its `[output]` and `[checks]`.
+        template: its `[output]` and `[checks]`.
         bound: the call's variables, which may hold words and the language for the checks.
         read: see `Judge`.
 
     Raises:
         TemplateError: no reply could ever be held against its schema.
     """
-    spec = skeleton.spec
+    spec = template.spec
     if spec.output is None and spec.checks is None:
         return None
     if spec.output is not None and (broken := broken_schema(spec.output)):
         raise TemplateError(
             f"the JSON Schema in [output] can't serve: {broken}",
-            file=skeleton.file,
+            file=template.file,
             remedy="Nothing was sent: no reply could be held against it.",
         )
     if spec.checks is None:

@@ -15,7 +15,7 @@ from promptkit.ledger.shared import Place, Today
 from promptkit.providers.params import output_limit
 from promptkit.routing.catalog import Catalog
 from promptkit.routing.flow import PACE_S
-from promptkit.routing.health import PASSING, PROBE_S, Changes, Health, LaneKey, Lanes, Park, changes, merged
+from promptkit.routing.health import PASSING, PROBE_S, Changes, Health, CircuitKey, Lanes, Park, changes, merged
 from promptkit.routing.limits import (
     SHARE_S,
     Day,
@@ -328,7 +328,7 @@ FRESH_S: Final = 0.25
 class Entry:
     """A call's way to a target: the lanes that it tries again, and what it took of the limits."""
 
-    probed: tuple[LaneKey, ...] = ()
+    probed: tuple[CircuitKey, ...] = ()
     gate: Gate | None = None
     turn: Turn | None = None
 
@@ -415,7 +415,7 @@ class Standing:
         if entry.gate is not None and entry.turn is not None:
             entry.gate.leave(entry.turn, outcome)
 
-    def learn(self, target: Target, outcome: Outcome, now_s: float, probed: tuple[LaneKey, ...] = ()) -> None:
+    def learn(self, target: Target, outcome: Outcome, now_s: float, probed: tuple[CircuitKey, ...] = ()) -> None:
         """Take in what came of an attempt; to be called just before the ledger closes that.
 
         Args:
@@ -434,7 +434,7 @@ class Standing:
         self._take(health, now_s)
         self._tell(changes(before.lanes, health.lanes), now_s)
 
-    async def _claim(self, keys: tuple[LaneKey, ...]) -> bool:
+    async def _claim(self, keys: tuple[CircuitKey, ...]) -> bool:
         """Become the one call that tries half-open lanes; False where another is."""
         now_s = self._clock()
         # At once, so that no other call of this process tries it meanwhile.

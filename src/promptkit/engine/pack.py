@@ -41,7 +41,7 @@ from promptkit.types import (
 )
 from promptkit.validation.schema import references
 
-from .attempts import Making, call_end, call_start
+from .attempts import ActiveCall, call_end, call_start
 from .calls import row_stays, status_of
 
 ITEM_OUTPUT: Final = 32
@@ -297,7 +297,7 @@ _OF_AN_ITEM: Final = frozenset(
 _OURS: Final = frozenset({Fault.BUDGET, Fault.UNPRICED})
 
 
-def member_starts(making: Making, kept: Kept) -> tuple[CallStart, ...]:
+def member_starts(making: ActiveCall, kept: Kept) -> tuple[CallStart, ...]:
     """The calls of a pack's rows as they begin, together with their carrier."""
     parts = shares(_weights(making.members, [""] * len(making.members)))
     return tuple(
@@ -307,9 +307,9 @@ def member_starts(making: Making, kept: Kept) -> tuple[CallStart, ...]:
 
 
 def pack_ends(
-    making: Making, verdict: Verdict, kept: Kept, ended_us: int, *, stopped: bool = False
+    making: ActiveCall, verdict: Verdict, kept: Kept, ended_us: int, *, stopped: bool = False
 ) -> tuple[CallEnd, tuple[MemberEnd, ...]]:
-    """The carrier and its members as they end; what became of each stands in its `Making` from then on.
+    """The carrier and its members as they end; what became of each stands in its `ActiveCall` from then on.
 
     Args:
         making: the carrier.
@@ -337,7 +337,7 @@ def pack_ends(
     return end, tuple(_end(member, kept, ended_us, stopped=stopped) for member in making.members)
 
 
-def _end(member: Making, kept: Kept, ended_us: int, *, stopped: bool) -> tuple[CallEnd, RowEnd | None]:
+def _end(member: ActiveCall, kept: Kept, ended_us: int, *, stopped: bool) -> tuple[CallEnd, RowEnd | None]:
     assert member.verdict is not None  # noqa: S101 - it was just given
     end, row = call_end(member, member.verdict, kept, ended_us, stopped=stopped)
     return replace(end, share=member.share), None if member.ask_again else row
@@ -349,7 +349,7 @@ def _sha256(verdict: Verdict) -> str | None:
     return hashlib.sha256(verdict.completion.text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _give_up(making: Making, verdict: GaveUp, *, stopped: bool) -> None:
+def _give_up(making: ActiveCall, verdict: GaveUp, *, stopped: bool) -> None:
     """No reply came: it is a member's own failure as well, or it is asked for again without the others."""
     parts = shares(_weights(making.members, [""] * len(making.members)))
     for member, part in zip(making.members, parts, strict=True):
@@ -358,7 +358,7 @@ def _give_up(making: Making, verdict: GaveUp, *, stopped: bool) -> None:
         member.refused_by = making.refused_by
 
 
-def _asks_again(making: Making, verdict: GaveUp, member: Making) -> bool:
+def _asks_again(making: ActiveCall, verdict: GaveUp, member: ActiveCall) -> bool:
     fault = None if verdict.failure is None else verdict.failure.fault
     if fault in _OURS or (fault is Fault.UNKNOWN_OUTCOME and not member.work.plan.resend_unknown):
         return False
@@ -367,7 +367,7 @@ def _asks_again(making: Making, verdict: GaveUp, member: Making) -> bool:
     return fault in _OF_AN_ITEM or not (making.begun or row_stays(verdict, making.attempts, making.work.plan))
 
 
-def _take_apart(making: Making, verdict: Answered) -> tuple[str, str]:
+def _take_apart(making: ActiveCall, verdict: Answered) -> tuple[str, str]:
     """Give each member its own reply; returns what is wrong, and the text where nothing of it could be used."""
     reply = verdict.completion
     ids = item_ids(len(making.members))
@@ -401,13 +401,13 @@ def _text(result: Json, *, plain: bool) -> str:
     return result if isinstance(result, str) and result.strip() else ""
 
 
-def _settle(making: Making, member: Making, part: Share, verdict: Verdict, *, again: bool) -> None:
+def _settle(making: ActiveCall, member: ActiveCall, part: Share, verdict: Verdict, *, again: bool) -> None:
     member.verdict, member.share, member.ask_again = verdict, part, again
     member.attempts = [attempt_part(attempt, part) for attempt in making.attempts]
 
 
 # ------------------------------------------------------------------------------------ parts
-def _weights(members: Sequence[Making], texts: Sequence[str]) -> list[int]:
+def _weights(members: Sequence[ActiveCall], texts: Sequence[str]) -> list[int]:
     """What each member weighs: its prompt, an equal part of what is shared, and its reply."""
     shared = sum(_size(message.content) for message in members[0].work.call.prompt.messages[:-1])
     return [

@@ -15,7 +15,7 @@ from promptkit.routing.flow import GaveUp, Verdict
 from promptkit.types import Attempt, Failure, Fault, Target, dollars
 from promptkit.types.ids import show_id
 
-from .attempts import STOPPED, Making, Settled, call_end, call_start, us_of
+from .attempts import STOPPED, ActiveCall, Settled, call_end, call_start, us_of
 from .calls import EVERYBODYS
 from .pack import member_starts, pack_ends
 
@@ -42,7 +42,7 @@ class Books:
         self.soft: dict[str, SoftPassed] = {}
         """The scopes whose soft cap was found passed, with what was spent at the last look."""
 
-    async def hold(self, making: Making, start: AttemptStart) -> Failure | None:
+    async def hold(self, making: ActiveCall, start: AttemptStart) -> Failure | None:
         """Commit the attempt and its hold, waiting for room that other holds may free."""
         kept = making.kept
         call = None if making.begun else call_start(making, kept)
@@ -54,11 +54,11 @@ class Books:
                 return None
             if not admission.may_free:
                 making.refused_by = admission.scope_key
-                return Failure(Fault.BUDGET, refusal_text(admission, start.ceiling_pico or 0))
+                return Failure(Fault.BUDGET, refusal_text(admission, start.max_cost_pico or 0))
             await self._ledger.freed(_HOLD_POLL_S, admission.releases)
 
     async def close(
-        self, making: Making, settled: Settled, verdict: Verdict | None, *, stopped: bool = False
+        self, making: ActiveCall, settled: Settled, verdict: Verdict | None, *, stopped: bool = False
     ) -> None:
         """Close an attempt with its settlement, and the call and its row with the last one."""
         making.attempts.append(settled.attempt)
@@ -73,13 +73,13 @@ class Books:
             self.soft[passed.scope_key] = passed
             self._voice.once(("soft", passed.scope_key), soft_text(passed))
 
-    async def end_unsent(self, making: Making, verdict: Verdict) -> None:
+    async def end_unsent(self, making: ActiveCall, verdict: Verdict) -> None:
         """End a call whose last step sent nothing."""
         call, row, members = self._ends(making, verdict)
         start = None if making.begun else call_start(making, making.kept)
         await self._ledger.end_call(call, row, start, members)
 
-    async def abandon(self, making: Making) -> None:
+    async def abandon(self, making: ActiveCall) -> None:
         """End a call whose caller has gone between two attempts; its row waits."""
         if making.closed:
             return
@@ -88,7 +88,7 @@ class Books:
             await asyncio.shield(self._ledger.end_call(end, members=members))
 
     def _ends(
-        self, making: Making, verdict: Verdict, *, stopped: bool = False
+        self, making: ActiveCall, verdict: Verdict, *, stopped: bool = False
     ) -> tuple[CallEnd, RowEnd | None, tuple[MemberEnd, ...]]:
         kept, ended_us = making.kept, us_of(self._clock())
         if not making.members:
@@ -118,14 +118,14 @@ class Voice:
             self.once((target, failure.fault, failure.shown), unknown_text(target, failure))
 
 
-def refusal_text(refused: Refused, ceiling_pico: int) -> str:
+def refusal_text(refused: Refused, max_cost_pico: int) -> str:
     """Why a cap refused a call."""
     scope = scope_words(refused.scope_key)
     if refused.stopped:
         return f"{scope} is stopped: a bill passed its ceiling under the cap of {dollars(refused.cap_pico)}"
     return (
         f"{scope} has no room left under its cap of {dollars(refused.cap_pico)}: {dollars(refused.spent_pico)} "
-        f"are spent, and a call can cost up to {dollars(ceiling_pico)}"
+        f"are spent, and a call can cost up to {dollars(max_cost_pico)}"
     )
 
 

@@ -18,7 +18,7 @@ from promptkit.providers.params import cacheable
 from promptkit.routing.catalog import Catalog
 from promptkit.types import Completion, Outcome, Target
 
-from .calls import Work
+from .calls import CallRequest
 
 WARM_S: Final = 300.0
 """How long providers keep what was cached, at least; each reading begins it anew."""
@@ -98,7 +98,7 @@ class Leading:
         self._clock = clock
         self._gates: dict[tuple[Target, str], Gate] = {}
 
-    async def enter(self, target: Target, work: Work) -> Place | None:
+    async def enter(self, target: Target, work: CallRequest) -> Place | None:
         """Wait until the call may be sent; None where it has nothing to wait for."""
         prompt = work.call.prompt
         if work.job_id is None or prompt.prefix is None:

@@ -91,7 +91,7 @@ class Open:
     """An attempt that this process has open, and what it holds."""
 
     scopes: tuple[str, ...]
-    ceiling_pico: int | None
+    max_cost_pico: int | None
     caps: tuple[int | None, ...] = ()
     """Those that it was admitted under, scope by scope."""
     soft: tuple[Scope, ...] = ()
@@ -215,18 +215,18 @@ class Group:
     def _begin(self, op: Begin) -> object:
         attempt, writes = op.attempt, self._writes
         calls = [] if op.call is None else [self._call_start(call) for call in (op.call, *op.members)]
-        refused = self._book.admit(op.scopes, attempt.ceiling_pico or 0)
+        refused = self._book.admit(op.scopes, attempt.max_cost_pico or 0)
         if refused is not None:
             return replace(refused, releases=self._state.releases)
         keys = tuple(scope.key for scope in op.scopes)
         writes.calls += calls
         writes.attempts.append(columns.attempt_start(attempt))
         writes.holds.append(
-            (attempt.id, self._state.owner_id, attempt.ceiling_pico, columns.scope_keys(keys))
+            (attempt.id, self._state.owner_id, attempt.max_cost_pico, columns.scope_keys(keys))
         )
         soft = tuple(scope for scope in op.scopes if scope.soft_pico is not None)
         caps = tuple(scope.cap_pico for scope in op.scopes)
-        self._open[attempt.id] = Open(keys, attempt.ceiling_pico, caps, soft)
+        self._open[attempt.id] = Open(keys, attempt.max_cost_pico, caps, soft)
         return _ADMITTED
 
     def _finish(self, op: Finish) -> object:
@@ -280,7 +280,7 @@ class Group:
         if opened is None:
             raise LedgerError(f"attempt {show_id(end.id)} is not open in this process")
         row = columns.attempt_end(end, self._price_source(end))
-        overrun = self._book.settle(opened.scopes, opened.ceiling_pico, end.charged_pico, opened.caps)
+        overrun = self._book.settle(opened.scopes, opened.max_cost_pico, end.charged_pico, opened.caps)
         self._writes.attempt_ends.append(row)
         if end.state is AttemptState.UNKNOWN:
             self._writes.unknowns.append((end.id,))
@@ -347,7 +347,7 @@ def _columns(account: Account, now_us: int) -> tuple[sql.Column, ...]:
     return (
         account.cap_pico,
         account.spent_pico,
-        account.held_pico,
+        account.reserved_pico,
         account.over_pico,
         account.stopped_cap_pico,
         now_us,
@@ -406,14 +406,14 @@ class Account:
 
     cap_pico: int
     spent_pico: int = 0
-    held_pico: int = 0
+    reserved_pico: int = 0
     over_pico: int = 0
     stopped_cap_pico: int | None = None
 
     @property
     def taken_pico(self) -> int:
         """Spent and held together."""
-        return self.spent_pico + self.held_pico
+        return self.spent_pico + self.reserved_pico
 
     @property
     def stopped(self) -> bool:
@@ -434,44 +434,44 @@ class Account:
             return self
         return replace(self, cap_pico=cap_pico, over_pico=max(0, self.taken_pico - cap_pico))
 
-    def holding(self, ceiling_pico: int) -> Account:
+    def holding(self, max_cost_pico: int) -> Account:
         """The same with one more hold, which must fit."""
-        return replace(self, held_pico=self.held_pico + ceiling_pico)
+        return replace(self, reserved_pico=self.reserved_pico + max_cost_pico)
 
-    def settled(self, ceiling_pico: int | None, charged_pico: int, under_pico: int | None = None) -> Account:
+    def settled(self, max_cost_pico: int | None, charged_pico: int, under_pico: int | None = None) -> Account:
         """The same with a hold turned into money spent; a bill above its ceiling stops the scope.
 
         No ceiling (no price was known, and the user allowed that) held nothing and stops nothing.
         `under_pico` is the cap that the hold was admitted under: of two processes with different
         caps the other may have been here since, and both are to stop.
         """
-        held = ceiling_pico or 0
-        spent_pico, held_pico = self.spent_pico + charged_pico, self.held_pico - held
-        beyond = max(0, spent_pico + held_pico - self.cap_pico)
+        held = max_cost_pico or 0
+        spent_pico, reserved_pico = self.spent_pico + charged_pico, self.reserved_pico - held
+        beyond = max(0, spent_pico + reserved_pico - self.cap_pico)
         stopped = self.stopped_cap_pico
-        if overran(ceiling_pico, charged_pico):
+        if overran(max_cost_pico, charged_pico):
             caps = (self.cap_pico, under_pico, stopped)
             stopped = max((pico for pico in caps if pico is not None and pico != UNCAPPED), default=None)
         # Only a charge above what was held may lift what the CHECK allows.
         over_pico = beyond if charged_pico > held else min(self.over_pico, beyond)
-        return Account(self.cap_pico, spent_pico, held_pico, over_pico, stopped)
+        return Account(self.cap_pico, spent_pico, reserved_pico, over_pico, stopped)
 
 
-def overran(ceiling_pico: int | None, charged_pico: int) -> bool:
+def overran(max_cost_pico: int | None, charged_pico: int) -> bool:
     """Whether a provider billed above the ceiling."""
-    return ceiling_pico is not None and charged_pico > ceiling_pico
+    return max_cost_pico is not None and charged_pico > max_cost_pico
 
 
-def refusal(account: Account, scope: str, ceiling_pico: int) -> Refused | None:
+def refusal(account: Account, scope: str, max_cost_pico: int) -> Refused | None:
     """Why this account has no room for a hold, or None where it has."""
-    if not account.stopped and account.taken_pico + ceiling_pico <= account.cap_pico:
+    if not account.stopped and account.taken_pico + max_cost_pico <= account.cap_pico:
         return None
     return Refused(
         scope_key=scope,
         cap_pico=account.cap_pico,
         spent_pico=account.spent_pico,
-        held_pico=account.held_pico,
-        may_free=not account.stopped and account.spent_pico + ceiling_pico <= account.cap_pico,
+        reserved_pico=account.reserved_pico,
+        may_free=not account.stopped and account.spent_pico + max_cost_pico <= account.cap_pico,
         stopped=account.stopped,
     )
 
@@ -489,7 +489,7 @@ class Book:
         self._before = accounts
         self.accounts = dict(accounts)
 
-    def admit(self, scopes: tuple[Scope, ...], ceiling_pico: int) -> Refused | None:
+    def admit(self, scopes: tuple[Scope, ...], max_cost_pico: int) -> Refused | None:
         """Hold the ceiling in all scopes, or in none and say why.
 
         Where several scopes refuse, one that waiting can't help comes first.
@@ -499,18 +499,18 @@ class Book:
         for scope in scopes:
             account = (accounts.get(scope.key) or Account(UNCAPPED)).under(scope)
             accounts[scope.key] = account
-            no = refusal(account, scope.key, ceiling_pico)
+            no = refusal(account, scope.key, max_cost_pico)
             if no is not None and (refused is None or not no.may_free):
                 refused = no
         if refused is None:
             for scope in scopes:
-                accounts[scope.key] = accounts[scope.key].holding(ceiling_pico)
+                accounts[scope.key] = accounts[scope.key].holding(max_cost_pico)
         return refused
 
     def settle(
         self,
         scopes: tuple[str, ...],
-        ceiling_pico: int | None,
+        max_cost_pico: int | None,
         charged_pico: int,
         caps: tuple[int | None, ...] = (),
     ) -> tuple[str, ...]:
@@ -518,14 +518,14 @@ class Book:
 
         Args:
             scopes: where it is held.
-            ceiling_pico: how much; None: no price was known.
+            max_cost_pico: how much; None: no price was known.
             charged_pico: what it came to.
             caps: those that it was admitted under, scope by scope, where that is known.
         """
         accounts = self.accounts
         for key, cap_pico in zip_longest(scopes, caps):
-            accounts[key] = accounts[key].settled(ceiling_pico, charged_pico, cap_pico)
-        if not overran(ceiling_pico, charged_pico):
+            accounts[key] = accounts[key].settled(max_cost_pico, charged_pico, cap_pico)
+        if not overran(max_cost_pico, charged_pico):
             return ()
         own = zip_longest(scopes, caps)
         return tuple(key for key, cap_pico in own if accounts[key].stopped or cap_pico is not None)

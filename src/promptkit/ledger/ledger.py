@@ -24,7 +24,7 @@ from promptkit.ledger import queries as job_books
 from promptkit.ledger import shared as leases
 from promptkit.ledger import shared as owners
 from promptkit.ledger import tables as t
-from promptkit.routing.health import Changes, LaneKey, Lanes
+from promptkit.routing.health import Changes, CircuitKey, Lanes
 from promptkit.routing.limits import Ask
 from promptkit.templates.template import StoredSource
 from promptkit.types import Json, Scope
@@ -93,7 +93,7 @@ class Sharing(JobBooks):
         """
         return self._soon(partial(learn, changed=changed, now_s=now_s))
 
-    async def claim_probe(self, keys: tuple[LaneKey, ...], now_s: float, until_s: float) -> bool:
+    async def claim_probe(self, keys: tuple[CircuitKey, ...], now_s: float, until_s: float) -> bool:
         """Claim to be the one that tries half-open lanes; False where another does, or has closed one."""
         owner_id = self._state.owner_id
         run = partial(claim, keys=keys, now_s=now_s, until_s=until_s, owner_id=owner_id)

@@ -57,7 +57,7 @@ from .records import (
     PackItem,
     RowRecord,
     RowState,
-    RowTrouble,
+    RowProblem,
     Seen,
     SumOf,
     TargetShare,
@@ -256,17 +256,17 @@ class Queries(RowPages):
             return served.replies(connection, key, prompt_digest, since_us)
 
     def recent_output_tokens(self, template_digest: str) -> Mapping[Target | None, float]:
-        """How long a skeleton's latest answers were, as a mean by target; under None over all."""
+        """How long a template's latest answers were, as a mean by target; under None over all."""
         with self._read() as connection:
             return lately.output_tokens(connection, template_digest)
 
     def seen_of(self, template_digest: str) -> tuple[Seen, ...]:
-        """The latest attempts with a version of a skeleton."""
+        """The latest attempts with a version of a template."""
         with self._read() as connection:
-            return tuple(lately.of_skeleton(connection, template_digest))
+            return tuple(lately.of_template(connection, template_digest))
 
     def seen_of_other_versions(self, name: str) -> tuple[Seen, ...]:
-        """The latest attempts with any version of a skeleton."""
+        """The latest attempts with any version of a template."""
         with self._read() as connection:
             return tuple(lately.of_other_versions(connection, name))
 
@@ -505,7 +505,7 @@ class JobBooks(Queries):
                 for row in connection.execute(query).mappings()
             )
 
-    def troubles(self, job_id: int, limit: int = 20) -> tuple[RowTrouble, ...]:
+    def troubles(self, job_id: int, limit: int = 20) -> tuple[RowProblem, ...]:
         """Rows that failed, were refused, are invalid or degraded, in the input's order, and why."""
         row = t.ROWS.c
         query = (
@@ -524,7 +524,7 @@ class JobBooks(Queries):
         )
         with self._read() as connection:
             return tuple(
-                RowTrouble(position + 1, line, key, RowState(state), call_id, why)
+                RowProblem(position + 1, line, key, RowState(state), call_id, why)
                 for position, line, key, state, call_id, why in connection.execute(query)
             )
 

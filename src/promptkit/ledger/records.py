@@ -73,16 +73,16 @@ class CallEnd:
 class AttemptStart:
     """An attempt about to be sent; hop and number count from 1.
 
-    `ceiling_pico` is what it can cost at most; None, where the target has no price and the
+    `max_cost_pico` is what it can cost at most; None, where the target has no price and the
     user allows that, holds nothing.
     """
 
     id: int
     call_id: int
-    hop: int
+    target_number: int
     number: int
     target: Target
-    ceiling_pico: int | None
+    max_cost_pico: int | None
     started_us: int
 
 
@@ -141,7 +141,7 @@ class Refused:
     scope_key: str
     cap_pico: int
     spent_pico: int
-    held_pico: int
+    reserved_pico: int
     may_free: bool
     stopped: bool = False
     """A provider billed above its ceiling in this scope: nothing more until the cap is raised."""
@@ -412,7 +412,7 @@ class TargetShare:
 
 
 @dataclass(frozen=True, slots=True)
-class RowTrouble:
+class RowProblem:
     """A row that failed, was refused, is invalid or degraded. `number` counts from 1 in the input."""
 
     number: int
@@ -482,7 +482,7 @@ class AttemptRecord:
 
     id: int
     call_id: int
-    hop: int
+    target_number: int
     number: int
     target: Target
     state: AttemptState
@@ -492,7 +492,7 @@ class AttemptRecord:
     retry_after_us: int | None
     usage: Usage | None
     cost: Cost | None
-    ceiling_pico: int | None
+    max_cost_pico: int | None
     charged_pico: int
     billed: bool
     served_model: str | None
@@ -582,7 +582,7 @@ class BudgetRecord:
     scope: str
     cap_pico: int | None
     spent_pico: int
-    held_pico: int
+    reserved_pico: int
     over_pico: int
     stopped: bool
     updated_us: int
@@ -666,7 +666,7 @@ class SumOf:
         until_us: those that started before.
         slot_us: instead of a day, the number of the slot of this length, since the epoch.
         tags: only calls with these tags.
-        template: only calls of this skeleton, with or without its version.
+        template: only calls of this template, with or without its version.
         job: only calls of this job.
     """
 
@@ -688,7 +688,7 @@ _HIGH: Final = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One attempt with the same skeleton, as the ledger has it; `output_tokens` None: no answer.
+    """One attempt with the same template, as the ledger has it; `output_tokens` None: no answer.
 
     `job` is the batch's, None of a single call; what was read from the provider's prompt cache and
     written to it is part of `input_tokens`.
@@ -715,7 +715,7 @@ class Cached:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What a skeleton's answers were like at a target.
+    """What a template's answers were like at a target.
 
     `low`, `mean` and `high` are output tokens; `of_estimate` counted input tokens to one that was
     estimated; `failed` attempts without an answer to one with; `lost` what those cost to what the

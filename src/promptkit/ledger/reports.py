@@ -76,7 +76,7 @@ class Sums:
             select(later.c.id).where(
                 later.c.call_id == _ATTEMPT.call_id,
                 later.c.number == _ATTEMPT.number + 1,
-                later.c.hop > _ATTEMPT.hop,
+                later.c.target_number > _ATTEMPT.target_number,
             )
         )
         count = [func.sum(_part(literal(1))).label("count")]
@@ -249,7 +249,7 @@ _JOBS: Final = 3
 
 
 _CALLS: Final = 500
-"""So many of the latest calls of each of a skeleton's latest jobs are looked at, and of single ones."""
+"""So many of the latest calls of each of a template's latest jobs are looked at, and of single ones."""
 
 
 _LATELY_ANSWERED: Final = (AttemptState.OK.value, AttemptState.TRUNCATED.value)
@@ -277,7 +277,7 @@ def latencies(connection: Connection, since_us: int) -> dict[Target, float]:
 
 
 def output_tokens(connection: Connection, template_digest: str) -> dict[Target | None, float]:
-    """The mean output tokens of a skeleton's latest answers by target, and under None over all.
+    """The mean output tokens of a template's latest answers by target, and under None over all.
 
     A pack is as many answers as it has items.
     """
@@ -303,15 +303,15 @@ def output_tokens(connection: Connection, template_digest: str) -> dict[Target |
     return means
 
 
-def of_skeleton(connection: Connection, template_digest: str) -> list[Seen]:
-    """The latest attempts with a version of a skeleton: those of its last jobs, and single calls."""
+def of_template(connection: Connection, template_digest: str) -> list[Seen]:
+    """The latest attempts with a version of a template: those of its last jobs, and single calls."""
     return _seen(
         connection, t.CALLS.c.template_digest == template_digest, t.JOBS.c.template_digest == template_digest
     )
 
 
 def of_other_versions(connection: Connection, name: str) -> list[Seen]:
-    """The latest attempts with any version of a skeleton."""
+    """The latest attempts with any version of a template."""
     calls, jobs = t.CALLS.c.template_ref, t.JOBS.c.template_ref
     return _seen(
         connection,

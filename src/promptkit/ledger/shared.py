@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, inser
 from promptkit._util.locks import LockFile, LockFolder
 from promptkit.ledger import statements as sql
 from promptkit.ledger import tables as t
-from promptkit.routing.health import Changes, Lane, LaneKey, Lanes, LaneState, merged
+from promptkit.routing.health import Changes, Lane, CircuitKey, Lanes, CircuitState, merged
 from promptkit.routing.limits import SHARE_S, Ask, Kind, lease, lease_today
 from promptkit.types import AttemptState, Fault
 
@@ -34,7 +34,7 @@ def learn(connection: Connection, changed: Changes, now_s: float) -> None:
 
 
 def claim(
-    connection: Connection, keys: tuple[LaneKey, ...], now_s: float, until_s: float, owner_id: int
+    connection: Connection, keys: tuple[CircuitKey, ...], now_s: float, until_s: float, owner_id: int
 ) -> bool:
     """Take the probe of half-open lanes: all of them, or none because somebody else tries one."""
     before = load_health(connection)
@@ -42,7 +42,7 @@ def claim(
     if any(max(state.until_s, state.probe_until_s) > now_s for state in mine.values()):
         return False
     probed = {
-        key: LaneState(state.until_s, state.fault, state.why, state.failures, until_s)
+        key: CircuitState(state.until_s, state.fault, state.why, state.failures, until_s)
         for key, state in mine.items()
     }
     _store(connection, before, {**before, **probed}, now_s, owner_id)
@@ -77,7 +77,7 @@ def _store(connection: Connection, before: Lanes, after: Lanes, now_s: float, ow
             connection.execute(insert(t.HEALTH), _columns(key, state, now_s, owner_id))
 
 
-def _columns(key: LaneKey, state: LaneState, now_s: float, owner_id: int | None) -> dict[str, object]:
+def _columns(key: CircuitKey, state: CircuitState, now_s: float, owner_id: int | None) -> dict[str, object]:
     return {
         "lane": key.lane.value,
         "provider": key.provider,
@@ -93,10 +93,10 @@ def _columns(key: LaneKey, state: LaneState, now_s: float, owner_id: int | None)
     }
 
 
-def _lane(row: Mapping[Any, Any]) -> tuple[LaneKey, LaneState]:
-    key = LaneKey(Lane(row["lane"]), row["provider"], row["account"], row["model"])
+def _lane(row: Mapping[Any, Any]) -> tuple[CircuitKey, CircuitState]:
+    key = CircuitKey(Lane(row["lane"]), row["provider"], row["account"], row["model"])
     until_s, probe_until_s = row["until_us"] / 1e6, (row["probe_until_us"] or 0) / 1e6
-    return key, LaneState(until_s, Fault(row["fault"]), row["why"], row["failures"], probe_until_s)
+    return key, CircuitState(until_s, Fault(row["fault"]), row["why"], row["failures"], probe_until_s)
 
 
 _ABSENT_S = 3 * SHARE_S
@@ -224,14 +224,14 @@ def settle_owners(connection: Connection, owners: Iterable[int], now_us: int) ->
     """Mark these owners' open attempts unknown, and charge them at their ceilings."""
     owned = t.HOLDS.c.owner_id.in_(list(owners))
     holds = connection.execute(
-        select(t.HOLDS.c.attempt_id, t.HOLDS.c.ceiling_pico, t.HOLDS.c.scopes).where(owned)
+        select(t.HOLDS.c.attempt_id, t.HOLDS.c.max_cost_pico, t.HOLDS.c.scopes).where(owned)
     ).all()
     if not holds:
         return 0
     scopes = {attempt_id: _scopes(text) for attempt_id, _, text in holds}
     book = Book(load_accounts(connection, {key for keys in scopes.values() for key in keys}))
-    for attempt_id, ceiling_pico, _ in holds:
-        book.settle(scopes[attempt_id], ceiling_pico, ceiling_pico or 0)
+    for attempt_id, max_cost_pico, _ in holds:
+        book.settle(scopes[attempt_id], max_cost_pico, max_cost_pico or 0)
     connection.execute(
         _MARK, [{"key": row[0], "new_charged": row[1] or 0, "new_ended": now_us} for row in holds]
     )

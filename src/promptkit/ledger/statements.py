@@ -132,12 +132,12 @@ CALL_STARTS: Final = (
 ATTEMPT_STARTS: Final = (
     "id",
     "call_id",
-    "hop",
+    "target_number",
     "number",
     "provider",
     "model",
     "state",
-    "ceiling_pico",
+    "max_cost_pico",
     "charged_pico",
     "billed",
     "started_us",
@@ -178,7 +178,7 @@ CALL_ENDS: Final = ("status", "error", "finish", "text_sha256", "flags", "ended_
 ROW_ENDS: Final = ("state", "call_id", "error", "ended_us")
 
 
-ACCOUNTS: Final = ("cap_pico", "spent_pico", "held_pico", "over_pico", "stopped_cap_pico", "updated_us")
+ACCOUNTS: Final = ("cap_pico", "spent_pico", "reserved_pico", "over_pico", "stopped_cap_pico", "updated_us")
 
 
 insert_calls: Final = Bulk(insert(t.CALLS), CALL_STARTS)
@@ -282,12 +282,12 @@ def attempt_start(attempt: AttemptStart) -> tuple[Column, ...]:
     return (
         attempt.id,
         attempt.call_id,
-        attempt.hop,
+        attempt.target_number,
         attempt.number,
         attempt.target.provider,
         attempt.target.model,
         AttemptState.OPEN.value,
-        attempt.ceiling_pico,
+        attempt.max_cost_pico,
         0,
         0,
         attempt.started_us,

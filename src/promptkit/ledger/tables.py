@@ -241,7 +241,7 @@ class Attempts(_Table, table=True):
     __table_args__ = (Index(None, "call_id"),)
     id: int = _id()
     call_id: int = _link("calls.id")
-    hop: int = _big()
+    target_number: int = _big()
     number: int = _big()
     provider: str = _text()
     model: str = _text()
@@ -259,7 +259,7 @@ class Attempts(_Table, table=True):
     cache_write_tokens: int | None = _maybe_big()
     cache_write_1h_tokens: int | None = _maybe_big()
     reasoning_tokens: int | None = _maybe_big()
-    ceiling_pico: int | None = _maybe_big()
+    max_cost_pico: int | None = _maybe_big()
     cost_pico: int | None = _maybe_big()
     cost_basis: str | None = _maybe_text()
     cache_saved_pico: int | None = _maybe_big()
@@ -290,13 +290,13 @@ class Budgets(_Table, table=True):
     """
 
     __table_args__ = (
-        CheckConstraint("spent_pico + held_pico <= cap_pico + over_pico", name="cap_holds"),
-        CheckConstraint("spent_pico >= 0 AND held_pico >= 0 AND over_pico >= 0", name="not_negative"),
+        CheckConstraint("spent_pico + reserved_pico <= cap_pico + over_pico", name="cap_holds"),
+        CheckConstraint("spent_pico >= 0 AND reserved_pico >= 0 AND over_pico >= 0", name="not_negative"),
     )
     scope: str = _text(key=True)
     cap_pico: int = _big()
     spent_pico: int = _zero()
-    held_pico: int = _zero()
+    reserved_pico: int = _zero()
     over_pico: int = _zero()
     stopped_cap_pico: int | None = _maybe_big()
     updated_us: int = _big()
@@ -308,7 +308,7 @@ class Holds(_Table, table=True):
     __table_args__ = (Index(None, "owner_id"),)
     attempt_id: int = _id("attempts.id")
     owner_id: int = _big()
-    ceiling_pico: int | None = _maybe_big()
+    max_cost_pico: int | None = _maybe_big()
     scopes: str = _text()
 
 

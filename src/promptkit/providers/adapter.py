@@ -16,12 +16,12 @@ from promptkit.types import (
     Outcome,
     Provider,
     Usage,
-    WireBreak,
+    TransportFailure,
     WireReply,
     WireRequest,
 )
 
-from .replies import Served, billed_failure, from_break, from_error, from_reply, load, request_id, with_text
+from .replies import Served, billed_failure, from_transport_failure, from_error, from_reply, load, request_id, with_text
 
 NO_HEADERS: Final[Mapping[str, str]] = {}
 
@@ -36,7 +36,7 @@ class StreamDecoder(Protocol):
         """Take the next bytes; return the new pieces of text."""
         ...
 
-    def end(self, broken: WireBreak | None = None) -> Outcome:
+    def end(self, broken: TransportFailure | None = None) -> Outcome:
         """Take the end of the stream, or the break that ended it."""
         ...
 
@@ -105,7 +105,7 @@ class EventStream(ABC):
         """Take the next bytes; return the new pieces of text."""
         return self._take(self._parser.feed(chunk))
 
-    def end(self, broken: WireBreak | None = None) -> Outcome:
+    def end(self, broken: TransportFailure | None = None) -> Outcome:
         """Take the end of the stream, or the break that ended it."""
         # What the end cut through isn't a broken event: it is no event.
         self._take([event for event in self._parser.end() if _is_whole(event)])
@@ -175,10 +175,10 @@ class EventStream(ABC):
         elif not self._begun:
             self._over = self._reader.read(body, self._headers)
 
-    def _unfinished(self, broken: WireBreak | None) -> Failure:
+    def _unfinished(self, broken: TransportFailure | None) -> Failure:
         """No event said that this was all: a failure, however much of it arrived."""
         if broken is not None and not self._begun:
-            return from_break(WireBreak(sent=True, detail=broken.detail))
+            return from_transport_failure(TransportFailure(sent=True, detail=broken.detail))
         detail = (
             f"the stream was cut: {broken.detail}" if broken else "the stream ended before its last event"
         )

@@ -25,7 +25,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from promptkit.config.keys import host_of, is_loopback
 from promptkit.errors import ConfigError
-from promptkit.types import Provider, WireBreak, WireReply, WireRequest
+from promptkit.types import Provider, TransportFailure, WireReply, WireRequest
 
 from .http import MODELS_TIMEOUT_S, BodyTooLarge, checked
 from .transport import MAX_BODY, StreamBroken, StreamStart, WireStream, broken, from_thread, timed_out
@@ -152,7 +152,7 @@ class GenerativeAiTransport:
             self._session.trust_env = False  # this machine is asked directly, whatever the proxy
         models.transport._session.max_redirects = 0  # noqa: SLF001 - the key goes to this host only
 
-    async def send(self, request: WireRequest, timeout_s: float) -> WireReply | WireBreak:
+    async def send(self, request: WireRequest, timeout_s: float) -> WireReply | TransportFailure:
         """Send a request and read the whole answer (see `Transport.send`)."""
         call = _Call()
         try:
@@ -234,12 +234,12 @@ class GenerativeAiTransport:
             stream=True,
         )
 
-    def _broken(self, error: Exception, call: _Call, timeout_s: float) -> WireBreak:
+    def _broken(self, error: Exception, call: _Call, timeout_s: float) -> TransportFailure:
         if isinstance(error, TimeoutError):
             return timed_out(timeout_s, sent=call.connected)
         return broken(error, sent=call.connected, key=self._key)
 
-    async def models(self) -> list[str] | WireReply | WireBreak:
+    async def models(self) -> list[str] | WireReply | TransportFailure:
         """Ask the SDK for the models that the key may use (see `Transport.models`)."""
 
         def work(emit: Callable[[str], bool]) -> None:

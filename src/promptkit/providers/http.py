@@ -19,7 +19,7 @@ from yarl import URL
 
 from promptkit.config.keys import is_loopback
 from promptkit.errors import ConfigError
-from promptkit.types import Provider, WireBreak, WireReply, WireRequest
+from promptkit.types import Provider, TransportFailure, WireReply, WireRequest
 
 from .transport import MAX_BODY, StreamBroken, StreamStart, WireStream, broken, timed_out
 
@@ -79,7 +79,7 @@ class HttpTransport:
             url = self._urls[request.path] = URL(str(address), encoded=True)
         return Exchange(url, self._headers, request.body, whole=whole)
 
-    async def send(self, request: WireRequest, timeout_s: float) -> WireReply | WireBreak:
+    async def send(self, request: WireRequest, timeout_s: float) -> WireReply | TransportFailure:
         """Send a request and read the whole answer (see `Transport.send`)."""
         exchange = self._exchange(request, whole=True)
         clock = asyncio.timeout(timeout_s)
@@ -111,7 +111,7 @@ class HttpTransport:
 
     async def _start(
         self, exchange: Exchange, timeout_s: float, deadline: float
-    ) -> WireReply | WireBreak | None:
+    ) -> WireReply | TransportFailure | None:
         clock = asyncio.timeout_at(deadline)
         try:
             async with clock:
@@ -137,12 +137,12 @@ class HttpTransport:
                 return
             yield part
 
-    def _broken(self, error: Exception, exchange: Exchange, timeout_s: float, *, expired: bool) -> WireBreak:
+    def _broken(self, error: Exception, exchange: Exchange, timeout_s: float, *, expired: bool) -> TransportFailure:
         if expired:
             return timed_out(timeout_s, sent=exchange.connected)
         return broken(error, sent=exchange.connected, key=self._key)
 
-    async def models(self) -> list[str] | WireReply | WireBreak:
+    async def models(self) -> list[str] | WireReply | TransportFailure:
         """Ask the SDK for the models that the key may use (see `Transport.models`)."""
         try:
             async with asyncio.timeout(MODELS_TIMEOUT_S):

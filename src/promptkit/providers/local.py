@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from promptkit.errors import ConfigError
-from promptkit.types import JsonObject, Provider, WireBreak, WireReply, WireRequest
+from promptkit.types import JsonObject, Provider, TransportFailure, WireReply, WireRequest
 
 from .local_weights import LocalModelError, weights_path
 from .transport import StreamBroken, StreamStart, WireStream, broken, from_thread, timed_out
@@ -140,7 +140,7 @@ class LocalTransport:
     def __init__(self, server: LocalServer) -> None:
         self._server = server
 
-    async def send(self, request: WireRequest, timeout_s: float) -> WireReply | WireBreak:
+    async def send(self, request: WireRequest, timeout_s: float) -> WireReply | TransportFailure:
         """Send a request and read the whole answer (see `Transport.send`)."""
         chunks: list[JsonObject] = []
         try:
@@ -177,7 +177,7 @@ class LocalTransport:
 
         return from_thread(work, daemon=False)
 
-    async def models(self) -> list[str] | WireReply | WireBreak:
+    async def models(self) -> list[str] | WireReply | TransportFailure:
         """The one model there is."""
         return [MODEL]
 
@@ -185,7 +185,7 @@ class LocalTransport:
         """Nothing to close: the model stays loaded for the next one who asks."""
 
 
-async def _first(items: AsyncIterator[str], timeout_s: float, deadline: float) -> str | WireReply | WireBreak:
+async def _first(items: AsyncIterator[str], timeout_s: float, deadline: float) -> str | WireReply | TransportFailure:
     """The first chunk, or why there is none."""
     try:
         async with asyncio.timeout_at(deadline):
@@ -239,7 +239,7 @@ def _refused(chunk: JsonObject) -> WireReply:
     return WireReply(code if isinstance(code, int) else 500, _JSON, json.dumps(chunk).encode())
 
 
-def _failed(error: Exception, timeout_s: float, *, begun: bool = False) -> WireReply | WireBreak:
+def _failed(error: Exception, timeout_s: float, *, begun: bool = False) -> WireReply | TransportFailure:
     if isinstance(error, TimeoutError):
         return timed_out(timeout_s, sent=True)
     if begun:  # it understood the request, and gave up in the middle of its answer

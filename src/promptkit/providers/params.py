@@ -1,4 +1,4 @@
-"""Fitting what a skeleton asks to what a model and its wire format take.
+"""Fitting what a template asks to what a model and its wire format take.
 
 What doesn't fit is left out with a warning, or refused, as `Model.on_reject` says, and it makes
 no difference whether the model rejects it or the format has no word for it.
@@ -31,7 +31,7 @@ from promptkit.types import (
 from .tokens import estimate_text_tokens
 
 DEFAULT_MAX_OUTPUT_TOKENS: Final = 1024
-"""The output limit where neither the skeleton nor the route names one."""
+"""The output limit where neither the template nor the route names one."""
 
 
 _SAMPLING: Final = (

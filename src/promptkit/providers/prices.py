@@ -93,7 +93,7 @@ class Prices:
         pico = tariff.pico(usage)
         return Cost(pico, tariff.source, entry.basis, tariff.cache_saved_pico(usage, pico))
 
-    def ceiling_pico(
+    def max_cost_pico(
         self,
         provider: Provider,
         model: Model,
@@ -108,7 +108,7 @@ class Prices:
         """
         card = self.card(provider, model, at)
         tariff = None if card is None else card.tariff(tier)
-        return None if tariff is None else tariff.ceiling_pico(input_tokens, max_output_tokens)
+        return None if tariff is None else tariff.max_cost_pico(input_tokens, max_output_tokens)
 
     def _entry(self, provider: Provider, asked: Model, served: str | None, at: datetime) -> _Entry:
         at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
@@ -249,7 +249,7 @@ class Tariff:
         plain = replace(usage, cache_read_tokens=0, cache_write_tokens=0, cache_write_1h_tokens=0)
         return self.pico(plain) - pico
 
-    def ceiling_pico(self, input_tokens: int, output_tokens: int) -> int:
+    def max_cost_pico(self, input_tokens: int, output_tokens: int) -> int:
         """The most that any usage within these sizes can cost, rounded up.
 
         All input may turn out cached or written to the cache (1.25 or 2 times the input rate), and

@@ -17,7 +17,7 @@ from promptkit.types import (
     JsonObject,
     Outcome,
     Usage,
-    WireBreak,
+    TransportFailure,
     WireReply,
 )
 
@@ -128,7 +128,7 @@ _SHOWN: Final = 400
 """So many characters of a provider's message are kept."""
 
 
-def from_break(broken: WireBreak) -> Failure:
+def from_transport_failure(broken: TransportFailure) -> Failure:
     """A failure for an exchange that broke: transient if nothing was sent, else its outcome is unknown."""
     if broken.sent:
         return Failure(Fault.UNKNOWN_OUTCOME, broken.detail, billed=True)

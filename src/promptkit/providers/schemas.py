@@ -102,7 +102,7 @@ def adapted(schema: Mapping[str, Json], family: str) -> Adapted:
     """A schema in the dialect of a wire format.
 
     Args:
-        schema: as the skeleton has it.
+        schema: as the template has it.
         family: a key of `DIALECTS`.
     """
     return _adapted(json.dumps(schema, ensure_ascii=False), family)

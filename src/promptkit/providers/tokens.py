@@ -40,7 +40,7 @@ _PIECE: Final = re.compile(r"(?P<word>[^\W\d_]+)|(?P<number>\d+)|(?P<mark>[^\w\s
 _BYTES_PER_WORD_TOKEN: Final = 6.0
 
 
-def ceiling_input_tokens(prompt: Prompt, schema: Mapping[str, Json] | None = None) -> int:
+def max_input_tokens(prompt: Prompt, schema: Mapping[str, Json] | None = None) -> int:
     """A count of input tokens that no provider's own count passes.
 
     Args:

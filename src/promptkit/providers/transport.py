@@ -17,7 +17,7 @@ from importlib.metadata import entry_points
 from typing import Final, Protocol, TypeAlias, TypeVar
 
 from promptkit.errors import ConfigError
-from promptkit.types import Provider, WireBreak, WireReply, WireRequest
+from promptkit.types import Provider, TransportFailure, WireReply, WireRequest
 
 GROUP: Final = "promptkit.transports"
 """The entry point group by which other packages bring drivers."""
@@ -74,7 +74,7 @@ MAX_BODY: Final = 64 * 2**20
 class StreamBroken(Exception):
     """A stream that broke while it was read; `broken` says how. What had arrived stays good."""
 
-    def __init__(self, broken: WireBreak) -> None:
+    def __init__(self, broken: TransportFailure) -> None:
         super().__init__(broken.detail)
         self.broken = broken
 
@@ -91,14 +91,14 @@ class WireStream:
     chunks: AsyncIterator[bytes]
 
 
-StreamStart: TypeAlias = WireReply | WireStream | WireBreak
+StreamStart: TypeAlias = WireReply | WireStream | TransportFailure
 """How a stream can begin: refused whole (an error status), flowing, or broken at once."""
 
 
 class Transport(Protocol):
     """One provider's client. Use it from one event loop, and close it there."""
 
-    async def send(self, request: WireRequest, timeout_s: float) -> WireReply | WireBreak:
+    async def send(self, request: WireRequest, timeout_s: float) -> WireReply | TransportFailure:
         """Send a request and read the whole answer.
 
         Args:
@@ -115,7 +115,7 @@ class Transport(Protocol):
         """Send a request and read the answer as it comes; leaving the block closes it."""
         ...
 
-    async def models(self) -> list[str] | WireReply | WireBreak:
+    async def models(self) -> list[str] | WireReply | TransportFailure:
         """The ids of the models that this key may use: a free, authenticated question."""
         ...
 
@@ -147,15 +147,15 @@ def explain(error: BaseException, *, key: str | None) -> str:
     return f"{name}: {told}"[:_LONGEST] if told else name
 
 
-def broken(error: BaseException, *, sent: bool, key: str | None) -> WireBreak:
+def broken(error: BaseException, *, sent: bool, key: str | None) -> TransportFailure:
     """The break that an exception stands for."""
-    return WireBreak(sent=sent, detail=explain(error, key=key))
+    return TransportFailure(sent=sent, detail=explain(error, key=key))
 
 
-def timed_out(timeout_s: float, *, sent: bool) -> WireBreak:
+def timed_out(timeout_s: float, *, sent: bool) -> TransportFailure:
     """The break of an exchange whose time ran out."""
     what = "no whole answer" if sent else "no connection"
-    return WireBreak(sent=sent, detail=f"{what} within {timeout_s:g} s")
+    return TransportFailure(sent=sent, detail=f"{what} within {timeout_s:g} s")
 
 
 T = TypeVar("T")

@@ -41,7 +41,7 @@ ADAPTERS: Final[Mapping[tuple[str, str], Adapter]] = {
 
 
 def sent_schema(schema: Mapping[str, Json] | None, provider: Provider) -> Mapping[str, Json] | None:
-    """A call's schema as it is sent to a provider, which may be longer than the skeleton's."""
+    """A call's schema as it is sent to a provider, which may be longer than the template's."""
     if schema is None:
         return None
     form = adapted(schema, provider.adapter)

@@ -36,7 +36,7 @@ class CapStanding:
     scope: str | None = None
     job: str | None = None
     spent_pico: int = 0
-    held_pico: int = 0
+    reserved_pico: int = 0
     over_pico: int = 0
     stopped: bool = False
     resets: datetime | None = None
@@ -46,7 +46,7 @@ class CapStanding:
         """What a call may cost at most to start at once; None where there is no cap."""
         if self.cap_pico is None:
             return None
-        return 0 if self.stopped else max(0, self.cap_pico - self.spent_pico - self.held_pico)
+        return 0 if self.stopped else max(0, self.cap_pico - self.spent_pico - self.reserved_pico)
 
     @property
     def refuses_above_pico(self) -> int | None:
@@ -120,7 +120,7 @@ def _standing(
     """The account of a scope under the cap that it has now, which may have changed since it was last used."""
     if record is None:
         return CapStanding(per, tag, scope.cap_pico, scope.soft_pico, scope.key, job, resets=resets)
-    taken = record.spent_pico + record.held_pico
+    taken = record.spent_pico + record.reserved_pico
     return CapStanding(
         per=per,
         tag=tag,
@@ -129,7 +129,7 @@ def _standing(
         scope=scope.key,
         job=job,
         spent_pico=record.spent_pico,
-        held_pico=record.held_pico,
+        reserved_pico=record.reserved_pico,
         over_pico=0 if scope.cap_pico is None else max(0, taken - scope.cap_pico),
         stopped=record.stops_at(scope.cap_pico),
         resets=resets,

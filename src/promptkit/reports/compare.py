@@ -24,7 +24,7 @@ from promptkit.ledger.ledger import Ledger
 from promptkit.ledger.records import CallRecord, JobRecord, Money, OutputRow, RowState
 from promptkit.providers.prices import Prices
 from promptkit.templates.reference import parse_ref
-from promptkit.templates.template import Skeleton
+from promptkit.templates.template import Template
 from promptkit.types import AttemptState, Json, Route, RowResult, Status, TemplateRef, Usage
 from promptkit.types.ids import show_id
 
@@ -164,7 +164,7 @@ class Comparing:
         ]
         return Comparison(
             name=self._name,
-            template=self._columns[0].skeleton.ref.name,
+            template=self._columns[0].template.ref.name,
             rows=self._rows.name,
             sides=tuple(_side(lane) for lane in self._lanes),
             lines=tuple(lines),
@@ -186,7 +186,7 @@ class Comparing:
         options = self._options
         return Job(
             self._session,
-            column.skeleton.ref,
+            column.template.ref,
             self._rows,
             column.route,
             JobOptions(
@@ -203,8 +203,8 @@ class Comparing:
 
     def _of(self, column: Column, wishes: Mapping[str, _Wish]) -> dict[str, _Wish]:
         """What is said of a column's variables; what no column declares stays, to be refused."""
-        own = column.skeleton.spec.variables
-        all_ = {name for one in self._columns for name in one.skeleton.spec.variables}
+        own = column.template.spec.variables
+        all_ = {name for one in self._columns for name in one.template.spec.variables}
         elsewhere = all_ - own.keys()
         return {name: wish for name, wish in wishes.items() if name.partition(".")[0] not in elsewhere}
 
@@ -212,7 +212,7 @@ class Comparing:
         """See that a column can be asked and priced; its client is opened, so that no text's time holds that."""
         session, options = self._session, self._options
         engine = await session.engine()
-        plan = session.plan(column.route, template=column.skeleton.ref.name, tags=options.tags)
+        plan = session.plan(column.route, template=column.template.ref.name, tags=options.tags)
         if session.scopes("job:0", options.cap_pico, options.tags):
             session.check_priced(engine, plan)
         engine.open(plan)
@@ -222,13 +222,13 @@ class Comparing:
         prices = Prices()
         each: list[tuple[int | None, int | None]] = []
         for lane in self._lanes:
-            skeleton, route = lane.column.skeleton, lane.column.route
+            template, route = lane.column.template, lane.column.route
             for row in ledger.pending_rows(lane.record.id, limit=len(self._rows.records)):
                 try:
-                    prompt = skeleton.render(skeleton.bind(row.variables or {}))
+                    prompt = template.render(template.bind(row.variables or {}))
                 except PromptKitError:
                     continue
-                each.append(price_call(self._session, route, prices, skeleton, prompt))
+                each.append(price_call(self._session, route, prices, template, prompt))
         return Offer(
             cells=len(self._lanes) * len(self._rows.records),
             calls=len(each),
@@ -282,14 +282,14 @@ def _facts(cells: Mapping[str, Json]) -> dict[str, str]:
 
 
 def _side(lane: _Lane) -> Side:
-    skeleton = lane.column.skeleton
+    template = lane.column.template
     return Side(
         label=lane.column.label,
-        template=str(skeleton.ref),
-        template_digest=skeleton.digest,
+        template=str(template.ref),
+        template_digest=template.digest,
         targets=tuple(map(str, lane.column.route.targets)),
         job=lane.record.name,
-        has_checks=skeleton.spec.checks is not None,
+        has_checks=template.spec.checks is not None,
     )
 
 
@@ -340,19 +340,19 @@ _LONGEST: Final = 40
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One of the things that are compared: a version of a skeleton on a route.
+    """One of the things that are compared: a version of a template on a route.
 
     `label` says what sets it apart from the others: `openai/gpt-6-luna`, `@2`, or both.
     """
 
     label: str
-    skeleton: Skeleton
+    template: Template
     route: Route
 
     @property
     def slug(self) -> str:
         """A name for its job: another text, or other targets, make another one."""
-        told = json.dumps([self.skeleton.digest, self.route.strategy, *map(str, self.route.targets)])
+        told = json.dumps([self.template.digest, self.route.strategy, *map(str, self.route.targets)])
         digest = hashlib.sha256(told.encode()).hexdigest()[:6]
         return f"{_UNFIT.sub('-', self.label).strip('-')[-_LONGEST:]}-{digest}"
 
@@ -369,8 +369,8 @@ def columns_of(
     """The columns of a comparison: each target with each version.
 
     Args:
-        session: the skeletons and the routes.
-        ref: the skeleton; it names no version where `versions` do.
+        session: the templates and the routes.
+        ref: the template; it names no version where `versions` do.
         versions: `2`, `draft`, a label; empty for the one that `ref` means.
         targets: `provider/model`; empty for a route, the same for all versions.
         route: its name; None for the one that rules or the configuration say.
@@ -381,7 +381,7 @@ def columns_of(
         TemplateError: a version isn't there, or is broken.
         NoUsableKey: a column has no target that can be asked.
     """
-    skeletons = [
+    templates = [
         (at, session.library.load(one, allow_draft=False)) for at, one in _refs(ref, versions).items()
     ]
     if targets:
@@ -391,9 +391,9 @@ def columns_of(
     else:
         ways = [("", session.route(route, ref=ref, tags=tags))]
     columns = tuple(
-        Column(" ".join(part for part in (target, at) if part), skeleton, way)
+        Column(" ".join(part for part in (target, at) if part), template, way)
         for target, way in ways
-        for at, skeleton in skeletons
+        for at, template in templates
     )
     if len(columns) < 2:  # noqa: PLR2004 - one is compared with nothing
         raise UsageError(
@@ -402,7 +402,7 @@ def columns_of(
         )
     _refuse_twins(columns)
     for column in columns:
-        session.plan(column.route, template=column.skeleton.ref.name, tags=tags)
+        session.plan(column.route, template=column.template.ref.name, tags=tags)
     return columns
 
 
@@ -422,7 +422,7 @@ def _refs(ref: str, versions: Sequence[str]) -> dict[str, TemplateRef]:
 def _refuse_twins(columns: Sequence[Column]) -> None:
     seen: dict[tuple[str, Route], str] = {}
     for column in columns:
-        key = (column.skeleton.digest, column.route)
+        key = (column.template.digest, column.route)
         if key in seen:
             raise UsageError(
                 f"{seen[key]} and {column.label} are the same: what differs could only be chance",
@@ -520,7 +520,7 @@ class Figures:
 
     `per_text_pico` is all that the column cost, its failures too, by the texts it made;
     `latency_s` and tokens are medians over the texts. `checks_failed` counts texts that don't keep
-    to the skeleton's checks, None where it has none.
+    to the template's checks, None where it has none.
     """
 
     rows: int

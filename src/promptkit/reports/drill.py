@@ -30,7 +30,7 @@ from promptkit.routing.plan import make_plan
 from promptkit.simulator.models import Models, card_of
 from promptkit.simulator.scenario import ModelRule, Scenario
 from promptkit.simulator.server import Simulator
-from promptkit.templates.template import Skeleton
+from promptkit.templates.template import Template
 from promptkit.types import Json, Kind, Model, Provider, Route, Status, Target, Usage, Variable
 
 from .drill_scenarios import STREAM, Outage, Player
@@ -45,7 +45,7 @@ _CRON_S: Final = 300.0
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What to play: a skeleton over a route, for these rows."""
+    """What to play: a template over a route, for these rows."""
 
     ref: str
     rows: Sequence[Mapping[str, object]]
@@ -93,7 +93,7 @@ def play(
         folder: where the books may stand; to be thrown away.
 
     Raises:
-        PromptKitError: the rows, the skeleton or the rules can't stand.
+        PromptKitError: the rows, the template or the rules can't stand.
     """
     for number, outage in enumerate(outages):
         clock = FastClock()
@@ -172,23 +172,23 @@ async def _work(session: Session, order: Order, watch: _Watch, outage: Outage) -
 async def _stream(session: Session, order: Order, watch: _Watch, outage: Outage) -> _Ended:
     """Stream each row as a call of its own, so many at once; none is started again."""
     del outage  # it stays as it is
-    skeleton, slots = session.library.load(order.ref, allow_draft=False), asyncio.Semaphore(order.concurrency)
+    template, slots = session.library.load(order.ref, allow_draft=False), asyncio.Semaphore(order.concurrency)
     columns = list(dict.fromkeys(name for row in order.rows for name in row))
-    binding = Binding(columns, skeleton.spec.variables, Wishes(tags=order.tags), "the rows")
+    binding = Binding(columns, template.spec.variables, Wishes(tags=order.tags), "the rows")
 
     async def one(row: Record) -> tuple[RowState, str]:
         tags = binding.tags(row)
-        named = session.route(None, None, ref=skeleton.ref, tags=tags) if order.by_rules else order.route
+        named = session.route(None, None, ref=template.ref, tags=tags) if order.by_rules else order.route
         try:
             values = binding.variables(row)
-            skeleton.bind(values)
+            template.bind(values)
         except (InputError, TemplateError) as error:
             return RowState.INVALID, str(error)
         try:
             async with slots:
                 reply = await make_reply(
                     session,
-                    skeleton,
+                    template,
                     values,
                     route=named,
                     tags=tags,
@@ -222,7 +222,7 @@ def _count(ledger: Ledger, simulator: Simulator, order: Order, watch: _Watch, en
     degraded = rows.get(RowState.DEGRADED, 0)
     money = ledger.spent_total()
     over = sum(
-        max(0, one.spent_pico + one.held_pico - one.cap_pico) for one in ledger.budgets() if one.cap_pico
+        max(0, one.spent_pico + one.reserved_pico - one.cap_pico) for one in ledger.budgets() if one.cap_pico
     )
     return Tally(
         rows=sum(rows.values()) - rows.get(RowState.INVALID, 0),
@@ -280,7 +280,7 @@ def facts_of(settings: Settings, route: Route, tags: Mapping[str, str], template
         settings: the user's own.
         route: where calls may go.
         tags: the calls', for the rules.
-        template: the skeleton's name, for the rules.
+        template: the template's name, for the rules.
         rows: how many rows are played.
 
     Raises:
@@ -288,14 +288,14 @@ def facts_of(settings: Settings, route: Route, tags: Mapping[str, str], template
     """
     ruling = settings.rules.ruling(template, tags)
     plan, _ = make_plan(route, settings.catalog, lambda _: None, ruling=ruling)
-    if not plan.hops:
+    if not plan.targets:
         raise UsageError(
             f"the rules leave no target of the route {route.name!r}", remedy="Take another --route."
         )
-    providers = [settings.catalog.provider(hop.target.provider) for hop in plan.hops]
+    providers = [settings.catalog.provider(planned.target.provider) for planned in plan.targets]
     named = {one.name: one for one in providers}
     return Facts(
-        replace(route, targets=tuple(hop.target for hop in plan.hops)),
+        replace(route, targets=tuple(planned.target for planned in plan.targets)),
         players_of(providers),
         tuple(name for name, one in named.items() if not settings.keys.usable(one)),
         {name: one.timeout_s for name, one in named.items()},
@@ -408,16 +408,16 @@ def _usd_mtok(pico: int | None) -> Decimal | None:
 
 
 def sample_rows(
-    skeleton: Skeleton, examples: Sequence[Mapping[str, object]], count: int
+    template: Template, examples: Sequence[Mapping[str, object]], count: int
 ) -> list[dict[str, object]]:
-    """So many rows that the skeleton takes, as different as it allows.
+    """So many rows that the template takes, as different as it allows.
 
     Args:
-        skeleton: which declares the variables.
+        template: which declares the variables.
         examples: the variables of its tests, where it has any.
         count: how many.
     """
-    variables = skeleton.spec.variables
+    variables = template.spec.variables
     named = [Example("test", each) for each in examples] or [BARE]
     base = [completed(each, variables)[0] for each in named]
     return [_told_apart(base[number % len(base)], variables, number + 1) for number in range(count)]

@@ -91,7 +91,7 @@ def _hint(facts: Facts, played: Sequence[Played]) -> Iterator[str]:
     late = [
         one for one in played if one.outage.kind == "throttled" and (one.tally.first_s or 0.0) > 2 * HINT_S
     ]
-    if max(facts.route.patience_s, facts.route.outage_s) < HINT_S and late:
+    if max(facts.route.max_wait_s, facts.route.outage_s) < HINT_S and late:
         yield (
             f"outage_s = {facts.route.outage_s:g} is shorter than the {HINT_S:.0f} s that a throttled provider "
             f"asks for, so the job stopped and waited for its next start: outage_s = {2 * HINT_S:.0f} waits for it"

@@ -39,7 +39,7 @@ class Asked:
         since: an aware time; calls and attempts that started then or later.
         until: those that started before.
         tags: only calls with these tags.
-        template: only calls of this skeleton, with or without its version.
+        template: only calls of this template, with or without its version.
         job: only calls of this job.
     """
 

@@ -42,7 +42,7 @@ ACTIONS: Final[Mapping[Fault, Action]] = {
     Fault.UNKNOWN_OUTCOME: Action(same_tries=2),
     Fault.BROKEN_REPLY: Action(same_tries=2),
     Fault.INVALID_OUTPUT: Action(same_tries=1, repair=True),
-    # The skeleton's `on_failure` may say "failover" instead: no second try.
+    # The template's `on_failure` may say "failover" instead: no second try.
     Fault.CHECK: Action(same_tries=1, repair=True),
     Fault.RATE_LIMIT: Action(same_tries=2, park="target"),
     Fault.NO_CAPACITY: Action(park="target"),

@@ -11,7 +11,7 @@ from promptkit.types import Provider, Route, Target
 
 from .budgets import Tag
 from .catalog import Catalog
-from .flow import Hop, Plan
+from .flow import PlannedTarget, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,8 @@ def make_plan(
         return why is None
 
     weights = dict(zip(route.targets, route.weights, strict=False))
-    hops = tuple(
-        Hop(target, catalog.pair(target)[1].context_window, weights.get(target, 1))
+    targets = tuple(
+        PlannedTarget(target, catalog.pair(target)[1].context_window, weights.get(target, 1))
         for target in dict.fromkeys(route.targets)
         if usable(target)
     )
@@ -87,9 +87,9 @@ def make_plan(
     if last_resort is not None and not usable(last_resort):
         last_resort = None
     plan = Plan(
-        hops,
+        targets,
         route.attempts,
-        route.patience_s,
+        route.max_wait_s,
         last_resort,
         route.on_content,
         resend_unknown,
@@ -100,12 +100,12 @@ def make_plan(
 
 
 TEMPLATE: Final = "template"
-"""What a rule names a skeleton by, as if it were a tag: `template=ugc/offer`."""
+"""What a rule names a template by, as if it were a tag: `template=ugc/offer`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What holds for the calls with a tag, or of a skeleton.
+    """What holds for the calls with a tag, or of a template.
 
     `allow` and `deny` list providers and targets; None allows all. `route` is where such calls
     go when the user names no route.
@@ -141,7 +141,7 @@ class Rules:
         """The rules that hold for a call.
 
         Args:
-            template: the skeleton's name, without version.
+            template: the template's name, without version.
             tags: the call's; one named `template` says nothing here.
         """
         if not self.rules:
@@ -187,28 +187,28 @@ Hops: TypeAlias = "tuple[Hop, ...]"
 Strategy: TypeAlias = Callable[[Hops, Facts], Hops]
 
 
-def ordered(hops: Hops, facts: Facts) -> Hops:
+def ordered(targets: Hops, facts: Facts) -> Hops:
     """As the route lists them."""
     del facts
-    return hops
+    return targets
 
 
-def cheapest(hops: Hops, facts: Facts) -> Hops:
+def cheapest(targets: Hops, facts: Facts) -> Hops:
     """By what this prompt is expected to cost; what has no price comes last."""
-    return tuple(sorted(hops, key=lambda hop: facts.cost_pico.get(hop.target, math.inf)))
+    return tuple(sorted(targets, key=lambda planned: facts.cost_pico.get(planned.target, math.inf)))
 
 
-def fastest(hops: Hops, facts: Facts) -> Hops:
+def fastest(targets: Hops, facts: Facts) -> Hops:
     """By how long answers took lately; those of unknown latency last, but first in a tenth of the calls.
 
     So a target that was slow or down an hour ago is tried again, and costs one call in ten until
     its latency is known.
     """
-    unknown = tuple(hop for hop in hops if hop.target not in facts.latency_s)
-    if len(unknown) == len(hops):
-        return hops
+    unknown = tuple(planned for planned in targets if planned.target not in facts.latency_s)
+    if len(unknown) == len(targets):
+        return targets
     known = tuple(
-        sorted((hop for hop in hops if hop not in unknown), key=lambda hop: facts.latency_s[hop.target])
+        sorted((planned for planned in targets if planned not in unknown), key=lambda planned: facts.latency_s[planned.target])
     )
     if not unknown or facts.draw >= EXPLORE:
         return known + unknown
@@ -216,22 +216,22 @@ def fastest(hops: Hops, facts: Facts) -> Hops:
     return (unknown[turn], *known, *unknown[:turn], *unknown[turn + 1 :])
 
 
-def weighted(hops: Hops, facts: Facts) -> Hops:
+def weighted(targets: Hops, facts: Facts) -> Hops:
     """Drawn by their weights, the first as well as each that follows it; those of weight 0 come last.
 
     One draw is enough: what is left of it, scaled up, is uniform again.
     """
-    left = [hop for hop in hops if hop.weight]
-    drawn: list[Hop] = []
+    left = [planned for planned in targets if planned.weight]
+    drawn: list[PlannedTarget] = []
     draw = facts.draw
     while left:
-        point, place = draw * sum(hop.weight for hop in left), 0
+        point, place = draw * sum(planned.weight for planned in left), 0
         while point >= left[place].weight:
             point -= left[place].weight
             place += 1
         drawn.append(left.pop(place))
         draw = point / drawn[-1].weight
-    return (*drawn, *(hop for hop in hops if not hop.weight))
+    return (*drawn, *(planned for planned in targets if not planned.weight))
 
 
 STRATEGIES: Final[Mapping[str, Strategy]] = {

@@ -50,7 +50,7 @@ class Compiled:
     """The code of a body and what was learned from it. Lines count from the body's first.
 
     `key` depends on the body and the epoch alone; what an include means is settled when a
-    skeleton is put together. `loads` are the names that it reads, with the line; `stores` those
+    template is put together. `loads` are the names that it reads, with the line; `stores` those
     that it sets anywhere; `paths` are the ways into variables that it writes out.
     """
 
@@ -81,8 +81,8 @@ def body_key(source: Source) -> str:
 
 
 @cache
-def _environment() -> SkeletonEnvironment:
-    return SkeletonEnvironment()
+def _environment() -> TemplateEnvironment:
+    return TemplateEnvironment()
 
 
 def parse(source: Source) -> nodes.Template:
@@ -92,7 +92,7 @@ def parse(source: Source) -> nodes.Template:
 
 @lru_cache(maxsize=64)
 def _tree(body: str) -> nodes.Template:
-    # Several readers walk a tree, and many skeletons include the same partials.
+    # Several readers walk a tree, and many templates include the same partials.
     return _environment().parse(body)
 
 
@@ -368,8 +368,8 @@ class _Generator(CodeGenerator):
         self.write(").__class__ is str else show(shown))")
 
 
-class SkeletonEnvironment(ImmutableSandboxedEnvironment):
-    """One skeleton's environment: what its includes mean is its own.
+class TemplateEnvironment(ImmutableSandboxedEnvironment):
+    """One template's environment: what its includes mean is its own.
 
     `parts` holds the compiled includes by (key of the including body, include as written).
     """
@@ -388,7 +388,7 @@ class SkeletonEnvironment(ImmutableSandboxedEnvironment):
         self.parts: dict[tuple[str, str], Template] = {}
 
     def get_template(self, name: str | Template, parent: str | None = None, globals: Any = None) -> Template:  # noqa: A002, ARG002 - Jinja's names
-        """An include, as the skeleton resolved it."""
+        """An include, as the template resolved it."""
         return self.parts[str(parent), str(name)]
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:

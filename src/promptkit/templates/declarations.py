@@ -308,13 +308,13 @@ _TURN: Final[dict[str, Json]] = {
 
 
 def variables_schema(spec: TemplateSpec, title: str = "") -> dict[str, Json]:
-    """The schema (draft 2020-12) of an object with a skeleton's variables.
+    """The schema (draft 2020-12) of an object with a template's variables.
 
     Args:
         spec: its front matter.
         title: what to call it, e.g. its reference.
 
-    What it takes, `Skeleton.bind` takes too; that reads text as other kinds besides.
+    What it takes, `Template.bind` takes too; that reads text as other kinds besides.
     """
     head: dict[str, Json] = {"$schema": DIALECT}
     head |= {key: text for key, text in (("title", title), ("description", spec.description)) if text}

@@ -33,15 +33,15 @@ from .folder import (
 )
 from .reference import DRAFT, HASH, is_pinned, parse_ref, version_of
 from .source import Source, read_source
-from .template import Part, Skeleton
+from .template import Part, Template
 from .versions import FILE, Versions, read_versions, unsorted
 
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """A skeleton, and every folder and file that it was found and read by."""
+    """A template, and every folder and file that it was found and read by."""
 
-    skeleton: Skeleton
+    template: Template
     seen: tuple[tuple[Path, Stamp | None], ...]
 
     def still_holds(self) -> bool:
@@ -65,12 +65,12 @@ class Library:
         self._disk = Disk()
         self._loaded: dict[tuple[TemplateRef, bool], _Loaded] = {}
         self._loading = threading.Lock()
-        self._made: dict[TemplateRef, Skeleton] = {}
+        self._made: dict[TemplateRef, Template] = {}
 
     # ------------------------------------------------------------------------- loading
 
-    def load(self, ref: TemplateRef | str, *, allow_draft: bool = True) -> Skeleton:
-        """The skeleton that a reference means now.
+    def load(self, ref: TemplateRef | str, *, allow_draft: bool = True) -> Template:
+        """The template that a reference means now.
 
         Args:
             ref: `ugc/script`, `ugc/script@2`, `@LABEL`, `@draft`, `@sha256:PREFIX`.
@@ -84,20 +84,20 @@ class Library:
         wanted = parse_ref(ref) if isinstance(ref, str) else ref
         held = self._loaded.get((wanted, allow_draft))
         if held is not None and held.still_holds():
-            return held.skeleton
+            return held.template
         with self._loading:
             self._disk.begin()
             home = self._home(wanted.name)
             at = self._resolve(home, wanted, allow_draft=allow_draft)
-            skeleton = self._skeleton(self._part(home, at, ()))
-            self._loaded[wanted, allow_draft] = _Loaded(skeleton, self._disk.seen())
-        return skeleton
+            template = self._template(self._part(home, at, ()))
+            self._loaded[wanted, allow_draft] = _Loaded(template, self._disk.seen())
+        return template
 
-    def _skeleton(self, part: Part) -> Skeleton:
-        """The skeleton of a part: the one at hand, where another reference has led to it."""
+    def _template(self, part: Part) -> Template:
+        """The template of a part: the one at hand, where another reference has led to it."""
         held = self._made.get(part.ref)
         if held is None or (held.digest, held.file) != (part.digest, part.source.file):
-            held = self._made[part.ref] = Skeleton(part)
+            held = self._made[part.ref] = Template(part)
         return held
 
     def _part(self, home: Home, at: int | str, above: tuple[TemplateRef, ...]) -> Part:
@@ -263,11 +263,11 @@ class Library:
         except TemplateError as cause:
             return TemplateEntry(name, "", (), {}, False, None, folder, False, str(cause))  # noqa: FBT003
         try:
-            skeleton = self.load(name)
+            template = self.load(name)
         except TemplateError as cause:
             default, description, is_partial, problem = None, "", False, str(cause)
         else:
-            default, description, is_partial = skeleton.ref, skeleton.spec.description, skeleton.is_partial
+            default, description, is_partial = template.ref, template.spec.description, template.is_partial
             problem = ""
         versions = home.versions
         return TemplateEntry(
@@ -293,7 +293,7 @@ class Library:
         found = unsorted(home.versions, file=str(home.path / FILE))
         for version in sorted({*home.versions.seals, *numbers(home)}):
             try:
-                self._skeleton(self._part(home, version, ()))
+                self._template(self._part(home, version, ()))
             except TemplateError as cause:
                 found.append(cause)
         return found

@@ -1,4 +1,4 @@
-"""What a skeleton needs of its caller: read off the source, includes and branches followed.
+"""What a template needs of its caller: read off the source, includes and branches followed.
 
 The walk goes through a tree in the order in which rendering does and knows at each place which
 names the template has surely set. A name that is read where it isn't surely set comes, or may
@@ -18,7 +18,7 @@ from jinja2 import nodes
 
 from .compiler import GLOBALS, is_message, parse
 from .declarations import EACH, Path, path_of, unknown_field
-from .template import Part, Skeleton
+from .template import Part, Template
 
 _IMPLICIT: Final = frozenset({"loop", "caller", *GLOBALS})
 
@@ -66,9 +66,9 @@ class Findings:
         return frozenset(self.used) - self.always
 
 
-def check(what: Skeleton | Part) -> Findings:
-    """Check a skeleton, or a part: a partial declares nothing, so all that it needs is undeclared."""
-    part = what.part if isinstance(what, Skeleton) else what
+def check(what: Template | Part) -> Findings:
+    """Check a template, or a part: a partial declares nothing, so all that it needs is undeclared."""
+    part = what.part if isinstance(what, Template) else what
     walk = _Walk(part)
     walk.file(part, None)
     declared = part.source.spec.variables

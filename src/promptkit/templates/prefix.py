@@ -1,8 +1,8 @@
-"""How a skeleton begins in every call: what stands before the first value that differs.
+"""How a template begins in every call: what stands before the first value that differs.
 
 A value stays the same for many calls where it is one of a few (a variable with choices, a
 boolean); all other variables are taken to differ, and so is every name that one of them is put
-into, anywhere. The beginning is a program of its own: the skeleton's tree, includes put in their
+into, anywhere. The beginning is a program of its own: the template's tree, includes put in their
 places, cut off where something that differs is first read. Run with a call's values it makes
 what the prompt begins with, whitespace, branches and loops as they are.
 """
@@ -32,7 +32,7 @@ _NAMES: Final = (nodes.Name, nodes.NSRef)
 
 
 def differing_names(part: Part) -> frozenset[str]:
-    """The names whose value differs from call to call, in a skeleton and all that it includes."""
+    """The names whose value differs from call to call, in a template and all that it includes."""
     names = {name for name, variable in part.source.spec.variables.items() if _differs(variable)}
     trees = [parse(each.source) for each in part.walk()]
     size = -1
@@ -57,9 +57,9 @@ def names_in(node: nodes.Node) -> Iterator[str]:
 
 
 def beginning(part: Part) -> CodeType | None:
-    """The program that makes what every prompt of a skeleton begins with; None where that is short."""
+    """The program that makes what every prompt of a template begins with; None where that is short."""
     if sum(len(each.source.body) for each in part.walk()) < LEAST_CHARACTERS:
-        return None  # not even parsed: a skeleton whose code is kept from last time starts without it
+        return None  # not even parsed: a template whose code is kept from last time starts without it
     tree = fresh(part.source)
     pruner = _Pruner(differing_names(part))
     tree.body = pruner.body(part, tree.body)
@@ -232,7 +232,7 @@ def few_of(variables: Mapping[str, Variable]) -> tuple[str, ...]:
 
 
 def key_of(few: tuple[str, ...], values: Mapping[str, Any]) -> str:
-    """What tells the beginnings of a skeleton apart."""
+    """What tells the beginnings of a template apart."""
     return repr([values.get(name) for name in few]) if few else ""
 
 

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from jinja2 import Environment
 
-from .compiler import SkeletonEnvironment
+from .compiler import TemplateEnvironment
 from .source import Source
 
 
@@ -26,8 +26,8 @@ class Lexeme(NamedTuple):
 
 
 @cache
-def _environment() -> SkeletonEnvironment:
-    return SkeletonEnvironment()
+def _environment() -> TemplateEnvironment:
+    return TemplateEnvironment()
 
 
 def lexemes_of(source: Source) -> list[Lexeme]:
@@ -60,7 +60,7 @@ def places(body: str) -> Iterator[Token]:
 
 @cache
 def _places_environment() -> Environment:
-    """Jinja's own settings: those of skeletons strip lines, and a place must not move."""
+    """Jinja's own settings: those of templates strip lines, and a place must not move."""
     return Environment(keep_trailing_newline=True)  # noqa: S701 - it only cuts text
 
 

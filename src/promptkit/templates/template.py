@@ -1,4 +1,4 @@
-"""A skeleton put together: its source, what it includes, and how it becomes a prompt."""
+"""A template put together: its source, what it includes, and how it becomes a prompt."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from types import GeneratorType, TracebackType
 from typing import Any, Final, Literal
 
-from jinja2 import Template
+from jinja2 import Template as JinjaTemplate
 from jinja2.exceptions import SecurityError, UndefinedError
 
 from promptkit.errors import TemplateError, VariableError
 from promptkit.templates import variables
 from promptkit.types import Json, Message, Prefix, Prompt, TemplateRef, TemplateSpec, Value
 
-from .compiler import GLOBALS, Compiled, SkeletonEnvironment, compile_source
+from .compiler import GLOBALS, Compiled, TemplateEnvironment, compile_source
 from .declarations import unknown_field
 from .prefix import beginning, begins_with, few_of, key_of, prefix_of
 from .reference import epoch_of, parse_ref, prompt_digest, template_digest
@@ -82,8 +82,8 @@ class Part:
         return template_digest(self.source.text, digests, epoch=epoch)
 
 
-class Skeleton:
-    """A prompt skeleton, ready to render.
+class Template:
+    """A prompt template, ready to render.
 
     Args:
         part: the source and what it includes.
@@ -121,7 +121,7 @@ class Skeleton:
         parts = list(part.walk())
         self._files = {each.compiled.key: each.source for each in parts}
         _check_declarations(part, parts)
-        self._environment = SkeletonEnvironment()
+        self._environment = TemplateEnvironment()
         self._root = _load(self._environment, part, {})
         self._defaults = {
             name: variable.default
@@ -134,15 +134,15 @@ class Skeleton:
             if variables.is_prepared(variable)
         ]
         self._few = few_of(self.spec.variables)
-        self._beginning: Template | Literal[False] | None = None
+        self._beginning: JinjaTemplate | Literal[False] | None = None
         self._prefixes: dict[str, Prefix | None] = {}
         self._required = frozenset(self.spec.variables) - frozenset(self._defaults)
 
     def __repr__(self) -> str:
-        return f"Skeleton({str(self.ref)!r}, {self.digest!r})"
+        return f"Template({str(self.ref)!r}, {self.digest!r})"
 
-    def shaped(self, output: Mapping[str, Json] | None) -> Skeleton:
-        """The same skeleton, but for the JSON Schema of its replies."""
+    def shaped(self, output: Mapping[str, Json] | None) -> Template:
+        """The same template, but for the JSON Schema of its replies."""
         other = copy.copy(self)
         other.spec = replace(self.spec, output=output)
         return other
@@ -205,7 +205,7 @@ class Skeleton:
         Args:
             bound: what `bind` returned; defaults are added here.
             prefix: whether to tell, too, what other values' prompts begin with. The first time that
-                compiles the skeleton's beginning.
+                compiles the template's beginning.
 
         Raises:
             VariableError: a required variable is missing, or one is unknown.
@@ -237,7 +237,7 @@ class Skeleton:
         """How far these messages are the same whatever differs from call to call."""
         if self._beginning is None:
             code = beginning(self._part)
-            self._beginning = Template.from_code(self._environment, code, {}) if code is not None else False
+            self._beginning = JinjaTemplate.from_code(self._environment, code, {}) if code is not None else False
         key = key_of(self._few, values)
         if key not in self._prefixes:
             if len(self._prefixes) >= _PREFIXES:
@@ -259,9 +259,9 @@ class Skeleton:
     def _without_messages(self) -> TemplateError:
         if self.is_partial:
             return TemplateError(
-                f"{self.ref} has no message block: it is a partial, to be included by skeletons",
+                f"{self.ref} has no message block: it is a partial, to be included by templates",
                 file=self.file,
-                remedy='To make it a skeleton, put its text between {% message "user" %} and {% endmessage %}.',
+                remedy='To make it a template, put its text between {% message "user" %} and {% endmessage %}.',
             )
         return TemplateError(
             f"{self.ref} makes no message with these values",
@@ -297,8 +297,8 @@ class Skeleton:
         )
 
     @classmethod
-    def rebuild(cls, digest: str, lookup: Callable[[str], StoredSource | None]) -> Skeleton:
-        """A skeleton from stored sources.
+    def rebuild(cls, digest: str, lookup: Callable[[str], StoredSource | None]) -> Template:
+        """A template from stored sources.
 
         Args:
             digest: its template digest.
@@ -322,7 +322,7 @@ def _rebuilt(digest: str, lookup: Callable[[str], StoredSource | None]) -> Part:
     return Part.join(parse_ref(stored.ref), source, compile_source(source), includes)
 
 
-def _load(environment: SkeletonEnvironment, part: Part, loaded: dict[str, Template]) -> Template:
+def _load(environment: TemplateEnvironment, part: Part, loaded: dict[str, Template]) -> Template:
     """Turn a part and its includes into templates of one environment, each digest once."""
     if part.digest in loaded:
         return loaded[part.digest]
@@ -334,7 +334,7 @@ def _load(environment: SkeletonEnvironment, part: Part, loaded: dict[str, Templa
 
 
 def _check_declarations(root: Part, parts: list[Part]) -> None:
-    """Every name that is read must be declared by the skeleton, or be set somewhere."""
+    """Every name that is read must be declared by the template, or be set somewhere."""
     _check_partial(root)
     if not root.has_messages:
         return
@@ -377,7 +377,7 @@ def _check_partial(part: Part) -> None:
             "a file without a message block is a partial, and a partial declares no variables",
             file=part.source.file,
             line=1,
-            remedy="Declare them in the skeletons that include it; or add a message block.",
+            remedy="Declare them in the templates that include it; or add a message block.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Variables: what a caller gave, coerced to what a skeleton declares."""
+"""Variables: what a caller gave, coerced to what a template declares."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_PROBLEMS: Final = 20
 
 
 SPEAKERS: Final = (Role.USER.value, Role.ASSISTANT.value)
-"""Who may speak in a variable of messages; the system's words are the skeleton's own."""
+"""Who may speak in a variable of messages; the system's words are the template's own."""
 
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
@@ -107,7 +107,7 @@ def bind(
 
 def _unknown(name: str, variables: Mapping[str, Variable]) -> str:
     if not variables:
-        return f"{name}: unknown; this skeleton takes no variables"
+        return f"{name}: unknown; this template takes no variables"
     close = difflib.get_close_matches(name, variables, n=1)
     hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(variables)}"
     return f"{name}: unknown; {hint}"

@@ -1,12 +1,12 @@
 """The words: frozen values that cross from one room to another.
 
-Units stand in the names (`timeout_s`, `input_mtok`, `ceiling_pico`). Money is an integer
+Units stand in the names (`timeout_s`, `input_mtok`, `max_cost_pico`). Money is an integer
 of pico-USD (1e-12 USD); what is not known is None, never 0.
 """
 
 from __future__ import annotations
 
-from .calls import Call, Completion, Failure, Fault, Finish, Outcome, Usage, WireBreak, WireReply, WireRequest
+from .calls import Call, Completion, Failure, Fault, Finish, Outcome, Usage, TransportFailure, WireReply, WireRequest
 from .money import PICO_PER_USD, Basis, Cost, Estimate, Scope, dollars, usd
 from .prompts import (
     Checks,

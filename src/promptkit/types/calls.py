@@ -45,7 +45,7 @@ class WireReply:
 
 
 @dataclass(frozen=True, slots=True)
-class WireBreak:
+class TransportFailure:
     """An exchange that broke. `sent` is whether the request may have reached the provider."""
 
     sent: bool
@@ -70,7 +70,7 @@ class Fault(StrEnum):
     INVALID_OUTPUT = "invalid_output"
     """A whole reply that isn't the JSON that was asked for."""
     CHECK = "failed_check"
-    """A whole reply that doesn't keep to the checks of its skeleton."""
+    """A whole reply that doesn't keep to the checks of its template."""
     BUDGET = "budget"
     """promptkit's own cap said no: never retried, never failed over."""
     UNPRICED = "unpriced"

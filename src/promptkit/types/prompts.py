@@ -57,10 +57,10 @@ class Reasoning(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Params:
-    """What a skeleton asks of a model besides the text. None leaves it to the model.
+    """What a template asks of a model besides the text. None leaves it to the model.
 
     `max_output_tokens` counts reasoning tokens too; it is always sent, since a budget's
-    ceiling stands on it (where a skeleton is silent, the route's default serves).
+    ceiling stands on it (where a template is silent, the route's default serves).
     """
 
     max_output_tokens: int | None = None
@@ -168,7 +168,7 @@ class Rules:
 
 
 class OnFailure(StrEnum):
-    """What to do with a reply that doesn't keep to the checks of its skeleton."""
+    """What to do with a reply that doesn't keep to the checks of its template."""
 
     RETRY = "retry"
     """Ask the same target once more, then the next one."""
@@ -180,7 +180,7 @@ class OnFailure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """The checks of a skeleton's replies, its `[checks]`.
+    """The checks of a template's replies, its `[checks]`.
 
     `banned_from` and `required_from` name variables that hold further words, `language_from` one
     that holds the language: `promptkit.checks.rules_for` puts a call's values in.
@@ -195,7 +195,7 @@ class Checks:
 
 @dataclass(frozen=True, slots=True)
 class TemplateSpec:
-    """The front matter of a skeleton."""
+    """The front matter of a template."""
 
     description: str = ""
     variables: Mapping[str, Variable] = field(default_factory=dict[str, Variable])
@@ -210,7 +210,7 @@ class TemplateSpec:
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """How the prompts of a skeleton begin, the same in call after call: what providers can cache.
+    """How the prompts of a template begin, the same in call after call: what providers can cache.
 
     `texts` are what its first messages begin with; all but the last are whole messages. `digest`
     is over roles and texts (`sha256:...`).
@@ -222,7 +222,7 @@ class Prefix:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A rendered skeleton: what would be sent, and from which source.
+    """A rendered template: what would be sent, and from which source.
 
     `digest` is the prompt digest (`sha256:...` over roles and text as sent);
     `template_digest` is the seal of the source that made it (`epoch:sha256:...`).

@@ -12,14 +12,14 @@ from promptkit.types import Json
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class OutputModel:
     """What a structured reply must be, and what is made of it; `read` says why it can't by a ValueError."""
 
     schema: Mapping[str, Json]
     read: Callable[[Json], object]
 
 
-def shape_of(model: type[Any]) -> Shape:
+def output_model_of(model: type[Any]) -> OutputModel:
     """The shape that a Pydantic model asks for.
 
     Raises:
@@ -31,7 +31,7 @@ def shape_of(model: type[Any]) -> Shape:
     if not (isinstance(model, type) and issubclass(model, BaseModel)):  # pyright: ignore[reportUnnecessaryIsInstance] - who knows no types
         raise UsageError(
             f"output = {model!r} is no Pydantic model",
-            remedy="Give a subclass of pydantic.BaseModel, or write a JSON Schema into the skeleton's [output].",
+            remedy="Give a subclass of pydantic.BaseModel, or write a JSON Schema into the template's [output].",
         )
     try:
         schema: dict[str, Json] = model.model_json_schema()
@@ -51,4 +51,4 @@ def shape_of(model: type[Any]) -> Shape:
             msg = f"a validator of {model.__name__} broke on it: {type(cause).__name__}: {cause}"
             raise ValueError(msg) from cause
 
-    return Shape(schema, read)
+    return OutputModel(schema, read)

@@ -48,7 +48,7 @@ def read_checks(table: Table, variables: Collection[str]) -> Checks:
 
     Args:
         table: the section.
-        variables: the names that the skeleton declares.
+        variables: the names that the template declares.
 
     Raises:
         PromptKitError: of the document's class.

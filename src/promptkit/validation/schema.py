@@ -63,7 +63,7 @@ def read_reply(text: str, schema: Mapping[str, Json]) -> tuple[Json, tuple[Probl
 
     Args:
         text: the reply.
-        schema: as the skeleton has it.
+        schema: as the template has it.
 
     Returns:
         The value, None where it is no JSON; at most 20 problems.

@@ -42,7 +42,7 @@ def rules_for(checks: Checks, values: Mapping[str, Value]) -> Rules:
     """The rules of one call: words and language that its variables hold are put in.
 
     Args:
-        checks: the skeleton's.
+        checks: the template's.
         values: the call's variables, defaults included; one that is absent or empty adds nothing.
     """
     rules = checks.rules

@@ -28,7 +28,7 @@ from promptkit.providers.prices import Prices, Tariff
 from promptkit.providers.tokens import estimate_input_tokens
 from promptkit.templates.compiler import compile_source
 from promptkit.templates.source import read_source
-from promptkit.templates.template import Part, Skeleton
+from promptkit.templates.template import Part, Template
 from promptkit.templates.variables import Bad, coerce, expected
 from promptkit.types import (
     Format,
@@ -62,22 +62,22 @@ Be {{ tone }}.
 """
 
 
-def skeleton(head: str = HEAD, body: str = BODY, *, at: str = "1", **includes: str) -> Skeleton:
+def template(head: str = HEAD, body: str = BODY, *, at: str = "1", **includes: str) -> Template:
     parts: dict[str, Part] = {}
     for name, text in includes.items():
         source = read_source(text, file=name)
         parts[f"{name}@1"] = Part.join(TemplateRef(name, "1"), source, compile_source(source), {})
     source = read_source(f"+++\n{head}+++\n{body}", file="draft.jinja")
-    return Skeleton(Part.join(TemplateRef("ad/line", at), source, compile_source(source), parts))
+    return Template(Part.join(TemplateRef("ad/line", at), source, compile_source(source), parts))
 
 
-def compare(new: Skeleton, old: Skeleton | None = None, *examples: Example) -> Diff:
-    return diff(old or skeleton(), new, examples or (Example("barly", {"brand": "Barly"}),), ())
+def compare(new: Template, old: Template | None = None, *examples: Example) -> Diff:
+    return diff(old or template(), new, examples or (Example("barly", {"brand": "Barly"}),), ())
 
 
 def test_the_same() -> None:
     """A version beside itself differs in nothing."""
-    found = compare(skeleton(at="2"))
+    found = compare(template(at="2"))
     assert found.is_same
     assert (found.spec, found.sources, found.renderings[0].texts, found.bills) == ((), (), (), ())
     assert found.tokens[0] == found.tokens[1]
@@ -100,7 +100,7 @@ type = "object"
 required = ["line"]
 """
     body = BODY.replace("Angle: {{ angle }}", "{{ tone }}").replace('{% set tone = "dry" %}\n', "")
-    assert compare(skeleton(head, body)).spec == (
+    assert compare(template(head, body)).spec == (
         Change(("description",), How.CHANGED, "A line", "A line, short"),
         Change(("variables", "brand", "max_length"), How.CHANGED, 80, 120),
         Change(
@@ -122,7 +122,7 @@ required = ["line"]
 def test_output_schema() -> None:
     """A schema is told key by key, as deep as it goes."""
     schema = '[output]\ntype = "object"\n[output.properties.line]\ntype = "string"\nmaxLength = {}\n'
-    old, new = (skeleton(HEAD + schema.replace("{}", size)) for size in ("80", "60"))
+    old, new = (template(HEAD + schema.replace("{}", size)) for size in ("80", "60"))
     assert compare(new, old).spec == (
         Change(("output", "properties", "line", "maxLength"), How.CHANGED, 80, 60),
     )
@@ -184,7 +184,7 @@ def test_sources_by_message() -> None:
         .replace("Be {{ tone }}", "Stay {{ tone }}")
         .replace("dry", "warm")
     )
-    assert compare(skeleton(body=body)).sources == (
+    assert compare(template(body=body)).sources == (
         TextDiff(
             "system message",
             (
@@ -212,10 +212,10 @@ def test_sources_by_message() -> None:
 def test_a_message_more_and_less() -> None:
     """A message that is new or gone is told whole; the second of a role has a number."""
     body = BODY + "{%- message 'user' -%} Shorter. {%- endmessage -%}\n"
-    more, around = compare(skeleton(body=body)).sources
+    more, around = compare(template(body=body)).sources
     assert more == TextDiff("user message 2", ("@@ -0,0 +1 @@", "+Shorter. "))
     assert around.title == FRAME
-    less = compare(skeleton(), skeleton(body=body)).sources[-1]
+    less = compare(template(), template(body=body)).sources[-1]
     assert less == TextDiff("user message 2", ("@@ -1 +0,0 @@", "-Shorter. "))
 
 
@@ -224,7 +224,7 @@ def test_tags_in_values_are_no_messages() -> None:
     body = (
         '{% message "user" %}{{ "{% message" }} {# {% endmessage %} #} endmessage {{ brand }}{% endmessage %}'
     )
-    assert sources(skeleton(body=body)) == {
+    assert sources(template(body=body)) == {
         "user message": '{{ "{% message" }} {# {% endmessage %} #} endmessage {{ brand }}',
         FRAME: '{% message "user" %}…{% endmessage %}',
     }
@@ -233,13 +233,13 @@ def test_tags_in_values_are_no_messages() -> None:
 def test_empty_message() -> None:
     """A message block without text has an empty text."""
     body = '{% if false %}{% message "system" %}{% endmessage %}{% endif %}{% message "user" %}{{ brand }}{% endmessage %}'
-    assert sources(skeleton(body=body))["system message"] == ""
+    assert sources(template(body=body))["system message"] == ""
 
 
 def test_includes() -> None:
     """An include that means another text differs by that text, under its name."""
     body = BODY.replace("Be {{ tone }}.", '{% include "voice@1" %}')
-    old, new = (skeleton(body=body, voice=f"Speak {way}.\n") for way in ("softly", "up"))
+    old, new = (template(body=body, voice=f"Speak {way}.\n") for way in ("softly", "up"))
     assert compare(new, old).sources == (
         TextDiff("include voice", ("@@ -1,2 +1,2 @@", "-Speak softly.", "+Speak up.", " ")),
     )
@@ -254,7 +254,7 @@ def test_two_versions_of_an_include() -> None:
     source = read_source(
         '{% message "user" %}{% include "voice@1" %}{% include "voice@2" %}{% endmessage %}', file="x"
     )
-    both = Skeleton(Part.join(TemplateRef("x", "1"), source, compile_source(source), parts))
+    both = Template(Part.join(TemplateRef("x", "1"), source, compile_source(source), parts))
     assert {text for title, text in sources(both).items() if title.startswith("include")} == {
         "Voice 1",
         "Voice 2",
@@ -265,7 +265,7 @@ def test_partials() -> None:
     """A partial has no messages: its text is told as one."""
     source = [read_source(text, file="voice") for text in ("Softly.", "Loudly.")]
     old, new = (
-        Skeleton(Part.join(TemplateRef("voice", "1"), one, compile_source(one), {})) for one in source
+        Template(Part.join(TemplateRef("voice", "1"), one, compile_source(one), {})) for one in source
     )
     found = diff(old, new, (), ())
     assert found.sources == (TextDiff("text", ("@@ -1 +1 @@", "-Softly.", "+Loudly.")),)
@@ -274,7 +274,7 @@ def test_partials() -> None:
 
 def test_prompts() -> None:
     """The prompts of an example differ message by message, with about how many tokens each has."""
-    new = skeleton(body=BODY.replace("Angle: {{ angle }}", "Come at it by {{ angle }}"))
+    new = template(body=BODY.replace("Angle: {{ angle }}", "Come at it by {{ angle }}"))
     found = compare(new, None, Example("barly", {"brand": "Barly", "angle": "problem"}))
     (rendering,) = found.renderings
     assert rendering.example == "barly"
@@ -290,7 +290,7 @@ def test_prompts() -> None:
 
 def test_the_schema_counts_as_tokens() -> None:
     """A schema that is sent along counts."""
-    found = compare(skeleton(HEAD + '[output]\ntype = "object"\ntitle = "a line of text for a video"\n'))
+    found = compare(template(HEAD + '[output]\ntype = "object"\ntitle = "a line of text for a video"\n'))
     old, new = found.tokens
     assert old is not None
     assert new is not None
@@ -301,7 +301,7 @@ def test_what_an_example_lacks_is_made_up() -> None:
     """A newly required variable is made up and named; one that is gone is left out."""
     head = HEAD.replace("[variables.angle]", "[variables.tone]\n[variables.approach]")
     body = BODY.replace("Angle: {{ angle }}", "{{ approach }} {{ tone }}")
-    new = skeleton(head, body.replace('{% set tone = "dry" %}\n', ""))
+    new = template(head, body.replace('{% set tone = "dry" %}\n', ""))
     example = Example("barly", {"brand": "Barly", "angle": "problem"})
     (rendering,) = compare(new, None, example).renderings
     assert rendering.made_up == ("tone",)
@@ -312,7 +312,7 @@ def test_what_an_example_lacks_is_made_up() -> None:
 
 def test_what_cannot_be_rendered_says_why() -> None:
     """An example that doesn't fit a side says so of that side, and nothing is counted."""
-    new = skeleton(HEAD.replace("max_length = 80", "max_length = 3"))
+    new = template(HEAD.replace("max_length = 80", "max_length = 3"))
     found = compare(new)
     (rendering,) = found.renderings
     assert rendering.problems[0] is None
@@ -342,8 +342,8 @@ def test_bills() -> None:
     rates = tariff("1", "4")
     offers = [Offer(Target("p", "m"), rates, (400, 300)), Offer(Target("p", "x"), None, (400, 300))]
     examples = [Example(name, {"brand": name}) for name in ("Barly", "A brand with a much longer name")]
-    new = skeleton(body=BODY + '{% message "assistant" %}Of course, here it is.{% endmessage %}')
-    found = diff(skeleton(), new, examples, offers)
+    new = template(body=BODY + '{% message "assistant" %}Of course, here it is.{% endmessage %}')
+    found = diff(template(), new, examples, offers)
     counts = [rendering.tokens for rendering in found.renderings]
     old, after = (round(sum(count[side] or 0 for count in counts) / 2) for side in (0, 1))
     assert found.tokens == (old, after)

@@ -13,7 +13,7 @@ from promptkit.providers.prices import Prices
 from promptkit.routing.catalog import Catalog
 from promptkit.templates.compiler import compile_source
 from promptkit.templates.source import read_source
-from promptkit.templates.template import Part, Skeleton
+from promptkit.templates.template import Part, Template
 from promptkit.types import Model, OnReject, PriceOverride, Provider, Reasoning, Route, Target, TemplateRef
 
 LEVELS: Mapping[Reasoning, str | int] = {
@@ -47,9 +47,9 @@ def world(
 REFUSES = replace(THINKS, id="refuses", on_reject=OnReject.REFUSE)
 
 
-def skeleton(text: str, name: str = "a/b", includes: Mapping[str, str] | None = None) -> Skeleton:
+def template(text: str, name: str = "a/b", includes: Mapping[str, str] | None = None) -> Template:
     """A draft, with includes by the name they are written with."""
-    return Skeleton(part(text, name, includes or {}))
+    return Template(part(text, name, includes or {}))
 
 
 def part(text: str, name: str, includes: Mapping[str, str]) -> Part:
@@ -63,11 +63,11 @@ def found(
     text: str, code: str, in_world: World | None = None, includes: Mapping[str, str] | None = None
 ) -> list[Finding]:
     """What one rule finds in a text."""
-    findings = lint(skeleton(text, includes=includes), in_world or world())
+    findings = lint(template(text, includes=includes), in_world or world())
     return [one for one in findings if one.code == code]
 
 
 def user(body: str, front: str = "") -> str:
-    """A skeleton with one user message."""
+    """A template with one user message."""
     head = f"+++\n{front}\n+++\n" if front else ""
     return f'{head}{{% message "user" %}}\n{body}\n{{% endmessage %}}\n'

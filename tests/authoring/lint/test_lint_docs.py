@@ -36,10 +36,10 @@ def in_world(code: str, kind: str) -> World:
 
 def linted(folder: Path, ref: TemplateRef, in_: World) -> list[Finding]:
     try:
-        skeleton = Library([folder]).load(ref)
+        template = Library([folder]).load(ref)
     except TemplateError as error:
         return [from_error(str(ref), error)]
-    return list(lint(skeleton, in_))
+    return list(lint(template, in_))
 
 
 def set_up(folder: Path, code: str, text: str) -> TemplateRef:

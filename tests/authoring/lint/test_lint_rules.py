@@ -7,7 +7,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
-from lint_making import LEVELS, THINKS, found, skeleton, user, world
+from lint_making import LEVELS, THINKS, found, template, user, world
 
 from promptkit.authoring.lint import RULES, from_error, lint
 from promptkit.authoring.lint_subject import Severity, World
@@ -158,8 +158,8 @@ def test_swallowed_newlines(body: str, expected: list[int]) -> None:
 def test_what_is_glued_by_the_rule_is_glued_by_rendering() -> None:
     """The finding and the rendered text agree."""
     glued, kept = user("a {% if 1 %}b{% endif %}\nc"), user("a {% if 1 %}b{% endif +%}\nc")
-    assert skeleton(glued).render({}).messages[0].content == "a bc"
-    assert skeleton(kept).render({}).messages[0].content == "a b\nc"
+    assert template(glued).render({}).messages[0].content == "a bc"
+    assert template(kept).render({}).messages[0].content == "a b\nc"
 
 
 def test_a_file_that_ends_in_a_tag_glues_nothing() -> None:
@@ -297,7 +297,7 @@ def test_reasoning_eats_small_limits(front: str, model: Model, eats: bool) -> No
 
 def test_a_partial_has_no_output() -> None:
     """Nothing about output is said of a partial."""
-    assert not [one for one in lint(skeleton("A partial."), world()) if one.code.startswith("PK4")]
+    assert not [one for one in lint(template("A partial."), world()) if one.code.startswith("PK4")]
 
 
 @pytest.mark.parametrize(
@@ -417,7 +417,7 @@ def test_errors_of_loading_have_codes(what: str, code: str) -> None:
 def test_a_switch_hides_its_rule_and_no_other() -> None:
     """A switched-off rule is silent; the rest still speaks."""
     text = user("a \nb", '[lint]\nPK202 = "Markdown"')
-    codes = {one.code for one in lint(skeleton(text), world())}
+    codes = {one.code for one in lint(template(text), world())}
     assert "PK202" not in codes
     assert "PK104" in codes
     assert "PK701" not in codes
@@ -426,7 +426,7 @@ def test_a_switch_hides_its_rule_and_no_other() -> None:
 def test_switches_that_hide_nothing_or_exist_not() -> None:
     """An idle switch is a warning, an unknown or a forbidden one an error, each at its line."""
     front = '[lint]\nPK202 = "Markdown"\nPK999 = "?"\nPK601 = "?"'
-    findings = [one for one in lint(skeleton(user("a", front)), world()) if one.code.startswith("PK7")]
+    findings = [one for one in lint(template(user("a", front)), world()) if one.code.startswith("PK7")]
     assert [(one.code, one.line) for one in findings] == [("PK701", 3), ("PK702", 4), ("PK702", 5)]
     assert findings[2].what == "PK601 can't be switched off"
 
@@ -440,7 +440,7 @@ def test_a_switch_without_a_reason_is_refused() -> None:
 def test_findings_come_in_the_order_of_lines() -> None:
     """By line, then by code: as an editor lists them."""
     text = user("a \nb\n\n\n{x}", "[variables.x]\n[variables.y]")
-    findings = lint(skeleton(text), world())
+    findings = lint(template(text), world())
     assert [(one.line, one.code) for one in findings] == sorted((one.line or 0, one.code) for one in findings)
     assert len(findings) > 5
 

@@ -153,8 +153,8 @@ def outcomes(folder: Path, tests: str, *, update: bool = False) -> list[tuple[st
     (folder / "a").mkdir(exist_ok=True)
     (folder / "a" / "draft.jinja").write_text(SKELETON)
     (folder / "a" / "tests.toml").write_text(tests)
-    skeleton = Library([folder]).load("a")
-    return [result.problems for result in try_prompts(skeleton, cases_of(skeleton), update=update)]
+    template = Library([folder]).load("a")
+    return [result.problems for result in try_prompts(template, cases_of(template), update=update)]
 
 
 def test_errors_that_are_expected(tmp_path: Path) -> None:
@@ -198,18 +198,18 @@ def test_snapshots_that_must_be_changed_by_hand(tests: str, tmp_path: Path) -> N
 
 
 def test_a_gate_before_publishing(tmp_path: Path) -> None:
-    """All problems of a skeleton's offline tests, each with its test's name; none without tests."""
+    """All problems of a template's offline tests, each with its test's name; none without tests."""
     outcomes(tmp_path, '[[tests]]\nname = "a"\nvariables = { brand = "x" }\ncontains = ["y", "z"]')
-    skeleton = Library([tmp_path]).load("a")
-    assert problems_of(skeleton) == [
+    template = Library([tmp_path]).load("a")
+    assert problems_of(template) == [
         "test 'a': the prompt doesn't contain \"y\"",
         "test 'a': the prompt doesn't contain \"z\"",
     ]
     (tmp_path / "a" / "tests.toml").unlink()
-    assert problems_of(skeleton) == []
+    assert problems_of(template) == []
     (tmp_path / "a" / "tests.toml").write_bytes(b"\xff")
     with pytest.raises(TemplateError, match="can't be read"):
-        problems_of(skeleton)
+        problems_of(template)
 
 
 CODE = """

@@ -52,13 +52,13 @@ required = ["unobtainium"]
 async def run(
     studio: Studio, cases: str = CASES, ref: str = "ad/line@1", **changes: object
 ) -> tuple[list[Result], int]:
-    """Test a skeleton of the studio's at one target; the results, and how many calls were to be paid."""
+    """Test a template of the studio's at one target; the results, and how many calls were to be paid."""
     session = Session(load_settings(studio.folder / "promptkit.toml"), studio.said.append)
-    skeleton = session.library.load(ref)
-    (Path(skeleton.file).parent / "tests.toml").write_text(cases)
+    template = session.library.load(ref)
+    (Path(template.file).parent / "tests.toml").write_text(cases)
     route = session.route(None, [OPENAI])
     try:
-        asks = await prepare(session, route, [(skeleton, case) for case in cases_of(skeleton)])
+        asks = await prepare(session, route, [(template, case) for case in cases_of(template)])
         asks = [replace(ask, case=replace(ask.case, **changes)) for ask in asks]
         calls = price_of(session, route, asks).calls
         return await try_replies(session, route, asks, Functions(None)), calls
@@ -72,7 +72,7 @@ async def test_what_is_asked(studio: Studio) -> None:
     assert calls == 2
     assert [(one.name, one.problems) for one in results] == [
         ("short", ()),
-        ("schema", ("schema = true, and the skeleton has no [output]",)),
+        ("schema", ("schema = true, and the template has no [output]",)),
         ("other schema", ("the reply is not JSON: Expecting value: line 1 column 1 (char 0)",)),
     ]
     assert len(studio.sim.requests()) == 2

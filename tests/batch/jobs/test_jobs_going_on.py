@@ -260,7 +260,7 @@ async def test_a_passthrough_cell_is_as_in_the_file_now(studio: Studio) -> None:
 
 
 async def test_invalid_rows_are_kept_with_their_reasons(studio: Studio) -> None:
-    """A row that the skeleton can't take is a failed result with its reason and line, and is never sent."""
+    """A row that the template can't take is a failed result with its reason and line, and is never sent."""
     path = csv(studio, "brand,angle\nA,proof\n,proof\nC,nonsense\n")
     async with studio.kit() as kit:
         results = await run_all(kit.batch(REF, path, job="night"))

@@ -24,7 +24,7 @@ async def packing(studio: Studio, rows: Any, ref: str = NEW, **options: Any) -> 
 
 @pytest.fixture
 def long_lines(studio: Studio) -> Studio:
-    """A skeleton whose prompts have much in common, at one target."""
+    """A template whose prompts have much in common, at one target."""
     studio.publish(LONG)
     studio.configure(targets=[BIGGEST])
     return studio
@@ -72,12 +72,12 @@ async def test_more_groups_than_are_told_apart_go_alone(
 
 
 async def test_rows_that_can_not_be_packed_say_why(studio: Studio) -> None:
-    """A skeleton that can't share a request, a pack that is too long, and a target without a price."""
+    """A template that can't share a request, a pack that is too long, and a target without a price."""
     stops = LONG.replace("[params]\n", '[params]\nstop = ["END"]\n')
     studio.publish(stops)
     studio.publish(LONG.replace("max_output_tokens = 400", "max_output_tokens = 20000"))
     studio.configure(targets=[BIGGEST])
-    assert (await packing(studio, brands(4), pack=4)).why == "rows of this skeleton can't share a request"
+    assert (await packing(studio, brands(4), pack=4)).why == "rows of this template can't share a request"
     assert "too long" in (await packing(studio, brands(4), f"{REF}@3", pack=4)).why
     big = studio.folder / "providers/big.toml"
     big.write_text(big.read_text().partition("[models.price]")[0])

@@ -200,7 +200,7 @@ async def test_costs_go_to_each_deliverable(studio: Studio) -> None:
 
 
 async def test_structured_replies(studio: Studio) -> None:
-    """Under a skeleton's own schema each item is an object of it, and comes out parsed."""
+    """Under a template's own schema each item is an object of it, and comes out parsed."""
     studio.publish(SCHEMA, "ad/fields")
     for targets in (ALL[:1], ALL[1:2], ALL[2:]):
         studio.configure(targets=targets)
@@ -256,7 +256,7 @@ async def test_the_last_resort_never_gets_a_pack(studio: Studio) -> None:
 
 async def test_an_outage_leaves_the_rows(studio: Studio) -> None:
     """Where nobody answers, the rows of a pack wait as any others do, and nothing was paid."""
-    studio.configure(route="patience_s = 0.05\noutage_s = 0.2")
+    studio.configure(route="max_wait_s = 0.05\noutage_s = 0.2")
     studio.sim.script(["http.503"])
     async with studio.kit() as kit:
         job = studio.job(kit, brands(4), pack=4)
@@ -303,7 +303,7 @@ async def test_a_target_that_takes_less_gets_smaller_packs(studio: Studio) -> No
 
 
 async def test_what_can_not_be_packed_goes_alone(studio: Studio) -> None:
-    """A skeleton whose prompts can't share a request is sent row by row, and that is said once."""
+    """A template whose prompts can't share a request is sent row by row, and that is said once."""
     studio.publish(
         LINE.replace("max_output_tokens = 400", 'max_output_tokens = 400\nstop = ["END"]'), "ad/stop"
     )

@@ -52,7 +52,7 @@ async def test_the_worst_case_is_a_bound_and_the_expected_cost_is_near(studio: S
 
 @pytest.mark.parametrize("target", [OPENAI, ANTHROPIC])
 async def test_what_a_prompt_cache_saves_is_foreseen(studio: Studio, target: str) -> None:
-    """From the skeleton alone, and by a batch before: within a quarter of what the attempts say it saved."""
+    """From the template alone, and by a batch before: within a quarter of what the attempts say it saved."""
     studio.publish(LONG)
     studio.configure(targets=[target])
     async with studio.kit() as kit:

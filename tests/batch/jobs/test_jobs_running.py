@@ -80,7 +80,7 @@ async def test_a_row_that_only_one_target_could_answer_stops_nothing(studio: Stu
 
 async def test_throttled_everywhere_stops_the_job(studio: Studio) -> None:
     """Where every target asks for more time than the route has patience, the rows wait, and the error says until when."""
-    studio.configure(route="patience_s = 0.05")
+    studio.configure(route="max_wait_s = 0.05")
     studio.sim.script([{"fault": "http.429", "retry_after_s": 900}])
     async with studio.kit() as kit:
         job = kit.batch(REF, brands(5), job="night", concurrency=1)

@@ -185,7 +185,7 @@ async def test_a_row_whose_only_target_has_no_key_waits(studio: Studio) -> None:
 
 
 async def test_a_rule_by_skeleton(studio: Studio) -> None:
-    """A skeleton has its own route in all its versions."""
+    """A template has its own route in all its versions."""
     studio.configure(
         tables=f'[rules."template=ad/line"]\nroute = "other"\n[routes.other]\ntargets = ["{GEMINI}"]\n'
     )

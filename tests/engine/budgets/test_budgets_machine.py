@@ -67,7 +67,7 @@ class Model:
         self.charged += charged
         for scope in call.scopes:
             account = self.accounts[scope.key]
-            account.held -= call.attempt.ceiling_pico or 0
+            account.held -= call.attempt.max_cost_pico or 0
             account.spent += charged
 
 
@@ -166,7 +166,7 @@ class Budgeting(RuleBasedStateMachine):
     def finish(self, which: int, part: float, known: bool) -> None:  # noqa: FBT001 - a draw
         """A call ends within its ceiling; of an unknown outcome it is charged at the whole of it."""
         call = self.model.open[which % len(self.model.open)]
-        ceiling = call.attempt.ceiling_pico or 0
+        ceiling = call.attempt.max_cost_pico or 0
         self.end(call, int(ceiling * part) if known else ceiling, known=known)
 
     @precondition(lambda self: self.model.open)
@@ -177,7 +177,7 @@ class Budgeting(RuleBasedStateMachine):
         Up to the cap that the call was admitted under, whatever another process has in force since.
         """
         call = self.model.open[which % len(self.model.open)]
-        stopped = self.end(call, (call.attempt.ceiling_pico or 0) + more)
+        stopped = self.end(call, (call.attempt.max_cost_pico or 0) + more)
         latest = {one.scope: one.cap_pico for one in self.ledgers[0].budgets()}
         caps = {scope.key: (scope.cap_pico, latest[scope.key]) for scope in call.scopes}
         capped = [key for key, pair in caps.items() if pair != (None, None)]
@@ -216,7 +216,7 @@ class Budgeting(RuleBasedStateMachine):
             assert self.run(self.ledgers[0].sweep()) == len(mine)
         self.ledgers[1] = self.opened()
         for call in [call for call in self.model.open if call.process == 1]:
-            self.model.settle(call, call.attempt.ceiling_pico or 0)
+            self.model.settle(call, call.attempt.max_cost_pico or 0)
 
     # ---------------------------------------------------------------- what always holds
 
@@ -232,13 +232,13 @@ class Budgeting(RuleBasedStateMachine):
             if record is None:  # every call under it was refused
                 assert account == Account()
                 continue
-            assert (record.spent_pico, record.held_pico) == (account.spent, account.held)
+            assert (record.spent_pico, record.reserved_pico) == (account.spent, account.held)
             if record.cap_pico is not None:
-                assert record.spent_pico + record.held_pico <= record.cap_pico + record.over_pico
+                assert record.spent_pico + record.reserved_pico <= record.cap_pico + record.over_pico
         held = {scope.key: 0 for call in self.model.open for scope in call.scopes}
         for call in self.model.open:
             for scope in call.scopes:
-                held[scope.key] += call.attempt.ceiling_pico or 0
+                held[scope.key] += call.attempt.max_cost_pico or 0
         assert {key: account.held for key, account in self.model.accounts.items() if account.held} == {
             key: pico for key, pico in held.items() if pico
         }

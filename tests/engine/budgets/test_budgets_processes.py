@@ -37,7 +37,7 @@ def test_eight_processes_of_200_calls_never_pass_a_cap(tmp_path: Path, blank_dat
             for scope in scopes_of(BUDGETS, {"client": client}, PERIOD, "job:1"):
                 record = records[scope.key]
                 assert scope.cap_pico is not None
-                assert (record.held_pico, record.over_pico) == (0, 0)
+                assert (record.reserved_pico, record.over_pico) == (0, 0)
                 assert record.spent_pico <= scope.cap_pico
         day = records[f"day:{PERIOD.day}"]
         assert day.spent_pico == records[f"month:{PERIOD.month}"].spent_pico == total.charged_pico
@@ -65,7 +65,7 @@ async def test_the_books_agree_after_a_kill(point: str, studio: Studio) -> None:
         unknown = [attempt for attempt in attempts if attempt.state is AttemptState.UNKNOWN]
         # One a slot of concurrency; what was never committed was never sent.
         assert (0 if point == "held" else 1) <= len(unknown) <= 4
-        assert all(attempt.charged_pico == attempt.ceiling_pico for attempt in unknown)
+        assert all(attempt.charged_pico == attempt.max_cost_pico for attempt in unknown)
         assert studio.billed_pico <= ledger.spent_total().charged_pico
     async with studio.kit() as kit:
         results = await run_all(kit.batch("ad/line", ROWS, job="night", tags={"client": "@client"}))
@@ -85,7 +85,7 @@ def assert_spent_is_charged(ledger: Ledger) -> None:
         if logged.tags.get("client") == "barly":
             charged["barly"] += logged.money.charged_pico
     for record in ledger.budgets():
-        assert (record.held_pico, record.over_pico) == (0, 0)
+        assert (record.reserved_pico, record.over_pico) == (0, 0)
         assert record.spent_pico == charged["barly" if "client=barly" in record.scope else ""]
         assert record.spent_pico <= (record.cap_pico or 0)
     assert len(ledger.budgets()) == 3

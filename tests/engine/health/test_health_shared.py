@@ -14,7 +14,7 @@ from promptkit.engine import limits as standing
 from promptkit.engine.attempts import accounts_of
 from promptkit.errors import AllTargetsFailed, LedgerError, NoUsableKey
 from promptkit.ledger.ledger import Ledger
-from promptkit.routing.health import STREAK, Lane, LaneKey, LaneState
+from promptkit.routing.health import STREAK, Lane, CircuitKey, CircuitState
 from promptkit.types import Fault
 
 ONE = ALL[:1]
@@ -76,7 +76,7 @@ async def test_half_open_sends_one_probe_over_all_processes(studio: Studio) -> N
     """When a lane's time is over, of sixty calls in three processes one tries it; the others follow it."""
     studio.configure(targets=ONE)
     studio.sim.script([{"fault": "wire.slow_first_byte", "seconds": 0.6}])
-    await _close(studio, LaneState(time.time() - 1, Fault.TRANSIENT, "it was down", STREAK))
+    await _close(studio, CircuitState(time.time() - 1, Fault.TRANSIENT, "it was down", STREAK))
     async with studio.kit() as one, studio.kit() as two, studio.kit() as three:
         calls = [asyncio.create_task(ask(kit, f"B{n}")) for n in range(20) for kit in (one, two, three)]
         await until(lambda: studio.asked() > 0)
@@ -92,7 +92,7 @@ async def test_a_probe_that_fails_closes_the_lane_for_longer(studio: Studio) -> 
     """And the call that tried goes on to its next target, the others with it."""
     studio.configure(targets=ALL[:2])
     studio.sim.script([{"fault": "http.503", "provider": "openai", "times": None}])
-    await _close(studio, LaneState(time.time() - 1, Fault.TRANSIENT, "it was down", STREAK))
+    await _close(studio, CircuitState(time.time() - 1, Fault.TRANSIENT, "it was down", STREAK))
     async with studio.kit() as kit:
         assert set(await asyncio.gather(*(ask(kit, f"B{n}") for n in range(10)))) == {ANTHROPIC}
         [state] = (await kit.session.ledger()).lanes().values()
@@ -104,7 +104,7 @@ async def test_a_probe_that_fails_closes_the_lane_for_longer(studio: Studio) -> 
 async def test_a_probe_that_is_never_sent_is_given_back(studio: Studio) -> None:
     """A cap that refuses the probing call leaves the lane half open for the next one."""
     studio.configure(targets=ONE, budgets="per_day_usd = 0.0000001")
-    await _close(studio, LaneState(time.time() - 1, Fault.TRANSIENT, "it was down", STREAK))
+    await _close(studio, CircuitState(time.time() - 1, Fault.TRANSIENT, "it was down", STREAK))
     async with studio.kit() as kit:
         reply = await asyncio.gather(kit.run(REF, {"brand": "Barly"}), return_exceptions=True)
         assert isinstance(reply[0], Exception)
@@ -114,8 +114,8 @@ async def test_a_probe_that_is_never_sent_is_given_back(studio: Studio) -> None:
 
 async def test_reset_opens_a_lane_and_wakes_who_waits_for_it(studio: Studio) -> None:
     """A call that waits for a parked provider goes on at once when somebody opens it by hand."""
-    studio.configure(targets=ONE, route="patience_s = 60")
-    closed = LaneState(time.time() + 50, Fault.RATE_LIMIT, "told to wait")
+    studio.configure(targets=ONE, route="max_wait_s = 60")
+    closed = CircuitState(time.time() + 50, Fault.RATE_LIMIT, "told to wait")
     await _close(studio, closed)
     async with studio.kit() as kit, studio.kit() as other:
         call = asyncio.create_task(ask(kit))
@@ -219,10 +219,10 @@ async def test_the_ledger_keeps_no_key(studio: Studio) -> None:
         assert not path.exists() or b"sk-canary" not in path.read_bytes()
 
 
-async def _close(studio: Studio, state: LaneState) -> None:
+async def _close(studio: Studio, state: CircuitState) -> None:
     """Put a health lane into the ledger, as another process would."""
     settings = studio.settings()
     account = accounts_of(settings.catalog, settings.keys)["openai"]
-    key = LaneKey(Lane.HEALTH, "openai", account.partition(":")[0], "gpt-6-luna")
+    key = CircuitKey(Lane.HEALTH, "openai", account.partition(":")[0], "gpt-6-luna")
     with Ledger.open(Path(studio.folder / "promptkit.db")) as ledger:
         await ledger.learn({key: state}, time.time())

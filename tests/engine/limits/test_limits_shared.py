@@ -128,7 +128,7 @@ async def test_one_process_uses_what_is_allowed_and_meets_no_429(limited: Limite
 
 async def test_without_its_limit_the_same_load_is_refused(limited: Limited) -> None:
     """What the test above would see of a client that keeps no limits."""
-    limited.studio.configure(targets=ALL[:1], route="patience_s = 0\nattempts = 1")
+    limited.studio.configure(targets=ALL[:1], route="max_wait_s = 0\nattempts = 1")
     async with limited.studio.kit() as kit:
         calls = (kit.run(REF, {"brand": f"B{n}"}) for n in range(64))
         failed = [
@@ -173,7 +173,7 @@ async def test_a_used_up_limit_sends_the_call_to_an_open_target(studio: Studio) 
 
 async def test_waiting_for_ones_turn_is_no_impatience(studio: Studio) -> None:
     """With no other target a call waits its turn, whatever its patience."""
-    studio.configure(targets=ALL[:1], route="patience_s = 0", tables=limits(requests_per_minute=60))
+    studio.configure(targets=ALL[:1], route="max_wait_s = 0", tables=limits(requests_per_minute=60))
     async with studio.kit() as kit:
         began = time.monotonic()
         assert set(await ask_many(kit, 5, 5)) == {OPENAI}
@@ -192,7 +192,7 @@ async def test_tokens_are_limited_too(studio: Studio) -> None:
 
 async def test_requests_of_a_day_are_counted_over_processes(studio: Studio) -> None:
     """What one process used is gone for the next; then the target is closed until its day ends."""
-    studio.configure(targets=ALL[:1], tables=limits(requests_per_day=3), route="patience_s = 1")
+    studio.configure(targets=ALL[:1], tables=limits(requests_per_day=3), route="max_wait_s = 1")
     for _ in range(3):
         async with studio.kit() as kit:
             assert await ask(kit) == OPENAI

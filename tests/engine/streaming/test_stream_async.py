@@ -130,7 +130,7 @@ async def test_a_truncated_stream_is_truncated(studio: Studio) -> None:
 async def test_before_the_first_word_it_moves_on(studio: Studio, provider: str, rule: dict[str, Any]) -> None:
     """However the first target fails before its first word, the reader gets one whole text from the next one."""
     first = next(target for target in ALL if target.startswith(provider))
-    studio.configure(targets=[first, BIGGEST], route="patience_s = 0.05")
+    studio.configure(targets=[first, BIGGEST], route="max_wait_s = 0.05")
     studio.sim.script([{**rule, "provider": provider, "times": None}])
     async with studio.kit() as kit:
         pieces, reply = await read(kit)
@@ -177,7 +177,7 @@ async def test_after_the_first_word_nothing_is_sent_again(studio: Studio, target
         attempt = await only_attempt(kit)
         assert attempt.state is AttemptState.FAILED
         assert attempt.cost is None
-        assert attempt.charged_pico == attempt.ceiling_pico
+        assert attempt.charged_pico == attempt.max_cost_pico
         assert attempt.first_byte_us is not None
         assert attempt.estimate is not None
         assert attempt.estimate.usage.input_tokens > 0 < attempt.estimate.usage.output_tokens
@@ -212,7 +212,7 @@ async def given_up(studio: Studio, kit: AsyncPromptKit, pieces: list[str]) -> No
     attempt = await only_attempt(kit)
     assert (attempt.state, attempt.fault) == (AttemptState.UNKNOWN, Fault.UNKNOWN_OUTCOME)
     assert (attempt.cost, attempt.usage) == (None, None)
-    assert attempt.charged_pico == attempt.ceiling_pico
+    assert attempt.charged_pico == attempt.max_cost_pico
     assert attempt.estimate is not None
     assert attempt.estimate.usage.output_tokens > 0
     assert attempt.request_id
@@ -220,7 +220,7 @@ async def given_up(studio: Studio, kit: AsyncPromptKit, pieces: list[str]) -> No
     call = ledger.call(attempt.call_id)
     assert call is not None
     assert (call.status, (call.text or "").startswith("".join(pieces))) == (Status.FAILED, True)
-    assert [scope.held_pico for scope in ledger.budgets()] == [0] * len(ledger.budgets())
+    assert [scope.reserved_pico for scope in ledger.budgets()] == [0] * len(ledger.budgets())
     assert_books_agree(ledger, studio)
 
 
@@ -250,7 +250,7 @@ async def test_a_loop_that_is_left_gives_it_up(studio: Studio) -> None:
         gc.collect()
         ledger = await kit.session.ledger()
         await until(lambda: attempts_of(ledger)[0].state is not AttemptState.OPEN)
-        await until(lambda: not any(scope.held_pico for scope in ledger.budgets()))
+        await until(lambda: not any(scope.reserved_pico for scope in ledger.budgets()))
         await given_up(studio, kit, pieces)
 
 
@@ -319,7 +319,7 @@ async def test_caps_hold_under_streams_that_are_given_up(studio: Studio) -> None
         assert 1 <= given <= 3
         ledger = await kit.session.ledger()
         [day] = [scope for scope in ledger.budgets() if scope.scope.startswith("day:")]
-        assert day.held_pico == 0
+        assert day.reserved_pico == 0
         assert studio.billed_pico <= day.spent_pico <= (day.cap_pico or 0)
         assert_books_agree(ledger, studio)
 
@@ -344,7 +344,7 @@ async def test_many_streams_at_once(studio: Studio) -> None:
         ledger = await kit.session.ledger()
         assert len(attempts_of(ledger)) == studio.asked() == 42
         assert_books_agree(ledger, studio)
-        assert not any(scope.held_pico for scope in ledger.budgets())
+        assert not any(scope.reserved_pico for scope in ledger.budgets())
 
 
 async def test_what_can_not_begin_sends_nothing(studio: Studio) -> None:

@@ -14,10 +14,10 @@ import pytest
 
 from promptkit.providers.local import LocalServer, LocalTransport
 from promptkit.providers.local_weights import LocalModelError
-from promptkit.providers.replies import from_break
+from promptkit.providers.replies import from_transport_failure
 from promptkit.providers.transport import StreamBroken, Transport, WireStream, open_transport
 from promptkit.providers.wire_formats import ADAPTERS
-from promptkit.types import Failure, Fault, JsonObject, Provider, WireBreak, WireReply, WireRequest
+from promptkit.types import Failure, Fault, JsonObject, Provider, TransportFailure, WireReply, WireRequest
 
 PROVIDER = Provider(name="local", adapter="local", api="chat", sdk="xllamacpp")
 
@@ -91,14 +91,14 @@ async def test_the_time_is_total(model: Transport) -> None:
     """A call is stopped between two tokens, and makes room for the next."""
     long = ask("Tell a long story.", max_tokens=1500)
     began = time.monotonic()
-    assert await model.send(long, 0.5) == WireBreak(sent=True, detail="no whole answer within 0.5 s")
+    assert await model.send(long, 0.5) == TransportFailure(sent=True, detail="no whole answer within 0.5 s")
     with pytest.raises(StreamBroken, match=r"within 0\.5 s"):  # noqa: PT012 - the loop is what raises
         async with model.stream(long, 0.5) as start:
             assert isinstance(start, WireStream)
             async for _ in start.chunks:
                 pass
     async with model.stream(long, 0) as start:
-        assert start == WireBreak(sent=True, detail="no whole answer within 0 s")
+        assert start == TransportFailure(sent=True, detail="no whole answer within 0 s")
     assert isinstance(await model.send(ask(max_tokens=2), 60), WireReply)
     assert time.monotonic() - began < 30
 
@@ -144,7 +144,7 @@ async def test_an_answer_that_it_gives_up_is_a_failure_with_what_had_come(error:
     """Neither an answer nor a request that it didn't understand: the call goes to its next target."""
     transport, adapter = LocalTransport(GivesUp(error)), ADAPTERS["local", "chat"]
     reply = await transport.send(ask(), 60)
-    outcome = adapter.decode(reply) if isinstance(reply, WireReply) else from_break(reply)
+    outcome = adapter.decode(reply) if isinstance(reply, WireReply) else from_transport_failure(reply)
     assert isinstance(outcome, Failure)
     assert outcome.fault in (Fault.TRANSIENT, Fault.UNKNOWN_OUTCOME)
     assert "llama_decode failed" in outcome.detail
@@ -168,7 +168,7 @@ async def test_broken_weights_are_not_sent(tmp_path: Path) -> None:
     pytest.importorskip("xllamacpp")
     (tmp_path / "broken.gguf").write_bytes(b"GGUF nonsense")
     broken = await LocalTransport(LocalServer(tmp_path / "broken.gguf")).send(ask(), 60)
-    assert isinstance(broken, WireBreak)
+    assert isinstance(broken, TransportFailure)
     assert not broken.sent
     assert "broken.gguf" in broken.detail
 

@@ -58,7 +58,7 @@ def test_unknown_is_none_never_zero(model: str) -> None:
     prices = Prices()
     assert prices.card(OPENAI, Model(model), AT) is None
     assert prices.cost(OPENAI, Model(model), USAGE, model, None, AT) is None
-    assert prices.ceiling_pico(OPENAI, Model(model), 10, 10, AT) is None
+    assert prices.max_cost_pico(OPENAI, Model(model), 10, 10, AT) is None
 
 
 def test_a_free_model_with_an_empty_price_is_unpriced() -> None:
@@ -148,7 +148,7 @@ def test_tiers(provider: Provider, model: str, tier: str | None, micro: int | No
     """A discount without a rate costs the standard price and says so; any other has no known price."""
     expected = None if micro is None else Cost(micro * 10**6, source)
     assert cost(provider, Model(model), model, tier) == expected
-    ceiling = Prices().ceiling_pico(provider, Model(model), 1000, 100, AT, tier)
+    ceiling = Prices().max_cost_pico(provider, Model(model), 1000, 100, AT, tier)
     assert (ceiling is None) == (micro is None)
 
 
@@ -233,7 +233,7 @@ def test_a_usage_that_contradicts_itself_is_priced_in_full() -> None:
 def test_a_fee_for_each_request_counts_in_the_ceiling() -> None:
     """Some hosts charge a fixed fee a request."""
     tariff = Tariff((Band(-1, 5, 1, 7, 11, 13, 17, request=100),), 2, "test")
-    assert tariff.ceiling_pico(10, 10) == (100 + 110 + 170) // 2
+    assert tariff.max_cost_pico(10, 10) == (100 + 110 + 170) // 2
     card = RateCard("test", {None: tariff})
     assert card.dearest_input(1) == Fraction(11, 2)
     assert card.dearest_output(0) == Fraction(17, 2)
@@ -257,7 +257,7 @@ prices, at = Prices(), datetime.now(UTC)
 assert prices.cost(local, free, Usage(1, 1), "m", None, at).pico == 0
 assert "genai_prices" not in sys.modules
 openai = Provider("openai", "openai", "chat", "openai", price_provider="openai")
-assert prices.ceiling_pico(openai, Model("gpt-6-luna"), 1, 1, at) > 0
+assert prices.max_cost_pico(openai, Model("gpt-6-luna"), 1, 1, at) > 0
 assert "genai_prices" in sys.modules
 """
 

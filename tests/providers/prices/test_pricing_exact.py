@@ -131,7 +131,7 @@ def test_the_ceiling_is_never_passed(
     model = Model(name)
     inputs = usage.input_tokens + room.input_tokens
     outputs = usage.output_tokens + room.output_tokens
-    ceiling = BOOK.ceiling_pico(KNOWN[owner], model, inputs, outputs, at, tier)
+    ceiling = BOOK.max_cost_pico(KNOWN[owner], model, inputs, outputs, at, tier)
     cost = BOOK.cost(KNOWN[owner], model, usage, name, tier, at)
     assert (cost is None) == (ceiling is None)
     assert cost is None or ceiling is None or cost.pico <= ceiling
@@ -151,7 +151,7 @@ def test_an_override_is_exact_too(usage: Usage, rates: list[Decimal]) -> None:
     exact = sum((rate * count for rate, count in zip(rates, counts, strict=True)), Decimal(0))
     assert cost is not None
     assert cost.pico == int((exact * 10**6).to_integral_value(ROUND_HALF_EVEN))
-    ceiling = BOOK.ceiling_pico(provider(None), fine, usage.input_tokens, usage.output_tokens, at)
+    ceiling = BOOK.max_cost_pico(provider(None), fine, usage.input_tokens, usage.output_tokens, at)
     assert ceiling is not None
     assert ceiling >= cost.pico
 

@@ -39,5 +39,5 @@ SHIPPED: Final = shipped()
 def test_each_shipped_model_has_a_price(target: str) -> None:
     """By genai-prices or by its own file, so that a budget can hold it."""
     provider, model = SHIPPED[target]
-    ceiling = Prices().ceiling_pico(provider, model, 1000, 100, AT)
+    ceiling = Prices().max_cost_pico(provider, model, 1000, 100, AT)
     assert (ceiling is None) == (provider.name in UNPRICED)

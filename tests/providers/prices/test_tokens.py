@@ -13,7 +13,7 @@ from promptkit.providers.tokens import (
     PER_CALL,
     PER_MESSAGE,
     PER_SCHEMA,
-    ceiling_input_tokens,
+    max_input_tokens,
     estimate_input_tokens,
 )
 from promptkit.types import Json, Message, Prompt, Role, TemplateRef
@@ -58,14 +58,14 @@ def prompt(*texts: str) -> Prompt:
 def test_the_estimate_is_near_a_real_tokenizer(text: str, o200k: int) -> None:
     """Counts by o200k_base, taken once; the estimate stays within 8 % (4 tokens a message aside)."""
     assert estimate_input_tokens(prompt(text)) - 4 == pytest.approx(o200k, rel=0.08)
-    assert ceiling_input_tokens(prompt(text)) >= o200k + PER_CALL + PER_MESSAGE
+    assert max_input_tokens(prompt(text)) >= o200k + PER_CALL + PER_MESSAGE
 
 
 @given(st.lists(st.text(), max_size=4))
 def test_the_ceiling_counts_every_byte(texts: list[str]) -> None:
     """One token a byte of the text as sent, and of its NFKC form, which may be longer."""
     framing = PER_CALL + PER_MESSAGE * len(texts)
-    ceiling = ceiling_input_tokens(prompt(*texts))
+    ceiling = max_input_tokens(prompt(*texts))
     assert ceiling >= framing + sum(len(text.encode()) for text in texts)
     assert ceiling >= framing + sum(len(unicodedata.normalize("NFKC", text).encode()) for text in texts)
 
@@ -73,17 +73,17 @@ def test_the_ceiling_counts_every_byte(texts: list[str]) -> None:
 @given(st.lists(st.text(), max_size=4))
 def test_the_ceiling_is_above_the_estimate(texts: list[str]) -> None:
     """A quote never says more than what the budget holds."""
-    assert ceiling_input_tokens(prompt(*texts)) >= estimate_input_tokens(prompt(*texts))
+    assert max_input_tokens(prompt(*texts)) >= estimate_input_tokens(prompt(*texts))
 
 
 def test_one_character_that_grows_under_normalisation() -> None:
     """U+FDFA has 3 bytes, and 33 once it is written out."""
-    assert ceiling_input_tokens(prompt("\ufdfa")) == PER_CALL + PER_MESSAGE + 33
+    assert max_input_tokens(prompt("\ufdfa")) == PER_CALL + PER_MESSAGE + 33
 
 
 def test_a_lone_surrogate_is_counted() -> None:
     """What can't be sent fails elsewhere, with a better message."""
-    assert ceiling_input_tokens(prompt("\ud83d")) == PER_CALL + PER_MESSAGE + 3
+    assert max_input_tokens(prompt("\ud83d")) == PER_CALL + PER_MESSAGE + 3
 
 
 def test_a_schema_counts_its_bytes() -> None:
@@ -92,12 +92,12 @@ def test_a_schema_counts_its_bytes() -> None:
         "type": "object",
         "properties": {"accroche": {"type": "string", "description": "é"}},
     }
-    plain = ceiling_input_tokens(prompt("x"))
-    assert ceiling_input_tokens(prompt("x"), schema) > plain + PER_SCHEMA + len(str(schema))
+    plain = max_input_tokens(prompt("x"))
+    assert max_input_tokens(prompt("x"), schema) > plain + PER_SCHEMA + len(str(schema))
     assert estimate_input_tokens(prompt("x"), schema) > estimate_input_tokens(prompt("x")) + 10
 
 
 def test_no_message_no_estimate() -> None:
     """An empty prompt is nothing, but for what a call always costs at most."""
     assert estimate_input_tokens(prompt()) == 0
-    assert ceiling_input_tokens(prompt()) == PER_CALL
+    assert max_input_tokens(prompt()) == PER_CALL

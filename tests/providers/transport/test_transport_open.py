@@ -14,7 +14,7 @@ from loopback_peer import KEY, Exchange, Opener, Peer, answers, provider_of, rep
 
 from promptkit.errors import ConfigError
 from promptkit.providers.transport import DRIVERS, open_transport
-from promptkit.types import WireBreak, WireReply, WireRequest
+from promptkit.types import TransportFailure, WireReply, WireRequest
 
 REQUEST = WireRequest("/ask", b"{}")
 STRAY = {
@@ -111,12 +111,12 @@ async def test_a_refused_key_is_a_reply(sdk: str, peer: Peer, opener: Opener) ->
 
 async def test_models_that_are_no_json_are_a_break(peer: Peer, opener: Opener) -> None:
     peer.script = answers(reply(b"<html>"))
-    assert isinstance(await opener(peer.url).models(), WireBreak)
+    assert isinstance(await opener(peer.url).models(), TransportFailure)
 
 
 async def test_models_of_nobody_are_a_break(free_port: int, opener: Opener) -> None:
     broken = await opener(f"http://127.0.0.1:{free_port}").models()
-    assert isinstance(broken, WireBreak)
+    assert isinstance(broken, TransportFailure)
     assert "Connect" in broken.detail
     assert KEY not in broken.detail
 
@@ -126,7 +126,7 @@ async def test_models_of_a_server_that_hangs_up_are_a_break(peer: Peer, opener: 
         await exchange.request()
 
     peer.script = hang_up
-    assert isinstance(await opener(peer.url).models(), WireBreak)
+    assert isinstance(await opener(peer.url).models(), TransportFailure)
 
 
 @pytest.mark.parametrize("key", ["", "two words", "line\nbreak", "“quoted”"])

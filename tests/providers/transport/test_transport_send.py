@@ -9,7 +9,7 @@ import time
 import pytest
 from loopback_peer import CHUNKED, KEY, Exchange, Opener, Peer, Script, answers, chunk, reply
 
-from promptkit.types import WireBreak, WireReply, WireRequest
+from promptkit.types import TransportFailure, WireReply, WireRequest
 
 REQUEST = WireRequest("/ask", b'{"say": "\xc3\xa9"}')
 
@@ -138,7 +138,7 @@ async def test_what_breaks_after_the_request_left_says_sent(
     """From the moment a connection stands, the provider may have the request: nobody can tell."""
     peer.script = script
     broken = await opener(peer.url).send(REQUEST, 20)
-    assert isinstance(broken, WireBreak)
+    assert isinstance(broken, TransportFailure)
     assert broken.sent
     _tells_no_secret(broken)
     assert peer.connections == 1
@@ -168,7 +168,7 @@ async def test_the_time_is_total(script: Script, peer: Peer, opener: Opener) -> 
     peer.script = script
     began = time.monotonic()
     broken = await opener(peer.url).send(REQUEST, 0.3)
-    assert broken == WireBreak(sent=True, detail="no whole answer within 0.3 s")
+    assert broken == TransportFailure(sent=True, detail="no whole answer within 0.3 s")
     assert 0.25 < time.monotonic() - began < 2
 
 
@@ -290,7 +290,7 @@ async def test_a_connection_that_closes_on_the_request_is_an_unknown_outcome(
     transport = opener(peer.url)
     assert isinstance(await transport.send(REQUEST, 5), WireReply)
     broken = await transport.send(REQUEST, 5)
-    assert isinstance(broken, WireBreak)
+    assert isinstance(broken, TransportFailure)
     assert broken.sent
     assert peer.connections == 1
 
@@ -338,13 +338,13 @@ async def test_this_machine_is_asked_directly_whatever_the_proxy(
     assert other.connections == 0
 
 
-def _not_sent(broken: WireReply | WireBreak) -> None:
-    assert isinstance(broken, WireBreak)
+def _not_sent(broken: WireReply | TransportFailure) -> None:
+    assert isinstance(broken, TransportFailure)
     assert not broken.sent
     _tells_no_secret(broken)
 
 
-def _tells_no_secret(broken: WireBreak) -> None:
+def _tells_no_secret(broken: TransportFailure) -> None:
     assert broken.detail
     assert len(broken.detail) <= 300
     assert not any(secret in broken.detail for secret in (KEY, "secret", "/ask"))

@@ -11,7 +11,7 @@ import pytest
 from loopback_peer import CHUNKED, KEY, Exchange, Opener, Peer, Script, answers, chunk, reply
 
 from promptkit.providers.transport import StreamBroken, StreamStart, WireStream
-from promptkit.types import WireBreak, WireReply, WireRequest
+from promptkit.types import TransportFailure, WireReply, WireRequest
 
 REQUEST = WireRequest("/ask", b"{}", stream=True)
 
@@ -61,7 +61,7 @@ async def test_an_error_comes_whole(status: int, peer: Peer, opener: Opener) -> 
 
 async def test_refused_is_not_sent(free_port: int, opener: Opener) -> None:
     async with opener(f"http://127.0.0.1:{free_port}").stream(REQUEST, 5) as start:
-        assert isinstance(start, WireBreak)
+        assert isinstance(start, TransportFailure)
         assert not start.sent
 
 
@@ -72,7 +72,7 @@ async def test_no_first_byte_in_time(peer: Peer, opener: Opener) -> None:
 
     peer.script = stall
     async with opener(peer.url).stream(REQUEST, 0.2) as start:
-        assert start == WireBreak(sent=True, detail="no whole answer within 0.2 s")
+        assert start == TransportFailure(sent=True, detail="no whole answer within 0.2 s")
     await asyncio.wait_for(peer.hung_up.wait(), 5)
 
 

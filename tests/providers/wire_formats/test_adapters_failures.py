@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from promptkit.providers.gemini import ENDINGS
-from promptkit.providers.replies import from_break
+from promptkit.providers.replies import from_transport_failure
 from promptkit.providers.wire_formats import ADAPTERS
-from promptkit.types import Completion, Failure, Fault, Finish, JsonObject, Outcome, WireBreak, WireReply
+from promptkit.types import Completion, Failure, Fault, Finish, JsonObject, Outcome, TransportFailure, WireReply
 
 DATE = "Sun, 22 Nov 2026 00:00:00 GMT"
 
@@ -241,19 +241,19 @@ def test_plain_json_after_events_that_is_no_error_changes_nothing() -> None:
 
 def test_a_request_that_was_never_sent_is_transient() -> None:
     """A refused connection costs nothing and may be tried again."""
-    failed = from_break(WireBreak(sent=False, detail="connection refused"))
+    failed = from_transport_failure(TransportFailure(sent=False, detail="connection refused"))
     assert (failed.fault, failed.billed) == (Fault.TRANSIENT, False)
 
 
 def test_a_request_without_an_answer_has_an_unknown_outcome() -> None:
     """What was sent may be on the bill, though nothing came back."""
-    failed = from_break(WireBreak(sent=True, detail="read time-out"))
+    failed = from_transport_failure(TransportFailure(sent=True, detail="read time-out"))
     assert (failed.fault, failed.billed) == (Fault.UNKNOWN_OUTCOME, True)
 
 
 def test_a_stream_that_breaks_before_its_first_event_has_an_unknown_outcome() -> None:
     """Headers alone are no reply."""
-    outcome = ADAPTERS["openai", "chat"].stream().end(WireBreak(sent=True, detail="reset"))
+    outcome = ADAPTERS["openai", "chat"].stream().end(TransportFailure(sent=True, detail="reset"))
     assert isinstance(outcome, Failure)
     assert (outcome.fault, outcome.billed) == (Fault.UNKNOWN_OUTCOME, True)
 
@@ -262,7 +262,7 @@ def test_a_stream_that_is_cut_tells_what_had_arrived() -> None:
     """A reply cut on the wire is a failure with its text, and may be on the bill."""
     decoder = ADAPTERS["openai", "chat"].stream()
     decoder.feed(b'data: {"model":"m","choices":[{"delta":{"content":"Hi"}}]}\n\n')
-    outcome = decoder.end(WireBreak(sent=True, detail="reset"))
+    outcome = decoder.end(TransportFailure(sent=True, detail="reset"))
     assert isinstance(outcome, Failure)
     assert (outcome.fault, outcome.text, outcome.billed) == (Fault.BROKEN_REPLY, "Hi", True)
     assert outcome.detail == "the stream was cut: reset"
@@ -272,13 +272,13 @@ def test_a_stream_that_is_cut_tells_what_had_arrived() -> None:
 @pytest.mark.parametrize(
     ("broken", "told"),
     [
-        (WireBreak(sent=True, detail="reset"), "the stream was cut: reset"),
+        (TransportFailure(sent=True, detail="reset"), "the stream was cut: reset"),
         (None, "the stream ended before its last event"),
     ],
 )
 @pytest.mark.parametrize("name", ["openai_chat", "openai_responses", "anthropic_messages", "gemini_generate"])
 def test_a_stream_that_is_cut_within_an_event_says_that_it_was_cut(
-    name: str, broken: WireBreak | None, told: str
+    name: str, broken: TransportFailure | None, told: str
 ) -> None:
     """The half event is no event: it isn't blamed for being no JSON."""
     raw = (FIXTURES / f"{name}/no_end.sse").read_bytes().replace(b"\r\n", b"\n")
@@ -304,7 +304,7 @@ def test_what_comes_after_the_end_counts_no_more() -> None:
     decoder = ADAPTERS["openai", "chat"].stream()
     decoder.feed(b'data: {"choices":[{"delta":{"content":"Hi"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n')
     assert decoder.feed(b'data: {"choices":[{"delta":{"content":" more"}}]}\n\n') == []
-    outcome = decoder.end(WireBreak(sent=True, detail="reset"))
+    outcome = decoder.end(TransportFailure(sent=True, detail="reset"))
     assert isinstance(outcome, Completion)
     assert outcome.text == "Hi"
 

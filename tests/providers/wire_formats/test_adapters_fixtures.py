@@ -9,7 +9,7 @@ from adapters_kit import FIXTURES, adapter_of, decode, decode_stream, fixture_na
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptkit.types import Completion, Failure, Fault, Finish, Outcome, Usage, WireBreak
+from promptkit.types import Completion, Failure, Fault, Finish, Outcome, Usage, TransportFailure
 
 TEXT: Final = "Ton café préféré — 30 s, et le goût tient 😀."
 A_LOT: Final = Usage(4096, 300, cache_read_tokens=3840, cache_write_tokens=128, reasoning_tokens=256)
@@ -197,7 +197,7 @@ def test_a_stream_that_stops_early_never_succeeds_with_less(name: str, data: st.
     end = data.draw(st.integers(0, raw_length))
     decoder = adapter_of(name).stream(headers_of(name))
     decoder.feed(_raw(name)[:end])
-    outcome = decoder.end(WireBreak(sent=True, detail="connection reset"))
+    outcome = decoder.end(TransportFailure(sent=True, detail="connection reset"))
     if isinstance(outcome, Completion):
         assert outcome.text == STREAMED[name][1]
     else:

@@ -55,7 +55,7 @@ def test_medians_are_over_the_texts() -> None:
 
 
 def test_checks_count_texts() -> None:
-    """A text with two problems fails once; a skeleton without checks has no such figure."""
+    """A text with two problems fails once; a template without checks has no such figure."""
     cells = [text(1, problems=("too long", "says free")), text(1)]
     assert figures(cells, has_checks=True).checks_failed == 1
     assert figures(cells).checks_failed is None

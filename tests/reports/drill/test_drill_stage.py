@@ -1,4 +1,4 @@
-"""The stage: every provider is the simulator, whatever the user's configuration says; rows for any skeleton."""
+"""The stage: every provider is the simulator, whatever the user's configuration says; rows for any template."""
 
 from __future__ import annotations
 
@@ -39,17 +39,17 @@ deny = ["openai"]
 
 @pytest.mark.parametrize("ref", REFS)
 def test_made_up_rows_render_in_every_skeleton_of_the_kit(ref: str) -> None:
-    skeleton = KIT.load(ref)
-    rows = sample_rows(skeleton, [], 5)
-    prompts = {skeleton.render(skeleton.bind(row)).digest for row in rows}
+    template = KIT.load(ref)
+    rows = sample_rows(template, [], 5)
+    prompts = {template.render(template.bind(row)).digest for row in rows}
     assert len(prompts) == 5
 
 
 def test_rows_differ_where_a_text_has_room_and_are_alike_where_none_has(studio: Studio) -> None:
     source = '+++\n[variables.tiny]\nmax_length = 1\n[variables.angle]\nchoices = ["a", "b"]\n+++\n{% message "user" %}{{ tiny }}{{ angle }}{% endmessage %}'
     studio.publish(source, "ad/tiny")
-    skeleton = Library((studio.folder / "templates",)).load("ad/tiny")
-    assert sample_rows(skeleton, [{"tiny": "x", "angle": "b"}], 2) == [{"tiny": "x", "angle": "b"}] * 2
+    template = Library((studio.folder / "templates",)).load("ad/tiny")
+    assert sample_rows(template, [{"tiny": "x", "angle": "b"}], 2) == [{"tiny": "x", "angle": "b"}] * 2
 
 
 def test_no_address_no_key_and_no_database_of_the_user_is_used(studio: Studio, tmp_path: Path) -> None:

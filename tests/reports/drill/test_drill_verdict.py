@@ -141,7 +141,7 @@ def test_what_a_route_has_enough_of_is_not_advised() -> None:
             "have none, so calls go to no one",
         ),
         (
-            facts(patience_s=10.0, outage_s=10.0),
+            facts(max_wait_s=10.0, outage_s=10.0),
             fine("throttled:openai", first_s=300.0),
             "outage_s = 10 is shorter than the 60 s",
         ),

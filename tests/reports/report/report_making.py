@@ -30,11 +30,11 @@ class Try:
     pico: int | None = 100
     fault: Fault | None = None
     ceiling: int = 1_000
-    hop: int = 1
+    target_number: int = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class CallResult:
     """A call; `status` None leaves it open after its last attempt."""
 
     tries: tuple[Try, ...] = (Try(),)
@@ -47,17 +47,17 @@ class Made:
     """How long after one attempt the next begins."""
 
 
-def write(ledger: Ledger, calls: Iterable[Made]) -> list[int]:
+def write(ledger: Ledger, calls: Iterable[CallResult]) -> list[int]:
     """Write them as the engine does; returns their ids."""
     return asyncio.run(_write(ledger, calls))
 
 
-async def _write(ledger: Ledger, calls: Iterable[Made]) -> list[int]:
+async def _write(ledger: Ledger, calls: Iterable[CallResult]) -> list[int]:
     await ledger.remember_template([SOURCE])
     return [await _one(ledger, made) for made in calls]
 
 
-async def _one(ledger: Ledger, made: Made) -> int:
+async def _one(ledger: Ledger, made: CallResult) -> int:
     call = CallStart(
         next(_ids), DIGEST, made.template, "sha256:b", made.at_us, {"brand": "Barly"}, made.tags,
         deliverable=made.deliverable,
@@ -67,7 +67,7 @@ async def _one(ledger: Ledger, made: Made) -> int:
         provider, _, model = one.target.partition("/")
         at_us = made.at_us + place * made.between_us
         start = AttemptStart(
-            next(_ids), call.id, one.hop, place + 1, Target(provider, model), one.ceiling, at_us
+            next(_ids), call.id, one.target_number, place + 1, Target(provider, model), one.ceiling, at_us
         )
         await ledger.begin(start, (), call if place == 0 else None)
         cost = None if one.pico is None else Cost(one.pico, "test", Basis.SERVED)

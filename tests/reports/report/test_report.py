@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as some
-from report_making import HOUR_US, Made, Try, settings, write
+from report_making import HOUR_US, CallResult, Try, settings, write
 
 from promptkit import PromptKit
 from promptkit.errors import UsageError
@@ -24,7 +24,7 @@ BARLY: Mapping[str, str] = {"client": "barly"}
 PARIS = 'timezone = "Europe/Paris"\nday_starts_at = "12:00"\n'
 
 
-def report(folder: Path, made: list[Made], *by: str, config: str = "", **asked: object) -> Report:
+def report(folder: Path, made: list[CallResult], *by: str, config: str = "", **asked: object) -> Report:
     """The report of these calls alone."""
     told = settings(folder, config)
     with Ledger.open(told.database_path) as ledger:
@@ -44,10 +44,10 @@ _TRIES = some.builds(
     target=_TARGETS,
     pico=some.none() | some.integers(0, 10**15),
     fault=some.none() | some.sampled_from([Fault.RATE_LIMIT, Fault.TRANSIENT]),
-    hop=some.integers(1, 3),
+    target_number=some.integers(1, 3),
 )
 _CALLS = some.builds(
-    Made,
+    CallResult,
     tries=some.lists(_TRIES, max_size=3).map(tuple),
     status=some.sampled_from([Status.OK, Status.TRUNCATED, Status.FAILED]),
     tags=some.dictionaries(some.sampled_from(["client", "campaign"]), some.sampled_from(["a", "b", "é"])),
@@ -62,7 +62,7 @@ _RATES = some.sampled_from(["", '[clients.a]\nrate_usd = 1.5\n[clients."é"]\nra
 
 @given(calls=some.lists(_CALLS, max_size=12), by=_BY, rates=_RATES)
 @examples(max_examples=40, deadline=None)
-def test_any_grouping_adds_up_to_the_ledger(calls: list[Made], by: list[str], rates: str) -> None:
+def test_any_grouping_adds_up_to_the_ledger(calls: list[CallResult], by: list[str], rates: str) -> None:
     """Whatever is asked for, the groups' sums are the total's, and the total's money is the ledger's."""
     with TemporaryDirectory() as folder:
         told = settings(Path(folder), PARIS + rates)
@@ -93,11 +93,11 @@ class TestMoney:
         made = report(
             tmp_path,
             [
-                Made((Try(pico=5, fault=Fault.TRANSIENT), Try(pico=100))),
-                Made((Try(pico=None, fault=Fault.UNKNOWN_OUTCOME, ceiling=70), Try(pico=200))),
-                Made((Try(pico=300),), Status.FAILED),
-                Made((Try(pico=400), Try(pico=10)), Status.TRUNCATED),
-                Made((Try(pico=1),), None),
+                CallResult((Try(pico=5, fault=Fault.TRANSIENT), Try(pico=100))),
+                CallResult((Try(pico=None, fault=Fault.UNKNOWN_OUTCOME, ceiling=70), Try(pico=200))),
+                CallResult((Try(pico=300),), Status.FAILED),
+                CallResult((Try(pico=400), Try(pico=10)), Status.TRUNCATED),
+                CallResult((Try(pico=1),), None),
             ],
         )
         lost = made.total.tally.lost
@@ -106,13 +106,13 @@ class TestMoney:
 
     def test_why_calls_went_on_to_another_target(self, tmp_path: Path) -> None:
         """A fault counts where the next attempt of its call went further on the route, under the target that failed."""
-        far = Try("b/x", hop=2)
+        far = Try("b/x", target_number=2)
         made = report(
             tmp_path,
             [
-                Made((Try("a/x", fault=Fault.RATE_LIMIT), far)),
-                Made((Try("a/x", fault=Fault.RATE_LIMIT), Try("a/x", fault=Fault.QUOTA), far)),
-                Made((Try("a/x", fault=Fault.AUTH),), Status.FAILED),
+                CallResult((Try("a/x", fault=Fault.RATE_LIMIT), far)),
+                CallResult((Try("a/x", fault=Fault.RATE_LIMIT), Try("a/x", fault=Fault.QUOTA), far)),
+                CallResult((Try("a/x", fault=Fault.AUTH),), Status.FAILED),
             ],
             "target",
         )
@@ -125,11 +125,11 @@ class TestMoney:
         made = report(
             tmp_path,
             [
-                Made((Try(pico=10),), template="ugc/brief@1", deliverable="v1"),
-                Made((Try(pico=5, fault=Fault.TRANSIENT), Try(pico=20)), deliverable="v1"),
-                Made((Try(pico=7),), Status.FAILED, deliverable="v1"),
-                Made((Try(pico=30),), deliverable="v2"),
-                Made((Try(pico=1_000),)),
+                CallResult((Try(pico=10),), template="ugc/brief@1", deliverable="v1"),
+                CallResult((Try(pico=5, fault=Fault.TRANSIENT), Try(pico=20)), deliverable="v1"),
+                CallResult((Try(pico=7),), Status.FAILED, deliverable="v1"),
+                CallResult((Try(pico=30),), deliverable="v2"),
+                CallResult((Try(pico=1_000),)),
             ],
             "deliverable",
         )
@@ -142,9 +142,9 @@ class TestMargin:
     """What clients with a rate leave."""
 
     CALLS = (
-        Made((Try(pico=10),), tags=BARLY, deliverable="v1", template="ugc/brief@1"),
-        Made((Try(pico=None, fault=Fault.UNKNOWN_OUTCOME), Try(pico=20)), tags=BARLY, deliverable="v1"),
-        Made((Try(pico=40),), tags={"client": "lume"}, deliverable="v2"),
+        CallResult((Try(pico=10),), tags=BARLY, deliverable="v1", template="ugc/brief@1"),
+        CallResult((Try(pico=None, fault=Fault.UNKNOWN_OUTCOME), Try(pico=20)), tags=BARLY, deliverable="v1"),
+        CallResult((Try(pico=40),), tags={"client": "lume"}, deliverable="v2"),
     )
 
     @pytest.mark.parametrize(("per", "units"), [("deliverable", 1), ("call", 2), ("row", 0)])
@@ -181,7 +181,7 @@ class TestDays:
             "2027-03-28T10:00:00": "2027-03-28",
         }
         at = [int(datetime.fromisoformat(text + "+00:00").timestamp()) * 1_000_000 for text in times]
-        made = report(tmp_path, [Made(at_us=us) for us in at], "day", config=PARIS)
+        made = report(tmp_path, [CallResult(at_us=us) for us in at], "day", config=PARIS)
         assert [(one.key[0], one.tally.calls) for one in made.groups] == [
             ("2026-10-24", 2), ("2026-10-25", 1), ("2027-03-27", 2), ("2027-03-28", 1)
         ]  # fmt: skip
@@ -194,7 +194,7 @@ class TestDays:
         """What began at `since` counts, what began at `until` doesn't."""
         start = datetime(2026, 11, 21, tzinfo=UTC)
         us = int(start.timestamp()) * 1_000_000
-        calls = [Made(at_us=us + hour * HOUR_US) for hour in range(4)]
+        calls = [CallResult(at_us=us + hour * HOUR_US) for hour in range(4)]
         made = report(tmp_path, calls, since=start + timedelta(hours=1), until=start + timedelta(hours=3))
         assert (made.total.tally.calls, made.total.tally.attempts) == (2, 2)
 
@@ -211,7 +211,7 @@ def test_the_library_reports(tmp_path: Path) -> None:
     """`kit.report` gives the same, blocking, narrowed by tags, template and job."""
     told = settings(tmp_path, 'database = "sqlite:///books.db"\n')
     with Ledger.open(told.database_path) as ledger:
-        write(ledger, [Made(tags=BARLY), Made(template="ugc/hooks@1"), Made()])
+        write(ledger, [CallResult(tags=BARLY), CallResult(template="ugc/hooks@1"), CallResult()])
     with PromptKit(told) as kit:
         assert kit.report(["client"]).total.tally.calls == 3
         assert kit.report(tags=BARLY).total.tally.calls == 1

@@ -32,12 +32,12 @@ def test_a_first_draft(desk: Desk, own: Path) -> None:
     """A new draft renders at once, with no variable given, and can be published as it is."""
     begun = begin(desk, "clips/opening")
     assert begun == Begun(own / "clips/opening/draft.jinja")
-    skeleton = desk.library.load("clips/opening")
-    assert str(skeleton.ref) == "clips/opening@draft"
-    prompt = skeleton.render(skeleton.bind({}))
+    template = desk.library.load("clips/opening")
+    assert str(template.ref) == "clips/opening@draft"
+    prompt = template.render(template.bind({}))
     assert [message.role for message in prompt.messages] == ["system", "user"]
     assert "#" not in "".join(message.content for message in prompt.messages)
-    assert skeleton.spec.description
+    assert template.spec.description
     assert publish(desk, "clips/opening").ref.at == "1"
 
 

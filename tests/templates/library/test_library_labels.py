@@ -8,7 +8,7 @@ import pytest
 from promptkit.authoring.publish import Desk, Signature, promote, publish, rollback
 from promptkit.errors import TemplateError, TemplateNotFound, UsageError
 from promptkit.templates.library import Library
-from promptkit.templates.template import Skeleton
+from promptkit.templates.template import Template
 
 SIGNED = Signature(datetime(2026, 11, 22, 9, tzinfo=UTC), "Ana")
 
@@ -24,7 +24,7 @@ def desk(library: Library, templates: Path) -> Desk:
     return desk
 
 
-def bad(_skeleton: Skeleton) -> list[str]:
+def bad(_template: Template) -> list[str]:
     return ["example 'barly': too long"]
 
 

@@ -11,7 +11,7 @@ import pytest
 from promptkit.authoring.publish import Desk, Published, publish
 from promptkit.errors import OutputError, TemplateError, TemplateNotFound, UsageError
 from promptkit.templates.library import Library
-from promptkit.templates.template import Skeleton
+from promptkit.templates.template import Template
 from promptkit.templates.versions import LabelMove, read_versions, write_versions
 from promptkit.types import TemplateRef
 
@@ -131,10 +131,10 @@ def test_the_gate(desk: Desk, templates: Path) -> None:
     """The gate sees the version-to-be, with its pins; what it finds is told and nothing is written."""
     edit(templates, 'voice@1"', 'voice"')
     edit(templates, "Brand:", "The brand:")
-    seen: list[Skeleton] = []
+    seen: list[Template] = []
 
-    def gate(skeleton: Skeleton) -> list[str]:
-        seen.append(skeleton)
+    def gate(template: Template) -> list[str]:
+        seen.append(template)
         return ["PK001 one", "PK002 two"]
 
     with pytest.raises(TemplateError, match="ugc/script isn't published") as caught:
