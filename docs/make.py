@@ -1,11 +1,11 @@
 """Keep the generated parts of the documentation in step with what they describe.
 
     python docs/make.py            write them
-    python docs/make.py --check    say which pages are behind (exit 1)
+    python docs/make.py --check    list the pages that are behind (exit 1)
 
-A generated part stands between a mark and `<!-- end -->`: after `<!-- variables NAME -->` the table
+A generated part is between a mark and `<!-- end -->`: after `<!-- variables NAME -->` the table
 of the variables of a shipped template, after `<!-- commands -->` the help of every command, after
-`<!-- providers -->` (in the README) how far each shipped provider was tried.
+`<!-- providers -->` (in the README) how each shipped provider was checked.
 """  # noqa: INP001 - a script beside the pages, no package
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def commands() -> str:
 
 
 def providers() -> str:
-    """The shipped providers as a Markdown table, those that were tried first."""
+    """The shipped providers as a Markdown table, the checked ones first."""
     files = [read_provider(path.stem, _document(path)) for path in shipped("providers").glob("*.toml")]
     ordered = sorted(files, key=lambda provider: (provider.checked is Checked.DOCS, provider.name))
     rows = [

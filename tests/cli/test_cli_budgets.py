@@ -72,7 +72,12 @@ def test_what_is_spent_is_shown_by_scope(invoke: Invoke, project: Path, sim: Sim
         line(invoke, "day"), line(invoke, "month", "client=barly"), line(invoke, "month", "client=other")
     )  # fmt: skip
     assert Decimal(day["spent_usd"]) == Decimal(barly["spent_usd"]) == cost
-    assert (day["reserved_usd"], day["over_usd"], day["soft_passed"], day["stopped"]) == ("0", "0", True, False)
+    assert (day["reserved_usd"], day["over_usd"], day["soft_passed"], day["stopped"]) == (
+        "0",
+        "0",
+        True,
+        False,
+    )
     assert Decimal(day["left_usd"]) == Decimal(day["refuses_above_usd"]) == 20 - cost
     assert day["resets"].endswith("T00:00:00Z")
     assert (other["spent_usd"], other["cap_usd"], other["left_usd"], other["refuses_above_usd"]) == (

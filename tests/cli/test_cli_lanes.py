@@ -13,7 +13,7 @@ from promptkit.cli.lanes import clock_text
 from promptkit.engine.attempts import accounts_of
 from promptkit.engine.context import load_settings
 from promptkit.ledger.ledger import Ledger
-from promptkit.routing.health import STREAK, Lane, CircuitKey, CircuitState
+from promptkit.routing.health import STREAK, CircuitKey, CircuitState, Lane
 from promptkit.simulator.server import Simulator
 from promptkit.types import Fault
 

@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from promptkit.cli.templates import takes
 
 from promptkit.cli import scrub
 from promptkit.cli.face import Face
@@ -27,7 +28,6 @@ from promptkit.cli.money import spent
 from promptkit.cli.pace import Pace
 from promptkit.cli.progress import fetching, following, is_due
 from promptkit.cli.run import tell
-from promptkit.cli.templates import takes
 from promptkit.cli.table import drawn
 from promptkit.cli.times import iso, lasting, read_since, read_time, shortly, when
 from promptkit.errors import AllTargetsFailed, ConfigError, PromptKitError, UsageError

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from studio import ANTHROPIC, GEMINI, OPENAI, Studio
 
-from promptkit.engine.calls import Edge, CallRequest
+from promptkit.engine.calls import CallRequest, Edge
 from promptkit.engine.context import Session
 from promptkit.engine.engine import LATENCY_KNOWN_S, Chooser
 from promptkit.ledger.ledger import Ledger
 from promptkit.ledger.records import AttemptEnd, AttemptStart, CallStart
 from promptkit.providers.prices import Prices
-from promptkit.routing.flow import PlannedTarget, Plan
+from promptkit.routing.flow import Plan, PlannedTarget
 from promptkit.types import AttemptState, Call, Cost, Params, Target, Usage
 
 START_S = 1_800_000_000.0
@@ -39,7 +39,9 @@ class Desk:
         self.call = Call(template.render(template.bind({"brand": "Barly"})), Params(max_output_tokens=1_000))
         self.sources = template.sources()
 
-    def order(self, strategy: str, targets: tuple[PlannedTarget, ...] = HOPS, call: Call | None = None) -> list[Target]:
+    def order(
+        self, strategy: str, targets: tuple[PlannedTarget, ...] = HOPS, call: Call | None = None
+    ) -> list[Target]:
         work = CallRequest(1, call or self.call, Plan(targets, 6, 1.0, strategy=strategy), "default")
         return [planned.target for planned in self.chooser.plan(work).targets]
 
@@ -124,7 +126,11 @@ async def test_the_expected_cost_goes_by_the_skeletons_own_answers(desk: Desk) -
 async def test_what_has_no_price_is_not_taken_for_cheap(desk: Desk) -> None:
     """Where nobody knows a price, for the model or for the tier, the route's order stays, behind what is known."""
     unknown = PlannedTarget(Target("openrouter", "nobody/knows-this"))
-    assert desk.order("cheapest", (unknown, PlannedTarget(HAIKU), PlannedTarget(FLASH))) == [FLASH, HAIKU, unknown.target]
+    assert desk.order("cheapest", (unknown, PlannedTarget(HAIKU), PlannedTarget(FLASH))) == [
+        FLASH,
+        HAIKU,
+        unknown.target,
+    ]
     gold = replace(desk.call, tier="gold")
     assert desk.order("cheapest", call=gold) == [LUNA, HAIKU, FLASH]
 

@@ -39,7 +39,9 @@ def test_a_hold_fits_under_the_cap_or_is_refused(
 
 def test_all_scopes_or_nothing() -> None:
     """A hold that one scope refuses is held in none; what waiting can't help is what is told."""
-    book = Book({"job": Account(100), "day": Account(50, reserved_pico=50), "month": Account(50, spent_pico=50)})
+    book = Book(
+        {"job": Account(100), "day": Account(50, reserved_pico=50), "month": Account(50, spent_pico=50)}
+    )
     no = book.admit((Scope("job", 100), Scope("day", 50), Scope("month", 50)), 10)
     assert no is not None
     assert (no.scope_key, no.may_free) == ("month", False)

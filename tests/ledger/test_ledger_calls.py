@@ -124,7 +124,12 @@ async def test_a_bill_above_its_ceiling_is_recorded_and_said(ledger: Ledger) -> 
     assert settled.overrun == (DAY.key,)
     budget = ledger.spent(DAY.key)
     assert budget is not None
-    assert (budget.spent_pico, budget.reserved_pico, budget.over_pico, budget.stopped) == (5_000, 0, 3_000, True)
+    assert (budget.spent_pico, budget.reserved_pico, budget.over_pico, budget.stopped) == (
+        5_000,
+        0,
+        3_000,
+        True,
+    )
     again = await ledger.begin(attempt_start(call.id, 1), (DAY,))
     assert isinstance(again, Refused)
     assert again.stopped

@@ -23,7 +23,7 @@ from promptkit.ledger.jobs import begin_ingest, create_or_get, ingest
 from promptkit.ledger.ledger import Ledger
 from promptkit.ledger.records import Admitted, Ingested, Refused, RowEnd, Settled
 from promptkit.ledger.shared import claim, learn, load_health, reset, settle_owners
-from promptkit.routing.health import Lane, CircuitKey, CircuitState
+from promptkit.routing.health import CircuitKey, CircuitState, Lane
 from promptkit.routing.limits import Ask, Kind
 from promptkit.types import Fault, Scope, Status
 

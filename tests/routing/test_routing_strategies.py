@@ -52,7 +52,9 @@ def test_no_target_is_lost_or_doubled(
     strategy: str, draw: float, weights: list[int], known: dict[Target, int]
 ) -> None:
     """Whatever is known and drawn, a strategy only puts the targets in another order."""
-    targets = tuple(PlannedTarget(target, None, weight) for target, weight in zip((A, B, C, D), weights, strict=True))
+    targets = tuple(
+        PlannedTarget(target, None, weight) for target, weight in zip((A, B, C, D), weights, strict=True)
+    )
     facts = Facts(draw, known, {target: float(value) for target, value in known.items()})
     assert Counter(STRATEGIES[strategy](targets, facts)) == Counter(targets)
 
@@ -60,7 +62,12 @@ def test_no_target_is_lost_or_doubled(
 def test_weights_are_shares_at_every_place() -> None:
     """The first is drawn by weight, and so is whichever follows it; weight 0 always comes last."""
     dice = random.Random(7)
-    targets = (PlannedTarget(A, None, 6), PlannedTarget(B, None, 3), PlannedTarget(C, None, 0), PlannedTarget(D, None, 1))
+    targets = (
+        PlannedTarget(A, None, 6),
+        PlannedTarget(B, None, 3),
+        PlannedTarget(C, None, 0),
+        PlannedTarget(D, None, 1),
+    )
     calls = 20_000
     orders = Counter(names("weighted", Facts(dice.random()), targets) for _ in range(calls))
     assert {order[-1] for order in orders} == {"c"}

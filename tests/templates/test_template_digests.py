@@ -15,7 +15,7 @@ from promptkit.templates.compiler import GLOBALS, SETTINGS
 from promptkit.templates.filters import FILTERS, TESTS
 from promptkit.templates.reference import EPOCH, epoch_of, prompt_digest, template_digest
 from promptkit.templates.source import read_source
-from promptkit.templates.template import Part, Template, StoredSource
+from promptkit.templates.template import Part, StoredSource, Template
 from promptkit.types import Message, Role
 
 MakePart = Callable[..., Part]

@@ -21,7 +21,7 @@ from promptkit.engine.judge import judge_of
 from promptkit.errors import AllTargetsFailed, BudgetStop, TemplateError
 from promptkit.providers.params import output_limit
 from promptkit.providers.prices import Prices
-from promptkit.providers.tokens import max_input_tokens, estimate_input_tokens
+from promptkit.providers.tokens import estimate_input_tokens, max_input_tokens
 from promptkit.templates.template import Template
 from promptkit.types import Prompt, Route, Status, Target, Usage
 from promptkit.validation.schema import read_reply

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Iterat
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from promptkit.engine.calls import CallResult, CallRequest
+from promptkit.engine.calls import CallRequest, CallResult
 from promptkit.engine.context import Session
 from promptkit.engine.engine import Engine
 from promptkit.engine.pack import Room, can_pack, halves, item_ids, packed_limit, packed_prompt, packed_schema

@@ -14,7 +14,7 @@ from promptkit.engine.pack import can_pack
 from promptkit.errors import BudgetStop, TemplateError, UsageError, counted
 from promptkit.ledger.records import RowRecord, RowStart
 from promptkit.providers.params import prefix_tokens
-from promptkit.providers.tokens import PER_CALL, max_input_tokens, estimate_input_tokens
+from promptkit.providers.tokens import PER_CALL, estimate_input_tokens, max_input_tokens
 from promptkit.routing.budgets import scope_words
 from promptkit.routing.plan import STRATEGIES
 from promptkit.templates.template import Template

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
-from promptkit.engine.calls import CallResult, CallRequest, failure_of
+from promptkit.engine.calls import CallRequest, CallResult, failure_of
 from promptkit.engine.context import Session
 from promptkit.engine.engine import Engine
 from promptkit.engine.judge import judge_of
@@ -277,7 +277,9 @@ class Runner:
                 row = ready.row
                 yield row, await self._taken(row, made, ready.work.call.prompt.ref, began_s)
 
-    async def _taken(self, row: RowRecord, made: CallResult, ref: TemplateRef, began_s: float) -> RowResult | None:
+    async def _taken(
+        self, row: RowRecord, made: CallResult, ref: TemplateRef, began_s: float
+    ) -> RowResult | None:
         """What a call means for its row; None where the row still waits."""
         if made.outage:
             return await self._unanswered(row, made, ref, began_s)

@@ -12,7 +12,7 @@ from promptkit.batch.columns import usd_text
 from promptkit.engine.calls import make_reply
 from promptkit.engine.context import Session
 from promptkit.errors import LedgerError, PromptKitError, counted
-from promptkit.providers.replies import from_transport_failure, from_reply
+from promptkit.providers.replies import from_reply, from_transport_failure
 from promptkit.providers.transport import open_transport
 from promptkit.routing.health import Lane
 from promptkit.templates.compiler import compile_source
@@ -127,7 +127,11 @@ def _read(provider: Provider, found: list[str] | WireReply | TransportFailure) -
     """What an answer to the question for models means."""
     if isinstance(found, list):
         return Check(provider.name, True, _models(provider, found))  # noqa: FBT003
-    failure = from_transport_failure(found) if isinstance(found, TransportFailure) else from_reply(provider.adapter, found)
+    failure = (
+        from_transport_failure(found)
+        if isinstance(found, TransportFailure)
+        else from_reply(provider.adapter, found)
+    )
     meant = _REMEDIES.get(failure.fault, failure.fault.value)
     return Check(provider.name, failure.fault is Fault.RATE_LIMIT, f"{meant}: {failure.detail}")
 

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from promptkit.batch.columns import usd_text
 from promptkit.batch.options import AGAIN
 from promptkit.errors import counted
-from promptkit.ledger.records import JobRecord, JobState, JobSummary, Money, RowState, RowProblem, TargetShare
+from promptkit.ledger.records import JobRecord, JobState, JobSummary, Money, RowProblem, RowState, TargetShare
 from promptkit.types import Json, dollars
 from promptkit.types.ids import show_id
 

@@ -20,7 +20,7 @@ from .face import Face
 
 if TYPE_CHECKING:
     from promptkit.config.settings import Settings
-    from promptkit.routing.health import CircuitKey, Lanes, CircuitState
+    from promptkit.routing.health import CircuitKey, CircuitState, Lanes
 
 
 _WHY: Final = 100

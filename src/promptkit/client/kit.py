@@ -223,9 +223,7 @@ class AsyncPromptKit:
             session,
             loaded,
             retake.variables,
-            route=session.route(route, targets)
-            if said
-            else way_of(session, retake.parent, told, loaded.ref),
+            route=session.route(route, targets) if said else way_of(session, retake.parent, told, loaded.ref),
             tags=told,
             cap_pico=None if budget_usd is None else cap_of(budget_usd),
             parent_id=call_id,

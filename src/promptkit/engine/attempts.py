@@ -34,8 +34,8 @@ from promptkit.types import (
     Outcome,
     Provider,
     Target,
-    Usage,
     TransportFailure,
+    Usage,
     WireRequest,
 )
 

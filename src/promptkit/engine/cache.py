@@ -13,7 +13,7 @@ from promptkit.routing.reply_cache import CachedReply, choose, key_of
 from promptkit.types import Completion, Finish, Status
 
 from .attempts import ActiveCall, call_start
-from .calls import CallResult, CallRequest
+from .calls import CallRequest, CallResult
 from .judge import judge
 
 

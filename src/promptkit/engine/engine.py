@@ -14,21 +14,21 @@ from promptkit.ledger.ledger import Ledger
 from promptkit.ledger.records import AttemptStart, SoftPassed
 from promptkit.providers.params import output_limit
 from promptkit.providers.prices import Prices
-from promptkit.providers.tokens import max_input_tokens, estimate_input_tokens
+from promptkit.providers.tokens import estimate_input_tokens, max_input_tokens
 from promptkit.providers.wire_formats import sent_schema
 from promptkit.routing.catalog import Catalog
-from promptkit.routing.flow import Answered, Flow, GaveUp, Snapshot, Plan, Send, Sleep, Step, Verdict, flow
-from promptkit.routing.health import Health, CircuitKey
+from promptkit.routing.flow import Answered, Flow, GaveUp, Plan, Send, Sleep, Snapshot, Step, Verdict, flow
+from promptkit.routing.health import CircuitKey, Health
 from promptkit.routing.plan import STRATEGIES, Facts
 from promptkit.types import Call, Cost, Estimate, Failure, Fault, Outcome, Target, Usage, WireRequest
 from promptkit.types.ids import IdMaker
 
 from .attempts import (
     STOPPED,
+    ActiveCall,
     Exchange,
     Lane,
     Lanes,
-    ActiveCall,
     Settled,
     Streaming,
     accounts_of,
@@ -37,7 +37,7 @@ from .attempts import (
     without_secrets,
 )
 from .cache import entries, served_by, take
-from .calls import Edge, CallResult, CallRequest, is_outage, row_stays, status_of, text_of
+from .calls import CallRequest, CallResult, Edge, is_outage, row_stays, status_of, text_of
 from .judge import REPAIR
 from .limits import Standing
 from .recording import Books, Voice

@@ -15,7 +15,17 @@ from promptkit.ledger.shared import Place, Today
 from promptkit.providers.params import output_limit
 from promptkit.routing.catalog import Catalog
 from promptkit.routing.flow import PACE_S
-from promptkit.routing.health import PASSING, PROBE_S, Changes, Health, CircuitKey, Lanes, Park, changes, merged
+from promptkit.routing.health import (
+    PASSING,
+    PROBE_S,
+    Changes,
+    CircuitKey,
+    Health,
+    Lanes,
+    Park,
+    changes,
+    merged,
+)
 from promptkit.routing.limits import (
     SHARE_S,
     Day,
@@ -415,7 +425,9 @@ class Standing:
         if entry.gate is not None and entry.turn is not None:
             entry.gate.leave(entry.turn, outcome)
 
-    def learn(self, target: Target, outcome: Outcome, now_s: float, probed: tuple[CircuitKey, ...] = ()) -> None:
+    def learn(
+        self, target: Target, outcome: Outcome, now_s: float, probed: tuple[CircuitKey, ...] = ()
+    ) -> None:
         """Take in what came of an attempt; to be called just before the ledger closes that.
 
         Args:

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, inser
 from promptkit._util.locks import LockFile, LockFolder
 from promptkit.ledger import statements as sql
 from promptkit.ledger import tables as t
-from promptkit.routing.health import Changes, Lane, CircuitKey, Lanes, CircuitState, merged
+from promptkit.routing.health import Changes, CircuitKey, CircuitState, Lane, Lanes, merged
 from promptkit.routing.limits import SHARE_S, Ask, Kind, lease, lease_today
 from promptkit.types import AttemptState, Fault
 

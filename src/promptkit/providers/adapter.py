@@ -15,13 +15,22 @@ from promptkit.types import (
     Model,
     Outcome,
     Provider,
-    Usage,
     TransportFailure,
+    Usage,
     WireReply,
     WireRequest,
 )
 
-from .replies import Served, billed_failure, from_transport_failure, from_error, from_reply, load, request_id, with_text
+from .replies import (
+    Served,
+    billed_failure,
+    from_error,
+    from_reply,
+    from_transport_failure,
+    load,
+    request_id,
+    with_text,
+)
 
 NO_HEADERS: Final[Mapping[str, str]] = {}
 

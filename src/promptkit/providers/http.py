@@ -137,7 +137,9 @@ class HttpTransport:
                 return
             yield part
 
-    def _broken(self, error: Exception, exchange: Exchange, timeout_s: float, *, expired: bool) -> TransportFailure:
+    def _broken(
+        self, error: Exception, exchange: Exchange, timeout_s: float, *, expired: bool
+    ) -> TransportFailure:
         if expired:
             return timed_out(timeout_s, sent=exchange.connected)
         return broken(error, sent=exchange.connected, key=self._key)

@@ -185,7 +185,9 @@ class LocalTransport:
         """Nothing to close: the model stays loaded for the next one who asks."""
 
 
-async def _first(items: AsyncIterator[str], timeout_s: float, deadline: float) -> str | WireReply | TransportFailure:
+async def _first(
+    items: AsyncIterator[str], timeout_s: float, deadline: float
+) -> str | WireReply | TransportFailure:
     """The first chunk, or why there is none."""
     try:
         async with asyncio.timeout_at(deadline):

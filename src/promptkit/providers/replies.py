@@ -16,8 +16,8 @@ from promptkit.types import (
     Finish,
     JsonObject,
     Outcome,
-    Usage,
     TransportFailure,
+    Usage,
     WireReply,
 )
 

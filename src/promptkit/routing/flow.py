@@ -243,7 +243,11 @@ def _last_resort(state: _State, now: Snapshot) -> Flow:
         state.failure = outcome or state.failure
     failure = state.failure or _refused_key(state, now)
     why = _why_none(state, now) if state.failure is None else state.failure.detail
-    opens = [state.opens_s(planned.target, now) for planned in state.plan.targets if planned.target not in state.out]
+    opens = [
+        state.opens_s(planned.target, now)
+        for planned in state.plan.targets
+        if planned.target not in state.out
+    ]
     retry_at_s = min(opens, default=math.inf)
     return GaveUp(failure, why, retry_at_s if now.now_s < retry_at_s < math.inf else None)
 

@@ -11,7 +11,7 @@ from promptkit.types import Provider, Route, Target
 
 from .budgets import Tag
 from .catalog import Catalog
-from .flow import PlannedTarget, Plan
+from .flow import Plan, PlannedTarget
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,10 @@ def fastest(targets: Hops, facts: Facts) -> Hops:
     if len(unknown) == len(targets):
         return targets
     known = tuple(
-        sorted((planned for planned in targets if planned not in unknown), key=lambda planned: facts.latency_s[planned.target])
+        sorted(
+            (planned for planned in targets if planned not in unknown),
+            key=lambda planned: facts.latency_s[planned.target],
+        )
     )
     if not unknown or facts.draw >= EXPLORE:
         return known + unknown

@@ -237,7 +237,9 @@ class Template:
         """How far these messages are the same whatever differs from call to call."""
         if self._beginning is None:
             code = beginning(self._part)
-            self._beginning = JinjaTemplate.from_code(self._environment, code, {}) if code is not None else False
+            self._beginning = (
+                JinjaTemplate.from_code(self._environment, code, {}) if code is not None else False
+            )
         key = key_of(self._few, values)
         if key not in self._prefixes:
             if len(self._prefixes) >= _PREFIXES:

@@ -6,7 +6,18 @@ of pico-USD (1e-12 USD); what is not known is None, never 0.
 
 from __future__ import annotations
 
-from .calls import Call, Completion, Failure, Fault, Finish, Outcome, Usage, TransportFailure, WireReply, WireRequest
+from .calls import (
+    Call,
+    Completion,
+    Failure,
+    Fault,
+    Finish,
+    Outcome,
+    TransportFailure,
+    Usage,
+    WireReply,
+    WireRequest,
+)
 from .money import PICO_PER_USD, Basis, Cost, Estimate, Scope, dollars, usd
 from .prompts import (
     Checks,

@@ -14,7 +14,7 @@ from promptkit.engine import limits as standing
 from promptkit.engine.attempts import accounts_of
 from promptkit.errors import AllTargetsFailed, LedgerError, NoUsableKey
 from promptkit.ledger.ledger import Ledger
-from promptkit.routing.health import STREAK, Lane, CircuitKey, CircuitState
+from promptkit.routing.health import STREAK, CircuitKey, CircuitState, Lane
 from promptkit.types import Fault
 
 ONE = ALL[:1]

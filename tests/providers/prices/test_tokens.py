@@ -13,8 +13,8 @@ from promptkit.providers.tokens import (
     PER_CALL,
     PER_MESSAGE,
     PER_SCHEMA,
-    max_input_tokens,
     estimate_input_tokens,
+    max_input_tokens,
 )
 from promptkit.types import Json, Message, Prompt, Role, TemplateRef
 

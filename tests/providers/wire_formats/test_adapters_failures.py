@@ -15,7 +15,16 @@ from hypothesis import strategies as st
 from promptkit.providers.gemini import ENDINGS
 from promptkit.providers.replies import from_transport_failure
 from promptkit.providers.wire_formats import ADAPTERS
-from promptkit.types import Completion, Failure, Fault, Finish, JsonObject, Outcome, TransportFailure, WireReply
+from promptkit.types import (
+    Completion,
+    Failure,
+    Fault,
+    Finish,
+    JsonObject,
+    Outcome,
+    TransportFailure,
+    WireReply,
+)
 
 DATE = "Sun, 22 Nov 2026 00:00:00 GMT"
 

@@ -9,7 +9,7 @@ from adapters_kit import FIXTURES, adapter_of, decode, decode_stream, fixture_na
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptkit.types import Completion, Failure, Fault, Finish, Outcome, Usage, TransportFailure
+from promptkit.types import Completion, Failure, Fault, Finish, Outcome, TransportFailure, Usage
 
 TEXT: Final = "Ton café préféré — 30 s, et le goût tient 😀."
 A_LOT: Final = Usage(4096, 300, cache_read_tokens=3840, cache_write_tokens=128, reasoning_tokens=256)
