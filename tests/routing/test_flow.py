@@ -48,8 +48,8 @@ def plan(
     resend_unknown: bool = True,
     windows: Mapping[Target, int] | None = None,
 ) -> Plan:
-    targets = tuple(PlannedTarget(target, (windows or {}).get(target)) for target in targets)
-    return Plan(targets, attempts, max_wait_s, last_resort, on_content, resend_unknown)
+    planned = tuple(PlannedTarget(target, (windows or {}).get(target)) for target in targets)
+    return Plan(planned, attempts, max_wait_s, last_resort, on_content, resend_unknown)
 
 
 def drive(

@@ -181,7 +181,7 @@ class Facts:
     latency_s: Mapping[Target, float] = field(default_factory=dict[Target, float])
 
 
-Hops: TypeAlias = "tuple[Hop, ...]"
+Hops: TypeAlias = "tuple[PlannedTarget, ...]"
 
 
 Strategy: TypeAlias = Callable[[Hops, Facts], Hops]

@@ -282,9 +282,9 @@ class Template:
             return type(cause)(cause.what, file=file, line=line, remedy=cause.remedy)
         return TemplateError(_in_words(cause), file=file, line=line, remedy=_remedy(cause))
 
-    def _loaded(self, namespace: Mapping[str, Any]) -> Template | None:
+    def _loaded(self, namespace: Mapping[str, Any]) -> JinjaTemplate | None:
         template = namespace.get("__jinja_template__")
-        return template if isinstance(template, Template) else None
+        return template if isinstance(template, JinjaTemplate) else None
 
     def sources(self) -> tuple[StoredSource, ...]:
         """Itself and everything it includes, to be stored so that it can be rebuilt."""
@@ -324,11 +324,11 @@ def _rebuilt(digest: str, lookup: Callable[[str], StoredSource | None]) -> Part:
     return Part.join(parse_ref(stored.ref), source, compile_source(source), includes)
 
 
-def _load(environment: TemplateEnvironment, part: Part, loaded: dict[str, Template]) -> Template:
+def _load(environment: TemplateEnvironment, part: Part, loaded: dict[str, JinjaTemplate]) -> JinjaTemplate:
     """Turn a part and its includes into templates of one environment, each digest once."""
     if part.digest in loaded:
         return loaded[part.digest]
-    template = Template.from_code(environment, part.compiled.code, {})
+    template = JinjaTemplate.from_code(environment, part.compiled.code, {})
     loaded[part.digest] = template
     for written, inner in part.includes.items():
         environment.parts[part.compiled.key, written] = _load(environment, inner, loaded)
