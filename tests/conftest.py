@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import virtual_time
 from studio import BIG, Studio
 
 from promptkit.simulator import Scenario, Simulator
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", f"{virtual_time.MARK}: time passes only while everything waits")
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Each test on the loop that its mark asks for."""
+    del config
+    return virtual_time.loop_factories(item)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _watched_ledger() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction] - pytest uses it
+    with virtual_time.watching_the_ledger():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -24,5 +44,5 @@ def blank_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 async def studio(tmp_path: Path, blank_database: Path) -> AsyncIterator[Studio]:
     """A project of its own whose providers are a simulator on loopback."""
-    async with Simulator(seed=7, scenario=Scenario(models=(BIG,))) as sim:
+    async with Simulator(seed=7, scenario=Scenario(models=(BIG,)), clock=virtual_time.clock()) as sim:
         yield Studio.build(tmp_path, sim, blank_database)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, cast
+
+import virtual_time
 
 from promptkit import AsyncPromptKit
 from promptkit.client import AsyncJob
@@ -133,7 +136,13 @@ class Studio:
     async def kit(self, env: Mapping[str, str] | None = None) -> AsyncGenerator[AsyncPromptKit]:
         """A kit on this project; what it says is collected."""
         async with AsyncPromptKit(self.settings(env), say=self.said.append) as kit:
+            kit.session.now = virtual_time.clock() or kit.session.now
             yield kit
+
+    @staticmethod
+    def now() -> float:
+        """Seconds since the epoch, by the clock of the running loop."""
+        return (virtual_time.clock() or time.time)()
 
     def job(self, kit: AsyncPromptKit, rows: Any, name: str | None = "night", **options: Any) -> Job:
         """A job of the shipped line, with any of `JobOptions`."""
@@ -159,7 +168,7 @@ class Studio:
         return sum(provider in (None, note["provider"]) for note in self.sim.requests())
 
 
-async def until(what: Callable[[], bool], seconds: float = 20) -> None:
+async def until(what: Callable[[], bool], seconds: float = 120) -> None:
     """Wait until it holds."""
     async with asyncio.timeout(seconds):
         while not what():  # noqa: ASYNC110 - what is watched happens in other processes
