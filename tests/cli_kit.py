@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import waiting
+from waiting import HANGS_S
 
 from promptkit.cli.run import execute
 from promptkit.simulator import Simulator
@@ -76,7 +77,7 @@ def process(
         stdin=subprocess.DEVNULL if stdin is None else None,
         text=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=HANGS_S,
         check=False,
     )
     return Ran(done.returncode, done.stdout or "", done.stderr)
@@ -94,13 +95,14 @@ def started(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(running: subprocess.Popen[str], condition: Callable[[], bool], seconds: float = 20) -> None:
+def wait_for(running: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
     """Wait until it holds, while the process runs."""
-    deadline = time.monotonic() + seconds
-    while not condition():
+
+    def runs() -> bool:
         assert running.poll() is None, running.communicate()
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
+        return True
+
+    waiting.wait_for(condition, runs)
 
 
 @contextmanager
@@ -110,11 +112,11 @@ def simulating(**options: Any) -> Generator[Simulator]:
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     simulator = Simulator(**options)
-    asyncio.run_coroutine_threadsafe(simulator.__aenter__(), loop).result(30)
+    asyncio.run_coroutine_threadsafe(simulator.__aenter__(), loop).result(HANGS_S)
     try:
         yield simulator
     finally:
-        asyncio.run_coroutine_threadsafe(simulator.__aexit__(None, None, None), loop).result(30)
+        asyncio.run_coroutine_threadsafe(simulator.__aexit__(None, None, None), loop).result(HANGS_S)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

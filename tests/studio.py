@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import virtual_time
+from waiting import HANGS_S
 
 from promptkit import AsyncPromptKit
 from promptkit.client import AsyncJob
@@ -47,7 +48,7 @@ adapter = "openai"
 api = "chat"
 base_url = "{url}/big/v1"
 api_key_env = "BIG_API_KEY"
-timeout_s = 5
+timeout_s = 60
 [[models]]
 id = "big-1"
 context_window = 4000000
@@ -113,7 +114,7 @@ class Studio:
         budgets: str = "",
         top: str = "",
         tables: str = "",
-        timeout_s: float = 5.0,
+        timeout_s: float = 60.0,
     ) -> None:
         """Write promptkit.toml; each argument is TOML for its place."""
         providers = "".join(
@@ -168,7 +169,7 @@ class Studio:
         return sum(provider in (None, note["provider"]) for note in self.sim.requests())
 
 
-async def until(what: Callable[[], bool], seconds: float = 120) -> None:
+async def until(what: Callable[[], bool], seconds: float = HANGS_S) -> None:
     """Wait until it holds."""
     async with asyncio.timeout(seconds):
         while not what():  # noqa: ASYNC110 - what is watched happens in other processes

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from cli_kit import VALUES, Invoke, make_project, simulating, started, wait_for
+from waiting import HANGS_S
 
 pytestmark = pytest.mark.usefixtures("project")
 SECRET = "zanzibar-secret-phrase"
@@ -151,7 +152,7 @@ def test_erasing_beside_a_live_batch(
         wait_for(running, lambda: len(sim.requests()) > 10)
         pruned = invoke("db", "prune", "--older-than", "0s", "--yes")
         forgot = invoke("db", "forget", "--tag", "client=Lumé", "--yes")
-        out, err = running.communicate(timeout=60)
+        out, err = running.communicate(timeout=HANGS_S)
     assert (pruned.code, forgot.code) == (0, 0), (pruned.err, forgot.err)
     assert running.returncode in (0, 1), (out, err)
     assert "job night runs: rows that it has read may still be sent" in forgot.err

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from cli_kit import Invoke, Ran, make_project, simulating, wait_for
+from waiting import HANGS_S
 
 from promptkit.simulator import Simulator
 
@@ -33,7 +34,7 @@ def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def night(folder: Path, *arguments: str) -> Ran:
     running = started(folder, *arguments)
-    out, err = running.communicate(timeout=60)
+    out, err = running.communicate(timeout=HANGS_S)
     return Ran(running.returncode, out, err)
 
 
@@ -82,7 +83,7 @@ def test_a_night_that_was_stopped_goes_on_by_the_same_command(
         running = started(project)
         wait_for(running, lambda: len(sim.requests()) > 20)
         os.kill(running.pid, how)
-        out, err = running.communicate(timeout=60)
+        out, err = running.communicate(timeout=HANGS_S)
         if how is signal.SIGTERM:
             assert running.returncode == 143, err
             assert "next: the same command goes on" in out

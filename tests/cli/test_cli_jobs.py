@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cli_kit import Invoke, Ran, make_project, process, simulating, started, wait_for
+from waiting import HANGS_S
 
 from promptkit.ledger import Ledger
 from promptkit.simulator import Simulator
@@ -113,7 +114,7 @@ class TestShown:
         assert (told["state"], told["process"], told["unknown_attempts"]) == ("running", running.pid, 0)
         ran = told_of(slow_project, "jobs", "cancel", "n")
         assert (ran.code, f"process {running.pid} ends" in ran.err) == (0, True)
-        _, err = running.communicate(timeout=30)
+        _, err = running.communicate(timeout=HANGS_S)
         assert (running.returncode, "job n was cancelled" in err, "jobs resume n" in err) == (8, True, True)
         with Ledger.open(slow_project / "promptkit.db") as ledger:
             job = ledger.job("n")
@@ -232,11 +233,11 @@ class TestWatched:
         told = [leaving.stderr.readline() for _ in range(1)]  # pyright: ignore[reportOptionalMemberAccess]
         assert " of 200 rows, " in told[0]
         leaving.send_signal(signal.SIGINT)
-        _, err = leaving.communicate(timeout=30)
+        _, err = leaving.communicate(timeout=HANGS_S)
         assert (leaving.returncode, "job n goes on" in err, running.poll()) == (130, True, None)
         told_of(slow_project, "jobs", "cancel", "n")
-        running.communicate(timeout=30)
-        out, _ = watching.communicate(timeout=30)
+        running.communicate(timeout=HANGS_S)
+        out, _ = watching.communicate(timeout=HANGS_S)
         assert (watching.returncode, json.loads(out)["state"]) == (0, "cancelled")
 
     def test_a_job_that_nobody_runs_is_told_as_it_stands(self, invoke: Invoke, project: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from cli_kit import COMMAND, Invoke, process, started
+from waiting import HANGS_S
 
 from promptkit.ledger import Ledger
 from promptkit.simulator import Simulator
@@ -28,7 +29,7 @@ def closed_stdin(folder: Path, rows: str) -> tuple[int, str]:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=HANGS_S,
         check=False,
     )
     return done.returncode, done.stderr
@@ -104,7 +105,7 @@ class TestPing:
         running.send_signal(signal.SIGTERM)
         time.sleep(0.3)
         running.send_signal(signal.SIGTERM)
-        assert running.wait(30) == 143
+        assert running.wait(HANGS_S) == 143
         running.communicate()
         assert monitor.asked[-1] == "/ping/secret-uuid/143"
 
@@ -128,7 +129,7 @@ class TestQuiet:
         with subprocess.Popen(  # noqa: S603 - our own command
             [COMMAND, *BATCH, "-q"], cwd=project, stdin=subprocess.PIPE, stderr=subprocess.PIPE
         ) as running:
-            assert running.wait(50) == 0
+            assert running.wait(HANGS_S) == 0
             assert running.stderr is not None
             assert running.stderr.read() == b""
 

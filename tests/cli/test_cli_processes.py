@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from cli_kit import COMMAND, KEYS, ROWS, VALUES, Ran, make_project, process, simulating, started, wait_for
+from waiting import HANGS_S
 
 from promptkit.cli.run import execute
 from promptkit.ledger import Ledger
@@ -47,7 +48,7 @@ def stopped(folder: Path, sim: Simulator, signals: list[signal.Signals]) -> Ran:
     for number in signals:
         running.send_signal(number)
         time.sleep(0.15)
-    out, err = running.communicate(timeout=30)
+    out, err = running.communicate(timeout=HANGS_S)
     return Ran(running.returncode, out, err)
 
 
@@ -87,7 +88,7 @@ def test_a_call_that_is_interrupted_is_in_the_books(slow_project: Path, slow: Si
     running = started("run", "ugc/hooks", *VALUES, cwd=slow_project)
     wait_for(running, lambda: len(slow.requests()) > before)
     running.send_signal(signal.SIGINT)
-    out, err = running.communicate(timeout=30)
+    out, err = running.communicate(timeout=HANGS_S)
     assert (running.returncode, out, "bug" in err) == (130, "", False)
     with Ledger.open(slow_project / "promptkit.db") as ledger:
         (call,) = ledger.calls()
@@ -100,7 +101,7 @@ def test_a_call_under_sigterm_is_143(slow_project: Path, slow: Simulator) -> Non
     running = started("run", "ugc/hooks", *VALUES, cwd=slow_project)
     wait_for(running, lambda: len(slow.requests()) > before)
     running.terminate()
-    out, err = running.communicate(timeout=30)
+    out, err = running.communicate(timeout=HANGS_S)
     assert (running.returncode, out, "counts at its ceiling" in err) == (143, "", True)
 
 
@@ -187,7 +188,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(project: Path) -> None:
         assert running.stdout.readline().startswith(b"brand,")
         running.stdout.close()
         err = running.stderr.read()
-        code = running.wait(30)
+        code = running.wait(HANGS_S)
     assert (code, err) == (0, b"")
     with Ledger.open(project / "promptkit.db") as ledger:
         assert all(call.money.unknown == 0 for call in ledger.calls(100))
@@ -251,7 +252,7 @@ def test_a_pipe_that_is_never_read_is_not_waited_for(project: Path) -> None:
             cwd=project,
             stdin=read,
             capture_output=True,
-            timeout=20,
+            timeout=HANGS_S,
             check=False,
         )
     assert done.returncode == 0

@@ -213,7 +213,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Generator[bytearray]:
         here.setenv("TERM", "xterm-256color")
         here.setattr(sys, "stderr", stderr)
         yield seen
-    reader.join(10)
+    reader.join(180)
     os.close(master)
 
 
