@@ -88,7 +88,9 @@ def test_an_interrupt_in_mid_text(
     folder, sim = stalling
     running = started("run", "ugc/hooks", *VALUES, "--stream", cwd=folder)
     assert running.stdout is not None
-    first = running.stdout.read(1)  # flushed, though stdout is a pipe and the stream stands still
+    # Flushed, though stdout is a pipe and the stream stands still. By the system's own read: Python's
+    # would keep in its buffer whatever else had come, which `communicate` doesn't look at.
+    first = os.read(running.stdout.fileno(), 1).decode("ascii")
     running.send_signal(number)
     rest, err = running.communicate(timeout=HANGS_S)
     assert (running.returncode, (first + rest)[-1:], "bug" in err) == (code, "\n", False)

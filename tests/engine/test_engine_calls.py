@@ -18,6 +18,8 @@ from promptkit.ledger import RowState
 from promptkit.simulator import Scenario, Simulator
 from promptkit.types import AttemptState, Basis, Fault, Status
 
+pytestmark = pytest.mark.virtual_time
+
 
 def calls_of(studio: Studio) -> list[tuple[Any, ...]]:
     """Status and error of every call, straight from the file."""
