@@ -12,6 +12,7 @@ from promptkit.jobs.outages import Outages, Turn
 from promptkit.ledger import RowState
 from promptkit.types import RowResult, Status
 
+pytestmark = pytest.mark.virtual_time
 DOWN = {"fault": "http.503", "times": None}
 
 
