@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -28,6 +29,23 @@ def pytest_asyncio_loop_factories(
 @pytest.fixture(scope="session", autouse=True)
 def _watched_ledger() -> Iterator[None]:  # pyright: ignore[reportUnusedFunction] - pytest uses it
     with virtual_time.watching_the_ledger():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(  # pyright: ignore[reportUnusedFunction] - pytest uses it
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[None]:
+    """A cache that no other promptkit of this user has written to; of theirs it has the embedded model alone."""
+    from promptkit import local
+
+    weights = local.weights_path(os.environ, Path.home())
+    with pytest.MonkeyPatch.context() as patch:
+        if weights is not None:  # else they are brought into the user's own, where they stay
+            cache = tmp_path_factory.mktemp("cache")
+            (cache / "promptkit").mkdir(mode=0o700)
+            (cache / "promptkit" / weights.name).symlink_to(weights)
+            patch.setenv("XDG_CACHE_HOME", str(cache))
         yield
 
 
