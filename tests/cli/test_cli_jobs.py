@@ -284,7 +284,9 @@ class TestStoppedEarly:
             """An hour later as soon as three rows have been made."""
             return began_s + (3600 if len(slow.requests()) - before > 3 else 0)
 
-        monkeypatch.setitem(Session.__init__.__kwdefaults__, "clock", clock)
+        defaults = Session.__init__.__kwdefaults__
+        assert defaults is not None
+        monkeypatch.setitem(defaults, "clock", clock)
         monkeypatch.chdir(slow_project)
         soon = (datetime.now(UTC) + timedelta(minutes=30)).isoformat()
         ran = invoke(*BATCH, "-o", "out.csv", "--job", "d", "--concurrency", "1", "--deadline", soon)
