@@ -9,9 +9,14 @@ from pathlib import Path
 
 import pytest
 import virtual_time
+from hypothesis import HealthCheck, settings
 from studio import BIG, Studio
 
 from promptkit.simulator import Scenario, Simulator
+
+# No example is too slow, and none took too long to draw: that is a matter of the machine.
+settings.register_profile("promptkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("promptkit")
 
 
 def pytest_configure(config: pytest.Config) -> None:
