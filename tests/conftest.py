@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -21,6 +22,9 @@ settings.load_profile("promptkit")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", f"{virtual_time.MARK}: time passes only while everything waits")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Started with `&` or by nohup: the processes of the tests would not hear an interrupt either.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_asyncio_loop_factories(
