@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from promptkit.cli.run import execute
+from promptkit.cli.main import execute
 from promptkit.simulator.server import Simulator
 
 KEYS = {

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cli_kit import VALUES, Invoke
 
-from promptkit.cli.lanes import clock_text
+from promptkit.cli.views.circuits import skipped_until
 from promptkit.engine.attempts import accounts_of
 from promptkit.engine.context import load_settings
 from promptkit.ledger.ledger import Ledger
@@ -159,5 +159,5 @@ def test_a_time_is_told_on_the_users_clock() -> None:
     from zoneinfo import ZoneInfo
 
     paris = ZoneInfo("Europe/Paris")
-    assert clock_text(0.0, paris) == "1970-01-01 01:00"
-    assert len(clock_text(time.time(), paris)) == len("07:00:00")
+    assert skipped_until(0.0, paris) == "1970-01-01 01:00"
+    assert len(skipped_until(time.time(), paris)) == len("07:00:00")

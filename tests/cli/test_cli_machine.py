@@ -14,9 +14,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from cli_kit import COMMAND, Invoke, process, started
 
-from promptkit.cli.examine import Health, clock, cron, database, file_system, local_model
-from promptkit.cli.face import Face
-from promptkit.cli.project import machine_zone, project_files
+from promptkit.cli.command import Cli
+from promptkit.cli.machine.doctor import Health, clock, cron, database, file_system, local_model
+from promptkit.cli.make.init import machine_zone, project_files
 from promptkit.config.settings import Settings
 from promptkit.ledger.ledger import Ledger
 from promptkit.providers.local_weights import SMOLLM2, weights_path
@@ -301,7 +301,7 @@ class TestDoctor:
     def test_cron_lacks_what_this_shell_has(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A key that only the shell's environment has would be missing at night."""
         monkeypatch.setenv("MISTRAL_API_KEY", "sk-only-in-this-shell")
-        settings = Face(config=project / "promptkit.toml").settings()
+        settings = Cli(config=project / "promptkit.toml").settings()
         told = list(cron({"MISTRAL_API_KEY": "sk-only-in-this-shell"}, settings))
         assert [one.health for one in told] == [Health.WARN, Health.OK, Health.WARN]
         assert "MISTRAL_API_KEY comes from this shell" in told[2].says
@@ -309,7 +309,7 @@ class TestDoctor:
 
     def test_the_clock_names_the_budget_day(self, project: Path) -> None:
         """Time, zone, and the day that caps count."""
-        settings: Settings = Face(config=project / "promptkit.toml").settings()
+        settings: Settings = Cli(config=project / "promptkit.toml").settings()
         (found,) = clock(settings, datetime(2026, 11, 21, 23, tzinfo=UTC))
         assert "2026-11-21 23:00:00 in UTC; the budget day is 2026-11-21" in found.says
         (found,) = clock(settings, datetime(1970, 1, 1, tzinfo=UTC))
@@ -317,7 +317,7 @@ class TestDoctor:
 
     def test_a_network_drive_is_no_place_for_the_ledger(self, project: Path) -> None:
         """SQLite's WAL needs shared memory, which such a drive doesn't give."""
-        settings = Face(config=project / "promptkit.toml").settings()
+        settings = Cli(config=project / "promptkit.toml").settings()
         found = next(database(settings, f"nas:/x {project} nfs4 rw 0 0\n", whole=False))
         assert (found.health, "network drive (nfs4)" in found.says) == (Health.FAIL, True)
 

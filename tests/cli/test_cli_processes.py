@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cli_kit import COMMAND, KEYS, ROWS, VALUES, Ran, make_project, process, simulating, started, wait_for
 
-from promptkit.cli.run import execute
+from promptkit.cli.main import execute
 from promptkit.ledger.ledger import Ledger
 from promptkit.simulator.server import Simulator
 from promptkit.types import AttemptState

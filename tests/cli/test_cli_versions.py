@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cli_kit import COMMAND, Invoke, process
 
-from promptkit.cli.who import who
+from promptkit.cli.views.labels import user_name
 
 NAME = "clips/opening"
 TESTS = """
@@ -203,7 +203,7 @@ class TestLabels:
         for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
             monkeypatch.setenv(name, "")
         monkeypatch.setattr(os, "getuid", lambda: 4_000_000)
-        assert who(tmp_path / "gone") == "user 4000000"
+        assert user_name(tmp_path / "gone") == "user 4000000"
 
     def test_show_tells_labels_and_their_history(self, published: Path, invoke: Invoke) -> None:
         assert published.exists()

@@ -20,16 +20,22 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from promptkit.cli.templates import takes
 
-from promptkit.cli import scrub
-from promptkit.cli.face import Face
-from promptkit.cli.money import spent
-from promptkit.cli.pace import Pace
-from promptkit.cli.progress import fetching, following, is_due
-from promptkit.cli.run import tell
-from promptkit.cli.table import drawn
-from promptkit.cli.times import iso, lasting, read_since, read_time, shortly, when
+from promptkit.cli.command import Cli
+from promptkit.cli.main import report_error
+from promptkit.cli.output import (
+    Table,
+    duration,
+    iso,
+    local_time,
+    remember_secrets,
+    remove_secrets,
+    short_time,
+    spent,
+)
+from promptkit.cli.progress import Pace, is_due, show_download, show_progress
+from promptkit.cli.templates.show import takes
+from promptkit.cli.values import read_time
 from promptkit.errors import AllTargetsFailed, ConfigError, PromptKitError, UsageError
 from promptkit.ledger.records import Money
 from promptkit.types import (
@@ -91,7 +97,7 @@ def test_what_is_unknown_is_said_beside_what_is_known() -> None:
 )
 def test_since_is_read_in_the_projects_time_zone(text: str, expected: datetime) -> None:
     """Ages, days and times mean what they mean where the studio is."""
-    assert read_since(text, NOW, PARIS) == expected
+    assert read_time(text, NOW, PARIS, option="--since") == expected
 
 
 def test_a_day_of_the_books_begins_when_the_budget_day_does() -> None:
@@ -107,14 +113,14 @@ def test_a_day_of_the_books_begins_when_the_budget_day_does() -> None:
 def test_what_is_no_time_is_refused(text: str) -> None:
     """The message shows what can be written."""
     with pytest.raises(UsageError, match="today"):
-        read_since(text, NOW, PARIS)
+        read_time(text, NOW, PARIS, option="--since")
 
 
 def test_times_are_local_for_people_and_utc_for_programs() -> None:
     """One moment, three ways."""
     us = int(NOW.timestamp() * 1e6)
-    assert when(us, PARIS) == "2026-11-21 22:30:00"
-    assert shortly(us, PARIS) == "11-21 22:30:00"
+    assert local_time(us, PARIS) == "2026-11-21 22:30:00"
+    assert short_time(us, PARIS) == "11-21 22:30:00"
     assert iso(us) == "2026-11-21T21:30:00.000Z"
     assert iso(None) is None
 
@@ -124,7 +130,7 @@ def test_times_are_local_for_people_and_utc_for_programs() -> None:
 )
 def test_durations_are_as_exact_as_they_need_be(seconds: float, text: str) -> None:
     """Tenths only where they matter."""
-    assert lasting(seconds) == text
+    assert duration(seconds) == text
 
 
 def result(
@@ -158,9 +164,9 @@ def test_a_row_without_a_call_costs_nothing() -> None:
 def test_lines_come_now_and_then_and_not_with_quiet(capsys: pytest.CaptureFixture[str]) -> None:
     """Off a terminal a line is printed at intervals; a quick job prints none, nor does a quiet one."""
     for quiet in (False, True):
-        with following(Face(quiet=quiet), Pace(50, 0, 50), rows_on_terminal=False) as note:
+        with show_progress(Cli(quiet=quiet), Pace(50, 0, 50), rows_on_terminal=False) as note:
             for number in range(50):
-                note(result(number))
+                note.add(result(number))
     assert capsys.readouterr() == ("", "")
 
 
@@ -187,7 +193,7 @@ def test_lines_come_more_seldom_the_longer_a_job_runs(
 
 def test_a_download_is_told_in_quarters(capsys: pytest.CaptureFixture[str]) -> None:
     """Off a terminal a download prints a line a quarter."""
-    with fetching(Face(), "weights") as told:
+    with show_download(Cli(), "weights") as told:
         for percent in range(101):
             told(percent * 10**6, 100 * 10**6)
     err = capsys.readouterr().err
@@ -221,11 +227,11 @@ def test_on_a_terminal_a_bar_says_it_all_and_goes(monkeypatch: pytest.MonkeyPatc
     """Rows, troubles, rate, rest and cost beside the bar; notices stand above it; at the end it is wiped."""
     pace = Pace(total=40, done=10, to_do=30, cap_pico=5 * 10**12)
     closed = ["openai closed until 06:12:00: too many requests"]
-    with terminal(monkeypatch) as seen, following(Face(), pace, lambda: closed) as note:
+    with terminal(monkeypatch) as seen, show_progress(Cli(), pace, lambda: closed) as note:
         for number in range(20):
-            note(result(number, Status.FAILED if number == 3 else Status.OK))
+            note.add(result(number, Status.FAILED if number == 3 else Status.OK))
         note.tick()
-        Face().say("a notice")
+        Cli().notice("a notice")
         time.sleep(0.6)
     drawn_there = seen.decode()
     for expected in (
@@ -243,7 +249,7 @@ def test_on_a_terminal_a_bar_says_it_all_and_goes(monkeypatch: pytest.MonkeyPatc
 
 def test_on_a_terminal_a_download_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes of how many, and how fast."""
-    with terminal(monkeypatch) as seen, fetching(Face(), "weights") as told:
+    with terminal(monkeypatch) as seen, show_download(Cli(), "weights") as told:
         told(5 * 10**6, 10 * 10**6)
         time.sleep(0.15)
     assert "5.0/10.0 MB" in seen.decode()
@@ -269,15 +275,13 @@ def test_what_a_variable_takes_is_said_in_few_words(variable: Variable, text: st
 
 def test_a_table_has_a_line_a_row() -> None:
     """A separator of lines that is no newline (U+2028, from a text) begins none."""
-    text = drawn(("one", "two"), [("a\u2028b", "c\x85d")], title=None, color=False)
+    text = Table(("one", "two"), [("a\u2028b", "c\x85d")]).text(color=False)
     assert text.count("\n") == 2
 
 
 def test_a_table_off_a_terminal_is_never_cut() -> None:
     """Long cells stay whole, numbers stand to the right, and markup is text."""
-    lines = drawn(
-        (">n", "~text"), [("1", "[bold]" + "x" * 500), ("10", "é")], title=None, color=False
-    ).splitlines()
+    lines = Table((">n", "~text"), [("1", "[bold]" + "x" * 500), ("10", "é")]).text(color=False).splitlines()
     assert lines[2] == " 1  [bold]" + "x" * 500
     assert lines[3] == "10  é"
 
@@ -286,14 +290,16 @@ def test_keys_are_taken_out_of_what_is_said(monkeypatch: pytest.MonkeyPatch) -> 
     """Those of the configuration, and what the environment calls a key."""
     monkeypatch.setenv("SOME_API_KEY", "sk-from-the-environment")
     monkeypatch.setenv("KEYBOARD", "a-long-harmless-word")
-    scrub.remember(["sk-remembered-1", "short"])
+    remember_secrets(["sk-remembered-1", "short"])
     text = "sk-remembered-1 sk-from-the-environment a-long-harmless-word short"
-    assert scrub.clean(text) == "[key] [key] a-long-harmless-word short"
+    assert remove_secrets(text) == "[key] [key] a-long-harmless-word short"
 
 
 def test_an_error_tells_where_what_and_what_next(capsys: pytest.CaptureFixture[str]) -> None:
     """`file:line: what`, then the remedy; the exit code is the error's."""
-    assert tell(ConfigError("unknown key 'x'", file="promptkit.toml", line=3, remedy="Remove it.")) == 2
+    assert (
+        report_error(ConfigError("unknown key 'x'", file="promptkit.toml", line=3, remedy="Remove it.")) == 2
+    )
     assert capsys.readouterr().err == "promptkit: promptkit.toml:3: unknown key 'x'\n  Remove it.\n"
 
 
@@ -302,7 +308,7 @@ def test_failures_list_their_attempts(capsys: pytest.CaptureFixture[str]) -> Non
     first = Attempt(1, Target("openai", "m"), AttemptState.FAILED, Fault.QUOTA, "429", None, None, 0, 0.1)
     down = replace(first, target=Target("big", "m"), fault=Fault.TRANSIENT, detail="refused")
     attempts = [first, *(replace(down, id=number) for number in range(2, 8)), first]
-    assert tell(AllTargetsFailed("all failed", attempts=attempts)) == 5
+    assert report_error(AllTargetsFailed("all failed", attempts=attempts)) == 5
     assert capsys.readouterr().err.splitlines()[1:] == [
         "  openai/m: quota: 429",
         "  big/m: transient: refused (x6)",
@@ -313,11 +319,11 @@ def test_failures_list_their_attempts(capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize("error", [KeyError("x"), PromptKitError("bare")])
 def test_what_is_none_of_ours_is_a_bug(error: Exception, capsys: pytest.CaptureFixture[str]) -> None:
     """Exit 70 with where to report it; the traceback only with --verbose, and without keys."""
-    scrub.remember(["sk-remembered-1"])
+    remember_secrets(["sk-remembered-1"])
     error.__cause__ = ValueError("sk-remembered-1 leaked")
-    assert tell(error) == 70
+    assert report_error(error) == 70
     assert "Traceback" not in capsys.readouterr().err
-    assert tell(error, verbose=True) == 70
+    assert report_error(error, verbose=True) == 70
     err = capsys.readouterr().err
     assert type(error).__name__ in err
     assert "[key] leaked" in err
@@ -346,8 +352,8 @@ def test_what_no_id_begins_with_has_no_range(text: str) -> None:
 def test_colours_are_for_terminals_that_want_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """NO_COLOR and --no-color both say no; so does a pipe."""
     monkeypatch.delenv("NO_COLOR", raising=False)
-    assert Face().may_color
-    assert not Face(no_color=True).may_color
-    assert not Face().color
+    assert Cli().may_color
+    assert not Cli(no_color=True).may_color
+    assert not Cli().color
     monkeypatch.setitem(os.environ, "NO_COLOR", "1")
-    assert not Face().may_color
+    assert not Cli().may_color
