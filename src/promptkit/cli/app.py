@@ -63,7 +63,7 @@ SECTIONS: Mapping[str, Section] = {
                     "templates.rollback:rollback", "Move a label back to its previous version."
                 ),
             },
-        ),
+        )
     },
     "Ledger": {
         "log": Command("ledger.log:log", "List calls, newest first."),

@@ -71,8 +71,7 @@ Cache = Annotated[
 ]
 
 NoCache = Annotated[
-    bool,
-    typer.Option("--no-cache", help="Don't use the reply cache. The reply is stored for later calls."),
+    bool, typer.Option("--no-cache", help="Don't use the reply cache. The reply is stored for later calls.")
 ]
 
 Budget = Annotated[str | None, typer.Option("--budget", metavar="USD", help="Hard cap of this call or job.")]
@@ -263,8 +262,7 @@ Strict = Annotated[
 
 
 DryRun = Annotated[
-    bool,
-    typer.Option("--dry-run", help="Print the estimate of `promptkit plan`; send nothing."),
+    bool, typer.Option("--dry-run", help="Print the estimate of `promptkit plan`; send nothing.")
 ]
 
 Map = Annotated[
@@ -291,8 +289,7 @@ RowTags = Annotated[
 ]
 
 Job = Annotated[
-    str,
-    typer.Argument(metavar="NAME", help="The job, as jobs list prints it; {date} is the budget day."),
+    str, typer.Argument(metavar="NAME", help="The job, as jobs list prints it; {date} is the budget day.")
 ]
 
 JobBudget = Annotated[

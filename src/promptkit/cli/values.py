@@ -211,13 +211,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 
 def read_time(
-    text: str,
-    now: datetime,
-    zone: ZoneInfo,
-    *,
-    option: str,
-    starts_at: time = time(),
-    ends: bool = False,
+    text: str, now: datetime, zone: ZoneInfo, *, option: str, starts_at: time = time(), ends: bool = False
 ) -> datetime:
     """Read a time: `2h`, `3d`, `today`, `2026-11-21`, `2026-11-21T22:00`.
 

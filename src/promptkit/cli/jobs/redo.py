@@ -36,8 +36,7 @@ Statuses = Annotated[
 Rejected = Annotated[bool, typer.Option("--rejected", help="Only rows whose text was rated reject.")]
 
 NewName = Annotated[
-    str | None,
-    typer.Option("--job", metavar="NAME", help="The new job's name. Default: NAME-redo-VERSION."),
+    str | None, typer.Option("--job", metavar="NAME", help="The new job's name. Default: NAME-redo-VERSION.")
 ]
 
 

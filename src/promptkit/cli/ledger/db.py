@@ -34,8 +34,7 @@ Before = Annotated[
 ]
 
 OlderThan = Annotated[
-    str | None,
-    typer.Option("--older-than", metavar="AGE", help="Texts of calls that are older: 90d, 12w."),
+    str | None, typer.Option("--older-than", metavar="AGE", help="Texts of calls that are older: 90d, 12w.")
 ]
 
 Tags = Annotated[

@@ -50,8 +50,7 @@ Template = Annotated[
 ]
 
 Target = Annotated[
-    str | None,
-    typer.Option("--target", metavar="TARGET", help="Calls to this provider or provider/model."),
+    str | None, typer.Option("--target", metavar="TARGET", help="Calls to this provider or provider/model.")
 ]
 
 FaultName = Annotated[

@@ -43,8 +43,7 @@ Template = Annotated[
 Job = Annotated[str | None, typer.Option("--job", metavar="NAME", help="Only this job.")]
 
 Count = Annotated[
-    int,
-    typer.Option("-n", "--count", metavar="N", min=1, help="Show at most N groups; JSON contains all."),
+    int, typer.Option("-n", "--count", metavar="N", min=1, help="Show at most N groups; JSON contains all.")
 ]
 
 Tags = Annotated[

@@ -76,6 +76,18 @@ class Finding:
         return f"{line}\n{'':19}{self.remedy}" if self.remedy else line
 
 
+def _ok(name: str, text: str) -> Finding:
+    return Finding(name, Health.OK, text)
+
+
+def _warn(name: str, text: str, remedy: str | None = None) -> Finding:
+    return Finding(name, Health.WARN, text, remedy)
+
+
+def _fail(name: str, text: str, remedy: str | None) -> Finding:
+    return Finding(name, Health.FAIL, text, remedy)
+
+
 def doctor(cli: Cli) -> int:
     """Check this machine, the configuration and the ledger.
 
@@ -104,7 +116,7 @@ def _checks(cli: Cli) -> Iterator[Finding]:
     try:
         settings = cli.settings()
     except PromptKitError as cause:
-        yield Finding("config", Health.FAIL, f"{cause.where}: {cause.what}", cause.remedy)
+        yield _fail("config", f"{cause.where}: {cause.what}", cause.remedy)
         return
     yield from _configuration(settings)
     yield from _seals(settings)
@@ -117,19 +129,18 @@ def _checks(cli: Cli) -> Iterator[Finding]:
 def _machine() -> Iterator[Finding]:
     from promptkit.ledger.database import is_wal_reset_affected, sqlite_version
 
-    yield Finding("python", Health.OK, f"{platform.python_version()} at {sys.executable}")
-    yield Finding("promptkit", Health.OK, version("promptkit-router"))
+    yield _ok("python", f"{platform.python_version()} at {sys.executable}")
+    yield _ok("promptkit", version("promptkit-router"))
     sqlite = sqlite_version()
     number = ".".join(map(str, sqlite))
     if is_wal_reset_affected(sqlite):
-        yield Finding(
+        yield _warn(
             "sqlite",
-            Health.WARN,
             f"{number} has the WAL-reset bug; promptkit's own processes avoid it with a lock",
             "Let no other program write to the database. SQLite 3.51.3 has the fix.",
         )
     else:
-        yield Finding("sqlite", Health.OK, number)
+        yield _ok("sqlite", number)
 
 
 def local_model(environment: Mapping[str, str], home: Path) -> Iterator[Finding]:
@@ -137,35 +148,29 @@ def local_model(environment: Mapping[str, str], home: Path) -> Iterator[Finding]
     from promptkit.providers.local_weights import weights_path
 
     if find_spec("xllamacpp") is None:
-        yield Finding(
-            "local model", Health.WARN, "xllamacpp isn't installed", "pip install 'promptkit-router[local]'"
-        )
+        yield _warn("local model", "xllamacpp isn't installed", "pip install 'promptkit-router[local]'")
         return
     weights = weights_path(environment, home)
     if weights is None:
-        yield Finding(
-            "local model", Health.WARN, "its weights are not downloaded (93 MB)", "promptkit local fetch"
-        )
+        yield _warn("local model", "its weights are not downloaded (93 MB)", "promptkit local fetch")
     else:
-        yield Finding("local model", Health.OK, str(weights))
+        yield _ok("local model", str(weights))
 
 
 def _configuration(settings: Settings) -> Iterator[Finding]:
     if settings.file is None:
-        yield Finding(
+        yield _warn(
             "config",
-            Health.WARN,
             "there is no promptkit.toml, so there are no caps",
             "Run `promptkit init` to create a project.",
         )
     else:
-        yield Finding("config", Health.OK, str(settings.file))
+        yield _ok("config", str(settings.file))
     for warning in settings.warnings:
-        yield Finding("config", Health.WARN, warning)
+        yield _warn("config", warning)
     if settings.file is not None and settings.budgets == Budgets():
-        yield Finding(
+        yield _warn(
             "budgets",
-            Health.WARN,
             "there are no caps",
             "Set per_job_usd and per_day_usd under [budgets] in promptkit.toml.",
         )
@@ -177,27 +182,26 @@ def _seals(settings: Settings) -> Iterator[Finding]:
     problems = Library((*settings.templates, shipped("templates"))).check_seals()
     for problem in problems:
         text, _, remedy = problem.partition("\n")
-        yield Finding("seals", Health.FAIL, text, remedy.strip() or None)
+        yield _fail("seals", text, remedy.strip() or None)
     if not problems:
-        yield Finding("seals", Health.OK, "every published version matches its seal")
+        yield _ok("seals", "every published version matches its seal")
 
 
 def _keys(settings: Settings) -> Iterator[Finding]:
     known = settings.keys.known()
     needed = {target.provider for route in settings.routes.values() for target in route.targets}
     if known:
-        yield Finding("keys", Health.OK, f"set for {', '.join(known)}")
+        yield _ok("keys", f"set for {', '.join(known)}")
     else:
-        yield Finding(
+        yield _warn(
             "keys",
-            Health.WARN,
             "there are none: only the embedded model is available",
             "Put OPENAI_API_KEY=... into the env_file of promptkit.toml, or into the environment.",
         )
     for provider in settings.catalog.providers.values():
         if provider.name in needed and not settings.keys.usable(provider) and known:
             why = provider.key_why or f"{provider.api_key_env} isn't set"
-            yield Finding("keys", Health.WARN, f"{provider.name} is on a route, and is skipped: {why}")
+            yield _warn("keys", f"{provider.name} is on a route, and is skipped: {why}")
 
 
 def database(settings: Settings, mounts: str, *, whole: bool) -> Iterator[Finding]:
@@ -212,16 +216,11 @@ def database(settings: Settings, mounts: str, *, whole: bool) -> Iterator[Findin
     folder = next(parent for parent in path.parents if parent.exists())
     kind = file_system(folder, mounts)
     if kind in _NETWORK_FILE_SYSTEMS:
-        yield Finding(
-            "database",
-            Health.FAIL,
-            f"{folder} is a network drive ({kind})",
-            "Put the database on a local disk.",
-        )
+        yield _fail("database", f"{folder} is a network drive ({kind})", "Put the database on a local disk.")
     if not os.access(folder, os.W_OK):
-        yield Finding("database", Health.FAIL, f"{folder} is not writable", "Check its permissions.")
+        yield _fail("database", f"{folder} is not writable", "Check its permissions.")
     elif not path.exists():
-        yield Finding("database", Health.OK, f"{path} does not exist yet: the first call creates it")
+        yield _ok("database", f"{path} does not exist yet: the first call creates it")
     else:
         yield from _database_file(path, whole=whole)
 
@@ -234,22 +233,21 @@ def _database_file(path: Path, *, whole: bool) -> Iterator[Finding]:
         with Ledger.open(path, busy_timeout_s=2) as ledger:
             from promptkit.ledger.database import HEAD
 
-            yield Finding("database", Health.OK, f"{path}: {size / 1e6:,.1f} MB, schema {HEAD}")
+            yield _ok("database", f"{path}: {size / 1e6:,.1f} MB, schema {HEAD}")
             problems = ledger.quick_check() if whole or size < _QUICK_CHECK_SIZE else None
     except LedgerError as cause:
-        yield Finding("database", Health.FAIL, f"{cause.where}: {cause.what}", cause.remedy)
+        yield _fail("database", f"{cause.where}: {cause.what}", cause.remedy)
         return
     if path.stat().st_mode & _OTHER_USERS:
-        yield Finding("database", Health.WARN, "other users can read the database", f"chmod 600 {path}")
+        yield _warn("database", "other users can read the database", f"chmod 600 {path}")
     if problems is None:
-        yield Finding(
+        yield _warn(
             "database",
-            Health.WARN,
             "its contents were not checked, because it is large",
             "Run `promptkit doctor --verbose` to check them.",
         )
     for problem in problems or ():
-        yield Finding("database", Health.FAIL, problem, "Restore a backup, or run `sqlite3 FILE .recover`.")
+        yield _fail("database", problem, "Restore a backup, or run `sqlite3 FILE .recover`.")
 
 
 def file_system(folder: Path, mounts: str) -> str:
@@ -280,15 +278,12 @@ def _mounts() -> str:
 def clock(settings: Settings, now: datetime) -> Iterator[Finding]:
     """Check the clock, and show the budget day; `now` is aware."""
     if now.year < _WRITTEN_IN:
-        yield Finding(
-            "clock", Health.FAIL, f"it shows {now:%Y-%m-%d}", "Set the clock: timedatectl set-ntp true"
-        )
+        yield _fail("clock", f"it shows {now:%Y-%m-%d}", "Set the clock: timedatectl set-ntp true")
         return
     local = now.astimezone(settings.timezone)
     day = day_of(now, settings.timezone, settings.day_starts_at)
-    yield Finding(
+    yield _ok(
         "clock",
-        Health.OK,
         f"{local:%Y-%m-%d %H:%M:%S} in {settings.timezone.key}; the budget day is {day} "
         f"(it begins at {settings.day_starts_at:%H:%M})",
     )
@@ -297,24 +292,20 @@ def clock(settings: Settings, now: datetime) -> Iterator[Finding]:
 def cron(environment: Mapping[str, str], settings: Settings) -> Iterator[Finding]:
     """Show what a job under cron needs: it has no terminal, another folder, and almost no environment."""
     if "HOME" not in environment:
-        yield Finding(
+        yield _warn(
             "cron",
-            Health.WARN,
             "HOME isn't set: your user config and cache are found by the password file",
             "Put HOME=... at the top of the crontab.",
         )
     started = Path(sys.argv[0])
     command = started if started.is_absolute() else Path(sys.executable).with_name("promptkit")
     config = settings.file or "/path/to/promptkit.toml"
-    yield Finding(
-        "cron", Health.OK, f"use full paths in a crontab: {command} batch ... --config {config} --quiet"
-    )
+    yield _ok("cron", f"use full paths in a crontab: {command} batch ... --config {config} --quiet")
     names = (settings.catalog.provider(name).api_key_env for name in settings.keys.known())
     from_shell = [name for name in names if name is not None and environment.get(name)]
     if from_shell:
-        yield Finding(
+        yield _warn(
             "cron",
-            Health.WARN,
             f"{', '.join(from_shell)} comes from the environment of this shell, which cron doesn't have",
             "Put it into the env_file of promptkit.toml.",
         )

@@ -38,8 +38,7 @@ Ref = Annotated[
 ]
 
 Rows = Annotated[
-    str | None,
-    typer.Argument(metavar="ROWS", help="A table for its variables. Default: placeholder values."),
+    str | None, typer.Argument(metavar="ROWS", help="A table for its variables. Default: placeholder values.")
 ]
 
 Calls = Annotated[int, typer.Option("--calls", metavar="N", min=1, max=1000, help="Rows per outage.")]
@@ -105,13 +104,7 @@ def drill(
         return ExitCode.OK
     table = _rows(template, rows, calls)
     order = Order(
-        str(template.ref),
-        table,
-        chosen_route,
-        concurrency,
-        seed,
-        tags,
-        by_rules=route is None and not target,
+        str(template.ref), table, chosen_route, concurrency, seed, tags, by_rules=route is None and not target
     )
     cli.notice(
         f"{counted(len(selected), 'scenario')} with {counted(len(table), 'call')} each: {template.ref} "

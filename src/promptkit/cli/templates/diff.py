@@ -36,11 +36,7 @@ _VALUE_LENGTH = 300
 
 
 def diff_templates(
-    cli: Cli,
-    old: Old,
-    new: New = None,
-    route: options.RouteName = None,
-    target: options.Targets = None,
+    cli: Cli, old: Old, new: New = None, route: options.RouteName = None, target: options.Targets = None
 ) -> None:
     """Show what changed between two versions.
 

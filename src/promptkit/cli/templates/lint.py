@@ -128,10 +128,10 @@ def _seal_findings(library: Library, names: set[str]) -> Iterator[Finding]:
 
 def _unique(findings: Sequence[Finding]) -> list[Finding]:
     """Return each finding once: one that does not load is found by its reference and by its template."""
-    by_place = {
+    by_location = {
         (finding.code, finding.file, finding.line, finding.what): finding for finding in reversed(findings)
     }
-    return list(by_place.values())[::-1]
+    return list(by_location.values())[::-1]
 
 
 # ----------------------------------------------------------------------------------- writing

@@ -8,7 +8,7 @@ import typer
 
 from promptkit.cli import options
 from promptkit.cli.command import Cli
-from promptkit.cli.views.labels import desk_of
+from promptkit.cli.views.labels import publisher_of
 
 From = Annotated[
     str | None,
@@ -29,7 +29,7 @@ def new(cli: Cli, name: options.TemplateName, from_: From = None) -> None:
     """
     from promptkit.authoring.new import begin
 
-    draft = begin(desk_of(cli.session()), name, source=from_)
+    draft = begin(publisher_of(cli.session()), name, source=from_)
     if cli.as_json:
         cli.print_json(
             {

@@ -10,7 +10,7 @@ from promptkit.authoring.publish import promote as move_label
 from promptkit.authoring.test_prompts import problems_of
 from promptkit.cli import options
 from promptkit.cli.command import Cli
-from promptkit.cli.views.labels import desk_of, print_move, sign
+from promptkit.cli.views.labels import publisher_of, print_move, sign
 
 Version = Annotated[
     str, typer.Argument(metavar="REF", help="The version: ugc/script@2, or another of its labels.")
@@ -32,7 +32,9 @@ def promote(
         promptkit templates promote ugc/script@staging production
     """
     session = cli.session()
-    moved = move_label(desk_of(session), ref, label, sign(session, reason), gate=problems_of, force=force)
+    moved = move_label(
+        publisher_of(session), ref, label, sign(session, reason), gate=problems_of, force=force
+    )
     for problem in moved.overridden:
         cli.notice(f"moved in spite of: {problem}")
     print_move(cli, moved)

@@ -12,7 +12,7 @@ from promptkit.authoring.test_prompts import problems_of
 from promptkit.cli import options
 from promptkit.cli.command import Cli
 from promptkit.cli.output import plain
-from promptkit.cli.views.labels import desk_of
+from promptkit.cli.views.labels import publisher_of
 from promptkit.errors import counted
 
 from .lint import world_of
@@ -35,7 +35,9 @@ def publish(cli: Cli, name: options.TemplateName, route: options.RouteName = Non
     """
     session = cli.session()
     world = world_of(cli, session, session.route(route))
-    published = publish_draft(desk_of(session), name, gate=lambda template: _problems(cli, template, world))
+    published = publish_draft(
+        publisher_of(session), name, gate=lambda template: _problems(cli, template, world)
+    )
     if cli.as_json:
         cli.print_json(
             {

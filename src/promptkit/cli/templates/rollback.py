@@ -5,7 +5,7 @@ from __future__ import annotations
 from promptkit.authoring.publish import rollback as move_label_back
 from promptkit.cli import options
 from promptkit.cli.command import Cli
-from promptkit.cli.views.labels import desk_of, print_move, sign
+from promptkit.cli.views.labels import publisher_of, print_move, sign
 
 
 def rollback(
@@ -17,4 +17,4 @@ def rollback(
         promptkit templates rollback ugc/script production --reason "clients complain"
     """
     session = cli.session()
-    print_move(cli, move_label_back(desk_of(session), name, label, sign(session, reason)))
+    print_move(cli, move_label_back(publisher_of(session), name, label, sign(session, reason)))

@@ -128,9 +128,7 @@ def template_json(template: Template, entry: TemplateEntry) -> dict[str, Json]:
         "description": spec.description,
         "variables": [
             to_json(
-                variable,
-                ("format", "pattern", "untrusted", "fields", "items"),
-                required=variable.required,
+                variable, ("format", "pattern", "untrusted", "fields", "items"), required=variable.required
             )
             for variable in spec.variables.values()
         ],

@@ -32,8 +32,7 @@ JUnit = Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Als
 Fresh = Annotated[bool, typer.Option("--fresh", help="Request new replies even if replies are stored.")]
 
 AllowCode = Annotated[
-    bool,
-    typer.Option("--allow-code", help="Run Python functions of the project folder that tests name."),
+    bool, typer.Option("--allow-code", help="Run Python functions of the project folder that tests name.")
 ]
 
 _Tests = Sequence[tuple["Template", tuple[Case, ...]]]

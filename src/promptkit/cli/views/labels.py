@@ -58,7 +58,7 @@ def print_move(cli: Cli, moved: Moved) -> None:
         cli.notice("the label was already there")
 
 
-def desk_of(session: Session) -> Desk:
+def publisher_of(session: Session) -> Desk:
     """Return where a project's templates are published."""
     return Desk(session.library, session.settings.templates)
 
