@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from promptkit.ledger.records import Money
-    from promptkit.types import Json
+    from promptkit.types import Json, Usage
 
 UNCUT = 10_000
 """The width of a table that is not printed on a terminal, so that no cell is folded or cut."""
@@ -192,6 +192,11 @@ def plain(value: Any) -> Json:  # noqa: PLR0911 - one return per kind of value
             return to_json(value)
         case _:
             return str(value)
+
+
+def usage_json(usage: Usage | None) -> dict[str, Json] | None:
+    """Return token counts as JSON; None if they are unknown."""
+    return None if usage is None else to_json(usage, ("cache_write_1h_tokens",))
 
 
 def money_json(money: Money) -> dict[str, Json]:

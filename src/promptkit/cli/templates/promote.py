@@ -10,7 +10,7 @@ from promptkit.authoring.publish import promote as move_label
 from promptkit.authoring.test_prompts import problems_of
 from promptkit.cli import options
 from promptkit.cli.command import Cli
-from promptkit.cli.views.labels import publisher_of, print_move, sign
+from promptkit.cli.views.labels import print_move, publisher_of, sign
 
 Version = Annotated[
     str, typer.Argument(metavar="REF", help="The version: ugc/script@2, or another of its labels.")

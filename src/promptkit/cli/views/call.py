@@ -18,6 +18,7 @@ from promptkit.cli.output import (
     plain,
     spent,
     to_json,
+    usage_json,
     usd_text,
 )
 from promptkit.errors import TemplateError, UsageError, counted
@@ -283,10 +284,11 @@ def _attempt_json(attempt: AttemptRecord) -> dict[str, Json]:
         ("id", "call_id", "retry_after_us", "cost", "billed", "latency_us", "first_byte_us"),
         cost_usd=usd_text(None if cost is None else cost.pico),
         cache_saved_usd=usd_text(None if cost is None else cost.cache_saved_pico),
+        usage=usage_json(attempt.usage),
         price_source=None if cost is None else cost.source,
         estimate=None
         if estimate is None
-        else {"usage": plain(estimate.usage), "cost_usd": usd_text(estimate.pico)},
+        else {"usage": usage_json(estimate.usage), "cost_usd": usd_text(estimate.pico)},
         latency_s=None if attempt.latency_us is None else attempt.latency_us / 1e6,
         first_byte_s=None if attempt.first_byte_us is None else attempt.first_byte_us / 1e6,
     )

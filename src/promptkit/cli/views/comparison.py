@@ -14,6 +14,7 @@ from promptkit.cli.output import (
     shortened,
     spent,
     to_json,
+    usage_json,
     usd_text,
 )
 from promptkit.reports.compare import Cell, Comparison, Figures, Line, Side, best, shown
@@ -180,5 +181,6 @@ def _cell_json(cell: Cell) -> dict[str, Json]:
         error=cell.why or None,
         target=cell.target or None,
         call=cell.call or None,
+        usage=usage_json(cell.usage),
         **cost_json(cell.money),
     )

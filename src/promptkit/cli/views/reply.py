@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from promptkit.cli.output import duration, plain, usd_text
+from promptkit.cli.output import duration, usage_json, usd_text
 from promptkit.types import Json, Reply, Status, dollars
 from promptkit.types.ids import show_id
 
@@ -36,7 +36,7 @@ def reply_json(reply: Reply) -> dict[str, object]:
         "prompt_digest": reply.prompt_digest,
         "status": reply.status.value,
         **_cache_json(reply),
-        "usage": plain(reply.usage),
+        "usage": usage_json(reply.usage),
         "cost_usd": usd_text(reply.cost_pico),
         "charged_usd": usd_text(reply.charged_pico),
         "latency_s": round(reply.latency_s, 6),
