@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from promptkit.batch.columns import output_format
 from promptkit.batch.job import job_named
@@ -16,7 +16,7 @@ from promptkit.cli.command import Cli
 from promptkit.cli.views.job import input_file
 from promptkit.errors import counted
 
-Out = Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="The file. Default: stdout.")]
+Out = Annotated[Path | None, Option("-o", "--out", metavar="FILE", help="The file. Default: stdout.")]
 
 
 def export(

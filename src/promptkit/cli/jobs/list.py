@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
 from promptkit.cli.command import Cli
 from promptkit.cli.views.job import JOB_COLUMNS, State, job_row, state_of, summary_json
@@ -13,13 +13,10 @@ from promptkit.cli.views.job import JOB_COLUMNS, State, job_row, state_of, summa
 if TYPE_CHECKING:
     from promptkit.ledger.records import JobSummary
 
-Count = Annotated[
-    int, typer.Option("-n", "--count", metavar="N", min=1, max=10_000, help="List at most N jobs.")
-]
-
+Count = Annotated[int, Option("-n", "--count", metavar="N", min=1, max=10_000, help="List at most N jobs.")]
 States = Annotated[
     list[State] | None,
-    typer.Option(
+    Option(
         "--state",
         metavar="STATE",
         help="Only jobs in this state: running, open, done, cancelled. Repeatable.",

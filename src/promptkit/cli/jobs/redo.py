@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import replace
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from promptkit.batch.job import JobAgain, job_named
 from promptkit.batch.options import pinned_options
@@ -18,25 +18,18 @@ from promptkit.cli.job_run import run_job
 from promptkit.ledger.records import RowState
 
 Template = Annotated[
-    str | None,
-    typer.Option("--template", metavar="REF", help="Only rows of this version: ugc/script@7, or @7."),
+    str | None, Option("--template", metavar="REF", help="Only rows of this version: ugc/script@7, or @7.")
 ]
-
 With = Annotated[
-    str, typer.Option("--with", metavar="REF", help="The version to use instead: @6, @LABEL, @sha256:...")
+    str, Option("--with", metavar="REF", help="The version to use instead: @6, @LABEL, @sha256:...")
 ]
-
 Statuses = Annotated[
     list[RowState] | None,
-    typer.Option(
-        "--status", metavar="STATUS", help="Only rows in this state: failed, truncated ... Repeatable."
-    ),
+    Option("--status", metavar="STATUS", help="Only rows in this state: failed, truncated ... Repeatable."),
 ]
-
-Rejected = Annotated[bool, typer.Option("--rejected", help="Only rows whose text was rated reject.")]
-
+Rejected = Annotated[bool, Option("--rejected", help="Only rows whose text was rated reject.")]
 NewName = Annotated[
-    str | None, typer.Option("--job", metavar="NAME", help="The new job's name. Default: NAME-redo-VERSION.")
+    str | None, Option("--job", metavar="NAME", help="The new job's name. Default: NAME-redo-VERSION.")
 ]
 
 

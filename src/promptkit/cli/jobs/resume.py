@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from promptkit.batch.job import JobAgain, job_named, said_again
 from promptkit.batch.options import pinned_output
@@ -19,7 +19,7 @@ from promptkit.types import OnMiss
 
 Out = Annotated[
     Path | None,
-    typer.Option("-o", "--out", metavar="FILE", help="The output file. Default: the job's output file."),
+    Option("-o", "--out", metavar="FILE", help="The output file. Default: the job's output file."),
 ]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from typer import Argument, Option
 
 from promptkit.cli import values
 from promptkit.cli.command import Cli
@@ -24,32 +25,22 @@ if TYPE_CHECKING:
 _LATEST_JOBS = 200
 """How many of the latest jobs `forget` checks for running processes."""
 
-NewFile = Annotated[
-    Path, typer.Argument(metavar="FILE", help="The new file; an existing one is not overwritten.")
-]
-
+NewFile = Annotated[Path, Argument(metavar="FILE", help="The new file; an existing one is not overwritten.")]
 Before = Annotated[
-    str | None,
-    typer.Option("--before", metavar="DATE", help="Texts of calls that ended before: 2026-08-01, 90d."),
+    str | None, Option("--before", metavar="DATE", help="Texts of calls that ended before: 2026-08-01, 90d.")
 ]
-
 OlderThan = Annotated[
-    str | None, typer.Option("--older-than", metavar="AGE", help="Texts of calls that are older: 90d, 12w.")
+    str | None, Option("--older-than", metavar="AGE", help="Texts of calls that are older: 90d, 12w.")
 ]
-
 Tags = Annotated[
     list[str] | None,
-    typer.Option("--tag", metavar="K=V", help="Texts of calls and rows with this tag; of several, with all."),
+    Option("--tag", metavar="K=V", help="Texts of calls and rows with this tag; of several, with all."),
 ]
-
 Calls = Annotated[
-    list[str] | None,
-    typer.Option("--call", metavar="ID", help="Texts of this call, as log prints it. Repeatable."),
+    list[str] | None, Option("--call", metavar="ID", help="Texts of this call, as log prints it. Repeatable.")
 ]
-
-Yes = Annotated[bool, typer.Option("--yes", help="Don't ask. Required without a terminal.")]
-
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count.")]
+Yes = Annotated[bool, Option("--yes", help="Don't ask. Required without a terminal.")]
+DryRun = Annotated[bool, Option("--dry-run", help="Only count.")]
 
 
 def migrate(cli: Cli) -> None:

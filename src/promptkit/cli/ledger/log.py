@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Annotated
 from zoneinfo import ZoneInfo
 
-import typer
+from typer import Option
 
 from promptkit.cli import options, values
 from promptkit.cli.command import Cli
@@ -28,46 +28,26 @@ class Verdict(StrEnum):
     NONE = "none"
 
 
-Count = Annotated[
-    int, typer.Option("-n", "--count", metavar="N", min=1, max=100_000, help="List at most N calls.")
-]
-
+Count = Annotated[int, Option("-n", "--count", metavar="N", min=1, max=100_000, help="List at most N calls.")]
 Text = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "-q",
         "--text",
         metavar="TEXT",
-        help='Calls with these words in variables, reply or error; "in quotes" as a phrase.',
+        help='Only calls with these words in variables, reply or error; "in quotes" as a phrase.',
     ),
 ]
-
-RowKey = Annotated[str | None, typer.Option("--key", metavar="KEY", help="Calls for the row with this key.")]
-
-Template = Annotated[
-    str | None,
-    typer.Option("--template", metavar="REF", help="Calls of this template: ugc/hooks, ugc/hooks@1."),
-]
-
+RowKey = Annotated[str | None, Option("--key", metavar="KEY", help="Only calls for the row with this key.")]
 Target = Annotated[
-    str | None, typer.Option("--target", metavar="TARGET", help="Calls to this provider or provider/model.")
+    str | None, Option("--target", metavar="TARGET", help="Only calls to this provider or provider/model.")
 ]
-
 FaultName = Annotated[
     Fault | None,
-    typer.Option(
-        "--fault", metavar="FAULT", help="Calls with an attempt of this fault: rate_limit, auth ..."
-    ),
+    Option("--fault", metavar="FAULT", help="Only calls with an attempt of this fault: rate_limit, auth ..."),
 ]
-
-Job = Annotated[str | None, typer.Option("--job", metavar="NAME", help="Calls of this job.")]
-
-Since = Annotated[
-    str | None, typer.Option("--since", metavar="TIME", help="2h, 3d, today, 2026-11-21, 2026-11-21T22:00.")
-]
-
 Rated = Annotated[
-    Verdict | None, typer.Option("--verdict", metavar="accept|reject|none", help="Calls with this rating.")
+    Verdict | None, Option("--verdict", metavar="accept|reject|none", help="Only calls with this rating.")
 ]
 
 
@@ -76,12 +56,12 @@ def log(
     count: Count = 20,
     text: Text = None,
     key: RowKey = None,
-    template: Template = None,
+    template: options.OfTemplate = None,
     target: Target = None,
-    tag: options.Tags = None,
+    tag: options.WithTags = None,
     fault: FaultName = None,
-    job: Job = None,
-    since: Since = None,
+    job: options.OfJob = None,
+    since: options.Since = None,
     verdict: Rated = None,
 ) -> None:
     """List calls, newest first.

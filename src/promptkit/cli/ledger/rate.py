@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from promptkit.cli.command import Cli
 from promptkit.cli.views.call import find_call
@@ -14,11 +14,8 @@ from promptkit.types.ids import show_id
 
 _VERDICTS = ("accept", "reject", "clear")
 
-Words = Annotated[
-    list[str], typer.Argument(metavar="CALL... VERDICT", help="Calls, then accept, reject or clear.")
-]
-
-Why = Annotated[str | None, typer.Option("--note", metavar="TEXT", help="The reason, in a few words.")]
+Words = Annotated[list[str], Argument(metavar="CALL... VERDICT", help="Calls, then accept, reject or clear.")]
+Why = Annotated[str | None, Option("--note", metavar="TEXT", help="The reason, in a few words.")]
 
 
 def rate(cli: Cli, words: Words, note: Why = None) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
-from promptkit.cli import values
+from promptkit.cli import options, values
 from promptkit.cli.command import Cli
 from promptkit.cli.output import facts_text, listed, spent, to_json, usd_text
 from promptkit.errors import counted
@@ -20,45 +20,28 @@ if TYPE_CHECKING:
 
 By = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "--by",
         metavar="NAMES",
         help="template, client, target, job, day, deliverable or any tag; several with commas.",
     ),
 ]
-
-Since = Annotated[
-    str | None,
-    typer.Option("--since", metavar="TIME", help="2h, 7d, today, yesterday, 2026-11-21, 2026-11-21T22:00."),
-]
-
 Until = Annotated[
-    str | None, typer.Option("--until", metavar="TIME", help="The end; a date includes the whole day.")
+    str | None, Option("--until", metavar="TIME", help="The end; a date includes the whole day.")
 ]
-
-Template = Annotated[
-    str | None, typer.Option("--template", metavar="REF", help="Only this template: ugc/hooks, ugc/hooks@1.")
-]
-
-Job = Annotated[str | None, typer.Option("--job", metavar="NAME", help="Only this job.")]
-
 Count = Annotated[
-    int, typer.Option("-n", "--count", metavar="N", min=1, help="Show at most N groups; JSON contains all.")
-]
-
-Tags = Annotated[
-    list[str] | None, typer.Option("--tag", metavar="K=V", help="Only calls with this tag. Repeatable.")
+    int, Option("-n", "--count", metavar="N", min=1, help="Show at most N groups; JSON contains all.")
 ]
 
 
 def report(
     cli: Cli,
     by: By = None,
-    since: Since = None,
+    since: options.Since = None,
     until: Until = None,
-    tag: Tags = None,
-    template: Template = None,
-    job: Job = None,
+    tag: options.WithTags = None,
+    template: options.OfTemplate = None,
+    job: options.OfJob = None,
     count: Count = 100,
 ) -> None:
     """Add up costs by client, template, day or any tag.

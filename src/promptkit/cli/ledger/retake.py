@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from promptkit.cli import options, values
 from promptkit.cli.command import Cli
@@ -14,17 +14,10 @@ from promptkit.errors import ExitCode
 from promptkit.types import Status
 from promptkit.types.ids import show_id
 
-Note = Annotated[
-    str, typer.Option("--note", metavar="TEXT", help="The client's note; @FILE reads it from a file.")
-]
-
-Template = Annotated[
-    str, typer.Option("--template", metavar="REF", help="A template that declares text and note.")
-]
-
+Note = Annotated[str, Option("--note", metavar="TEXT", help="The client's note; @FILE reads it from a file.")]
+Template = Annotated[str, Option("--template", metavar="REF", help="A template that declares text and note.")]
 Tags = Annotated[
-    list[str] | None,
-    typer.Option("--tag", metavar="K=V", help="A tag besides those of the call. Repeatable."),
+    list[str] | None, Option("--tag", metavar="K=V", help="A tag besides those of the call. Repeatable.")
 ]
 
 

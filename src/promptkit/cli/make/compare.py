@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
 from promptkit.cli import options, values
 from promptkit.cli.command import Cli
@@ -19,33 +19,25 @@ if TYPE_CHECKING:
 
 ColumnTargets = Annotated[
     list[str] | None,
-    typer.Option("--targets", metavar="A,B,C", help="One column per target: PROVIDER/MODEL, with commas."),
+    Option("--targets", metavar="A,B,C", help="One column per target: PROVIDER/MODEL, with commas."),
 ]
-
 ColumnVersions = Annotated[
     list[str] | None,
-    typer.Option("--versions", metavar="1,2", help="One column per version: 2, draft, a label, with commas."),
+    Option("--versions", metavar="1,2", help="One column per version: 2, draft, a label, with commas."),
 ]
-
-FirstRows = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="The first N rows of the table.")]
-
-HtmlFile = Annotated[
-    Path | None, typer.Option("-o", "--out", metavar="FILE.html", help="Also write an HTML page.")
-]
-
+FirstRows = Annotated[int, Option("--limit", metavar="N", min=1, help="The first N rows of the table.")]
+HtmlFile = Annotated[Path | None, Option("-o", "--out", metavar="FILE.html", help="Also write an HTML page.")]
 Name = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--job",
         metavar="NAME",
         help="The comparison's name; {date} is the budget day. Default: derived from REF and ROWS. "
         "Another name is paid again.",
     ),
 ]
-
 Concurrency = Annotated[
-    int,
-    typer.Option("--concurrency", metavar="N", min=1, max=1000, help="Rows in flight at once, per column."),
+    int, Option("--concurrency", metavar="N", min=1, max=1000, help="Rows in flight at once, per column.")
 ]
 
 

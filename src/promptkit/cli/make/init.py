@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument
 
 from promptkit.cli.command import Cli
 from promptkit.config.paths import FILE_NAME, shipped
@@ -34,7 +34,7 @@ Your own provider files: NAME.toml. A new name is a new provider; the name of a 
 replaces its whole file. To change a single key, write [providers.NAME] into promptkit.toml instead.
 """
 
-Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder; created if it does not exist.")]
+Folder = Annotated[Path, Argument(metavar="DIR", help="The folder; created if it does not exist.")]
 
 
 def init(cli: Cli, folder: Folder = Path()) -> None:

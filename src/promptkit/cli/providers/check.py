@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
 from promptkit.cli import options
 from promptkit.cli.command import Cli
@@ -56,8 +56,7 @@ _MEANINGS = {
 }
 
 Live = Annotated[
-    bool,
-    typer.Option("--live", help="Also make one short call each. The cost is printed first: $0.01 at most."),
+    bool, Option("--live", help="Also make one short call each. The cost is printed first: $0.01 at most.")
 ]
 
 

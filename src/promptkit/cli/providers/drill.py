@@ -10,7 +10,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from promptkit.cli import options, values
 from promptkit.cli.command import Cli
@@ -34,27 +34,20 @@ _COLUMNS = (
 
 Ref = Annotated[
     str | None,
-    typer.Argument(metavar="REF", help="The template. Default: the project's first one, else a shipped one."),
+    Argument(metavar="REF", help="The template. Default: the project's first one, else a shipped one."),
 ]
-
 Rows = Annotated[
-    str | None, typer.Argument(metavar="ROWS", help="A table for its variables. Default: placeholder values.")
+    str | None, Argument(metavar="ROWS", help="A table for its variables. Default: placeholder values.")
 ]
-
-Calls = Annotated[int, typer.Option("--calls", metavar="N", min=1, max=1000, help="Rows per outage.")]
-
+Calls = Annotated[int, Option("--calls", metavar="N", min=1, max=1000, help="Rows per outage.")]
 Concurrency = Annotated[
-    int, typer.Option("--concurrency", metavar="N", min=1, max=1000, help="Rows in flight at the same time.")
+    int, Option("--concurrency", metavar="N", min=1, max=1000, help="Rows in flight at the same time.")
 ]
-
-Seed = Annotated[int, typer.Option("--seed", metavar="N", help="The seed of the simulator's replies.")]
-
+Seed = Annotated[int, Option("--seed", metavar="N", help="The seed of the simulator's replies.")]
 Scenarios = Annotated[
-    list[str] | None,
-    typer.Option("--scenario", metavar="NAME", help="Only this outage, or this kind. Repeatable."),
+    list[str] | None, Option("--scenario", metavar="NAME", help="Only this outage, or this kind. Repeatable.")
 ]
-
-List = Annotated[bool, typer.Option("--list", help="List the outages of the route; simulate none.")]
+List = Annotated[bool, Option("--list", help="List the outages of the route; simulate none.")]
 
 
 def drill(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument, Option
 
 from promptkit.cli.command import Cli
 from promptkit.errors import UsageError
@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from promptkit.config.settings import Settings
     from promptkit.types import Provider
 
-Names = Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="The providers.")]
-
-All = Annotated[bool, typer.Option("--all", help="All providers.")]
+Names = Annotated[list[str] | None, Argument(metavar="NAME...", help="The providers.")]
+All = Annotated[bool, Option("--all", help="All providers.")]
 
 
 def reset(cli: Cli, names: Names = None, all_: All = False) -> None:

@@ -6,31 +6,23 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
 from promptkit.cli.command import Cli
 
 if TYPE_CHECKING:
     from promptkit.simulator.server import Simulator
 
-Port = Annotated[
-    int, typer.Option("--port", metavar="N", min=0, max=65535, help="The port; 0 takes a free one.")
-]
-
+Port = Annotated[int, Option("--port", metavar="N", min=0, max=65535, help="The port; 0 takes a free one.")]
 Seed = Annotated[
     int | None,
-    typer.Option(
-        "--seed", metavar="N", help="The seed of all random choices. Default: the scenario's, or 0."
-    ),
+    Option("--seed", metavar="N", help="The seed of all random choices. Default: the scenario's, or 0."),
 ]
-
 Latency = Annotated[
-    str | None,
-    typer.Option("--latency", metavar="realistic|MS", help="The duration of a reply. Default: none."),
+    str | None, Option("--latency", metavar="realistic|MS", help="The duration of a reply. Default: none.")
 ]
-
 ScenarioFile = Annotated[
-    Path | None, typer.Option("--scenario", metavar="FILE", help="Faults, limits and models, as TOML.")
+    Path | None, Option("--scenario", metavar="FILE", help="Faults, limits and models, as TOML.")
 ]
 
 

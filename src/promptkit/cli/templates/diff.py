@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Argument
 
 from promptkit.authoring.diff import BARE, Bill, Change, Diff, Example, How, Offer, Rendering, TextDiff, diff
 from promptkit.authoring.test_prompts import cases_of
@@ -25,11 +25,8 @@ if TYPE_CHECKING:
     from promptkit.engine.context import Session
     from promptkit.templates.template import Template
 
-Old = Annotated[
-    str, typer.Argument(metavar="A", help="The old version; without B, it is compared with the draft.")
-]
-
-New = Annotated[str | None, typer.Argument(metavar="B", help="The new version: ugc/script@2, or only @2.")]
+Old = Annotated[str, Argument(metavar="A", help="The old version; without B, it is compared with the draft.")]
+New = Annotated[str | None, Argument(metavar="B", help="The new version: ugc/script@2, or only @2.")]
 
 _COLORS = {"+": "32", "-": "31", "@": "36", "~": "33"}
 _VALUE_LENGTH = 300

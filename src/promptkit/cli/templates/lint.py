@@ -9,7 +9,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
 from promptkit.authoring.lint import from_error, lint
 from promptkit.authoring.lint_subject import Finding, Severity, World
@@ -35,11 +35,8 @@ class Format(StrEnum):
     GITHUB = "github"
 
 
-OutFormat = Annotated[
-    Format, typer.Option("--format", metavar="text|json|github", help="The output's format.")
-]
-
-Strict = Annotated[bool, typer.Option("--strict", help="Fail on warnings, too.")]
+OutFormat = Annotated[Format, Option("--format", metavar="text|json|github", help="The output's format.")]
+Strict = Annotated[bool, Option("--strict", help="Fail on warnings, too.")]
 
 
 def lint_templates(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
 from promptkit.cli.command import Cli
 from promptkit.cli.output import to_json
@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from promptkit.types import Json
 
 All = Annotated[
-    bool,
-    typer.Option("--all", help="Include partials, which other templates include and which can't be run."),
+    bool, Option("--all", help="Include partials, which other templates include and which can't be run.")
 ]
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
+from typer import Option
 
 from promptkit.cli import options
 from promptkit.cli.command import Cli
 from promptkit.cli.views.labels import publisher_of
 
 From = Annotated[
-    str | None,
-    typer.Option("--from", metavar="REF", help="Start with the text of this template: ugc/script@1."),
+    str | None, Option("--from", metavar="REF", help="Start with the text of this template: ugc/script@1.")
 ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from promptkit.authoring.publish import promote as move_label
 from promptkit.authoring.test_prompts import problems_of
@@ -12,11 +12,8 @@ from promptkit.cli import options
 from promptkit.cli.command import Cli
 from promptkit.cli.views.labels import print_move, publisher_of, sign
 
-Version = Annotated[
-    str, typer.Argument(metavar="REF", help="The version: ugc/script@2, or another of its labels.")
-]
-
-Force = Annotated[bool, typer.Option("--force", help="Move the label although tests fail; needs --reason.")]
+Version = Annotated[str, Argument(metavar="REF", help="The version: ugc/script@2, or another of its labels.")]
+Force = Annotated[bool, Option("--force", help="Move the label although tests fail; needs --reason.")]
 
 
 def promote(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
 from promptkit.cli import options
 from promptkit.cli.command import Cli
@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     from promptkit.templates.template import Template
     from promptkit.templates.versions import Versions
 
-Schema = Annotated[bool, typer.Option("--schema", help="Print only the JSON Schema of its variables.")]
-
-Source = Annotated[bool, typer.Option("--source", help="Print only the source.")]
+Schema = Annotated[bool, Option("--schema", help="Print only the JSON Schema of its variables.")]
+Source = Annotated[bool, Option("--source", help="Print only the source.")]
 
 _UNITS = {Kind.LIST: "item", Kind.MESSAGES: "message"}
 

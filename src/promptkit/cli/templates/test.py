@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+from typer import Option
 
 from promptkit.authoring.junit import junit
 from promptkit.authoring.test_cases import Case, Functions
@@ -25,14 +25,11 @@ if TYPE_CHECKING:
     from promptkit.templates.template import Template
     from promptkit.types import Json
 
-Update = Annotated[bool, typer.Option("--update", help="Write the rendered prompts as the new snapshots.")]
-
-JUnit = Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Also write JUnit XML.")]
-
-Fresh = Annotated[bool, typer.Option("--fresh", help="Request new replies even if replies are stored.")]
-
+Update = Annotated[bool, Option("--update", help="Write the rendered prompts as the new snapshots.")]
+JUnit = Annotated[Path | None, Option("--junit", metavar="FILE", help="Also write JUnit XML.")]
+Fresh = Annotated[bool, Option("--fresh", help="Request new replies even if replies are stored.")]
 AllowCode = Annotated[
-    bool, typer.Option("--allow-code", help="Run Python functions of the project folder that tests name.")
+    bool, Option("--allow-code", help="Run Python functions of the project folder that tests name.")
 ]
 
 _Tests = Sequence[tuple["Template", tuple[Case, ...]]]
