@@ -26,7 +26,7 @@ from cli_kit import (
 )
 from waiting import HANGS_S
 
-from promptkit.cli.run import execute
+from promptkit.cli.main import execute
 from promptkit.ledger.ledger import Ledger
 from promptkit.simulator.server import Simulator
 from promptkit.types import AttemptState
@@ -91,9 +91,8 @@ def test_the_second_signal_stops_at_once(slow_project: Path, slow: Simulator) ->
     ran = stopped(slow_project, slow, signal.SIGINT, signal.SIGINT)
     assert (ran.code, "recorded as unknown" in ran.err) == (130, True)
     with Ledger.open(slow_project / "promptkit.db") as ledger:
-        attempts = [
-            attempt for call in ledger.calls.search() for attempt in ledger.calls.get(call.id).attempts
-        ]  # pyright: ignore[reportOptionalMemberAccess]
+        calls = [ledger.calls.get(call.id) for call in ledger.calls.search()]
+        attempts = [attempt for call in calls if call is not None for attempt in call.attempts]
         assert {attempt.state for attempt in attempts} == {AttemptState.UNKNOWN}
         assert all(attempt.charged_pico == attempt.max_cost_pico for attempt in attempts)
         job = ledger.jobs.get("n")

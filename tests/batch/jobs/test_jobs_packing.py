@@ -19,7 +19,7 @@ import studio as studio_module
 from studio import ALL, BIGGEST, LINE, REF, Studio, assert_books_agree, brands, run_all, until
 
 from promptkit.batch.options import pack_of
-from promptkit.cli.call_page import read_page
+from promptkit.cli.views.call import read_call
 from promptkit.errors import BudgetStop, UsageError
 from promptkit.ledger.erasing import Erase
 from promptkit.ledger.ledger import Ledger
@@ -472,12 +472,12 @@ async def test_show_proves_a_pack_and_its_rows(studio: Studio) -> None:
         ledger = await kit.session.ledger()
         calls = calls_of(ledger)
         for call in calls:
-            page = read_page(ledger, call.id)
+            page = read_call(ledger, call.id)
             assert page.proved, page.why
             assert len(page.items) == (call.pack_items or 0)
         first = min((call for call in calls if call.pack_items), key=lambda call: call.id)
         assert first.error == "2 missing"
-        prompt = read_page(ledger, first.id).prompt
+        prompt = read_call(ledger, first.id).prompt
         assert prompt is not None
         assert any(prompt.messages[-1].content[:40] in body for body in bodies(studio))
         assert [item.status for item in ledger.calls.pack_items(first.id)] == [
@@ -504,9 +504,9 @@ async def test_forgetting_a_row_forgets_its_pack(studio: Studio) -> None:
         carrier = ledger.calls.get(member.pack_id or 0)
         assert carrier is not None
         assert carrier.forgotten_us
-        assert read_page(ledger, member.id).prompt is None
-        assert read_page(ledger, carrier.id).why == "its texts were erased"
-        assert read_page(ledger, other.id).proved
+        assert read_call(ledger, member.id).prompt is None
+        assert read_call(ledger, carrier.id).why == "its texts were erased"
+        assert read_call(ledger, other.id).proved
         assert ledger.reports.spent_total() == before
         await ledger.erase(Erase(call_ids=(carrier.id,)))
         assert_rows_add_up(ledger, job.record.id)
