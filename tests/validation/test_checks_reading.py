@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from promptkit.errors import TemplateError
+from promptkit.templates.compiler import compile_source
+from promptkit.templates.reference import parse_ref
 from promptkit.templates.source import read_source
+from promptkit.templates.template import Part, Template
 from promptkit.types import Checks, OnFailure, Rules
 
 WHOLE = """
@@ -28,7 +31,8 @@ language_from = "lang"
 
 def read(checks: str) -> Checks | None:
     front = f"[variables.avoid]\n[variables.brand]\n[variables.lang]\n{checks}"
-    return read_source(f"+++\n{front}\n+++\nx", file="t.jinja").spec.checks
+    source = read_source(f"+++\n{front}\n+++\nx", file="t.jinja")
+    return Template(Part.join(parse_ref("t@1"), source, compile_source(source), {})).spec.checks
 
 
 def test_every_key() -> None:

@@ -109,13 +109,14 @@ def _print(face: Face, found: Diff) -> None:
 
 def _change(change: Change) -> str:
     name = ".".join(change.path[1:]) or "it"
+    origin = f" ({change.origin})" if change.origin else ""
     match change.how:
         case How.ADDED:
-            return f"+ {name}: {_short(change.new)}"
+            return f"+ {name}: {_short(change.new)}{origin}"
         case How.REMOVED:
-            return f"- {name}: {_short(change.old)}"
+            return f"- {name}: {_short(change.old)}{origin}"
         case _:
-            return f"~ {name}: {_short(change.old)} -> {_short(change.new)}"
+            return f"~ {name}: {_short(change.old)} -> {_short(change.new)}{origin}"
 
 
 def _short(value: Json) -> str:
@@ -184,7 +185,13 @@ def diff_json(found: Diff) -> dict[str, Json]:
         "new": {"template": str(found.new.ref), "template_digest": found.new.digest},
         "same": found.is_same,
         "changes": [
-            {"path": list(change.path), "how": change.how.value, "old": change.old, "new": change.new}
+            {
+                "path": list(change.path),
+                "how": change.how.value,
+                "old": change.old,
+                "new": change.new,
+                "from": change.origin or None,
+            }
             for change in found.spec
         ],
         "source": [_text_json(text) for text in found.sources],

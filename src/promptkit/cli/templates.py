@@ -11,7 +11,7 @@ import typer
 from promptkit.cli import options
 from promptkit.templates.declarations import variables_schema
 from promptkit.templates.folder import TemplateEntry
-from promptkit.templates.template import Template
+from promptkit.templates.template import Declaration, Template
 from promptkit.types import Json, Kind, Params, Variable
 
 from .face import Face
@@ -106,7 +106,19 @@ def _print(face: Face, template: Template, entry: TemplateEntry) -> None:
     face.print("\n".join(f"{name:<9} {fact}" for name, fact in facts.items() if fact))
     face.print("")
     ordered = sorted(template.spec.variables.values(), key=lambda variable: not variable.required)
-    if ordered:
+    inherited = template.inherited
+    if inherited:
+        face.table(
+            ("variable", "~what it is", "~takes", "default", "from"),
+            [
+                (
+                    *_variable(variable),
+                    str(inherited[variable.name].ref) if variable.name in inherited else "",
+                )
+                for variable in ordered
+            ],
+        )
+    elif ordered:
         face.table(
             ("variable", "~what it is", "~takes", "default"), [_variable(variable) for variable in ordered]
         )
@@ -192,15 +204,19 @@ def template_json(template: Template, entry: TemplateEntry) -> dict[str, Json]:
         "digest": template.digest,
         "file": template.file,
         "description": spec.description,
-        "variables": [_variable_json(variable) for variable in spec.variables.values()],
+        "variables": [
+            _variable_json(variable, template.inherited.get(variable.name))
+            for variable in spec.variables.values()
+        ],
         "params": _plain(spec.params),
         "output": None if spec.output is None else dict(spec.output),
     }
 
 
-def _variable_json(variable: Variable) -> dict[str, Json]:
+def _variable_json(variable: Variable, inherited: Declaration | None) -> dict[str, Json]:
     return {
         "name": variable.name,
+        "from": None if inherited is None else str(inherited.ref),
         "kind": variable.kind.value,
         "description": variable.description,
         "required": variable.required,

@@ -67,11 +67,11 @@ class Findings:
 
 
 def check(what: Template | Part) -> Findings:
-    """Check a template, or a part: a partial declares nothing, so all that it needs is undeclared."""
+    """Check a template, or a part: what a partial leaves to the templates that include it is undeclared."""
     part = what.part if isinstance(what, Template) else what
     walk = _Walk(part)
     walk.file(part, None)
-    declared = part.source.spec.variables
+    declared = part.variables
     return Findings(
         used=walk.used,
         always=frozenset(walk.always),

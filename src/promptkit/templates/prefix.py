@@ -33,7 +33,7 @@ _NAMES: Final = (nodes.Name, nodes.NSRef)
 
 def differing_names(part: Part) -> frozenset[str]:
     """The names whose value differs from call to call, in a template and all that it includes."""
-    names = {name for name, variable in part.source.spec.variables.items() if _differs(variable)}
+    names = {name for name, variable in part.variables.items() if _differs(variable)}
     trees = [parse(each.source) for each in part.walk()]
     size = -1
     while size < len(names):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import lru_cache
 from typing import Final, cast
 
 from promptkit._util import toml
@@ -39,6 +40,13 @@ class Source:
     offset: int
     spec: TemplateSpec
 
+    def key_line(self, *path: str) -> int:
+        """Return the line of a key of the front matter, or of its nearest table; 1 if there is none."""
+        table = _front_matter(self.text, self.file)
+        for name in path[:-1]:
+            table = table.table(name)
+        return table.fail("", path[-1]).line or 1
+
 
 def read_source(raw: bytes | str, *, file: str) -> Source:
     """Read a template file.
@@ -58,6 +66,11 @@ def read_source(raw: bytes | str, *, file: str) -> Source:
 
 def _table(head: str, file: str) -> toml.Table:
     return toml.parse(head, file=file, error=TemplateError, line_offset=1)
+
+
+@lru_cache(maxsize=64)
+def _front_matter(text: str, file: str) -> toml.Table:
+    return _table(_split(text, file)[0] or "", file)
 
 
 def _decode(raw: bytes | str, file: str) -> str:
@@ -103,14 +116,13 @@ def read_spec(table: Table) -> TemplateSpec:
     Raises:
         TemplateError: an unknown key, a wrong type, or a default outside its own bounds.
     """
-    variables = read_variables(table.table("variables"))
     checks = table.table("checks")
     spec = TemplateSpec(
         description=table.text("description", ""),
-        variables=variables,
+        variables=read_variables(table.table("variables")),
         params=_params(table.table("params")),
         output=_output(table),
-        checks=read_checks(checks, variables) if "checks" in table else None,
+        checks=read_checks(checks) if "checks" in table else None,
         lint=_switches(table.table("lint")),
     )
     table.finish()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -13,9 +14,19 @@ from typing import Any, Final, Literal
 from jinja2 import Template as JinjaTemplate
 from jinja2.exceptions import SecurityError, UndefinedError
 
-from promptkit.errors import TemplateError, VariableError
+from promptkit.errors import TemplateError, VariableError, closest
 from promptkit.templates import variables
-from promptkit.types import Json, Message, Prefix, Prompt, TemplateRef, TemplateSpec, Value
+from promptkit.types import (
+    Checks,
+    Json,
+    Message,
+    Prefix,
+    Prompt,
+    TemplateRef,
+    TemplateSpec,
+    Value,
+    Variable,
+)
 
 from .compiler import GLOBALS, Compiled, TemplateEnvironment, compile_source
 from .declarations import unknown_field
@@ -45,20 +56,48 @@ class StoredSource:
 
 
 @dataclass(frozen=True, slots=True)
+class Declaration:
+    """A variable, and the file that declares it."""
+
+    variable: Variable
+    ref: TemplateRef
+    source: Source
+
+    @property
+    def line(self) -> int:
+        """The line of the declaration in its file."""
+        return self.source.key_line("variables", self.variable.name)
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
-    """A source with what its includes mean, and the digest over all of it."""
+    """A source with what its includes mean, and the digest over all of it.
+
+    `declarations` are its variables by name: its own, then those that its includes declare and it doesn't.
+    """
 
     ref: TemplateRef
     source: Source
     compiled: Compiled
     includes: Mapping[str, Part]
     digest: str
+    declarations: Mapping[str, Declaration]
 
     @classmethod
     def join(cls, ref: TemplateRef, source: Source, compiled: Compiled, includes: Mapping[str, Part]) -> Part:
-        """Put a source and its resolved includes together."""
+        """Put a source and its resolved includes together.
+
+        Raises:
+            TemplateError: two includes declare a variable differently, and the source doesn't declare it.
+        """
         digests = {written: part.digest for written, part in includes.items()}
-        return cls(ref, source, compiled, includes, template_digest(source.text, digests))
+        declarations = _declarations(ref, source, compiled, includes)
+        return cls(ref, source, compiled, includes, template_digest(source.text, digests), declarations)
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        """Its variables by name, with those of its includes."""
+        return {name: declaration.variable for name, declaration in self.declarations.items()}
 
     @property
     def has_messages(self) -> bool:
@@ -82,6 +121,25 @@ class Part:
         return template_digest(self.source.text, digests, epoch=epoch)
 
 
+def _declarations(
+    ref: TemplateRef, source: Source, compiled: Compiled, includes: Mapping[str, Part]
+) -> dict[str, Declaration]:
+    own = source.spec.variables
+    declared = {name: Declaration(variable, ref, source) for name, variable in own.items()}
+    for written, part in includes.items():
+        for name, inherited in part.declarations.items():
+            first = declared.setdefault(name, inherited)
+            if name not in own and first.variable != inherited.variable:
+                places = [f"{each.source.file}:{each.line}" for each in (first, inherited)]
+                raise TemplateError(
+                    f"the includes declare {name!r} in two ways: {' and '.join(places)}",
+                    file=source.file,
+                    line=compiled.includes[written] + source.offset,
+                    remedy=f"Declare [variables.{name}] here: that replaces both.",
+                )
+    return declared
+
+
 class Template:
     """A prompt template, ready to render.
 
@@ -89,10 +147,10 @@ class Template:
         part: the source and what it includes.
 
     Raises:
-        TemplateError: it reads a variable that nobody declares, or declares what a partial can't.
+        TemplateError: it reads a variable that no file of it declares.
 
-    `ref` says which version it is, `digest` is its template digest, `spec` its front matter;
-    `is_partial`: it has no message block, so that it can be included and not rendered.
+    `ref` says which version it is, `digest` is its template digest, `spec` its front matter with the
+    variables of its includes; `is_partial`: it has no message block, so that it can be included and not rendered.
     """
 
     __slots__ = (
@@ -114,7 +172,7 @@ class Template:
 
     def __init__(self, part: Part) -> None:
         self.ref = part.ref
-        self.spec: TemplateSpec = part.source.spec
+        self.spec: TemplateSpec = replace(part.source.spec, variables=part.variables)
         self.digest = part.digest
         self.is_partial = not part.has_messages
         self._part = part
@@ -151,6 +209,12 @@ class Template:
     def part(self) -> Part:
         """Its source, and what it includes."""
         return self._part
+
+    @property
+    def inherited(self) -> dict[str, Declaration]:
+        """The variables that it doesn't declare itself, by name."""
+        own = self._part.source.spec.variables
+        return {name: each for name, each in self._part.declarations.items() if name not in own}
 
     @property
     def file(self) -> str:
@@ -193,9 +257,13 @@ class Template:
     def _refuse(self, problems: list[str]) -> VariableError:
         listed = "\n  ".join(problems)
         what = listed if len(problems) == 1 else f"{len(problems)} variables don't fit:\n  {listed}"
+        # A single problem with an inherited variable points to its declaration.
+        name = re.split(r"\W", listed, maxsplit=1)[0] if len(problems) == 1 else ""
+        declared = self.inherited.get(name)
         return VariableError(
             f"{self.ref}: {what}",
-            file=self.file,
+            file=self.file if declared is None else declared.source.file,
+            line=None if declared is None else declared.line,
             remedy=f"See what it takes: promptkit templates show {self.ref}",
         )
 
@@ -336,12 +404,12 @@ def _load(environment: TemplateEnvironment, part: Part, loaded: dict[str, JinjaT
 
 
 def _check_declarations(root: Part, parts: list[Part]) -> None:
-    """Every name that is read must be declared by the template, or be set somewhere."""
-    _check_partial(root)
-    if not root.has_messages:
-        return
+    """Every name that is read must be declared, by the template or an include, or be set somewhere."""
+    _check_named(root)
     _check_fields(root, parts)
-    known = set(root.source.spec.variables) | _IMPLICIT
+    if not root.has_messages:
+        return  # whoever includes it declares the rest
+    known = set(root.declarations) | _IMPLICIT
     for part in parts:
         known |= part.compiled.stores
     for part in parts:
@@ -349,17 +417,18 @@ def _check_declarations(root: Part, parts: list[Part]) -> None:
             if name not in known:
                 close = difflib.get_close_matches(name, sorted(known - _IMPLICIT), n=1)
                 hint = f"Did you mean {close[0]}? Or declare" if close else "Declare"
+                files = dict.fromkeys((part.source.file, root.source.file))
                 raise TemplateError(
                     f"unknown variable {name!r}",
                     file=part.source.file,
                     line=line + part.source.offset,
-                    remedy=f"{hint} [variables.{name}] in {root.source.file}.",
+                    remedy=f"{hint} [variables.{name}] in {' or '.join(files)}.",
                 )
 
 
 def _check_fields(root: Part, parts: list[Part]) -> None:
     """A field of a declared object must be one, where nothing else may have the object's name."""
-    variables = root.source.spec.variables
+    variables = root.variables
     stored = frozenset[str]().union(*(part.compiled.stores for part in parts))
     for part in parts:
         for path, line in part.compiled.paths.items():
@@ -369,18 +438,26 @@ def _check_fields(root: Part, parts: list[Part]) -> None:
                     f"unknown field {found!r} in {'.'.join(path)}",
                     file=part.source.file,
                     line=line + part.source.offset,
-                    remedy=f"Declare it among the fields of {path[0]} in {root.source.file}, or correct it.",
+                    remedy=f"Declare it among the fields of {path[0]} in {root.declarations[path[0]].source.file}, or correct it.",
                 )
 
 
-def _check_partial(part: Part) -> None:
-    if not part.has_messages and part.source.spec.variables:
-        raise TemplateError(
-            "a file without a message block is a partial, and a partial declares no variables",
-            file=part.source.file,
-            line=1,
-            remedy="Declare them in the templates that include it; or add a message block.",
-        )
+def _check_named(root: Part) -> None:
+    """Refuse checks that name a variable which isn't declared."""
+    checks = root.source.spec.checks or Checks()
+    for key, names in (
+        ("banned_from", checks.banned_from),
+        ("required_from", checks.required_from),
+        ("language_from", (checks.language_from,) if checks.language_from else ()),
+    ):
+        for name in names:
+            if name not in root.declarations:
+                raise TemplateError(
+                    f"{key}: {name!r} is not known",
+                    file=root.source.file,
+                    line=root.source.key_line("checks", key),
+                    remedy=closest(name, root.declarations),
+                )
 
 
 def _check_outside(piece: str) -> None:
