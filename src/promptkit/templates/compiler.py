@@ -355,6 +355,17 @@ class _Generator(CodeGenerator):
                 symbols.loads[target] = (VAR_LOAD_RESOLVE, name)
         super().enter_frame(frame)
 
+    def visit_Include(self, node: nodes.Include, frame: Frame) -> None:  # noqa: N802 - Jinja's name
+        """Write an include: a template asks its environment, and text goes straight into a buffer."""
+        assert isinstance(node.template, nodes.Const)  # noqa: S101 - the survey refuses any other
+        call = (
+            f"environment.include(context, {self.name!r}, {node.template.value!r},"
+            f" {self.dump_local_context(frame)})"
+        )
+        self.writeline(
+            f"yield from {call}" if frame.buffer is None else f"{frame.buffer}.extend({call})", node
+        )
+
     def _output_child_to_const(self, node: nodes.Expr, frame: Frame, finalize: Any) -> str:
         if isinstance(node, nodes.TemplateData):
             return super()._output_child_to_const(node, frame, finalize)
@@ -366,6 +377,15 @@ class _Generator(CodeGenerator):
 
     def _output_child_post(self, node: nodes.Expr, frame: Frame, finalize: Any) -> None:  # noqa: ARG002 - the same
         self.write(").__class__ is str else show(shown))")
+
+
+@dataclass(frozen=True, slots=True)
+class Include:
+    """A compiled include; one without text only declares variables."""
+
+    template: Template
+    has_text: bool
+    sets_names: bool
 
 
 class TemplateEnvironment(ImmutableSandboxedEnvironment):
@@ -385,11 +405,18 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         self.filters = {**FILTERS, **GUARDS}
         self.tests = dict(TESTS)
         self.globals = dict(GLOBALS)
-        self.parts: dict[tuple[str, str], Template] = {}
+        self.parts: dict[tuple[str, str], Include] = {}
 
-    def get_template(self, name: str | Template, parent: str | None = None, globals: Any = None) -> Template:  # noqa: A002, ARG002 - Jinja's names
-        """An include, as the template resolved it."""
-        return self.parts[str(parent), str(name)]
+    def include(self, context: Context, parent: str, name: str, local: dict[str, Any]) -> Iterable[str]:
+        """Return the output of an include; called by compiled templates."""
+        included = self.parts[parent, name]
+        if not included.has_text:
+            return ()
+        template = included.template
+        # Only an include that sets names, or reads local ones, needs a context of its own.
+        if local or included.sets_names:
+            context = cast("Context", template.new_context(context.get_all(), shared=True, locals=local))
+        return template.root_render_func(context)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Only what is listed, and never what Jinja's own sandbox refuses."""

@@ -28,7 +28,7 @@ from promptkit.types import (
     Variable,
 )
 
-from .compiler import GLOBALS, Compiled, TemplateEnvironment, compile_source
+from .compiler import GLOBALS, Compiled, Include, TemplateEnvironment, compile_source
 from .declarations import unknown_field
 from .prefix import beginning, begins_with, few_of, key_of, prefix_of
 from .reference import epoch_of, parse_ref, prompt_digest, template_digest
@@ -399,7 +399,9 @@ def _load(environment: TemplateEnvironment, part: Part, loaded: dict[str, JinjaT
     template = JinjaTemplate.from_code(environment, part.compiled.code, {})
     loaded[part.digest] = template
     for written, inner in part.includes.items():
-        environment.parts[part.compiled.key, written] = _load(environment, inner, loaded)
+        environment.parts[part.compiled.key, written] = Include(
+            _load(environment, inner, loaded), bool(inner.source.body), bool(inner.compiled.stores)
+        )
     return template
 
 
