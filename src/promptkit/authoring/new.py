@@ -136,7 +136,8 @@ reasoning = "low"
 +++
 {# A comment like this is never sent. All text stands in messages: "system", "user", "assistant".
    Put first what is the same in every call: providers bill a repeated beginning at a fraction.
-   Text that several templates share goes into one of its own, and is included by its name. #}
+   Text that several templates share goes into a partial of its own, with the variables that it reads:
+   a template without messages. Include it by its name, and its variables are inherited. #}
 {% message "system" %}
 You write the first line of a short vertical video: spoken language, 12 words at most, no greeting, no brand name.
 Answer with that line alone.
