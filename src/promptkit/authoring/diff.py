@@ -14,7 +14,7 @@ from promptkit.errors import TemplateError
 from promptkit.providers.prices import Tariff
 from promptkit.providers.tokens import estimate_input_tokens
 from promptkit.templates.source import read_source
-from promptkit.templates.syntax import Token, places
+from promptkit.templates.syntax import Token, tokens_of
 from promptkit.templates.template import Template
 from promptkit.types import Format, Json, Kind, Message, Prompt, Target, TemplateSpec, Usage, Value, Variable
 
@@ -371,7 +371,7 @@ def _split(body: str) -> tuple[list[tuple[str, str]], str]:
 
 def _messages(body: str) -> Iterator[tuple[str, int, int]]:
     """The role of each message block, and where its text begins and ends."""
-    tokens = list(places(body))
+    tokens = list(tokens_of(body))
     for at, token in enumerate(tokens):
         if token.kind == "block_begin" and tokens[at + 1].text == "message":
             opened = next(i for i in range(at, len(tokens)) if tokens[i].kind == "block_end")

@@ -14,8 +14,7 @@ from jinja2 import nodes
 from promptkit.providers.prices import Prices
 from promptkit.routing.catalog import Catalog
 from promptkit.templates.compiler import is_message, parse
-from promptkit.templates.names import Findings as Uses
-from promptkit.templates.names import check
+from promptkit.templates.names import NameUsage, check
 from promptkit.templates.prefix import differing_names, reads
 from promptkit.templates.source import Source
 from promptkit.templates.syntax import Lexeme, lexemes_of
@@ -90,7 +89,7 @@ class Subject:
         return self.source.file
 
     @cached_property
-    def uses(self) -> Uses:
+    def uses(self) -> NameUsage:
         """Which variables it reads, where, and on which ways."""
         return check(self.template)
 

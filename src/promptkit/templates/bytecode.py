@@ -70,22 +70,22 @@ class Bytecode:
         if not self._is_safe():
             return compile_source(source)
         key = body_key(source)
-        found = self._read(key)
-        if found is None:
-            found = compile_source(source)
-            self._write(found)
-        return found
+        compiled = self._read(key)
+        if compiled is None:
+            compiled = compile_source(source)
+            self._write(compiled)
+        return compiled
 
     def _is_safe(self) -> bool:
         """Whether the folder is this user's own and nobody else's; asked once."""
         if self._usable is None:
             try:
                 self._folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
-                found = self._folder.lstat()
+                status = self._folder.lstat()
             except OSError:
                 self._usable = False
             else:
-                self._usable = stat.S_ISDIR(found.st_mode) and _is_ours(found)
+                self._usable = stat.S_ISDIR(status.st_mode) and _is_ours(status)
         return self._usable
 
     def _path(self, key: str) -> Path:
@@ -114,8 +114,8 @@ class Bytecode:
                 raise
 
 
-def _is_ours(found: os.stat_result) -> bool:
-    return found.st_uid == os.geteuid() and not found.st_mode & _OTHERS_WRITE
+def _is_ours(status: os.stat_result) -> bool:
+    return status.st_uid == os.geteuid() and not status.st_mode & _OTHERS_WRITE
 
 
 def _pack(compiled: Compiled) -> bytes:

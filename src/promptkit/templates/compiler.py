@@ -153,9 +153,9 @@ class _Survey:
                 'Put it between {% message "user" %} and {% endmessage %}, or in a comment {# #}.',
             )
 
-    def fail(self, what: str, line: int, remedy: str) -> NoReturn:
+    def fail(self, problem: str, line: int, remedy: str) -> NoReturn:
         """Refuse, at a line of the body."""
-        raise TemplateError(what, file=self.source.file, line=line + self.source.offset, remedy=remedy)
+        raise TemplateError(problem, file=self.source.file, line=line + self.source.offset, remedy=remedy)
 
     def _statement(self, node: nodes.Node, *, captured: bool) -> None:
         self._check(node, captured=captured)
@@ -228,12 +228,12 @@ class _Survey:
             )
         self.includes.setdefault(target.value, node.lineno)
 
-    def _known(self, what: str, name: str, known: Iterable[str], line: int) -> None:
+    def _known(self, kind: str, name: str, known: Iterable[str], line: int) -> None:
         if name in known:
             return
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"Did you mean {close[0]}?" if close else f"There are: {', '.join(sorted(known))}."
-        self.fail(f"no {what} named {name!r}", line, hint)
+        self.fail(f"no {kind} named {name!r}", line, hint)
 
 
 def is_message(node: nodes.CallBlock) -> bool:
@@ -295,29 +295,29 @@ class MessageTag(Extension):
 
 
 class MessagesTag(Extension):
-    """`{% messages history %}`: each turn of a conversation becomes a message, its content as it is."""
+    """`{% messages history %}`: each entry of a conversation becomes a message, its content unchanged."""
 
     tags = {"messages"}  # noqa: RUF012 - as the base class has it
 
     def parse(self, parser: Parser) -> nodes.Node:
         """Read the tag into a call."""
         line = next(parser.stream).lineno
-        turns = parser.parse_expression()
-        call = self.call_method("collect", [nodes.ContextReference(), turns], lineno=line)
+        messages = parser.parse_expression()
+        call = self.call_method("collect", [nodes.ContextReference(), messages], lineno=line)
         return nodes.ExprStmt(call).set_lineno(line)
 
-    def collect(self, context: Context, turns: object) -> None:
-        """Keep the turns; called by compiled templates."""
+    def collect(self, context: Context, messages: object) -> None:
+        """Keep the messages; called by compiled templates."""
         meter = context.meter
         if meter.in_message:
             raise TemplateError("messages inside a message", remedy="Close the message before them.")
-        for number, turn in enumerate(meter.items(turns), start=1):
-            meter.messages.append(_message(number, turn))
+        for number, message in enumerate(meter.items(messages), start=1):
+            meter.messages.append(_message(number, message))
 
 
-def _message(number: int, turn: object) -> Message:
-    """One turn as a message: a value never speaks as the system."""
-    given = cast("dict[str, object]", turn) if isinstance(turn, dict) else dict[str, object]()
+def _message(number: int, message: object) -> Message:
+    """Read an entry of a conversation as a message: a value never speaks as the system."""
+    given = cast("dict[str, object]", message) if isinstance(message, dict) else dict[str, object]()
     role, content = given.get("role"), given.get("content")
     if role not in SPEAKERS or not isinstance(content, str) or not content.strip():
         raise TemplateError(
@@ -423,7 +423,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         return methods.allowed(obj, attr) and super().is_safe_attribute(obj, attr, value)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """A dot: what loops are asked for in every turn goes a short way."""
+        """Read an attribute; the values of a loop, read in every iteration, take a short path."""
         if obj.__class__ is LoopContext and attribute in methods.LOOP_VALUES:
             return getattr(obj, attribute)
         if obj.__class__ is dict and attribute in obj and attribute not in methods.ATTRIBUTES["dict"]:

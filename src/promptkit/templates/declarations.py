@@ -296,7 +296,7 @@ _FORMATS: Final[Mapping[Format, str]] = {
 _ITEM: Final[dict[str, Json]] = {"type": ["string", "number", "boolean", "array"]}
 
 
-_TURN: Final[dict[str, Json]] = {
+_MESSAGE: Final[dict[str, Json]] = {
     "type": "object",
     "properties": {
         "role": {"enum": list(SPEAKERS)},
@@ -333,15 +333,15 @@ def _object(fields: Mapping[str, Variable]) -> dict[str, Json]:
 
 def _schema(variable: Variable) -> dict[str, Json]:
     """The schema of one variable."""
-    found: dict[str, Json] = {"type": _TYPES[variable.kind]}
+    schema: dict[str, Json] = {"type": _TYPES[variable.kind]}
     if variable.kind is Kind.OBJECT:
-        found = _object(variable.fields)
+        schema = _object(variable.fields)
     elif variable.kind is Kind.LIST:
-        found["items"] = _items(variable)
+        schema["items"] = _items(variable)
     elif variable.kind is Kind.MESSAGES:
-        found["items"] = dict(_TURN)
+        schema["items"] = dict(_MESSAGE)
     elif variable.choices:
-        found["enum"] = _schema_choices(variable)
+        schema["enum"] = _schema_choices(variable)
     size = "Length" if variable.kind is Kind.STRING else "Items"
     members: dict[str, Json] = {
         "description": variable.description or None,
@@ -354,7 +354,7 @@ def _schema(variable: Variable) -> dict[str, Json]:
         "pattern": None if variable.pattern is None else f"^(?:{_bare(variable.pattern)})$",
         "x-untrusted": variable.untrusted or None,
     }
-    return found | {key: member for key, member in members.items() if member is not None}
+    return schema | {key: member for key, member in members.items() if member is not None}
 
 
 def _items(variable: Variable) -> dict[str, Json]:

@@ -82,7 +82,7 @@ def _of_jinja(name: str, *, text: bool = False, check: Callable[..., None] | Non
     Args:
         name: Jinja's name of it.
         text: whether it works on text; anything plain is turned into text first.
-        check: asks for room, given the meter, the value and the arguments.
+        check: refuses a result that would be too large, given the meter, the value and the arguments.
     """
     inner: Filter = _JINJA[name]
     passes_context = getattr(inner, "jinja_pass_arg", None)
@@ -97,7 +97,7 @@ def _of_jinja(name: str, *, text: bool = False, check: Callable[..., None] | Non
                 raise changed(f"|{name}")
             if text:
                 text_of = inner(*_lead(passes_context, context), value.text, *args, **kwargs)
-                return Untrusted(meter.made(text_of))
+                return Untrusted(meter.counted(text_of))
         elif text:
             value = meter.text(value)
         meter.scan(value)
@@ -125,7 +125,7 @@ def _of_str(change: Callable[[str], str]) -> Filter:
         meter = context.meter
         text = value if value.__class__ is str else meter.bare(value, f"|{change.__name__}")
         meter.step(FILTER_STEPS + (len(text) >> 6))
-        return meter.made(change(text))
+        return meter.counted(change(text))
 
     return guarded
 
@@ -171,7 +171,7 @@ def _join(context: Context, value: Any, d: str = "", attribute: str | int | None
         items = list(map(filters.make_attrgetter(context.environment, attribute), items))
     texts = [meter.text(item) for item in items]
     glue = meter.text(d)
-    meter.room(sum(map(len, texts)) + len(glue) * max(0, len(texts) - 1))
+    meter.check_size(sum(map(len, texts)) + len(glue) * max(0, len(texts) - 1))
     return glue.join(texts)
 
 
@@ -202,7 +202,7 @@ def _tojson(context: Context, value: Any, indent: int | None = None) -> str:
     """JSON as people write it: not escaped for HTML, keys in order."""
     if indent is not None and not 0 <= indent <= MAX_JSON_INDENT:
         raise RenderLimit(f"|tojson indents by 0 to {MAX_JSON_INDENT}", remedy="Indent less.")
-    context.meter.room(_json_size(context.meter, value, indent or 0))
+    context.meter.check_size(_json_size(context.meter, value, indent or 0))
     return json.dumps(value, ensure_ascii=False, indent=indent, sort_keys=True, allow_nan=False)
 
 
@@ -234,12 +234,12 @@ def _wordcount(context: Context, value: Any) -> int:
 
 
 def _center(meter: Meter, text: str, width: int = 80) -> None:
-    meter.room(max(len(text), width))
+    meter.check_size(max(len(text), width))
 
 
 def _indent(meter: Meter, text: str, width: int | str = 4, *_: Any, **__: Any) -> None:
     lines = len(text.splitlines()) if len(text) < MAX_WRAPPED else len(text)
-    meter.room(len(text) + lines * (len(width) if isinstance(width, str) else width))
+    meter.check_size(len(text) + lines * (len(width) if isinstance(width, str) else width))
 
 
 def _wordwrap(meter: Meter, text: str, width: int = 79, *args: Any, **kwargs: Any) -> None:
@@ -251,19 +251,19 @@ def _wordwrap(meter: Meter, text: str, width: int = 79, *args: Any, **kwargs: An
         )
     wrapstring = kwargs.get("wrapstring", args[1] if len(args) > 1 else None)
     meter.step(len(text))
-    meter.room(len(text) * (1 + len(wrapstring or "\n")))
+    meter.check_size(len(text) * (1 + len(wrapstring or "\n")))
 
 
 def _title(meter: Meter, text: str) -> None:
-    meter.room_for_steps(len(text) // 2)
+    meter.check_steps(len(text) // 2)
 
 
 def _batch(meter: Meter, _value: Any, linecount: int, fill_with: Any = None) -> None:
-    meter.room_for_steps(linecount if fill_with is not None else 0)
+    meter.check_steps(linecount if fill_with is not None else 0)
 
 
 def _slice(meter: Meter, _value: Any, slices: int, *_: Any, **__: Any) -> None:
-    meter.room_for_steps(slices)
+    meter.check_steps(slices)
 
 
 def _round(_meter: Meter, _value: Any, precision: int = 0, *_: Any, **__: Any) -> None:
@@ -274,12 +274,12 @@ def _round(_meter: Meter, _value: Any, precision: int = 0, *_: Any, **__: Any) -
 def _int(meter: Meter, value: Any, *_: Any, **__: Any) -> None:
     # Powers of two read any length of text into a number as long.
     if isinstance(value, str) and len(value) > MAX_WRAPPED:
-        meter.room(len(value) * len(value))
+        meter.check_size(len(value) * len(value))
 
 
 def _truncate(meter: Meter, text: str, *args: Any, **kwargs: Any) -> None:
     end = kwargs.get("end", args[2] if len(args) > 2 else "...")  # noqa: PLR2004 - its place in Jinja's signature
-    meter.room(len(text) + len(end))
+    meter.check_size(len(text) + len(end))
 
 
 _PLAIN: Final = "abs default d dictsort first float groupby last map max min reject rejectattr select selectattr sort unique".split()  # noqa: SIM905 - a list of words reads better as one

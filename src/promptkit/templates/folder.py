@@ -101,7 +101,7 @@ def without_file(home: Home, version: int) -> TemplateError:
         f"{home.name}@{version} has a seal but no file {gone.name}",
         file=file,
         line=line_of_seal(read_text(file), version),
-        remedy=f"Bring it back (git checkout -- {gone}); or, if nobody used it, take this line out.",
+        remedy=f"Restore it (git checkout -- {gone}), or delete this line if the version was never used.",
     )
 
 
@@ -205,13 +205,13 @@ class Glance:
 
 def walked(folders: Sequence[Path]) -> list[tuple[str, tuple[Path, list[str]]]]:
     """Every template's name, with its folder and its files, sorted by name; the first folder wins."""
-    found: dict[str, tuple[Path, list[str]]] = {}
+    templates: dict[str, tuple[Path, list[str]]] = {}
     for folder in reversed(folders):
         start = len(str(folder)) + 1
         for path, _, files in os.walk(folder):
             if any(map(is_template_file, files)):
-                found[path[start:].replace(os.sep, "/")] = folder, files
-    return sorted(found.items())
+                templates[path[start:].replace(os.sep, "/")] = folder, files
+    return sorted(templates.items())
 
 
 def glance(path: Path, files: Collection[str]) -> Glance | None:
@@ -222,10 +222,10 @@ def glance(path: Path, files: Collection[str]) -> Glance | None:
         files: the names of the files there.
     """
     try:
-        found = _versions(read_bytes(path / FILE).decode()) if FILE in files else ((), dict[str, int]())
-        if found is None:
+        listed = _versions(read_bytes(path / FILE).decode()) if FILE in files else ((), dict[str, int]())
+        if listed is None:
             return None
-        versions, labels = found
+        versions, labels = listed
         newest = max(versions, default=None)
         chosen = labels.get(PRODUCTION, newest)
         file = f"{DRAFT}{SUFFIX}" if chosen is None else f"v{chosen}{SUFFIX}"
@@ -257,10 +257,10 @@ def _source(text: str) -> tuple[str, bool] | None:
             return None
         body = text[head.end() :]
         if "description" in head["top"]:
-            told = _DESCRIPTION.search(head["top"])
-            if told is None or '"""' in head["top"] or "'''" in head["top"]:
+            description_line = _DESCRIPTION.search(head["top"])
+            if description_line is None or '"""' in head["top"] or "'''" in head["top"]:
                 return None
-            description = told["text"]
+            description = description_line["text"]
     elif text.startswith("\ufeff"):
         return None
     body = _COMMENT.sub("", body) if "{#" in body else body

@@ -44,7 +44,7 @@ class _Loaded:
     template: Template
     seen: tuple[tuple[Path, Stamp | None], ...]
 
-    def still_holds(self) -> bool:
+    def is_current(self) -> bool:
         return all(stamp_of(path) == stamp for path, stamp in self.seen)
 
 
@@ -56,16 +56,16 @@ class Library:
         bytecode: where compiled templates are kept between processes; None keeps none.
     """
 
-    __slots__ = ("_bytecode", "_compiled", "_disk", "_folders", "_loaded", "_loading", "_made")
+    __slots__ = ("_bytecode", "_compiled", "_files_read", "_folders", "_loaded", "_loading", "_templates")
 
     def __init__(self, folders: Sequence[Path], *, bytecode: Path | None = None) -> None:
         self._folders = tuple(folders)
         self._bytecode = None if bytecode is None else Bytecode(bytecode)
         self._compiled: dict[str, Compiled] = {}
-        self._disk = Disk()
+        self._files_read = FileCache()
         self._loaded: dict[tuple[TemplateRef, bool], _Loaded] = {}
         self._loading = threading.Lock()
-        self._made: dict[TemplateRef, Template] = {}
+        self._templates: dict[TemplateRef, Template] = {}
 
     # ------------------------------------------------------------------------- loading
 
@@ -82,23 +82,23 @@ class Library:
             TemplateError: it is broken, or its seal is.
         """
         wanted = parse_ref(ref) if isinstance(ref, str) else ref
-        held = self._loaded.get((wanted, allow_draft))
-        if held is not None and held.still_holds():
-            return held.template
+        loaded = self._loaded.get((wanted, allow_draft))
+        if loaded is not None and loaded.is_current():
+            return loaded.template
         with self._loading:
-            self._disk.begin()
+            self._files_read.begin()
             home = self._home(wanted.name)
             at = self._resolve(home, wanted, allow_draft=allow_draft)
             template = self._template(self._part(home, at, ()))
-            self._loaded[wanted, allow_draft] = _Loaded(template, self._disk.seen())
+            self._loaded[wanted, allow_draft] = _Loaded(template, self._files_read.seen())
         return template
 
     def _template(self, part: Part) -> Template:
         """The template of a part: the one at hand, where another reference has led to it."""
-        held = self._made.get(part.ref)
-        if held is None or (held.digest, held.file) != (part.digest, part.source.file):
-            held = self._made[part.ref] = Template(part)
-        return held
+        template = self._templates.get(part.ref)
+        if template is None or (template.digest, template.file) != (part.digest, part.source.file):
+            template = self._templates[part.ref] = Template(part)
+        return template
 
     def _part(self, home: Home, at: int | str, above: tuple[TemplateRef, ...]) -> Part:
         """A version with all that it includes; published ones with their seal checked."""
@@ -156,14 +156,14 @@ class Library:
         return self._part(home, at, above)
 
     def _source(self, path: Path) -> Source:
-        return self._disk.cached(path, lambda: read_source(read_bytes(path), file=str(path)))
+        return self._files_read.cached(path, lambda: read_source(read_bytes(path), file=str(path)))
 
     def _compile(self, source: Source) -> Compiled:
-        found = self._compiled.get(source.body)
-        if found is None:
-            found = compile_source(source) if self._bytecode is None else self._bytecode.compiled(source)
-            self._compiled[source.body] = found
-        return found
+        compiled = self._compiled.get(source.body)
+        if compiled is None:
+            compiled = compile_source(source) if self._bytecode is None else self._bytecode.compiled(source)
+            self._compiled[source.body] = compiled
+        return compiled
 
     # ----------------------------------------------------------------------- resolving
 
@@ -179,7 +179,7 @@ class Library:
 
     def _open(self, name: str, path: Path) -> Home | None:
         """The template in a folder, if one is there."""
-        self._disk.look(path)
+        self._files_read.look(path)
         try:
             files = frozenset(entry.name for entry in path.iterdir() if is_template_file(entry.name))
         except (FileNotFoundError, NotADirectoryError):
@@ -190,8 +190,8 @@ class Library:
             return None
         file = path / FILE
         versions = Versions()
-        if self._disk.look(file) is not None:
-            versions = self._disk.cached(file, lambda: read_versions(read_text(file), file=str(file)))
+        if self._files_read.look(file) is not None:
+            versions = self._files_read.cached(file, lambda: read_versions(read_text(file), file=str(file)))
         return Home(name, path, versions, files)
 
     def _resolve(self, home: Home, ref: TemplateRef, *, allow_draft: bool) -> int | str:
@@ -213,19 +213,19 @@ class Library:
 
     def _by_digest(self, home: Home, ref: TemplateRef) -> int | str:
         prefix = (ref.at or "").removeprefix(HASH)
-        found: list[int | str] = [
+        matching: list[int | str] = [
             version for version, seal in home.versions.seals.items() if hex_of(seal).startswith(prefix)
         ]
         # The draft's digest takes reading it, so it is asked for only where no seal fits.
-        if not found and home.has_draft and hex_of(self._part(home, DRAFT, ()).digest).startswith(prefix):
+        if not matching and home.has_draft and hex_of(self._part(home, DRAFT, ()).digest).startswith(prefix):
             return DRAFT
-        if not found:
+        if not matching:
             raise missing(home, ref)
-        if len(found) > 1:
+        if len(matching) > 1:
             raise UsageError(
-                f"{ref} fits versions {', '.join(map(str, found))}", remedy="Write more of the digest."
+                f"{ref} fits versions {', '.join(map(str, matching))}", remedy="Write more of the digest."
             )
-        return found[0]
+        return matching[0]
 
     # ------------------------------------------------------------------------- listing
 
@@ -290,23 +290,23 @@ class Library:
             TemplateError: its versions.toml is broken, so that nothing more can be said.
         """
         home = self.home(name)
-        found = unsorted(home.versions, file=str(home.path / FILE))
+        problems = unsorted(home.versions, file=str(home.path / FILE))
         for version in sorted({*home.versions.seals, *numbers(home)}):
             try:
                 self._template(self._part(home, version, ()))
             except TemplateError as cause:
-                found.append(cause)
-        return found
+                problems.append(cause)
+        return problems
 
     def check_seals(self) -> list[str]:
         """The problems of all templates, one text each."""
-        told: list[str] = []
+        problems: list[str] = []
         for name, _ in self._names():
             try:
-                told += map(str, self.problems(name))
+                problems += map(str, self.problems(name))
             except TemplateError as cause:
-                told.append(str(cause))
-        return list(dict.fromkeys(told))
+                problems.append(str(cause))
+        return list(dict.fromkeys(problems))
 
     # ------------------------------------------------------------------ for publishing
 
@@ -340,13 +340,13 @@ Stamp: TypeAlias = tuple[int, int, int]
 def stamp_of(path: Path) -> Stamp | None:
     """What changes when a file or folder does; None where there is none."""
     try:
-        found = os.stat(path)  # noqa: PTH116 - asked for many paths in every call
+        status = os.stat(path)  # noqa: PTH116 - asked for many paths in every call
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-class Disk:
+class FileCache:
     """What was read from files; whoever loads something learns which paths that stands on."""
 
     __slots__ = ("_files", "_seen")
@@ -378,8 +378,8 @@ class Disk:
         stamp = self.look(path)
         if stamp is None:
             raise TemplateError("can't be read: No such file or directory", file=path)
-        held = self._files.get(path)
-        if held is None or held[0] != stamp:
-            held = (stamp, read())
-            self._files[path] = held
-        return held[1]  # pyright: ignore[reportReturnType] - what `read` gave for this path
+        entry = self._files.get(path)
+        if entry is None or entry[0] != stamp:
+            entry = (stamp, read())
+            self._files[path] = entry
+        return entry[1]  # pyright: ignore[reportReturnType] - what `read` gave for this path

@@ -138,20 +138,20 @@ class _Parser:
             raise self._error("a ) without its (")
         return build
 
-    def _error(self, what: str) -> ValueError:
-        return ValueError(f"{what}, at character {self._at + 1}")
+    def _error(self, problem: str) -> ValueError:
+        return ValueError(f"{problem}, at character {self._at + 1}")
 
     def _peek(self) -> str:
         return self._text[self._at : self._at + 1]
 
     def _either(self) -> _Build:
-        ways = [self._sequence()]
+        alternatives = [self._sequence()]
         while self._peek() == "|":
             self._at += 1
-            ways.append(self._sequence())
-        if len(ways) == 1:
-            return ways[0]
-        return lambda behind: self._state(None, *[way(behind) for way in ways])
+            alternatives.append(self._sequence())
+        if len(alternatives) == 1:
+            return alternatives[0]
+        return lambda behind: self._state(None, *[alternative(behind) for alternative in alternatives])
 
     def _sequence(self) -> _Build:
         pieces: list[_Build] = []

@@ -53,7 +53,7 @@ def names_in(node: nodes.Node) -> Iterator[str]:
     """The names in a node, in order."""
     if isinstance(node, _NAMES):
         yield node.name
-    yield from (one.name for one in node.find_all(_NAMES))
+    yield from (name.name for name in node.find_all(_NAMES))
 
 
 def beginning(part: Part) -> CodeType | None:
@@ -115,9 +115,9 @@ def _opaque(node: nodes.Node, names: Iterable[str]) -> bool:
 
 def _stored(node: nodes.Node) -> set[str]:
     """What is set somewhere inside."""
-    found = {name.name for name in node.find_all(nodes.Name) if name.ctx != "load"}
+    names = {name.name for name in node.find_all(nodes.Name) if name.ctx != "load"}
     return (
-        found
+        names
         | {ref.name for ref in node.find_all(nodes.NSRef)}
         | {m.name for m in node.find_all(nodes.Macro)}
     )

@@ -81,12 +81,12 @@ class Meter:
                 remedy="Loop over less: every item of every loop counts, in nested loops too.",
             )
 
-    def room_for_steps(self, count: int) -> None:
+    def check_steps(self, count: int) -> None:
         """Refuse what would take that many steps, before it runs."""
         if count > self.steps:
             self.step(count)
 
-    def room(self, size: int) -> None:
+    def check_size(self, size: int) -> None:
         """Refuse what would make that many characters, before it runs.
 
         Raises:
@@ -94,15 +94,15 @@ class Meter:
         """
         if size > self.characters:
             raise RenderLimit(
-                f"rendering makes more than {MAX_CHARACTERS:,} characters, counting text made in between",
+                f"rendering makes more than {MAX_CHARACTERS:,} characters, counting intermediate text",
                 remedy="Shorten the values, or give the variable a max_length.",
             )
 
-    def made(self, text: str) -> str:
-        """Count text that was made."""
+    def counted(self, text: str) -> str:
+        """Count a new text and return it."""
         self.characters -= len(text)
         if self.characters < 0:
-            self.room(0)
+            self.check_size(0)
         return text
 
     def concat(self, pieces: Iterable[str]) -> str:
@@ -111,7 +111,7 @@ class Meter:
         size = sum(map(len, parts))
         self.characters -= size
         if self.characters < 0:
-            self.room(size)
+            self.check_size(size)
         return "".join(parts)
 
     def text(self, value: Any) -> str:
@@ -126,11 +126,11 @@ class Meter:
         if kind is int or kind is float or kind is bool:
             text = str(value)
             self.characters -= len(text)
-            return text if self.characters >= 0 else self.made(text)
+            return text if self.characters >= 0 else self.counted(text)
         if isinstance(value, Undefined):
             return str(value)  # raises, naming what is undefined
         if kind is Untrusted:
-            return self.made(str(value))
+            return self.counted(str(value))
         raise _unprintable(value)
 
     def bare(self, value: Any, by: str) -> str:
@@ -144,10 +144,10 @@ class Meter:
         return self.text(value)
 
     def keep(self, value: Any) -> Any:
-        """Count a result that was just made, whatever it is; a lazy one becomes a list."""
+        """Count a new result of any kind and return it; a lazy one becomes a list."""
         kind = value.__class__
         if kind is str:
-            self.made(value)
+            self.counted(value)
         elif kind is int:
             if value.bit_length() > MAX_BITS:
                 raise RenderLimit(f"a number beyond {MAX_BITS} bits", remedy="Keep numbers small.")
@@ -158,7 +158,7 @@ class Meter:
         return value
 
     def weigh(self, value: Container) -> None:
-        """Walk a container that was just made: lists in lists may share members and explode."""
+        """Walk a new container: nested lists may share members and grow without bound."""
         pending: list[Container] = [value]
         while pending:
             top = pending.pop()
@@ -169,16 +169,16 @@ class Meter:
     def items(self, value: object) -> list[object]:
         """The items of anything that can be walked, as a list."""
         if isinstance(value, Sized):
-            self.room_for_steps(len(value))
+            self.check_steps(len(value))
         if not isinstance(value, Iterable):
             raise TemplateError(
                 f"{describe(value)} has no items", remedy="Only lists, text, ranges and mappings do."
             )
-        found: list[object] = []
+        items: list[object] = []
         for item in cast("Iterable[object]", value):
             self.step()
-            found.append(item)
-        return found
+            items.append(item)
+        return items
 
     def scan(self, value: object) -> None:
         """Count the time that reading a value from end to end takes."""
@@ -290,8 +290,8 @@ def printf(meter: Meter, pattern: str, values: Any) -> str:
         TemplateError: a value is a list or None.
     """
     by_name = cast("dict[str, Any]", values) if isinstance(values, dict) else None
-    by_place = _as_tuple(values)
-    members = list(by_place if by_name is None else by_name.values())
+    positional = _as_tuple(values)
+    members = list(positional if by_name is None else by_name.values())
     longest = max((len(meter.bare(member, "a % format")) for member in members), default=0)
     size = len(pattern)
     for spec in _SPEC.finditer(pattern):
@@ -302,8 +302,8 @@ def printf(meter: Meter, pattern: str, values: Any) -> str:
             if part and (len(part) > len(str(MAX_WIDTH)) or int(part) > MAX_WIDTH):
                 raise RenderLimit(f"a % format wider than {MAX_WIDTH:,}", remedy="Write a smaller width.")
             size += int(part or 0)
-    meter.room(size)
-    return pattern % (by_place if by_name is None else by_name)
+    meter.check_size(size)
+    return pattern % (positional if by_name is None else by_name)
 
 
 BINARY: Final[Mapping[str, Callable[[Meter, Any, Any], Any]]] = {
@@ -346,9 +346,9 @@ def _is_long(value: Any) -> bool:
 def _grows(meter: Meter, like: object, size: int) -> None:
     """Room for text or a list of that size."""
     if isinstance(like, str):
-        meter.room(size)
+        meter.check_size(size)
     else:
-        meter.room_for_steps(size)
+        meter.check_steps(size)
 
 
 def _bits(count: int) -> None:
@@ -425,27 +425,27 @@ def allowed(obj: object, attribute: str) -> bool:
 
 
 def _width(meter: Meter, text: str, width: Any = 0, *_: Any) -> None:
-    meter.room(max(len(text), int(width)))
+    meter.check_size(max(len(text), int(width)))
 
 
 def _joined(meter: Meter, text: str, parts: Any = (), *_: Any) -> None:
     items = meter.items(parts)
-    meter.room(sum(len(item) for item in items if isinstance(item, str)) + len(text) * len(items))
+    meter.check_size(sum(len(item) for item in items if isinstance(item, str)) + len(text) * len(items))
 
 
 def replaced(meter: Meter, text: str, old: str = "", new: str = "", count: int = -1) -> None:
     """Room for `text.replace(old, new, count)`."""
-    found = text.count(old)
-    times = found if count < 0 else min(found, count)
-    meter.room(len(text) + times * (len(new) - len(old)))
+    occurrences = text.count(old)
+    times = occurrences if count < 0 else min(occurrences, count)
+    meter.check_size(len(text) + times * (len(new) - len(old)))
 
 
 def _split(meter: Meter, text: str, sep: str | None = None, *_: Any, **__: Any) -> None:
-    meter.room_for_steps(len(text) // 2 + 1 if sep is None else text.count(sep) + 1)
+    meter.check_steps(len(text) // 2 + 1 if sep is None else text.count(sep) + 1)
 
 
 def _lines(meter: Meter, text: str, *_: Any, **__: Any) -> None:
-    meter.room_for_steps(len(text) // 2 + 1)
+    meter.check_steps(len(text) // 2 + 1)
 
 
 _CHECKS: Final[Mapping[str, Callable[..., None]]] = {

@@ -179,5 +179,5 @@ def _json(value: object, table: Table, key: str) -> Json:
         return {name: _json(item, table, key) for name, item in cast("dict[str, object]", value).items()}
     if isinstance(value, (str, int, bool)):
         return value
-    error: PromptKitError = table.fail(f"{key} holds a value that JSON can't say: {value}", key)
+    error: PromptKitError = table.fail(f"{key} has a value that JSON does not support: {value}", key)
     raise error

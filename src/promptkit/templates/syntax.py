@@ -44,14 +44,14 @@ class Token(NamedTuple):
     text: str
 
 
-def places(body: str) -> Iterator[Token]:
-    """The tokens of a body that compiles, with their places; white space inside tags is left out.
+def tokens_of(body: str) -> Iterator[Token]:
+    """Return the tokens of a body that compiles, with their positions; white space inside tags is left out.
 
     `{%-` makes the lexer drop the white space before it, so each token is sought from the end of
     the one before: nothing but white space can lie between.
     """
     position = 0
-    for _, kind, text in _places_environment().lex(body):
+    for _, kind, text in _unstripped_environment().lex(body):
         start = body.index(text, position)
         position = start + len(text)
         if kind != "whitespace":
@@ -59,7 +59,7 @@ def places(body: str) -> Iterator[Token]:
 
 
 @cache
-def _places_environment() -> Environment:
+def _unstripped_environment() -> Environment:
     """Jinja's own settings: those of templates strip lines, and a place must not move."""
     return Environment(keep_trailing_newline=True)  # noqa: S701 - it only cuts text
 
@@ -81,7 +81,7 @@ def pin(text: str, body_start: int, pins: Mapping[str, str]) -> str:
         for start, end, name in _includes(plain[body_start:])
         if name in pins
     ]
-    crlf = [found.start() for found in re.finditer(r"\r\n", text)]
+    crlf = [match.start() for match in re.finditer(r"\r\n", text)]
     for start, end, name in reversed(edits):
         left, right = _original(start, crlf), _original(end, crlf)
         text = f'{text[:left]}"{name}"{text[right:]}'
@@ -90,12 +90,12 @@ def pin(text: str, body_start: int, pins: Mapping[str, str]) -> str:
 
 def _original(position: int, crlf: list[int]) -> int:
     """Where a position of the LF text stands in the original: each CRLF before it is one longer."""
-    return position + sum(1 for index, found in enumerate(crlf) if found - index < position)
+    return position + sum(1 for index, offset in enumerate(crlf) if offset - index < position)
 
 
 def _includes(body: str) -> Iterator[tuple[int, int, str]]:
     """The place of each include's name, quotes included, and the name."""
-    pieces = places(body)
+    pieces = tokens_of(body)
     for piece in pieces:
         if piece.kind != "block_begin" or next(pieces).text != "include":
             continue

@@ -130,9 +130,9 @@ def _declarations(
         for name, inherited in part.declarations.items():
             first = declared.setdefault(name, inherited)
             if name not in own and first.variable != inherited.variable:
-                places = [f"{each.source.file}:{each.line}" for each in (first, inherited)]
+                declared_at = [f"{each.source.file}:{each.line}" for each in (first, inherited)]
                 raise TemplateError(
-                    f"the includes declare {name!r} in two ways: {' and '.join(places)}",
+                    f"the includes declare {name!r} in two ways: {' and '.join(declared_at)}",
                     file=source.file,
                     line=compiled.includes[written] + source.offset,
                     remedy=f"Declare [variables.{name}] here: that replaces both.",
@@ -247,21 +247,21 @@ class Template:
     def flags(self, bound: Mapping[str, Value]) -> tuple[str, ...]:
         """What in untrusted values reads like a role or an instruction: worth a look, not refused."""
         return tuple(
-            f"{name}{at}: untrusted text reads like an instruction: {found!r}"
+            f"{name}{at}: untrusted text reads like an instruction: {excerpt!r}"
             for name, variable in self._prepared
             if name in bound
             for at, text in leaves(variable, bound[name])
-            if (found := suspicion(text))
+            if (excerpt := suspicion(text))
         )
 
     def _refuse(self, problems: list[str]) -> VariableError:
         listed = "\n  ".join(problems)
-        what = listed if len(problems) == 1 else f"{len(problems)} variables don't fit:\n  {listed}"
+        problem = listed if len(problems) == 1 else f"{len(problems)} variables don't fit:\n  {listed}"
         # A single problem with an inherited variable points to its declaration.
         name = re.split(r"\W", listed, maxsplit=1)[0] if len(problems) == 1 else ""
         declared = self.inherited.get(name)
         return VariableError(
-            f"{self.ref}: {what}",
+            f"{self.ref}: {problem}",
             file=self.file if declared is None else declared.source.file,
             line=None if declared is None else declared.line,
             remedy=f"See what it takes: promptkit templates show {self.ref}",
@@ -342,7 +342,7 @@ class Template:
     def _locate(self, cause: Exception, output: Iterator[str]) -> TemplateError:
         """The error of a rendering, with the file and line where it happened."""
         file, line = self.file, None
-        for code, lineno in (*_paused(output), *_frames(cause.__traceback__)):
+        for code, lineno in (*_suspended(output), *_frames(cause.__traceback__)):
             if (template := self._loaded(code)) is not None:
                 source = self._files[str(template.name)]
                 file, line = source.file, template.get_corresponding_lineno(lineno) + source.offset
@@ -434,10 +434,10 @@ def _check_fields(root: Part, parts: list[Part]) -> None:
     stored = frozenset[str]().union(*(part.compiled.stores for part in parts))
     for part in parts:
         for path, line in part.compiled.paths.items():
-            found = None if path[0] in stored else unknown_field(variables, path)
-            if found is not None:
+            field = None if path[0] in stored else unknown_field(variables, path)
+            if field is not None:
                 raise TemplateError(
-                    f"unknown field {found!r} in {'.'.join(path)}",
+                    f"unknown field {field!r} in {'.'.join(path)}",
                     file=part.source.file,
                     line=line + part.source.offset,
                     remedy=f"Declare it among the fields of {path[0]} in {root.declarations[path[0]].source.file}, or correct it.",
@@ -470,7 +470,7 @@ def _check_outside(piece: str) -> None:
         )
 
 
-def _paused(output: Iterator[str]) -> Iterator[tuple[Mapping[str, Any], int]]:
+def _suspended(output: Iterator[str]) -> Iterator[tuple[Mapping[str, Any], int]]:
     """Where the template stands that has just put something out."""
     frame = output.gi_frame if isinstance(output, GeneratorType) else None
     if frame is not None:

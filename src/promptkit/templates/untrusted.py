@@ -49,8 +49,8 @@ _ORDER = re.compile(
 
 def imitation(text: str) -> str:
     """A control marker that a text imitates, as it stands there; empty if none: such text is refused."""
-    found = _CONTROL.search(_plain(text))
-    return found[0] if found else ""
+    marker = _CONTROL.search(_plain(text))
+    return marker[0] if marker else ""
 
 
 def suspicion(text: str) -> str:
@@ -79,7 +79,7 @@ def block(text: str) -> str:
 def name_for(text: str, *, digits: int = _DIGITS) -> str:
     """The first name made of the text's digest that doesn't stand in the text."""
     raw, folded = text.encode("utf-8", "surrogatepass"), text.lower()
-    digests = (hashlib.sha256(b"%d\n%b" % (turn, raw)).hexdigest()[:digits] for turn in count())
+    digests = (hashlib.sha256(b"%d\n%b" % (number, raw)).hexdigest()[:digits] for number in count())
     return f"{TAG}-{next(digest for digest in digests if digest not in folded)}"
 
 

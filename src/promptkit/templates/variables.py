@@ -71,9 +71,9 @@ class Bad:
         yield from self.also
 
     @classmethod
-    def gathered(cls, found: list[tuple[str, Bad]]) -> Bad:
+    def gathered(cls, problems: list[tuple[str, Bad]]) -> Bad:
         """The problems of several members as one, each with the way to it in front."""
-        flat = [cls(one.why, at + one.at) for at, bad in found for one in bad.each()]
+        flat = [cls(inner.why, at + inner.at) for at, bad in problems for inner in bad.each()]
         return cls(flat[0].why, flat[0].at, tuple(flat[1:MAX_PROBLEMS]))
 
 
@@ -98,7 +98,7 @@ def bind(
             continue
         result = coerce(variable, given[name])
         if isinstance(result, Bad):
-            problems += [f"{name}{one.at}: {one.why}" for one in result.each()]
+            problems += [f"{name}{bad.at}: {bad.why}" for bad in result.each()]
         else:
             bound[name] = result
     problems += [_unknown(name, variables) for name in given if name not in variables]
@@ -184,8 +184,8 @@ def _read(variable: Variable, text: str) -> Value | Bad:
         case Kind.NUMBER:
             return _read_number(variable, text.strip())
         case Kind.BOOLEAN:
-            found = _WORDS.get(text.strip().lower())
-            return Bad(f"{_show(text)} is not a boolean: true or false") if found is None else found
+            boolean = _WORDS.get(text.strip().lower())
+            return Bad(f"{_show(text)} is not a boolean: true or false") if boolean is None else boolean
         case Kind.LIST:
             return _read_list(variable, text.strip())
         case _:
@@ -243,7 +243,7 @@ def _typed(variable: Variable, value: object) -> Value | Bad:  # noqa: C901, PLR
         case Kind.OBJECT, Mapping():
             return _typed_object(variable, cast("Mapping[object, object]", value))
         case Kind.MESSAGES, (list() | tuple()):
-            return _typed_items(_TURN, cast("list[object] | tuple[object, ...]", value))
+            return _typed_items(_MESSAGE, cast("list[object] | tuple[object, ...]", value))
         case _:
             return _wrong(variable, value)
 
@@ -347,8 +347,8 @@ def _text_problem(variable: Variable, text: str) -> Bad | None:
         return _wrong(variable, text)
     if variable.pattern is not None and not compiled(variable.pattern).matches(text):
         return _wrong(variable, text)
-    if variable.untrusted and (found := imitation(text)):
-        return Bad(f"untrusted text with a control marker of models in it: {_show(found)}")
+    if variable.untrusted and (marker := imitation(text)):
+        return Bad(f"untrusted text with a control marker of models in it: {_show(marker)}")
     return None
 
 
@@ -364,7 +364,7 @@ def _chosen(variable: Variable, value: Value) -> Value | Bad:
         return value if value in variable.choices else _wrong(variable, value)
     by_text = {str(choice): choice for choice in variable.choices}
     chosen = [by_text.get(str(item)) for item in value]
-    missing = next((item for item, found in zip(value, chosen, strict=True) if found is None), None)
+    missing = next((item for item, choice in zip(value, chosen, strict=True) if choice is None), None)
     if missing is not None:
         return _wrong(variable, missing)
     return [item for item in chosen if item is not None]
@@ -389,7 +389,7 @@ def prepared(variable: Variable, value: Value) -> object:
     return value
 
 
-_TURN: Final = Variable(
+_MESSAGE: Final = Variable(
     "message",
     Kind.OBJECT,
     fields={"role": Variable("role", choices=SPEAKERS), "content": Variable("content", min_length=1)},

@@ -35,7 +35,7 @@ FILE: Final = "versions.toml"
 
 _HEAD: Final = """\
 # Seals and labels of this template, written by promptkit: keep it in git, edit nothing by hand.
-# After a conflict keep the lines of both sides; a label stands where its last line says.
+# After a conflict, keep the lines of both sides. The last line of a label says which version it means.
 """
 
 
@@ -82,7 +82,7 @@ class Versions:
 
     @property
     def labels(self) -> dict[str, int]:
-        """The version on which each label stands."""
+        """The version that each label means."""
         return {move.label: move.to for move in self.moves}
 
     @property
@@ -99,15 +99,15 @@ class Versions:
 
         A rollback takes the last promotion away, so that another one goes further back.
         """
-        stood: list[int] = []
+        versions: list[int] = []
         for move in self.history(label):
             if move.rollback:
-                # A merge of two sides can leave rollbacks whose promotion is told elsewhere.
-                while stood and stood[-1] != move.to:
-                    stood.pop()
-            if not stood or stood[-1] != move.to:
-                stood.append(move.to)
-        return stood[-2] if len(stood) > 1 else None
+                # A merge of two sides can leave rollbacks without their promotion.
+                while versions and versions[-1] != move.to:
+                    versions.pop()
+            if not versions or versions[-1] != move.to:
+                versions.append(move.to)
+        return versions[-2] if len(versions) > 1 else None
 
     def with_seal(self, version: int, seal: str) -> Versions:
         """The same, with one more version."""
@@ -136,17 +136,17 @@ def read_versions(text: str, *, file: str) -> Versions:
 
 def _check_merged(text: str, file: str) -> None:
     """Refuse what git leaves behind after a merge, with what to do about it."""
-    if found := _CONFLICT.search(text):
+    if match := _CONFLICT.search(text):
         raise TemplateError(
             "a conflict in git is not resolved",
             file=file,
-            line=text.count("\n", 0, found.start()) + 1,
+            line=text.count("\n", 0, match.start()) + 1,
             remedy="Keep the lines of both sides, and take out the lines of <<<<<<<, ======= and >>>>>>>.",
         )
     seen: dict[str, int] = {}
     for number, line in enumerate(text.split("\n"), start=1):
-        if found := _SEAL_LINE.match(line):
-            key = found[1]
+        if match := _SEAL_LINE.match(line):
+            key = match[1]
             if key in seen:
                 raise TemplateError(
                     f"two seals for {key} (lines {seen[key]} and {number}): both sides published it",
@@ -218,7 +218,7 @@ def unsorted(versions: Versions, *, file: str) -> list[TemplateError]:
                     f"this move of {move.label} is older than the one above it",
                     file=file,
                     line=move.line,
-                    remedy="Put the lines into the order of their times: the last one says where the label stands"
+                    remedy="Put the lines into the order of their times: the last one says which version the label means"
                     f" (now: version {versions.labels[move.label]}).",
                 )
             )
@@ -229,8 +229,8 @@ def unsorted(versions: Versions, *, file: str) -> list[TemplateError]:
 
 def line_of_seal(text: str, version: int) -> int | None:
     """The line that holds the seal of a version."""
-    found = re.search(rf"^[ \t]*v{version}[ \t]*=", text, re.MULTILINE)
-    return None if found is None else text.count("\n", 0, found.start()) + 1
+    match = re.search(rf"^[ \t]*v{version}[ \t]*=", text, re.MULTILINE)
+    return None if match is None else text.count("\n", 0, match.start()) + 1
 
 
 def write_versions(versions: Versions) -> str:

@@ -42,11 +42,11 @@ def output_model_of(model: type[Any]) -> OutputModel:
         try:
             return model.model_validate_json(json.dumps(value))
         except ValidationError as cause:
-            told = (
-                f"${''.join(f'.{part}' if isinstance(part, str) else f'[{part}]' for part in one['loc'])}: {one['msg']}"
-                for one in cause.errors(include_url=False, include_context=False, include_input=False)
+            problems = (
+                f"${''.join(f'.{part}' if isinstance(part, str) else f'[{part}]' for part in error['loc'])}: {error['msg']}"
+                for error in cause.errors(include_url=False, include_context=False, include_input=False)
             )
-            raise ValueError("; ".join(told)) from None
+            raise ValueError("; ".join(problems)) from None
         except Exception as cause:  # a validator is the caller's code; its reply is paid
             msg = f"a validator of {model.__name__} broke on it: {type(cause).__name__}: {cause}"
             raise ValueError(msg) from cause

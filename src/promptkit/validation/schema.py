@@ -94,7 +94,7 @@ def check_json(value: Json, schema: Mapping[str, Json]) -> tuple[Problem, ...]:
     from referencing.exceptions import Unresolvable
 
     try:
-        errors = sorted(_validator(_plain(schema)).iter_errors(value), key=lambda one: one.json_path)
+        errors = sorted(_validator(_plain(schema)).iter_errors(value), key=lambda error: error.json_path)
     except SchemaError as cause:
         return (Problem("schema", f"the schema itself is broken: {_short(cause.message)}"),)
     except (Unresolvable, RecursionError) as cause:
@@ -157,11 +157,11 @@ def _validator(schema: str) -> Any:
     from jsonschema import validators
     from referencing import Registry
 
-    making: Any = validators  # its functions have no types
+    factory: Any = validators  # its functions have no types
     plain = json.loads(schema)
-    kind = making.validator_for(plain, default=validators.Draft202012Validator)
+    kind = factory.validator_for(plain, default=validators.Draft202012Validator)
     kind.check_schema(plain)
-    return making.extend(kind, {"multipleOf": _multiples})(
+    return factory.extend(kind, {"multipleOf": _multiples})(
         plain, registry=Registry[Json](), format_checker=_formats()
     )
 
@@ -212,8 +212,8 @@ def _without_nulls(value: Json, node: Json | Mapping[str, Json], root: Mapping[s
     elif isinstance(value, dict):
         value = _fields_without_nulls(value, node, root)
     branches = [*_members(node, "anyOf"), *_members(node, "oneOf")]
-    tried = (_without_nulls(value, branch, root) for branch in branches)
-    fitting = (one for one, branch in zip(tried, branches, strict=True) if _fits(one, branch, root))
+    candidates = ((_without_nulls(value, branch, root), branch) for branch in branches)
+    fitting = (candidate for candidate, branch in candidates if _fits(candidate, branch, root))
     return next(fitting, value)
 
 
@@ -233,8 +233,8 @@ def _fields_without_nulls(
 
 
 def _members(node: Mapping[str, Json], key: str) -> list[Json]:
-    found = node.get(key)
-    return found if isinstance(found, list) else []
+    members = node.get(key)
+    return members if isinstance(members, list) else []
 
 
 def _fits(value: Json, node: Json, root: Mapping[str, Json]) -> bool:

@@ -68,7 +68,7 @@ def check_text(text: str, rules: Rules) -> tuple[Problem, ...]:
     folded = _fold(text)
     return tuple(
         problem
-        for found in (
+        for problems in (
             _banned(folded, rules.banned, "banned", "a banned word"),
             _required(folded, rules.required),
             _size(len(_WORDS.findall(folded)), "word", rules.min_words, rules.max_words),
@@ -82,7 +82,7 @@ def check_text(text: str, rules: Rules) -> tuple[Problem, ...]:
             _patterns(text, rules),
             _packs(text, folded, rules),
         )
-        for problem in found
+        for problem in problems
     )
 
 
@@ -118,9 +118,9 @@ def _pattern(word: str) -> re.Pattern[str]:
 
 def _banned(folded: str, words: Iterable[str], rule: str, kind: str) -> Iterator[Problem]:
     for word in dict.fromkeys(words):
-        if found := _pattern(word).search(folded):
-            around = folded[max(0, found.start() - _AROUND) : found.end() + _AROUND]
-            yield Problem(rule, f"says {found.group()!r}, {kind}: …{' '.join(around.split())}…")
+        if match := _pattern(word).search(folded):
+            around = folded[max(0, match.start() - _AROUND) : match.end() + _AROUND]
+            yield Problem(rule, f"says {match.group()!r}, {kind}: …{' '.join(around.split())}…")
 
 
 def _required(folded: str, words: Iterable[str]) -> Iterator[Problem]:
@@ -139,8 +139,8 @@ def _size(size: int, unit: str, least: int | None, most: int | None) -> Iterator
 def _language(text: str, wanted: str | None) -> Iterator[Problem]:
     # What can't be told apart can't be wrong; en-GB is English.
     code = (wanted or "").partition("-")[0].lower()
-    if code in LANGUAGES and (found := language_of(text)) not in (None, code):
-        yield Problem("language", f"reads as {found!r}, not {wanted!r}")
+    if code in LANGUAGES and (language := language_of(text)) not in (None, code):
+        yield Problem("language", f"reads as {language!r}, not {wanted!r}")
 
 
 def _patterns(text: str, rules: Rules) -> Iterator[Problem]:
@@ -148,8 +148,8 @@ def _patterns(text: str, rules: Rules) -> Iterator[Problem]:
         if not re.search(pattern, text):
             yield Problem("matches", f"nothing in it matches {pattern!r}")
     for pattern in rules.not_matches:
-        if found := re.search(pattern, text):
-            yield Problem("not_matches", f"{found.group()!r} matches {pattern!r}")
+        if match := re.search(pattern, text):
+            yield Problem("not_matches", f"{match.group()!r} matches {pattern!r}")
 
 
 def _packs(text: str, folded: str, rules: Rules) -> Iterator[Problem]:
@@ -158,7 +158,7 @@ def _packs(text: str, folded: str, rules: Rules) -> Iterator[Problem]:
         # A word may be harmless in another language: only where none is known do all lists count.
         language = (rules.language or "").partition("-")[0].lower() or language_of(text)
         lists = [pack[language]] if language and language in pack else list(pack.values())
-        words = [word for one in lists for word in one]
+        words = [word for listed in lists for word in listed]
         yield from _banned(folded, words, name, f"a word of the pack {name}")
 
 
