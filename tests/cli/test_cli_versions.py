@@ -335,10 +335,16 @@ class TestDiff:
             ("brand", None),
             ("mood", "shared/mood@2"),
         ]
-        (folder / "draft.jinja").write_text('{% message "user" %}none{% endmessage %}')
-        out = invoke("templates", "diff", "clips/mood@2", "@draft").out
+        (folder / "draft.jinja").write_text(
+            '+++\n[variables.brand]\n+++\n{% message "user" %}{{ brand }}{% endmessage %}'
+        )
+        ran = invoke("templates", "diff", "clips/mood@2", "@draft")
+        assert ran.code == 0, ran.err
+        out = ran.out
         assert '  - mood: {"name": "mood"' in out
         assert " (shared/mood@2)\n" in out
+        (folder / "draft.jinja").write_text('{% message "user" %}none{% endmessage %}')
+        assert "\nvariables\n  - it: {" in invoke("templates", "diff", "clips/mood@2", "@draft").out
 
     def test_what_is_gone_and_other_sizes_are_told(self, published: Path, invoke: Invoke) -> None:
         draft = published / "draft.jinja"

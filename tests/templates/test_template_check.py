@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from jinja2 import StrictUndefined
 
 from promptkit.errors import TemplateError
-from promptkit.templates.compiler import compile_source
+from promptkit.templates.jinja.compiler import compile_source
 from promptkit.templates.names import Location, check
 from promptkit.templates.reference import parse_ref
 from promptkit.templates.source import read_source

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptkit.errors import TemplateError
-from promptkit.templates.compiler import GLOBALS, SETTINGS
-from promptkit.templates.filters import FILTERS, TESTS
+from promptkit.templates.jinja.compiler import GLOBALS, SETTINGS
+from promptkit.templates.jinja.filters import FILTERS, TESTS
 from promptkit.templates.reference import EPOCH, epoch_of, prompt_digest, template_digest
 from promptkit.templates.source import read_source
 from promptkit.templates.template import Part, StoredSource, Template

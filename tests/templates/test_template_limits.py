@@ -6,7 +6,7 @@ import time
 import pytest
 
 from promptkit.errors import TemplateError
-from promptkit.templates.compiler import compile_source
+from promptkit.templates.jinja.compiler import compile_source
 from promptkit.templates.reference import parse_ref
 from promptkit.templates.source import read_source
 from promptkit.templates.template import Part, Template

@@ -11,8 +11,8 @@ import pytest
 from promptkit.authoring.diff import spec_changes
 from promptkit.authoring.publish import Desk, publish
 from promptkit.errors import TemplateError, VariableError
-from promptkit.templates.compiler import compile_source
 from promptkit.templates.declarations import variables_schema
+from promptkit.templates.jinja.compiler import compile_source
 from promptkit.templates.library import Library
 from promptkit.templates.names import check
 from promptkit.templates.reference import parse_ref

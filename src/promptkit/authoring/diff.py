@@ -13,8 +13,8 @@ from typing import Any, Final, cast
 from promptkit.errors import TemplateError
 from promptkit.providers.prices import Tariff
 from promptkit.providers.tokens import estimate_input_tokens
+from promptkit.templates.jinja.syntax import Token, tokens_of
 from promptkit.templates.source import read_source
-from promptkit.templates.syntax import Token, tokens_of
 from promptkit.templates.template import Template
 from promptkit.types import Format, Json, Kind, Message, Prompt, Target, TemplateSpec, Usage, Value, Variable
 
@@ -97,7 +97,7 @@ def diff(old: Template, new: Template, examples: Sequence[Example], offers: Sequ
 
 
 def _with_origin(change: Change, old: Template, new: Template) -> Change:
-    if change.path[0] != "variables":
+    if change.path[0] != "variables" or len(change.path) == 1:
         return change
     name = change.path[1]
     side = new if name in new.spec.variables else old

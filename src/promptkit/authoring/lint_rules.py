@@ -13,7 +13,7 @@ from typing import Final
 from promptkit.providers.schemas import not_taken
 from promptkit.providers.tokens import estimate_text_tokens
 from promptkit.providers.wire_formats import for_provider
-from promptkit.templates.syntax import Lexeme
+from promptkit.templates.jinja.syntax import Lexeme
 from promptkit.types import (
     Call,
     Failure,

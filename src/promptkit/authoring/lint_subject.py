@@ -13,11 +13,11 @@ from jinja2 import nodes
 
 from promptkit.providers.prices import Prices
 from promptkit.routing.catalog import Catalog
-from promptkit.templates.compiler import is_message, parse
+from promptkit.templates.jinja.compiler import is_message, parse
+from promptkit.templates.jinja.syntax import Lexeme, lexemes_of
 from promptkit.templates.names import NameUsage, check
 from promptkit.templates.prefix import differing_names, reads
 from promptkit.templates.source import Source
-from promptkit.templates.syntax import Lexeme, lexemes_of
 from promptkit.templates.template import Part, Template
 from promptkit.types import Model, Provider, Route, Target, TemplateSpec
 

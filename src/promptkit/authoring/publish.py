@@ -15,10 +15,10 @@ from typing import Final, TypeAlias
 from promptkit._util.files import locked, read_bytes, write_bytes, write_text
 from promptkit.errors import TemplateError, TemplateNotFound, UsageError
 from promptkit.templates.folder import Home, missing, numbers
+from promptkit.templates.jinja.syntax import pin
 from promptkit.templates.library import Library
 from promptkit.templates.reference import DRAFT, HASH, epoch_of, is_pinned, parse_ref, version_of
 from promptkit.templates.source import read_source
-from promptkit.templates.syntax import pin
 from promptkit.templates.template import Part, Template
 from promptkit.templates.versions import FILE, LabelMove, write_versions
 from promptkit.types import TemplateRef

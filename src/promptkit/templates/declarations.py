@@ -13,8 +13,8 @@ from jinja2 import nodes
 from promptkit._util.toml import Table
 from promptkit.types import Format, Json, Kind, TemplateSpec, Value, Variable
 
+from .jinja.sandbox import ATTRIBUTES
 from .patterns import compiled
-from .sandbox import ATTRIBUTES
 from .variables import SPEAKERS, Bad, coerce
 
 MAX_NESTING: Final = 8

@@ -14,8 +14,6 @@ from promptkit._util.files import read_bytes, read_text
 from promptkit.errors import TemplateError, TemplateNotFound, UsageError
 from promptkit.types import TemplateRef
 
-from .bytecode import Bytecode
-from .compiler import Compiled, compile_source
 from .folder import (
     SUFFIX,
     Home,
@@ -31,6 +29,8 @@ from .folder import (
     walked,
     without_file,
 )
+from .jinja.bytecode import Bytecode
+from .jinja.compiler import Compiled, compile_source
 from .reference import DRAFT, HASH, is_pinned, parse_ref, version_of
 from .source import Source, read_source
 from .template import Part, Template

@@ -16,8 +16,8 @@ from typing import Final
 
 from jinja2 import nodes
 
-from .compiler import GLOBALS, is_message, parse
 from .declarations import EACH, Path, path_of, unknown_field
+from .jinja.compiler import GLOBALS, is_message, parse
 from .template import Part, Template
 
 _IMPLICIT: Final = frozenset({"loop", "caller", *GLOBALS})

@@ -17,7 +17,7 @@ from jinja2 import nodes
 
 from promptkit.types import Kind, Message, Prefix, Variable
 
-from .compiler import compile_tree, fresh, is_message, parse
+from .jinja.compiler import compile_tree, fresh, is_message, parse
 from .reference import prompt_digest
 
 if TYPE_CHECKING:

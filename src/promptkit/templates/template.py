@@ -28,11 +28,11 @@ from promptkit.types import (
     Variable,
 )
 
-from .compiler import GLOBALS, Compiled, Include, TemplateEnvironment, compile_source
 from .declarations import unknown_field
+from .jinja.compiler import GLOBALS, Compiled, Include, TemplateEnvironment, compile_source
+from .jinja.sandbox import METER, Context, Meter
 from .prefix import beginning, begins_with, few_of, key_of, prefix_of
 from .reference import epoch_of, parse_ref, prompt_digest, template_digest
-from .sandbox import METER, Context, Meter
 from .source import Source, read_source
 from .untrusted import leaves, suspicion
 

@@ -26,7 +26,7 @@ from promptkit.authoring.diff import (
 )
 from promptkit.providers.prices import Prices, Tariff
 from promptkit.providers.tokens import estimate_input_tokens
-from promptkit.templates.compiler import compile_source
+from promptkit.templates.jinja.compiler import compile_source
 from promptkit.templates.source import read_source
 from promptkit.templates.template import Part, Template
 from promptkit.templates.variables import Bad, coerce, expected

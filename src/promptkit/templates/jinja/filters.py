@@ -18,6 +18,7 @@ from jinja2.runtime import Undefined
 from jinja2.utils import _PassArg  # pyright: ignore[reportPrivateUsage] - the only name for it
 
 from promptkit.errors import RenderLimit, TemplateError
+from promptkit.templates.untrusted import Untrusted, changed
 
 from .sandbox import (
     CONTAINERS,
@@ -30,7 +31,6 @@ from .sandbox import (
     printf,
     replaced,
 )
-from .untrusted import Untrusted, changed
 
 MAX_PRECISION: Final = 20
 

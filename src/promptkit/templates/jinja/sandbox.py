@@ -17,9 +17,8 @@ from jinja2.runtime import LoopContext, Macro, Undefined
 from jinja2.utils import Namespace
 
 from promptkit.errors import RenderLimit, TemplateError
+from promptkit.templates.untrusted import Untrusted, changed
 from promptkit.types import Message
-
-from .untrusted import Untrusted, changed
 
 MAX_STEPS: Final = 500_000
 

@@ -19,15 +19,28 @@ from typing import Any, Final, TypeAlias
 
 import jinja2
 
-from .compiler import Compiled, body_key, compile_source
-from .reference import EPOCH
-from .source import Source
+from promptkit.templates.reference import EPOCH
+from promptkit.templates.source import Source
 
-_LAYOUT: Final = 4
+from . import compiler
+from .compiler import Compiled, body_key, compile_source
+
+_LAYOUT: Final = 5
+
+
+def compiler_digest() -> str:
+    """Return a digest of the compiler's own file: another version of it may write other code.
+
+    The version of promptkit would not change during development, and takes 20 ms to look up.
+    """
+    try:
+        return hashlib.sha256(Path(compiler.__file__).read_bytes()).hexdigest()[:16]
+    except OSError:  # an installation without files
+        return ""
 
 
 _MAGIC: Final = (
-    f"promptkit {_LAYOUT} {EPOCH} jinja {jinja2.__version__} {sys.implementation.cache_tag}"
+    f"promptkit {_LAYOUT} {EPOCH} {compiler_digest()} jinja {jinja2.__version__} {sys.implementation.cache_tag}"
     f" {sys.hexversion:x}\n"
 ).encode()
 

@@ -22,16 +22,15 @@ from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
 from promptkit.errors import TemplateError
-from promptkit.templates import sandbox as methods
-from promptkit.templates import sandbox as operators
+from promptkit.templates.declarations import Path, path_of
+from promptkit.templates.reference import EPOCH
+from promptkit.templates.source import Source
+from promptkit.templates.variables import SPEAKERS
 from promptkit.types import Message, Role
 
-from .declarations import Path, path_of
+from . import sandbox
 from .filters import CONCAT, FILTERS, GUARDS, KEEP, LOOP, SCAN, SLICE, STEP, TESTS
-from .reference import EPOCH
 from .sandbox import Context
-from .source import Source
-from .variables import SPEAKERS
 
 _REFUSED: Final[Mapping[type[nodes.Node], str]] = {
     nodes.Extends: "extends",
@@ -253,7 +252,7 @@ SETTINGS: Final[Mapping[str, Any]] = {
 """What shapes the text; part of the rendering epoch."""
 
 
-GLOBALS: Final[Mapping[str, Any]] = {"range": methods.bounded_range, "namespace": Namespace}
+GLOBALS: Final[Mapping[str, Any]] = {"range": sandbox.bounded_range, "namespace": Namespace}
 
 
 class MessageTag(Extension):
@@ -396,7 +395,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
 
     code_generator_class = _Generator
     context_class = Context
-    intercepted_binops = frozenset(operators.BINARY)
+    intercepted_binops = frozenset(sandbox.BINARY)
 
     def __init__(self) -> None:
         super().__init__(
@@ -420,19 +419,19 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Only what is listed, and never what Jinja's own sandbox refuses."""
-        return methods.allowed(obj, attr) and super().is_safe_attribute(obj, attr, value)
+        return sandbox.allowed(obj, attr) and super().is_safe_attribute(obj, attr, value)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
         """Read an attribute; the values of a loop, read in every iteration, take a short path."""
-        if obj.__class__ is LoopContext and attribute in methods.LOOP_VALUES:
+        if obj.__class__ is LoopContext and attribute in sandbox.LOOP_VALUES:
             return getattr(obj, attribute)
-        if obj.__class__ is dict and attribute in obj and attribute not in methods.ATTRIBUTES["dict"]:
+        if obj.__class__ is dict and attribute in obj and attribute not in sandbox.ATTRIBUTES["dict"]:
             return cast("dict[str, Any]", obj)[attribute]
         return super().getattr(obj, attribute)
 
     def call_binop(self, context: JinjaContext, operator: str, left: Any, right: Any) -> Any:
         """An operator that could grow."""
-        return operators.binary(_ours(context), operator, left, right)
+        return sandbox.binary(_ours(context), operator, left, right)
 
     def call(self, context: JinjaContext, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         """A call, counted and bounded."""
@@ -442,7 +441,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             {key: kwargs[key] for key in kwargs if key not in _INNER} if _INNER & kwargs.keys() else kwargs
         )
         run = super().call
-        return methods.call(_ours(context), obj, lambda: run(context, obj, *args, **kwargs), args, inner)
+        return sandbox.call(_ours(context), obj, lambda: run(context, obj, *args, **kwargs), args, inner)
 
 
 _TAGS: Final = frozenset({MessageTag.collect, MessagesTag.collect})

@@ -10,8 +10,9 @@ from typing import Final, NamedTuple
 
 from jinja2 import Environment
 
+from promptkit.templates.source import Source
+
 from .compiler import TemplateEnvironment
-from .source import Source
 
 
 class Lexeme(NamedTuple):
