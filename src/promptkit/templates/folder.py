@@ -9,7 +9,6 @@ from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from promptkit._util.files import read_bytes, read_text
 from promptkit.errors import TemplateError, TemplateNotFound
@@ -19,10 +18,8 @@ from .reference import DRAFT, epoch_of
 from .template import Part
 from .versions import FILE, Versions, line_of_seal
 
-PRODUCTION: Final = "production"
-
-
-SUFFIX: Final = ".jinja"
+PRODUCTION = "production"
+SUFFIX = ".jinja"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +32,11 @@ class Home:
     files: frozenset[str] = field(default_factory=frozenset[str])
 
     def file(self, at: int | str) -> Path:
-        """The file of a version or of the draft, there or not."""
+        """Return the file of a version or of the draft, whether it exists or not."""
         return self.path / (f"{DRAFT}{SUFFIX}" if at == DRAFT else f"v{at}{SUFFIX}")
 
     def has(self, at: int | str) -> bool:
-        """Whether that file is there."""
+        """Return whether that file exists."""
         return self.file(at).name in self.files
 
     @property
@@ -49,7 +46,7 @@ class Home:
 
 
 def default_version(home: Home, *, allow_draft: bool) -> int | str:
-    """What a bare name means: production, else the newest version, else the draft."""
+    """Return what a bare name means: production, else the newest version, else the draft."""
     chosen = home.versions.labels.get(PRODUCTION, home.versions.newest)
     if chosen is not None:
         return chosen
@@ -95,7 +92,7 @@ def _changed(home: Home, version: int, why: str, line: int | None = None) -> Tem
 
 
 def without_file(home: Home, version: int) -> TemplateError:
-    """The error of a seal whose version file is gone."""
+    """Return the error of a seal whose version file is missing."""
     file, gone = home.path / FILE, home.file(version)
     return TemplateError(
         f"{home.name}@{version} has a seal but no file {gone.name}",
@@ -106,7 +103,7 @@ def without_file(home: Home, version: int) -> TemplateError:
 
 
 def unsealed(home: Home, version: int) -> TemplateError:
-    """The error of a version file that was never published."""
+    """Return the error of a version file that was never published."""
     return TemplateError(
         f"{home.name}@{version} has no seal in {FILE}: its publishing never ended, or a merge lost the line",
         file=home.file(version),
@@ -116,7 +113,7 @@ def unsealed(home: Home, version: int) -> TemplateError:
 
 
 def missing(home: Home, ref: TemplateRef) -> TemplateNotFound:
-    """The error of a version that isn't there, with those that are."""
+    """Return the error of a version that isn't there, with those that are."""
     names = [str(version) for version in home.versions.seals]
     names += [f"{label} (= {version})" for label, version in sorted(home.versions.labels.items())]
     names += [DRAFT] if home.has_draft else []
@@ -127,18 +124,18 @@ def missing(home: Home, ref: TemplateRef) -> TemplateNotFound:
 
 
 def numbers(home: Home) -> list[int]:
-    """The versions that have a file, sealed or not."""
+    """Return the versions that have a file, sealed or not."""
     return sorted(int(name[1 : -len(SUFFIX)]) for name in home.files if name != f"{DRAFT}{SUFFIX}")
 
 
 def is_template_file(name: str) -> bool:
-    """Whether it is draft.jinja or v1.jinja and so on."""
+    """Return whether it is draft.jinja or v1.jinja and so on."""
     stem = name.removesuffix(SUFFIX)
     return stem != name and (stem == DRAFT or (stem[:1] == "v" and stem[1:].isdecimal() and stem[1] != "0"))
 
 
 def hex_of(digest: str) -> str:
-    """A digest without its epoch and algorithm."""
+    """Return a digest without its epoch and algorithm."""
     return digest.rpartition(":")[2]
 
 
@@ -148,17 +145,9 @@ _HEAD = re.compile(
 
 
 _DESCRIPTION = re.compile(r'^description *= *"(?P<text>[^"\\\n]*)" *$', re.MULTILINE)
-
-
 _COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
-
-
 _MESSAGE = re.compile(r"\{%[-+]?\s*messages?\b")
-
-
 _UNSURE = re.compile(r"\{%[-+]?\s*(?:raw|include)\b")
-
-
 _VERSIONS = re.compile(
     r"(?:#[^\n]*\n|\n)*\[seals\]\n"
     r'(?P<seals>(?:v[1-9][0-9]{0,8} = "[0-9]+:sha256:[0-9a-f]{64}"\n)*)'
@@ -168,8 +157,6 @@ _VERSIONS = re.compile(
 
 
 _SEAL = re.compile(r"^v([0-9]+)", re.MULTILINE)
-
-
 _MOVE = re.compile(r'^  \{ label = "([^"]+)", (?:from = [0-9]+, )?to = ([0-9]+)', re.MULTILINE)
 
 
@@ -204,7 +191,7 @@ class Glance:
 
 
 def walked(folders: Sequence[Path]) -> list[tuple[str, tuple[Path, list[str]]]]:
-    """Every template's name, with its folder and its files, sorted by name; the first folder wins."""
+    """Return every template's name, with its folder and its files, sorted by name; the first folder wins."""
     templates: dict[str, tuple[Path, list[str]]] = {}
     for folder in reversed(folders):
         start = len(str(folder)) + 1
@@ -215,7 +202,7 @@ def walked(folders: Sequence[Path]) -> list[tuple[str, tuple[Path, list[str]]]]:
 
 
 def glance(path: Path, files: Collection[str]) -> Glance | None:
-    """A template's folder at a glance; None where only loading can tell.
+    """Read what a list shows of a template's folder; None if only loading can tell.
 
     Args:
         path: its folder.
@@ -238,7 +225,7 @@ def glance(path: Path, files: Collection[str]) -> Glance | None:
 
 
 def _versions(text: str) -> tuple[tuple[int, ...], dict[str, int]] | None:
-    """The versions, and where each label stands."""
+    """Read the versions, and the version that each label means; None if the file needs the full reader."""
     whole = _VERSIONS.fullmatch(text)
     if whole is None:
         return None
@@ -249,7 +236,7 @@ def _versions(text: str) -> tuple[tuple[int, ...], dict[str, int]] | None:
 
 
 def _source(text: str) -> tuple[str, bool] | None:
-    """The description, and whether it is a partial."""
+    """Read the description, and whether it is a partial; None if only loading can tell."""
     description, body = "", text
     if text.startswith("+++"):
         head = _HEAD.match(text)

@@ -70,7 +70,7 @@ class Library:
     # ------------------------------------------------------------------------- loading
 
     def load(self, ref: TemplateRef | str, *, allow_draft: bool = True) -> Template:
-        """The template that a reference means now.
+        """Load the template that a reference means now.
 
         Args:
             ref: `ugc/script`, `ugc/script@2`, `@LABEL`, `@draft`, `@sha256:PREFIX`.
@@ -94,14 +94,14 @@ class Library:
         return template
 
     def _template(self, part: Part) -> Template:
-        """The template of a part: the one at hand, where another reference has led to it."""
+        """Return the template of a part: the same object if another reference has led to it."""
         template = self._templates.get(part.ref)
         if template is None or (template.digest, template.file) != (part.digest, part.source.file):
             template = self._templates[part.ref] = Template(part)
         return template
 
     def _part(self, home: Home, at: int | str, above: tuple[TemplateRef, ...]) -> Part:
-        """A version with all that it includes; published ones with their seal checked."""
+        """Load a version with everything that it includes, and check the seal of a published one."""
         if at in home.versions.seals and not home.has(at):
             raise without_file(home, int(at))
         with loading(home, at):
@@ -113,7 +113,7 @@ class Library:
         return part
 
     def _join(self, ref: TemplateRef, source: Source, above: tuple[TemplateRef, ...]) -> Part:
-        """A source with all that it includes."""
+        """Put a source together with everything that it includes."""
         compiled = self._compile(source)
         inner: dict[str, Part] = {}
         for written, line in compiled.includes.items():
@@ -178,7 +178,7 @@ class Library:
         raise TemplateNotFound(f"no template named {name}", remedy=remedy)
 
     def _open(self, name: str, path: Path) -> Home | None:
-        """The template in a folder, if one is there."""
+        """Return the template in a folder, or None."""
         self._files_read.look(path)
         try:
             files = frozenset(entry.name for entry in path.iterdir() if is_template_file(entry.name))
@@ -195,7 +195,7 @@ class Library:
         return Home(name, path, versions, files)
 
     def _resolve(self, home: Home, ref: TemplateRef, *, allow_draft: bool) -> int | str:
-        """The version number, or `draft`, that a reference means."""
+        """Return the version number, or `draft`, that a reference means."""
         if ref.at is None:
             return default_version(home, allow_draft=allow_draft)
         if ref.at == DRAFT:
@@ -230,12 +230,12 @@ class Library:
     # ------------------------------------------------------------------------- listing
 
     def _names(self) -> Iterator[tuple[str, Path]]:
-        """Every template's name and folder, sorted by name; a hidden one is left out."""
+        """Return every template's name and folder, sorted by name; a hidden one is left out."""
         for name, (folder, _) in walked(self._folders):
             yield name, folder
 
     def entries(self) -> list[TemplateEntry]:
-        """All templates, sorted by name; one that can't be read stands there with its problem.
+        """Return all templates, sorted by name; one that can't be read has its problem.
 
         Ten thousand take a second, so most aren't loaded: what a source says wrong inside is told
         by `load` and `check_seals`.
@@ -283,7 +283,7 @@ class Library:
         )
 
     def problems(self, name: str) -> list[TemplateError]:
-        """Everything that is wrong with a template's versions, seals and labels.
+        """Return everything that is wrong with a template's versions, seals and labels.
 
         Raises:
             TemplateNotFound: no such template.
@@ -299,7 +299,7 @@ class Library:
         return problems
 
     def check_seals(self) -> list[str]:
-        """The problems of all templates, one text each."""
+        """Return the problems of all templates, one text each."""
         problems: list[str] = []
         for name, _ in self._names():
             try:
@@ -311,7 +311,7 @@ class Library:
     # ------------------------------------------------------------------ for publishing
 
     def home(self, name: str) -> Home:
-        """A template's folder as it is on disk now.
+        """Read a template's folder as it is on disk now.
 
         Raises:
             UsageError: it is no name.
@@ -321,7 +321,7 @@ class Library:
         return self._home(parse_ref(name).name)
 
     def part(self, ref: TemplateRef, source: Source) -> Part:
-        """A source under a reference of the caller's choice, with all that it includes.
+        """Put a source together under a reference of the caller's choice.
 
         Includes are held to what `ref` is: a published version takes pinned ones only.
 
@@ -338,7 +338,7 @@ Stamp: TypeAlias = tuple[int, int, int]
 
 
 def stamp_of(path: Path) -> Stamp | None:
-    """What changes when a file or folder does; None where there is none."""
+    """Return the stamp of a file or folder, which changes when it does; None if it doesn't exist."""
     try:
         status = os.stat(path)  # noqa: PTH116 - asked for many paths in every call
     except OSError:
@@ -360,17 +360,17 @@ class FileCache:
         self._seen = {}
 
     def seen(self) -> tuple[tuple[Path, Stamp | None], ...]:
-        """Each path that was looked at since, with its stamp."""
+        """Return each path that was looked at since `begin`, with its stamp."""
         return tuple(self._seen.items())
 
     def look(self, path: Path) -> Stamp | None:
-        """A path's stamp, remembered: what is being loaded stands on it."""
+        """Return the stamp of a path, and remember it: what is being loaded depends on it."""
         stamp = stamp_of(path)
         self._seen[path] = stamp
         return stamp
 
     def cached(self, path: Path, read: Callable[[], _T]) -> _T:
-        """What was read from a file, read anew when the file has changed.
+        """Return what was read from a file; read it again if the file has changed.
 
         Raises:
             TemplateError: there is no such file.

@@ -12,7 +12,6 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
 
 from jinja2 import nodes
 
@@ -20,13 +19,9 @@ from .declarations import EACH, Path, path_of, unknown_field
 from .jinja.compiler import GLOBALS, is_message, parse
 from .template import Part, Template
 
-_IMPLICIT: Final = frozenset({"loop", "caller", *GLOBALS})
-
-
-_TOLERANT_TESTS: Final = frozenset({"defined", "undefined"})
-
-
-_TOLERANT_FILTERS: Final = frozenset({"default", "d"})
+_IMPLICIT = frozenset({"loop", "caller", *GLOBALS})
+_TOLERANT_TESTS = frozenset({"defined", "undefined"})
+_TOLERANT_FILTERS = frozenset({"default", "d"})
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -123,7 +118,7 @@ class _Walk:
         self.always |= self._walked[key]
 
     def _sure(self, walk: Callable[[], None]) -> set[str]:
-        """The names that a walk is sure to read, kept apart."""
+        """Return the names that a walk certainly reads, and leave `always` as it was."""
         outer, self.always = self.always, set()
         walk()
         read, self.always = self.always, outer
@@ -138,13 +133,13 @@ class _Walk:
 
     @contextmanager
     def _inner(self) -> Generator[None]:
-        """A scope of its own: what is set in it ends with it."""
+        """Open a scope: names that are set in it end with it."""
         with self._in(self._part, Scope(self._scope)):
             yield
 
     @contextmanager
     def _maybe(self) -> Generator[None]:
-        """A part that not every rendering goes through."""
+        """Walk something that not every rendering goes through."""
         before = set(self.always)
         yield
         self.always = before
@@ -216,7 +211,7 @@ class _Walk:
             self._node(filters)
 
     def _if(self, node: nodes.If) -> None:
-        """What is set in every branch is set behind them."""
+        """Walk the branches: a name that each of them sets is set after them."""
         scope, before = self._scope, self._scope.known
         ends: list[Known] = []
 
@@ -237,7 +232,7 @@ class _Walk:
         scope.known = merged(ends)
 
     def _alternatives(self, walks: Iterable[Callable[[], None]]) -> None:
-        """One of these is gone: what each of them reads is read for sure."""
+        """Walk alternatives, of which a rendering takes one: what each of them reads is certainly read."""
         self.always |= set[str].intersection(*(self._sure(walk) for walk in walks))
 
     def _for(self, node: nodes.For) -> None:
@@ -262,7 +257,7 @@ class _Walk:
             self._all(node.body)
 
     def _define(self, node: nodes.Macro) -> None:
-        """A macro's body is walked where it is called: by then more may be set than where it stands."""
+        """Keep a macro: its body is walked where it is called, because more may be set by then."""
         self.stored.setdefault(node.name, self._location(node))
         self._scope.known.set(node.name, macro=Macro(node, self._part, self._scope))
 
@@ -330,7 +325,7 @@ class _Walk:
                     self._macro(macro)
 
     def _resolved(self, path: Path | None) -> Path | None:
-        """The same path from the caller's variable on; None where it leads to none."""
+        """Return the path from the caller's variable on; None if it doesn't lead to one."""
         if path is None or path[0] in _IMPLICIT:
             return None
         scope = self._scope.find(path[0])
@@ -340,7 +335,7 @@ class _Walk:
         return None if origin is None else (*origin, *path[1:])
 
     def _store(self, target: nodes.Node, path: Path | None) -> None:
-        """A target is set; `path` is what of the caller's it stands for."""
+        """Record that a target is set; `path` is the path of the caller's value that it gets."""
         match target:
             case nodes.Name():
                 self.stored.setdefault(target.name, self._location(target))
@@ -365,11 +360,11 @@ class Known:
     macros: dict[str, tuple[Macro, ...]] = field(default_factory=dict[str, "tuple[Macro, ...]"])
 
     def copy(self) -> Known:
-        """The same, to go on from apart."""
+        """Return a copy that can change on its own."""
         return Known(dict(self.sure), set(self.maybe), dict(self.macros))
 
     def set(self, name: str, path: Path | None = None, macro: Macro | None = None) -> None:
-        """A name is set."""
+        """Record that a name is set."""
         self.sure[name] = path
         self.maybe.add(name)
         self.macros[name] = () if macro is None else (macro,)
@@ -401,22 +396,22 @@ class Scope:
     known: Known = field(default_factory=Known)
 
     def chain(self) -> Iterator[Scope]:
-        """This scope and the ones around it."""
+        """Yield this scope and the ones around it."""
         scope: Scope | None = self
         while scope is not None:
             yield scope
             scope = scope.outer
 
     def find(self, name: str) -> Scope | None:
-        """The scope that has surely set a name."""
+        """Return the scope that has certainly set a name, or None."""
         return next((scope for scope in self.chain() if name in scope.known.sure), None)
 
     def may_have(self, name: str) -> bool:
-        """Whether a name may be set."""
+        """Return whether a name may be set."""
         return any(name in scope.known.maybe for scope in self.chain())
 
     def macros(self, name: str) -> list[Macro]:
-        """Every macro that a name may mean."""
+        """Return every macro that a name may mean."""
         macros: list[Macro] = []
         for scope in self.chain():
             macros += scope.known.macros.get(name, ())
@@ -425,7 +420,7 @@ class Scope:
         return macros
 
     def seen(self) -> tuple[frozenset[object], frozenset[str]]:
-        """All that is surely set, and all that may be."""
+        """Return everything that is certainly set, and everything that may be."""
         return (
             frozenset(item for scope in self.chain() for item in scope.known.sure.items()),
             frozenset(name for scope in self.chain() for name in scope.known.maybe),

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
-from typing import Final, cast
+from typing import cast
 
 from promptkit._util import toml
 from promptkit._util.toml import Table
@@ -17,12 +17,8 @@ from promptkit.validation.rules import read_checks
 from .declarations import read_variables
 from .reference import normalise
 
-FENCE: Final = "+++"
-
-
-MAX_SOURCE_BYTES: Final = 1_000_000
-
-
+FENCE = "+++"
+MAX_SOURCE_BYTES = 1_000_000
 _FENCE = re.compile(r"^\+\+\+[ \t]*$", re.MULTILINE)
 
 
@@ -94,7 +90,7 @@ def _decode(raw: bytes | str, file: str) -> str:
 
 
 def _split(text: str, file: str) -> tuple[str | None, str, int]:
-    """The front matter, the body and the number of lines before the body."""
+    """Return the front matter, the body and the number of lines before the body."""
     opening = _FENCE.match(text)
     if opening is None:
         return None, text, 0
@@ -163,7 +159,7 @@ def _params(table: Table) -> Params:
 
 
 def _output(table: Table) -> dict[str, Json] | None:
-    """The JSON Schema of a structured reply, as plain JSON."""
+    """Read the JSON Schema of a structured reply, as plain JSON."""
     schema = table.table("output")
     if not schema.keys():
         return None

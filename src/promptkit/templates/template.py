@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import GeneratorType, TracebackType
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from jinja2 import Template as JinjaTemplate
 from jinja2.exceptions import SecurityError, UndefinedError
@@ -36,10 +36,8 @@ from .reference import epoch_of, parse_ref, prompt_digest, template_digest
 from .source import Source, read_source
 from .untrusted import leaves, suspicion
 
-_PREFIXES: Final = 256
-
-
-_IMPLICIT: Final = frozenset({"loop", "caller", *GLOBALS})
+_PREFIXES = 256
+_IMPLICIT = frozenset({"loop", "caller", *GLOBALS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +103,7 @@ class Part:
         return self.compiled.has_messages or any(part.has_messages for part in self.includes.values())
 
     def walk(self) -> Iterator[Part]:
-        """Itself and everything it includes, each digest once."""
+        """Yield this part and everything it includes, each digest once."""
         seen: set[str] = set()
         pending: list[Part] = [self]
         while pending:
@@ -116,7 +114,7 @@ class Part:
                 pending.extend(part.includes.values())
 
     def seal(self, epoch: int) -> str:
-        """Its digest under another epoch: to check a seal made by older rules."""
+        """Return the digest under another epoch, to check a seal that was made by older rules."""
         digests = {written: part.seal(epoch) for written, part in self.includes.items()}
         return template_digest(self.source.text, digests, epoch=epoch)
 
@@ -200,7 +198,7 @@ class Template:
         return f"Template({str(self.ref)!r}, {self.digest!r})"
 
     def shaped(self, output: Mapping[str, Json] | None) -> Template:
-        """The same template, but for the JSON Schema of its replies."""
+        """Return the same template with another JSON Schema of its replies."""
         other = copy.copy(self)
         other.spec = replace(self.spec, output=output)
         return other
@@ -245,7 +243,7 @@ class Template:
         return bound
 
     def flags(self, bound: Mapping[str, Value]) -> tuple[str, ...]:
-        """What in untrusted values reads like a role or an instruction: worth a look, not refused."""
+        """Return what in untrusted values reads like a role or an instruction: worth a look, not refused."""
         return tuple(
             f"{name}{at}: untrusted text reads like an instruction: {excerpt!r}"
             for name, variable in self._prepared
@@ -302,7 +300,7 @@ class Template:
         return Prompt(messages, prompt_digest(messages), self.ref, self.digest, shared)
 
     def _prefix(self, values: dict[str, Any], messages: tuple[Message, ...]) -> Prefix | None:
-        """How far these messages are the same whatever differs from call to call."""
+        """Return how far these messages are the same in every call with the same few-valued variables."""
         if self._beginning is None:
             code = beginning(self._part)
             self._beginning = (
@@ -340,7 +338,7 @@ class Template:
         )
 
     def _locate(self, cause: Exception, output: Iterator[str]) -> TemplateError:
-        """The error of a rendering, with the file and line where it happened."""
+        """Return the error of a rendering, with the file and line where it happened."""
         file, line = self.file, None
         for code, lineno in (*_suspended(output), *_frames(cause.__traceback__)):
             if (template := self._loaded(code)) is not None:
@@ -355,7 +353,7 @@ class Template:
         return template if isinstance(template, JinjaTemplate) else None
 
     def sources(self) -> tuple[StoredSource, ...]:
-        """Itself and everything it includes, to be stored so that it can be rebuilt."""
+        """Return the stored form of this template and everything it includes."""
         return tuple(
             StoredSource(
                 part.digest,
@@ -368,7 +366,7 @@ class Template:
 
     @classmethod
     def rebuild(cls, digest: str, lookup: Callable[[str], StoredSource | None]) -> Template:
-        """A template from stored sources.
+        """Build a template from stored sources.
 
         Args:
             digest: its template digest.
@@ -406,7 +404,7 @@ def _load(environment: TemplateEnvironment, part: Part, loaded: dict[str, JinjaT
 
 
 def _check_declarations(root: Part, parts: list[Part]) -> None:
-    """Every name that is read must be declared, by the template or an include, or be set somewhere."""
+    """Refuse a name that is read but neither declared, by the template or an include, nor set anywhere."""
     _check_named(root)
     _check_fields(root, parts)
     if not root.has_messages:
@@ -429,7 +427,7 @@ def _check_declarations(root: Part, parts: list[Part]) -> None:
 
 
 def _check_fields(root: Part, parts: list[Part]) -> None:
-    """A field of a declared object must be one, where nothing else may have the object's name."""
+    """Refuse an undeclared field of a declared object, unless something else may have the object's name."""
     variables = root.variables
     stored = frozenset[str]().union(*(part.compiled.stores for part in parts))
     for part in parts:
@@ -471,7 +469,7 @@ def _check_outside(piece: str) -> None:
 
 
 def _suspended(output: Iterator[str]) -> Iterator[tuple[Mapping[str, Any], int]]:
-    """Where the template stands that has just put something out."""
+    """Yield where a template waits after its last output."""
     frame = output.gi_frame if isinstance(output, GeneratorType) else None
     if frame is not None:
         yield frame.f_globals, frame.f_lineno

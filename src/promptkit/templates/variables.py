@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Final, cast
+from typing import cast
 from urllib.parse import urlsplit
 
 from promptkit.errors import counted
@@ -19,28 +19,22 @@ from promptkit.types import Format, Kind, Role, Value, Variable
 from .patterns import compiled
 from .untrusted import Untrusted, imitation, is_marked
 
-MAX_DEPTH: Final = 8
+MAX_DEPTH = 8
 """How deep lists may nest."""
 
 
-MAX_PROBLEMS: Final = 20
+MAX_PROBLEMS = 20
 """How many problems of one list or object are told."""
 
 
-SPEAKERS: Final = (Role.USER.value, Role.ASSISTANT.value)
+SPEAKERS = (Role.USER.value, Role.ASSISTANT.value)
 """Who may speak in a variable of messages; the system's words are the template's own."""
 
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
-
-
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-
-
-_WORDS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-
-
-_KINDS: Final[Mapping[type, Kind]] = {
+_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+_KINDS: Mapping[type, Kind] = {
     str: Kind.STRING,
     bool: Kind.BOOLEAN,
     int: Kind.INTEGER,
@@ -48,13 +42,9 @@ _KINDS: Final[Mapping[type, Kind]] = {
 }
 
 
-_UNITS: Final = {Kind.LIST: "item", Kind.MESSAGES: "message"}
-
-
-_INT64: Final = 1 << 63
-
-
-_SHOWN: Final = 40
+_UNITS = {Kind.LIST: "item", Kind.MESSAGES: "message"}
+_INT64 = 1 << 63
+_SHOWN = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +56,13 @@ class Bad:
     also: tuple[Bad, ...] = ()
 
     def each(self) -> Iterator[Bad]:
-        """All that is wrong, one by one."""
+        """Yield everything that is wrong."""
         yield self
         yield from self.also
 
     @classmethod
     def gathered(cls, problems: list[tuple[str, Bad]]) -> Bad:
-        """The problems of several members as one, each with the way to it in front."""
+        """Join the problems of several members, each with its path in front."""
         flat = [cls(inner.why, at + inner.at) for at, bad in problems for inner in bad.each()]
         return cls(flat[0].why, flat[0].at, tuple(flat[1:MAX_PROBLEMS]))
 
@@ -114,7 +104,7 @@ def _unknown(name: str, variables: Mapping[str, Variable]) -> str:
 
 
 def expected(variable: Variable) -> str:
-    """What a variable wants, in words: `a string of at most 80 characters (Brand name)`."""
+    """Describe the value that a variable takes: `a string of at most 80 characters (Brand name)`."""
     parts = [_kind(variable)]
     unit = _UNITS.get(variable.kind, "character")
     if variable.min_length is not None:
@@ -132,7 +122,7 @@ def expected(variable: Variable) -> str:
 
 
 def _kind(variable: Variable) -> str:
-    """The kind alone, in words."""
+    """Describe the kind alone."""
     if variable.choices:
         shown = ", ".join(_show(choice) for choice in variable.choices)
         return f"a list of: {shown}" if variable.kind is Kind.LIST else f"one of: {shown}"
@@ -148,7 +138,7 @@ def _kind(variable: Variable) -> str:
 
 
 def coerce(variable: Variable, value: object, *, from_text: bool = True) -> Value | Bad:
-    """One value as the declared kind.
+    """Read one value as the declared kind.
 
     Args:
         variable: the declaration.
@@ -175,7 +165,7 @@ def _show(value: object) -> str:
 
 
 def _read(variable: Variable, text: str) -> Value | Bad:
-    """Text as the declared kind."""
+    """Read text as the declared kind."""
     match variable.kind:
         case Kind.STRING:
             return _unicode(variable, text)
@@ -201,7 +191,7 @@ def _read_number(variable: Variable, text: str) -> Value | Bad:
 
 
 def _read_list(variable: Variable, text: str) -> Value | Bad:
-    """A JSON array, else items between semicolons; empty ones are left out."""
+    """Read a JSON array, else items between semicolons without the empty ones."""
     if not text.startswith("["):
         items = [item.strip() for item in text.split(";")]
         return _typed(variable, [item for item in items if item])
@@ -212,7 +202,7 @@ def _read_list(variable: Variable, text: str) -> Value | Bad:
 
 
 def _read_json(variable: Variable, text: str) -> Value | Bad:
-    """An object or messages: text is JSON."""
+    """Read an object or messages from JSON."""
     try:
         return _typed(variable, json.loads(text))
     except (ValueError, RecursionError):
@@ -220,7 +210,7 @@ def _read_json(variable: Variable, text: str) -> Value | Bad:
 
 
 def _typed(variable: Variable, value: object) -> Value | Bad:  # noqa: C901, PLR0911 - one row a kind
-    """A value that already has a type, which must be the declared one."""
+    """Check a value that already has a type, which must be the declared one."""
     match variable.kind, value:
         case Kind.STRING, str():
             return _unicode(variable, value)
@@ -257,7 +247,7 @@ def _typed_list(items: list[object] | tuple[object, ...]) -> Value | Bad:
 
 
 def _typed_items(item: Variable, values: list[object] | tuple[object, ...]) -> Value | Bad:
-    """A list whose items are declared."""
+    """Check a list whose items are declared."""
     fitting: list[Value] = []
     problems: list[tuple[str, Bad]] = []
     for index, value in enumerate(values):
@@ -270,7 +260,7 @@ def _typed_items(item: Variable, values: list[object] | tuple[object, ...]) -> V
 
 
 def _typed_object(variable: Variable, given: Mapping[object, object]) -> Value | Bad:
-    """An object: its fields in declared order, their defaults left out."""
+    """Check an object: return its fields in declared order, without their defaults."""
     fitting: dict[str, Value] = {}
     problems: list[tuple[str, Bad]] = []
     for name, field in variable.fields.items():
@@ -299,7 +289,7 @@ def _unknown_field(name: str, variable: Variable) -> Bad:
 
 
 def _item(value: object, depth: int) -> Value:
-    """One item of a list, copied; ValueError where a list can't hold it."""
+    """Copy one item of a list; ValueError if a list can't contain it."""
     if isinstance(value, (list, tuple)):
         if depth == 1:
             message = f"lists nest deeper than {MAX_DEPTH}"
@@ -324,7 +314,7 @@ def _unicode(variable: Variable, text: str) -> Value | Bad:
 
 
 def _within(variable: Variable, value: Value) -> Value | Bad:
-    """The value, if bounds and choices allow it."""
+    """Return the value if bounds and choices allow it."""
     if isinstance(value, int) and not -_INT64 <= value < _INT64:
         return Bad("beyond 64 bits")
     if isinstance(value, (str, list)):
@@ -342,7 +332,7 @@ def _within(variable: Variable, value: Value) -> Value | Bad:
 
 
 def _text_problem(variable: Variable, text: str) -> Bad | None:
-    """What a format, a pattern or distrust has against a text."""
+    """Check a text against the format, the pattern and the rules of untrusted text."""
     if variable.format is not None and not fits(variable.format, text):
         return _wrong(variable, text)
     if variable.pattern is not None and not compiled(variable.pattern).matches(text):
@@ -359,7 +349,7 @@ def _between(variable: Variable, number: float) -> bool:
 
 
 def _chosen(variable: Variable, value: Value) -> Value | Bad:
-    """The value, or a list's items, as they stand among the choices."""
+    """Return the value, or a list's items, as written among the choices."""
     if not isinstance(value, list):
         return value if value in variable.choices else _wrong(variable, value)
     by_text = {str(choice): choice for choice in variable.choices}
@@ -371,13 +361,13 @@ def _chosen(variable: Variable, value: Value) -> Value | Bad:
 
 
 def is_prepared(variable: Variable) -> bool:
-    """Whether its values change before they are rendered: defaults of fields, marks of distrust."""
+    """Return whether a variable's values change before rendering: defaults of fields, marks of untrusted text."""
     inner = [*variable.fields.values(), *([] if variable.items is None else [variable.items])]
     return is_marked(variable) or any(each.default is not None or is_prepared(each) for each in inner)
 
 
 def prepared(variable: Variable, value: Value) -> object:
-    """A bound value as a template sees it: fields have their defaults, untrusted texts are marked."""
+    """Return a bound value as a template sees it: fields have their defaults, untrusted texts are marked."""
     if variable.untrusted:
         return Untrusted(cast("str", value))
     if variable.kind is Kind.OBJECT:
@@ -389,7 +379,7 @@ def prepared(variable: Variable, value: Value) -> object:
     return value
 
 
-_MESSAGE: Final = Variable(
+_MESSAGE = Variable(
     "message",
     Kind.OBJECT,
     fields={"role": Variable("role", choices=SPEAKERS), "content": Variable("content", min_length=1)},
@@ -397,16 +387,10 @@ _MESSAGE: Final = Variable(
 """One message of a conversation."""
 
 
-MAX_URL: Final = 2_048
-
-
-MAX_EMAIL: Final = 254
-
-
-MAX_LANGUAGE: Final = 100
-
-
-EXAMPLES: Final[Mapping[Format, str]] = {
+MAX_URL = 2_048
+MAX_EMAIL = 254
+MAX_LANGUAGE = 100
+EXAMPLES: Mapping[Format, str] = {
     Format.DATE: "a date like 2026-11-21",
     Format.URL: "an address like https://example.com/page",
     Format.EMAIL: "an e-mail address like name@example.com",
@@ -416,17 +400,9 @@ EXAMPLES: Final[Mapping[Format, str]] = {
 
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
-
-
-_LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-
-
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _EMAIL = re.compile(rf"[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@{_LABEL}(?:\.{_LABEL})*")
-
-
 _UNWRITTEN = re.compile(r"[\s\x00-\x1f\x7f<>\"\\^`{|}]")
-
-
 _LANGUAGE = re.compile(
     r"(?:[a-z]{2,3}(?:-[a-z]{3}){0,3}|[a-z]{4,8})"  # language, and extended language
     r"(?:-[a-z]{4})?"  # script
@@ -441,7 +417,7 @@ _LANGUAGE = re.compile(
 
 
 def fits(kind: Format, text: str) -> bool:
-    """Whether a text is of a format."""
+    """Return whether a text has a format."""
     return _CHECKS[kind](text)
 
 
@@ -456,7 +432,7 @@ def _is_date(text: str) -> bool:
 
 
 def _is_url(text: str) -> bool:
-    """An http or https address with a host; what RFC 3986 wants percent-encoded must be."""
+    """Return whether it is an http or https address with a host, percent-encoded as RFC 3986 requires."""
     if len(text) > MAX_URL or _UNWRITTEN.search(text):
         return False
     try:
@@ -468,7 +444,7 @@ def _is_url(text: str) -> bool:
 
 
 def _is_email(text: str) -> bool:
-    """As HTML's e-mail field takes it (WHATWG): nobody's real address is refused."""
+    """Return whether an e-mail field of HTML accepts it (WHATWG), so that no real address is refused."""
     return len(text) <= MAX_EMAIL and _EMAIL.fullmatch(text) is not None
 
 
@@ -476,7 +452,7 @@ def _is_language(text: str) -> bool:
     return len(text) <= MAX_LANGUAGE and _LANGUAGE.fullmatch(text) is not None
 
 
-_CHECKS: Final[Mapping[Format, Callable[[str], bool]]] = {
+_CHECKS: Mapping[Format, Callable[[str], bool]] = {
     Format.DATE: _is_date,
     Format.URL: _is_url,
     Format.EMAIL: _is_email,

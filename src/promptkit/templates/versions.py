@@ -23,34 +23,23 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final
 
 from promptkit._util import toml
 from promptkit.errors import TemplateError
 
 from .reference import epoch_of
 
-FILE: Final = "versions.toml"
-
-
-_HEAD: Final = """\
+FILE = "versions.toml"
+_HEAD = """\
 # Seals and labels of this template, written by promptkit: keep it in git, edit nothing by hand.
 # After a conflict, keep the lines of both sides. The last line of a label says which version it means.
 """
 
 
 _SEAL_KEY = re.compile(r"v([1-9][0-9]{0,8})")
-
-
 _SEAL = re.compile(r"[0-9]+:sha256:[0-9a-f]{64}")
-
-
 _SEAL_LINE = re.compile(r"[ \t]*(v[0-9]+)[ \t]*=")
-
-
 _MOVE_LINE = re.compile(r"[ \t]*\{.*\blabel[ \t]*=")
-
-
 _CONFLICT = re.compile(r"^(<{7}|={7}|>{7}|\|{7})( |$)", re.MULTILINE)
 
 
@@ -91,11 +80,11 @@ class Versions:
         return max(self.seals, default=None)
 
     def history(self, label: str) -> tuple[LabelMove, ...]:
-        """The moves of one label, oldest first."""
+        """Return the moves of one label, oldest first."""
         return tuple(move for move in self.moves if move.label == label)
 
     def before(self, label: str) -> int | None:
-        """What a label meant before it was last promoted; None where it never meant anything else.
+        """Return the version that a label meant before its last promotion, or None.
 
         A rollback takes the last promotion away, so that another one goes further back.
         """
@@ -110,11 +99,11 @@ class Versions:
         return versions[-2] if len(versions) > 1 else None
 
     def with_seal(self, version: int, seal: str) -> Versions:
-        """The same, with one more version."""
+        """Return a copy with one more version."""
         return replace(self, seals={**self.seals, version: seal})
 
     def with_move(self, move: LabelMove) -> Versions:
-        """The same, with one more move."""
+        """Return a copy with one more move."""
         return replace(self, moves=(*self.moves, move))
 
 
@@ -205,7 +194,7 @@ def _move(entry: toml.Table, seals: Mapping[int, str], line: int | None) -> Labe
 
 
 def unsorted(versions: Versions, *, file: str) -> list[TemplateError]:
-    """The moves that stand below a later one of the same label: which one counts is then a guess."""
+    """Return the moves that are below a later one of the same label, because it is unclear which one counts."""
     problems: list[TemplateError] = []
     latest: dict[str, LabelMove] = {}
     for move in versions.moves:
@@ -228,13 +217,13 @@ def unsorted(versions: Versions, *, file: str) -> list[TemplateError]:
 
 
 def line_of_seal(text: str, version: int) -> int | None:
-    """The line that holds the seal of a version."""
+    """Return the line that has the seal of a version."""
     match = re.search(rf"^[ \t]*v{version}[ \t]*=", text, re.MULTILINE)
     return None if match is None else text.count("\n", 0, match.start()) + 1
 
 
 def write_versions(versions: Versions) -> str:
-    """The text of versions.toml."""
+    """Return the text of versions.toml."""
     seals = [f'v{version} = "{seal}"' for version, seal in sorted(versions.seals.items())]
     # The empty list is written too: two sides that each add a first move then conflict in lines alone.
     moves = [f"  {_line(move)}," for move in versions.moves]
@@ -254,5 +243,5 @@ def _line(move: LabelMove) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A TOML string: JSON's, but for the delete character."""
+    """Return a TOML string: JSON's, but for the delete character."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

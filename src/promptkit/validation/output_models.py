@@ -20,7 +20,7 @@ class OutputModel:
 
 
 def output_model_of(model: type[Any]) -> OutputModel:
-    """The shape that a Pydantic model asks for.
+    """Return the output model for a Pydantic model.
 
     Raises:
         UsageError: it is no Pydantic model, or JSON Schema can't say it.

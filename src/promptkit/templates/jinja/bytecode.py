@@ -15,7 +15,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 from types import CodeType
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import jinja2
 
@@ -25,7 +25,7 @@ from promptkit.templates.source import Source
 from . import compiler
 from .compiler import Compiled, body_key, compile_source
 
-_LAYOUT: Final = 5
+_LAYOUT = 5
 
 
 def compiler_digest() -> str:
@@ -39,7 +39,7 @@ def compiler_digest() -> str:
         return ""
 
 
-_MAGIC: Final = (
+_MAGIC = (
     f"promptkit {_LAYOUT} {EPOCH} {compiler_digest()} jinja {jinja2.__version__} {sys.implementation.cache_tag}"
     f" {sys.hexversion:x}\n"
 ).encode()
@@ -50,13 +50,9 @@ _Fields: TypeAlias = tuple[
 ]
 
 
-_CHECKSUM_BYTES: Final = 32
-
-
-_FOLDER_MODE: Final = 0o700
-
-
-_OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
+_CHECKSUM_BYTES = 32
+_FOLDER_MODE = 0o700
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class Bytecode:
@@ -75,7 +71,7 @@ class Bytecode:
         self._usable: bool | None = None
 
     def compiled(self, source: Source) -> Compiled:
-        """The code of a source: from the folder, else compiled and put there.
+        """Return the code of a source, from the folder if it is there; else compile it and store it.
 
         Raises:
             TemplateError: it doesn't compile.
@@ -90,7 +86,7 @@ class Bytecode:
         return compiled
 
     def _is_safe(self) -> bool:
-        """Whether the folder is this user's own and nobody else's; asked once."""
+        """Return whether the folder belongs to this user alone; it is checked once."""
         if self._usable is None:
             try:
                 self._folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
@@ -147,7 +143,7 @@ def _pack(compiled: Compiled) -> bytes:
 
 
 def _unpack(data: bytes, key: str) -> Compiled | None:
-    """What was packed, or None: of other versions, or not whole (marshal can crash on such bytes)."""
+    """Read what was packed; None if it is of other versions or incomplete, because marshal can crash on such bytes."""
     if not data.startswith(_MAGIC):
         return None
     start = len(_MAGIC) + _CHECKSUM_BYTES

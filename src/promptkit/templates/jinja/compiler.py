@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
 from types import CodeType, MethodType
-from typing import Any, Final, NoReturn, cast
+from typing import Any, NoReturn, cast
 
 from jinja2 import StrictUndefined, Template, TemplateSyntaxError, nodes
 from jinja2.compiler import CodeGenerator, Frame
@@ -32,7 +32,7 @@ from . import sandbox
 from .filters import CONCAT, FILTERS, GUARDS, KEEP, LOOP, SCAN, SLICE, STEP, TESTS
 from .sandbox import Context
 
-_REFUSED: Final[Mapping[type[nodes.Node], str]] = {
+_REFUSED: Mapping[type[nodes.Node], str] = {
     nodes.Extends: "extends",
     nodes.Block: "block",
     nodes.Import: "import",
@@ -41,7 +41,7 @@ _REFUSED: Final[Mapping[type[nodes.Node], str]] = {
 }
 
 
-_HIDDEN: Final = frozenset({"self", "super", "varargs", "kwargs"})
+_HIDDEN = frozenset({"self", "super", "varargs", "kwargs"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Compiled:
 
 
 def fresh(source: Source) -> nodes.Template:
-    """The same tree, made anew: to be changed and compiled."""
+    """Parse a source into a new tree, to be changed and compiled."""
     return _environment().parse(source.body)
 
 
@@ -75,7 +75,7 @@ def compile_tree(tree: nodes.Template, name: str) -> CodeType:
 
 
 def body_key(source: Source) -> str:
-    """The name under which a body's code is kept."""
+    """Return the name under which a body's code is kept."""
     return hashlib.sha256(f"{EPOCH}\n{source.body}".encode()).hexdigest()
 
 
@@ -85,7 +85,7 @@ def _environment() -> TemplateEnvironment:
 
 
 def parse(source: Source) -> nodes.Template:
-    """The syntax tree of a source that compiles, as it was written: to be read, not to be changed."""
+    """Return the syntax tree of a source that compiles, as written: to be read, not to be changed."""
     return _tree(source.body)
 
 
@@ -236,11 +236,11 @@ class _Survey:
 
 
 def is_message(node: nodes.CallBlock) -> bool:
-    """Whether a call block is a message tag."""
+    """Return whether a call block is a message tag."""
     return isinstance(node.call.node, nodes.ExtensionAttribute)
 
 
-SETTINGS: Final[Mapping[str, Any]] = {
+SETTINGS: Mapping[str, Any] = {
     "trim_blocks": True,
     "lstrip_blocks": True,
     "keep_trailing_newline": False,
@@ -252,7 +252,7 @@ SETTINGS: Final[Mapping[str, Any]] = {
 """What shapes the text; part of the rendering epoch."""
 
 
-GLOBALS: Final[Mapping[str, Any]] = {"range": sandbox.bounded_range, "namespace": Namespace}
+GLOBALS: Mapping[str, Any] = {"range": sandbox.bounded_range, "namespace": Namespace}
 
 
 class MessageTag(Extension):
@@ -267,7 +267,7 @@ class MessageTag(Extension):
     tags = {"message"}  # noqa: RUF012 - as the base class has it
 
     def parse(self, parser: Parser) -> nodes.Node:
-        """Read the tag into a call block."""
+        """Return the syntax tree of a source that compiles, as written: to be read, not to be changed."""
         line = next(parser.stream).lineno
         role = parser.parse_expression()
         if not isinstance(role, nodes.Const) or role.value not in set(Role):
@@ -299,7 +299,7 @@ class MessagesTag(Extension):
     tags = {"messages"}  # noqa: RUF012 - as the base class has it
 
     def parse(self, parser: Parser) -> nodes.Node:
-        """Read the tag into a call."""
+        """Return the syntax tree of a source that compiles, as written: to be read, not to be changed."""
         line = next(parser.stream).lineno
         messages = parser.parse_expression()
         call = self.call_method("collect", [nodes.ContextReference(), messages], lineno=line)
@@ -430,11 +430,11 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         return super().getattr(obj, attribute)
 
     def call_binop(self, context: JinjaContext, operator: str, left: Any, right: Any) -> Any:
-        """An operator that could grow."""
+        """Evaluate an operator whose result could grow."""
         return sandbox.binary(_ours(context), operator, left, right)
 
     def call(self, context: JinjaContext, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """A call, counted and bounded."""
+        """Make a call, counted and bounded."""
         if obj.__class__ is MethodType and obj.__func__ in _TAGS:
             return obj(*args, caller=kwargs["caller"]) if "caller" in kwargs else obj(*args)
         inner = (
@@ -444,10 +444,8 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         return sandbox.call(_ours(context), obj, lambda: run(context, obj, *args, **kwargs), args, inner)
 
 
-_TAGS: Final = frozenset({MessageTag.collect, MessagesTag.collect})
-
-
-_INNER: Final = frozenset({"_loop_vars", "_block_vars"})
+_TAGS = frozenset({MessageTag.collect, MessagesTag.collect})
+_INNER = frozenset({"_loop_vars", "_block_vars"})
 
 
 def _ours(context: JinjaContext) -> Context:
@@ -484,7 +482,7 @@ def _weight_of(node: nodes.Node) -> int:
 
 
 def _weight(body: Iterable[nodes.Node]) -> int:
-    """How many nodes one evaluation of a body touches, but for bodies that count for themselves."""
+    """Count the nodes that one evaluation of a body touches, without bodies that count for themselves."""
     return sum(1 for _ in _touched(body))
 
 
@@ -498,13 +496,13 @@ def _touched(body: Iterable[nodes.Node]) -> Iterator[nodes.Node]:
 
 
 def _charged(node: Any, weight: int) -> nodes.Node:
-    """A file, macro or call block: each evaluation of its body counts."""
+    """Count each evaluation of the body of a file, macro or call block."""
     node.body.insert(0, nodes.ExprStmt(_call(nodes.Const(weight, lineno=1), STEP), lineno=1))
     return node
 
 
 def _loop(node: Any, weight: int) -> nodes.Node:
-    """A loop: all its iterations count before the first."""
+    """Count all iterations of a loop before the first."""
     node.iter = _call(node.iter, LOOP, nodes.Const(weight, lineno=node.lineno))
     return node
 
@@ -521,18 +519,18 @@ def _getitem(node: Any, _weight: int) -> nodes.Node:
 
 
 def _operand(node: Any, _weight: int) -> nodes.Node:
-    """What is compared with, or sought in: reading it takes time by its length."""
+    """Count an operand by its length: comparing and searching take that long."""
     if not isinstance(node.expr, nodes.Const):
         node.expr = _call(node.expr, SCAN)
     return node
 
 
 def _container(node: Any, _weight: int) -> nodes.Node:
-    """A list, tuple or mapping that is made here; not the target of an assignment."""
+    """Count a list, tuple or mapping that is made here; not the target of an assignment."""
     return node if getattr(node, "ctx", "load") == "store" else _call(node, KEEP)
 
 
-_REWRITES: Final[Mapping[type[nodes.Node], Callable[[Any, int], nodes.Node]]] = {
+_REWRITES: Mapping[type[nodes.Node], Callable[[Any, int], nodes.Node]] = {
     nodes.Template: _charged,
     nodes.Macro: _charged,
     nodes.CallBlock: _charged,

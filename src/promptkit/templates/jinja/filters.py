@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from jinja2 import filters, pass_context, tests
 from jinja2.runtime import Undefined
@@ -32,52 +32,36 @@ from .sandbox import (
     replaced,
 )
 
-MAX_PRECISION: Final = 20
-
-
-MAX_JSON_INDENT: Final = 8
-
-
-MAX_WRAPPED: Final = 20_000
+MAX_PRECISION = 20
+MAX_JSON_INDENT = 8
+MAX_WRAPPED = 20_000
 
 
 Filter = Callable[..., Any]
 
 
-_JINJA: Final = cast("Mapping[str, Filter]", filters.FILTERS)  # pyright: ignore[reportUnknownMemberType] - untyped there
+_JINJA = cast("Mapping[str, Filter]", filters.FILTERS)  # pyright: ignore[reportUnknownMemberType] - untyped there
 
 
-_JINJA_TESTS: Final = cast("Mapping[str, Callable[..., bool]]", tests.TESTS)  # pyright: ignore[reportUnknownMemberType] - the same
+_JINJA_TESTS = cast("Mapping[str, Callable[..., bool]]", tests.TESTS)  # pyright: ignore[reportUnknownMemberType] - the same
 
 
 _WORD = re.compile(r"\w+")
-
-
-_CARRYING: Final = frozenset({"d", "default", "trim", "truncate"})
+_CARRYING = frozenset({"d", "default", "trim", "truncate"})
 """Filters that untrusted text passes through, staying what it is."""
 
 
-LOOP: Final = " loop"
-
-
-STEP: Final = " step"
-
-
-SLICE: Final = " slice"
-
-
-CONCAT: Final = " concat"
-
-
-KEEP: Final = " keep"
-
-
-SCAN: Final = " scan"
+LOOP = " loop"
+STEP = " step"
+SLICE = " slice"
+CONCAT = " concat"
+KEEP = " keep"
+SCAN = " scan"
 """Names of guards that the compiler writes into a template; with a space, so that nobody else can."""
 
 
 def _of_jinja(name: str, *, text: bool = False, check: Callable[..., None] | None = None) -> Filter:
-    """One of Jinja's filters, its work counted and its result kept.
+    """Return one of Jinja's filters that counts its work and keeps its result.
 
     Args:
         name: Jinja's name of it.
@@ -109,7 +93,7 @@ def _of_jinja(name: str, *, text: bool = False, check: Callable[..., None] | Non
 
 
 def _lead(passes: Any, context: Context) -> tuple[Any, ...]:
-    """The argument that Jinja passes to this filter first."""
+    """Return the argument that Jinja passes to this filter first."""
     if passes is None:
         return ()
     # Filters that Jinja can also await take the evaluation context.
@@ -118,7 +102,7 @@ def _lead(passes: Any, context: Context) -> tuple[Any, ...]:
 
 
 def _of_str(change: Callable[[str], str]) -> Filter:
-    """A filter that is one method of str: the ones in nearly every template, so kept short."""
+    """Return a filter that is one method of str. Nearly every template uses them, so they are short."""
 
     @pass_context
     def guarded(context: Context, value: Any) -> str:
@@ -131,7 +115,7 @@ def _of_str(change: Callable[[str], str]) -> Filter:
 
 
 def _counted(function: Callable[..., Any]) -> Filter:
-    """One of our own filters: `function(meter, value, ...)`."""
+    """Return one of our own filters: `function(meter, value, ...)`."""
 
     @pass_context
     @wraps(function)
@@ -199,7 +183,7 @@ def _sum(context: Context, value: Any, attribute: str | int | None = None, start
 
 
 def _tojson(context: Context, value: Any, indent: int | None = None) -> str:
-    """JSON as people write it: not escaped for HTML, keys in order."""
+    """Return JSON as people write it: not escaped for HTML, keys in order."""
     if indent is not None and not 0 <= indent <= MAX_JSON_INDENT:
         raise RenderLimit(f"|tojson indents by 0 to {MAX_JSON_INDENT}", remedy="Indent less.")
     context.meter.check_size(_json_size(context.meter, value, indent or 0))
@@ -243,7 +227,7 @@ def _indent(meter: Meter, text: str, width: int | str = 4, *_: Any, **__: Any) -
 
 
 def _wordwrap(meter: Meter, text: str, width: int = 79, *args: Any, **kwargs: Any) -> None:
-    """Python's textwrap takes time by the square of a long word's length, so only short text is wrapped."""
+    """Refuse long text: Python's textwrap takes time by the square of a word's length."""
     if len(text) > MAX_WRAPPED or width < 1:
         raise RenderLimit(
             f"|wordwrap takes text of at most {MAX_WRAPPED:,} characters and a width above 0",
@@ -282,10 +266,8 @@ def _truncate(meter: Meter, text: str, *args: Any, **kwargs: Any) -> None:
     meter.check_size(len(text) + len(end))
 
 
-_PLAIN: Final = "abs default d dictsort first float groupby last map max min reject rejectattr select selectattr sort unique".split()  # noqa: SIM905 - a list of words reads better as one
-
-
-FILTERS: Final[dict[str, Filter]] = {
+_PLAIN = "abs default d dictsort first float groupby last map max min reject rejectattr select selectattr sort unique".split()  # noqa: SIM905 - a list of words reads better as one
+FILTERS: dict[str, Filter] = {
     **{name: _of_jinja(name) for name in _PLAIN},
     "capitalize": _of_str(str.capitalize),
     "lower": _of_str(str.lower),
@@ -318,7 +300,7 @@ FILTERS: Final[dict[str, Filter]] = {
 
 @pass_context
 def _loop(context: Context, iterable: Any, weight: int) -> Any:
-    """What a loop walks, all its iterations counted before the first: nothing to pay in each."""
+    """Return the items of a loop; count all iterations before the first, so that none costs anything."""
     meter = context.meter
     if isinstance(iterable, Undefined):
         iter(iterable)  # raises, naming what is undefined
@@ -345,7 +327,7 @@ def _scan(context: Context, value: Any) -> Any:
     return value
 
 
-GUARDS: Final[dict[str, Filter]] = {
+GUARDS: dict[str, Filter] = {
     LOOP: _loop,
     STEP: _step,
     SLICE: pass_context(cut),
@@ -355,7 +337,7 @@ GUARDS: Final[dict[str, Filter]] = {
 }
 
 
-_PLAIN_TESTS: Final = [
+_PLAIN_TESTS = [
     "boolean",
     "defined",
     "divisibleby",
@@ -377,7 +359,7 @@ _PLAIN_TESTS: Final = [
 ]
 
 
-_COMPARING: Final = "!= < <= == > >= eq equalto ge greaterthan gt in le lessthan lt ne".split()  # noqa: SIM905 - a list of words reads better as one
+_COMPARING = "!= < <= == > >= eq equalto ge greaterthan gt in le lessthan lt ne".split()  # noqa: SIM905 - a list of words reads better as one
 
 
 def _comparing(name: str) -> Callable[..., bool]:
@@ -394,7 +376,7 @@ def _comparing(name: str) -> Callable[..., bool]:
     return guarded
 
 
-TESTS: Final[dict[str, Callable[..., bool]]] = {
+TESTS: dict[str, Callable[..., bool]] = {
     **{name: _JINJA_TESTS[name] for name in _PLAIN_TESTS},
     **{name: _comparing(name) for name in _COMPARING},
 }

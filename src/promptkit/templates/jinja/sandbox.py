@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sized
 from types import BuiltinMethodType, MethodType
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 from jinja2.runtime import Context as JinjaContext
 from jinja2.runtime import LoopContext, Macro, Undefined
@@ -20,36 +20,22 @@ from promptkit.errors import RenderLimit, TemplateError
 from promptkit.templates.untrusted import Untrusted, changed
 from promptkit.types import Message
 
-MAX_STEPS: Final = 500_000
-
-
-MAX_CHARACTERS: Final = 10_000_000
-
-
-MAX_DEPTH: Final = 40
-
-
-MAX_BITS: Final = 128
-
-
-FILTER_STEPS: Final = 4
-
-
-CALL_STEPS: Final = 8
-
-
-CONTAINER_STEPS: Final = 4
+MAX_STEPS = 500_000
+MAX_CHARACTERS = 10_000_000
+MAX_DEPTH = 40
+MAX_BITS = 128
+FILTER_STEPS = 4
+CALL_STEPS = 8
+CONTAINER_STEPS = 4
 """What these take, measured in nodes of a template."""
 
 
-METER: Final = " meter"
+METER = " meter"
 """Where a context keeps its meter: no template can write a name with a space in it."""
 
 
-CONTAINERS: Final = (list, tuple, dict)
-
-
-_READ: Final = (str, *CONTAINERS)
+CONTAINERS = (list, tuple, dict)
+_READ = (str, *CONTAINERS)
 
 
 Container: TypeAlias = "list[object] | tuple[object, ...] | dict[object, object]"
@@ -114,7 +100,7 @@ class Meter:
         return "".join(parts)
 
     def text(self, value: Any) -> str:
-        """A plain value as text.
+        """Return a plain value as text.
 
         Raises:
             TemplateError: None, a list or anything else that would print as Python.
@@ -133,7 +119,7 @@ class Meter:
         raise _unprintable(value)
 
     def bare(self, value: Any, by: str) -> str:
-        """A plain value as text that will be changed, which untrusted text may not be.
+        """Return a plain value as text that will be changed, which untrusted text may not be.
 
         Raises:
             TemplateError: it is untrusted, or would print as Python.
@@ -166,7 +152,7 @@ class Meter:
             pending.extend(cast("Container", item) for item in members if isinstance(item, CONTAINERS))
 
     def items(self, value: object) -> list[object]:
-        """The items of anything that can be walked, as a list."""
+        """Return the items of an iterable as a list."""
         if isinstance(value, Sized):
             self.check_steps(len(value))
         if not isinstance(value, Iterable):
@@ -186,12 +172,12 @@ class Meter:
 
 
 def is_container(value: Any) -> bool:
-    """Whether it is a list, a tuple or a mapping."""
+    """Return whether it is a list, a tuple or a mapping."""
     return isinstance(value, CONTAINERS)
 
 
 def describe(value: object) -> str:
-    """What a value is, in the words of the front matter."""
+    """Name the kind of a value, in the words of the front matter."""
     if value is None:
         return "None"
     names: Mapping[type, str] = {
@@ -243,22 +229,20 @@ _SPEC = re.compile(
 )
 
 
-_FLOAT_DIGITS: Final = 320  # %f writes 1e308 out
-
-
-MAX_WIDTH: Final = 1_000
+_FLOAT_DIGITS = 320  # %f writes 1e308 out
+MAX_WIDTH = 1_000
 """The widest field of a `%` format, in characters."""
 
 
 def add(meter: Meter, left: Any, right: Any) -> Any:
-    """`+`: numbers, text or lists."""
+    """Evaluate `+`: numbers, text or lists."""
     if _is_long(left) and _is_long(right):
         _grows(meter, left, len(left) + len(right))
     return left + right
 
 
 def multiply(meter: Meter, left: Any, right: Any) -> Any:
-    """`*`: numbers, or text or a list repeated."""
+    """Evaluate `*`: numbers, or text or a list repeated."""
     for some, times in ((left, right), (right, left)):
         if _is_long(some) and isinstance(times, int):
             _grows(meter, some, len(some) * max(0, times))
@@ -268,14 +252,14 @@ def multiply(meter: Meter, left: Any, right: Any) -> Any:
 
 
 def power(_meter: Meter, left: Any, right: Any) -> Any:
-    """`**`: numbers."""
+    """Evaluate `**`: numbers."""
     if isinstance(left, int) and isinstance(right, int) and right > 0 and left not in {-1, 0, 1}:
         _bits(left.bit_length() * right)
     return left**right
 
 
 def modulo(meter: Meter, left: Any, right: Any) -> Any:
-    """`%`: the rest of a division, or text with `%s` filled in."""
+    """Evaluate `%`: the rest of a division, or text with `%s` filled in."""
     if not isinstance(left, str):
         return left % right
     return printf(meter, left, right)
@@ -305,7 +289,7 @@ def printf(meter: Meter, pattern: str, values: Any) -> str:
     return pattern % (positional if by_name is None else by_name)
 
 
-BINARY: Final[Mapping[str, Callable[[Meter, Any, Any], Any]]] = {
+BINARY: Mapping[str, Callable[[Meter, Any, Any], Any]] = {
     "+": add,
     "*": multiply,
     "**": power,
@@ -319,13 +303,13 @@ def binary(context: Context, operator: str, left: Any, right: Any) -> Any:
 
 
 def concatenate(context: Context, first: Any, *rest: Any) -> str:
-    """`~`: plain values as text, one after the other."""
+    """Evaluate `~`: join plain values as text."""
     meter = context.meter
     return meter.concat([meter.text(value) for value in (first, *rest)])
 
 
 def cut(context: Context, value: Any, start: Any, stop: Any, step: Any) -> Any:
-    """`x[a:b:c]` on text and lists."""
+    """Evaluate `x[a:b:c]` on text and lists."""
     if not (_is_long(value) or isinstance(value, range)):
         raise TemplateError(f"{describe(value)} can't be sliced", remedy="Only text and lists can.")
     size = len(range(*slice(start, stop, step).indices(len(value))))
@@ -338,7 +322,7 @@ def _as_tuple(values: Any) -> tuple[Any, ...]:
 
 
 def _is_long(value: Any) -> bool:
-    """Whether it is text or a list, whose operators make longer ones."""
+    """Return whether it is text or a list, whose operators make longer ones."""
     return isinstance(value, (str, list, tuple))
 
 
@@ -356,7 +340,7 @@ def _bits(count: int) -> None:
         raise RenderLimit(f"a number beyond {MAX_BITS} bits", remedy="Keep numbers small.")
 
 
-_TEXT: Final = frozenset(
+_TEXT = frozenset(
     [
         "capitalize",
         "casefold",
@@ -400,12 +384,12 @@ _TEXT: Final = frozenset(
 )
 
 
-LOOP_VALUES: Final = frozenset(
+LOOP_VALUES = frozenset(
     "depth depth0 first index index0 last length nextitem previtem revindex revindex0".split()  # noqa: SIM905 - a list of words reads better as one
 )
 
 
-ATTRIBUTES: Final[Mapping[str, frozenset[str]]] = {
+ATTRIBUTES: Mapping[str, frozenset[str]] = {
     "str": _TEXT,
     "list": frozenset({"copy", "count", "index"}),
     "tuple": frozenset({"count", "index"}),
@@ -417,7 +401,7 @@ ATTRIBUTES: Final[Mapping[str, frozenset[str]]] = {
 
 
 def allowed(obj: object, attribute: str) -> bool:
-    """Whether a template may look that up."""
+    """Return whether a template may look up an attribute."""
     if isinstance(obj, Namespace):
         return not attribute.startswith("_")
     return attribute in ATTRIBUTES.get(type(obj).__name__, ())
@@ -447,7 +431,7 @@ def _lines(meter: Meter, text: str, *_: Any, **__: Any) -> None:
     meter.check_steps(len(text) // 2 + 1)
 
 
-_CHECKS: Final[Mapping[str, Callable[..., None]]] = {
+_CHECKS: Mapping[str, Callable[..., None]] = {
     "center": _width,
     "join": _joined,
     "ljust": _width,
@@ -498,7 +482,7 @@ def call(
 
 
 def _is_own_method(obj: object) -> bool:
-    """`loop.cycle` and `loop.changed`."""
+    """Return whether it is `loop.cycle` or `loop.changed`."""
     return isinstance(obj, MethodType) and isinstance(obj.__self__, LoopContext)
 
 
@@ -517,7 +501,7 @@ def _deeper(meter: Meter, run: Callable[[], Any]) -> Any:
 
 
 def bounded_range(*args: int) -> range:
-    """`range`, no longer than a rendering may take steps."""
+    """Return a `range` no longer than the steps of a rendering."""
     numbers = range(*args)
     if numbers and (numbers[-1] - numbers[0]) // numbers.step >= MAX_STEPS:
         raise RenderLimit(f"a range of more than {MAX_STEPS:,} numbers", remedy="Loop over less.")

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import takewhile
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from jinja2 import Environment
 
@@ -32,7 +32,7 @@ def _environment() -> TemplateEnvironment:
 
 
 def lexemes_of(source: Source) -> list[Lexeme]:
-    """The tokens of a source that compiles."""
+    """Return the tokens of a source that compiles."""
     return [Lexeme(*token) for token in _environment().lex(source.body)]
 
 
@@ -61,15 +61,15 @@ def tokens_of(body: str) -> Iterator[Token]:
 
 @cache
 def _unstripped_environment() -> Environment:
-    """Jinja's own settings: those of templates strip lines, and a place must not move."""
+    """Return an environment with Jinja's own settings: those of templates strip lines and would move positions."""
     return Environment(keep_trailing_newline=True)  # noqa: S701 - it only cuts text
 
 
-_LINE_END: Final = re.compile(r"\r\n?")
+_LINE_END = re.compile(r"\r\n?")
 
 
 def pin(text: str, body_start: int, pins: Mapping[str, str]) -> str:
-    """A source with its includes renamed.
+    """Rename the includes of a source.
 
     Args:
         text: the whole source, with any line ends.
@@ -90,12 +90,12 @@ def pin(text: str, body_start: int, pins: Mapping[str, str]) -> str:
 
 
 def _original(position: int, crlf: list[int]) -> int:
-    """Where a position of the LF text stands in the original: each CRLF before it is one longer."""
+    """Return the position in the original of a position in the LF text: each CRLF before it adds one."""
     return position + sum(1 for index, offset in enumerate(crlf) if offset - index < position)
 
 
 def _includes(body: str) -> Iterator[tuple[int, int, str]]:
-    """The place of each include's name, quotes included, and the name."""
+    """Yield the position of each include's name, quotes included, and the name."""
     pieces = tokens_of(body)
     for piece in pieces:
         if piece.kind != "block_begin" or next(pieces).text != "include":
@@ -107,5 +107,5 @@ def _includes(body: str) -> Iterator[tuple[int, int, str]]:
 
 
 def _value(literal: str) -> str:
-    """What a string literal says, read as Jinja reads it."""
+    """Read a string literal as Jinja reads it."""
     return literal[1:-1].encode("ascii", "backslashreplace").decode("unicode-escape")
