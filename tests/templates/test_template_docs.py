@@ -85,12 +85,12 @@ VALUES = {
 
 
 @pytest.mark.parametrize("text", re.findall(r"```jinja\n(.*?)```", PAGE, re.DOTALL))
-def test_examples(make_skeleton: Callable[..., Template], text: str) -> None:
+def test_examples(make_template: Callable[..., Template], text: str) -> None:
     """Every example loads and renders; a partial is included."""
-    template = make_skeleton(text)
+    template = make_template(text)
     if template.is_partial:
         user = '{% message "user" %}{% include "shared/voice@1" %}{% endmessage %}'
-        template = make_skeleton(user, includes={"shared/voice@1": template.part})
+        template = make_template(user, includes={"shared/voice@1": template.part})
     given = {name: VALUES[name] for name in template.spec.variables if name in VALUES}
     assert template.render(template.bind(given)).messages
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from promptkit._util.files import locked, make_folder, read_bytes, write_bytes
 from promptkit.errors import TemplateError, UsageError
-from promptkit.templates.folder import Home, is_template_file
+from promptkit.templates.folder import TemplateFolder, is_template_file
 from promptkit.templates.reference import DRAFT, parse_ref
 from promptkit.templates.template import Template
 from promptkit.types import TemplateRef
@@ -69,7 +69,7 @@ def begin(desk: Desk, name: str, *, source: str | None = None) -> Begun:
     return Begun(file, None if origin is None else origin.ref, brought)
 
 
-def _check_free(desk: Desk, here: Home, origin: Template | None) -> None:
+def _check_free(desk: Desk, here: TemplateFolder, origin: Template | None) -> None:
     """Refuse to put a template over one that is there, unless it starts from it."""
     if desk.has(here) and here.has_draft:
         raise _has_draft(here.name, here.file(DRAFT))

@@ -15,7 +15,7 @@ from promptkit.types import Format, Json, Kind, TemplateSpec, Value, Variable
 
 from .jinja.sandbox import ATTRIBUTES
 from .patterns import compiled
-from .variables import SPEAKERS, Bad, coerce
+from .variables import SPEAKERS, Invalid, coerce
 
 MAX_NESTING = 8
 """How deep objects and lists may be declared in one another."""
@@ -206,7 +206,7 @@ def _check_bounds(variable: Variable, entry: Table) -> None:
 def _fitting(variable: Variable, value: Value, entry: Table, key: str) -> Value:
     """Check a value of the front matter against the declaration, without reading text as other kinds."""
     result = coerce(variable, value, from_text=False)
-    if isinstance(result, Bad):
+    if isinstance(result, Invalid):
         raise entry.fail(f"{key} of {variable.name}: {result.why}", key)
     return result
 

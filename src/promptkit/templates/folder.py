@@ -23,7 +23,7 @@ SUFFIX = ".jinja"
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
+class TemplateFolder:
     """One template's folder."""
 
     name: str
@@ -45,7 +45,7 @@ class Home:
         return self.has(DRAFT)
 
 
-def default_version(home: Home, *, allow_draft: bool) -> int | str:
+def default_version(home: TemplateFolder, *, allow_draft: bool) -> int | str:
     """Return what a bare name means: production, else the newest version, else the draft."""
     chosen = home.versions.labels.get(PRODUCTION, home.versions.newest)
     if chosen is not None:
@@ -61,7 +61,7 @@ def default_version(home: Home, *, allow_draft: bool) -> int | str:
     )
 
 
-def check_seal(home: Home, version: int, part: Part) -> None:
+def check_seal(home: TemplateFolder, version: int, part: Part) -> None:
     """Refuse a version that has no seal, or whose seal is broken."""
     seal = home.versions.seals.get(version)
     if seal is None:
@@ -71,7 +71,7 @@ def check_seal(home: Home, version: int, part: Part) -> None:
 
 
 @contextmanager
-def loading(home: Home, at: int | str) -> Generator[None]:
+def loading(home: TemplateFolder, at: int | str) -> Generator[None]:
     """Around the reading of a version: a sealed one loaded when it was published, so it was changed since."""
     try:
         yield
@@ -81,7 +81,7 @@ def loading(home: Home, at: int | str) -> Generator[None]:
         raise _changed(home, int(at), f"now it doesn't load: {cause.what}", cause.line) from None
 
 
-def _changed(home: Home, version: int, why: str, line: int | None = None) -> TemplateError:
+def _changed(home: TemplateFolder, version: int, why: str, line: int | None = None) -> TemplateError:
     file = home.file(version)
     return TemplateError(
         f"{home.name}@{version} was changed after it was published ({why})",
@@ -91,7 +91,7 @@ def _changed(home: Home, version: int, why: str, line: int | None = None) -> Tem
     )
 
 
-def without_file(home: Home, version: int) -> TemplateError:
+def without_file(home: TemplateFolder, version: int) -> TemplateError:
     """Return the error of a seal whose version file is missing."""
     file, gone = home.path / FILE, home.file(version)
     return TemplateError(
@@ -102,7 +102,7 @@ def without_file(home: Home, version: int) -> TemplateError:
     )
 
 
-def unsealed(home: Home, version: int) -> TemplateError:
+def unsealed(home: TemplateFolder, version: int) -> TemplateError:
     """Return the error of a version file that was never published."""
     return TemplateError(
         f"{home.name}@{version} has no seal in {FILE}: its publishing never ended, or a merge lost the line",
@@ -112,7 +112,7 @@ def unsealed(home: Home, version: int) -> TemplateError:
     )
 
 
-def missing(home: Home, ref: TemplateRef) -> TemplateNotFound:
+def missing(home: TemplateFolder, ref: TemplateRef) -> TemplateNotFound:
     """Return the error of a version that isn't there, with those that are."""
     names = [str(version) for version in home.versions.seals]
     names += [f"{label} (= {version})" for label, version in sorted(home.versions.labels.items())]
@@ -123,7 +123,7 @@ def missing(home: Home, ref: TemplateRef) -> TemplateNotFound:
     return TemplateNotFound(f"no {ref}", file=home.path, remedy=hint + there)
 
 
-def numbers(home: Home) -> list[int]:
+def numbers(home: TemplateFolder) -> list[int]:
     """Return the versions that have a file, sealed or not."""
     return sorted(int(name[1 : -len(SUFFIX)]) for name in home.files if name != f"{DRAFT}{SUFFIX}")
 
@@ -180,7 +180,7 @@ class TemplateEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
+class Summary:
     """What a list shows of a template; `at` is what its bare name means."""
 
     description: str
@@ -190,7 +190,7 @@ class Glance:
     is_partial: bool
 
 
-def walked(folders: Sequence[Path]) -> list[tuple[str, tuple[Path, list[str]]]]:
+def find_templates(folders: Sequence[Path]) -> list[tuple[str, tuple[Path, list[str]]]]:
     """Return every template's name, with its folder and its files, sorted by name; the first folder wins."""
     templates: dict[str, tuple[Path, list[str]]] = {}
     for folder in reversed(folders):
@@ -201,7 +201,7 @@ def walked(folders: Sequence[Path]) -> list[tuple[str, tuple[Path, list[str]]]]:
     return sorted(templates.items())
 
 
-def glance(path: Path, files: Collection[str]) -> Glance | None:
+def summarize(path: Path, files: Collection[str]) -> Summary | None:
     """Read what a list shows of a template's folder; None if only loading can tell.
 
     Args:
@@ -221,7 +221,7 @@ def glance(path: Path, files: Collection[str]) -> Glance | None:
         return None
     if seen is None:
         return None
-    return Glance(seen[0], versions, labels, DRAFT if chosen is None else str(chosen), seen[1])
+    return Summary(seen[0], versions, labels, DRAFT if chosen is None else str(chosen), seen[1])
 
 
 def _versions(text: str) -> tuple[tuple[int, ...], dict[str, int]] | None:

@@ -16,17 +16,17 @@ from promptkit.types import TemplateRef
 
 from .folder import (
     SUFFIX,
-    Home,
     TemplateEntry,
+    TemplateFolder,
     check_seal,
     default_version,
-    glance,
+    find_templates,
     hex_of,
     is_template_file,
     loading,
     missing,
     numbers,
-    walked,
+    summarize,
     without_file,
 )
 from .jinja.bytecode import Bytecode
@@ -100,7 +100,7 @@ class Library:
             template = self._templates[part.ref] = Template(part)
         return template
 
-    def _part(self, home: Home, at: int | str, above: tuple[TemplateRef, ...]) -> Part:
+    def _part(self, home: TemplateFolder, at: int | str, above: tuple[TemplateRef, ...]) -> Part:
         """Load a version with everything that it includes, and check the seal of a published one."""
         if at in home.versions.seals and not home.has(at):
             raise without_file(home, int(at))
@@ -167,7 +167,7 @@ class Library:
 
     # ----------------------------------------------------------------------- resolving
 
-    def _home(self, name: str) -> Home:
+    def _home(self, name: str) -> TemplateFolder:
         for folder in self._folders:
             if home := self._open(name, folder / name):
                 return home
@@ -177,7 +177,7 @@ class Library:
         remedy = f"Did you mean {' or '.join(close)}?" if close else f"Templates are sought in {folders}."
         raise TemplateNotFound(f"no template named {name}", remedy=remedy)
 
-    def _open(self, name: str, path: Path) -> Home | None:
+    def _open(self, name: str, path: Path) -> TemplateFolder | None:
         """Return the template in a folder, or None."""
         self._files_read.look(path)
         try:
@@ -192,9 +192,9 @@ class Library:
         versions = Versions()
         if self._files_read.look(file) is not None:
             versions = self._files_read.cached(file, lambda: read_versions(read_text(file), file=str(file)))
-        return Home(name, path, versions, files)
+        return TemplateFolder(name, path, versions, files)
 
-    def _resolve(self, home: Home, ref: TemplateRef, *, allow_draft: bool) -> int | str:
+    def _resolve(self, home: TemplateFolder, ref: TemplateRef, *, allow_draft: bool) -> int | str:
         """Return the version number, or `draft`, that a reference means."""
         if ref.at is None:
             return default_version(home, allow_draft=allow_draft)
@@ -211,7 +211,7 @@ class Library:
             raise missing(home, ref)
         return number
 
-    def _by_digest(self, home: Home, ref: TemplateRef) -> int | str:
+    def _by_digest(self, home: TemplateFolder, ref: TemplateRef) -> int | str:
         prefix = (ref.at or "").removeprefix(HASH)
         matching: list[int | str] = [
             version for version, seal in home.versions.seals.items() if hex_of(seal).startswith(prefix)
@@ -231,7 +231,7 @@ class Library:
 
     def _names(self) -> Iterator[tuple[str, Path]]:
         """Return every template's name and folder, sorted by name; a hidden one is left out."""
-        for name, (folder, _) in walked(self._folders):
+        for name, (folder, _) in find_templates(self._folders):
             yield name, folder
 
     def entries(self) -> list[TemplateEntry]:
@@ -240,10 +240,10 @@ class Library:
         Ten thousand take a second, so most aren't loaded: what a source says wrong inside is told
         by `load` and `check_seals`.
         """
-        return [self._entry(name, folder, files) for name, (folder, files) in walked(self._folders)]
+        return [self._entry(name, folder, files) for name, (folder, files) in find_templates(self._folders)]
 
     def _entry(self, name: str, folder: Path, files: list[str]) -> TemplateEntry:
-        seen = glance(folder / name, files)
+        seen = summarize(folder / name, files)
         if seen is None:
             return self._loaded_entry(name, folder)
         return TemplateEntry(
@@ -310,7 +310,7 @@ class Library:
 
     # ------------------------------------------------------------------ for publishing
 
-    def home(self, name: str) -> Home:
+    def home(self, name: str) -> TemplateFolder:
         """Read a template's folder as it is on disk now.
 
         Raises:

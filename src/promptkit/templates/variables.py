@@ -48,20 +48,20 @@ _SHOWN = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Bad:
+class Invalid:
     """A value that doesn't fit, and why; `at` is where in it (`.name`, `[2]`), `also` what else is wrong."""
 
     why: str
     at: str = ""
-    also: tuple[Bad, ...] = ()
+    also: tuple[Invalid, ...] = ()
 
-    def each(self) -> Iterator[Bad]:
+    def each(self) -> Iterator[Invalid]:
         """Yield everything that is wrong."""
         yield self
         yield from self.also
 
     @classmethod
-    def gathered(cls, problems: list[tuple[str, Bad]]) -> Bad:
+    def gathered(cls, problems: list[tuple[str, Invalid]]) -> Invalid:
         """Join the problems of several members, each with its path in front."""
         flat = [cls(inner.why, at + inner.at) for at, bad in problems for inner in bad.each()]
         return cls(flat[0].why, flat[0].at, tuple(flat[1:MAX_PROBLEMS]))
@@ -87,7 +87,7 @@ def bind(
                 problems.append(f"{name}: missing; it must be {expected(variable)}")
             continue
         result = coerce(variable, given[name])
-        if isinstance(result, Bad):
+        if isinstance(result, Invalid):
             problems += [f"{name}{bad.at}: {bad.why}" for bad in result.each()]
         else:
             bound[name] = result
@@ -137,7 +137,7 @@ def _kind(variable: Variable) -> str:
     return f"{'an' if variable.kind in {Kind.INTEGER, Kind.OBJECT} else 'a'} {variable.kind}"
 
 
-def coerce(variable: Variable, value: object, *, from_text: bool = True) -> Value | Bad:
+def coerce(variable: Variable, value: object, *, from_text: bool = True) -> Value | Invalid:
     """Read one value as the declared kind.
 
     Args:
@@ -146,15 +146,15 @@ def coerce(variable: Variable, value: object, *, from_text: bool = True) -> Valu
         from_text: whether text may be read as another kind (a cell, a `-v`).
     """
     if value is None:
-        return Bad(f"None; leave it out, or give {expected(variable)}")
+        return Invalid(f"None; leave it out, or give {expected(variable)}")
     plain = _read(variable, value) if from_text and isinstance(value, str) else _typed(variable, value)
-    if isinstance(plain, Bad):
+    if isinstance(plain, Invalid):
         return plain
     return _within(variable, plain)
 
 
-def _wrong(variable: Variable, value: object) -> Bad:
-    return Bad(f"{_show(value)} is not {expected(variable)}")
+def _wrong(variable: Variable, value: object) -> Invalid:
+    return Invalid(f"{_show(value)} is not {expected(variable)}")
 
 
 def _show(value: object) -> str:
@@ -164,7 +164,7 @@ def _show(value: object) -> str:
     ]
 
 
-def _read(variable: Variable, text: str) -> Value | Bad:
+def _read(variable: Variable, text: str) -> Value | Invalid:
     """Read text as the declared kind."""
     match variable.kind:
         case Kind.STRING:
@@ -175,14 +175,14 @@ def _read(variable: Variable, text: str) -> Value | Bad:
             return _read_number(variable, text.strip())
         case Kind.BOOLEAN:
             boolean = _WORDS.get(text.strip().lower())
-            return Bad(f"{_show(text)} is not a boolean: true or false") if boolean is None else boolean
+            return Invalid(f"{_show(text)} is not a boolean: true or false") if boolean is None else boolean
         case Kind.LIST:
             return _read_list(variable, text.strip())
         case _:
             return _read_json(variable, text.strip())
 
 
-def _read_number(variable: Variable, text: str) -> Value | Bad:
+def _read_number(variable: Variable, text: str) -> Value | Invalid:
     if _INTEGER.fullmatch(text):
         return int(text)
     if _NUMBER.fullmatch(text) and math.isfinite(number := float(text)):
@@ -190,7 +190,7 @@ def _read_number(variable: Variable, text: str) -> Value | Bad:
     return _wrong(variable, text)
 
 
-def _read_list(variable: Variable, text: str) -> Value | Bad:
+def _read_list(variable: Variable, text: str) -> Value | Invalid:
     """Read a JSON array, else items between semicolons without the empty ones."""
     if not text.startswith("["):
         items = [item.strip() for item in text.split(";")]
@@ -198,18 +198,18 @@ def _read_list(variable: Variable, text: str) -> Value | Bad:
     try:
         return _typed(variable, json.loads(text))
     except (ValueError, RecursionError):
-        return Bad(f"{_show(text)} begins like a JSON array and is none")
+        return Invalid(f"{_show(text)} begins like a JSON array and is none")
 
 
-def _read_json(variable: Variable, text: str) -> Value | Bad:
+def _read_json(variable: Variable, text: str) -> Value | Invalid:
     """Read an object or messages from JSON."""
     try:
         return _typed(variable, json.loads(text))
     except (ValueError, RecursionError):
-        return Bad(f"{_show(text)} is not JSON; it must be {expected(variable)}")
+        return Invalid(f"{_show(text)} is not JSON; it must be {expected(variable)}")
 
 
-def _typed(variable: Variable, value: object) -> Value | Bad:  # noqa: C901, PLR0911 - one row a kind
+def _typed(variable: Variable, value: object) -> Value | Invalid:  # noqa: C901, PLR0911 - one row a kind
     """Check a value that already has a type, which must be the declared one."""
     match variable.kind, value:
         case Kind.STRING, str():
@@ -238,54 +238,54 @@ def _typed(variable: Variable, value: object) -> Value | Bad:  # noqa: C901, PLR
             return _wrong(variable, value)
 
 
-def _typed_list(items: list[object] | tuple[object, ...]) -> Value | Bad:
+def _typed_list(items: list[object] | tuple[object, ...]) -> Value | Invalid:
     try:
         # Most items are plain text: those take no further look.
         return [item if type(item) is str and item.isascii() else _item(item, MAX_DEPTH) for item in items]
     except ValueError as cause:
-        return Bad(str(cause))
+        return Invalid(str(cause))
 
 
-def _typed_items(item: Variable, values: list[object] | tuple[object, ...]) -> Value | Bad:
+def _typed_items(item: Variable, values: list[object] | tuple[object, ...]) -> Value | Invalid:
     """Check a list whose items are declared."""
     fitting: list[Value] = []
-    problems: list[tuple[str, Bad]] = []
+    problems: list[tuple[str, Invalid]] = []
     for index, value in enumerate(values):
         result = coerce(item, value)
-        if not isinstance(result, Bad):
+        if not isinstance(result, Invalid):
             fitting.append(result)
         elif len(problems) < MAX_PROBLEMS:
             problems.append((f"[{index}]", result))
-    return Bad.gathered(problems) if problems else fitting
+    return Invalid.gathered(problems) if problems else fitting
 
 
-def _typed_object(variable: Variable, given: Mapping[object, object]) -> Value | Bad:
+def _typed_object(variable: Variable, given: Mapping[object, object]) -> Value | Invalid:
     """Check an object: return its fields in declared order, without their defaults."""
     fitting: dict[str, Value] = {}
-    problems: list[tuple[str, Bad]] = []
+    problems: list[tuple[str, Invalid]] = []
     for name, field in variable.fields.items():
         if name in given:
             result = coerce(field, given[name])
-            if isinstance(result, Bad):
+            if isinstance(result, Invalid):
                 problems.append((f".{name}", result))
             else:
                 fitting[name] = result
         elif field.required:
-            problems.append((f".{name}", Bad(f"missing; it must be {expected(field)}")))
+            problems.append((f".{name}", Invalid(f"missing; it must be {expected(field)}")))
     for name in given:
         if name not in variable.fields and len(problems) < MAX_PROBLEMS:
             problems.append((f".{_bare(name)}", _unknown_field(str(name), variable)))
-    return Bad.gathered(problems) if problems else fitting
+    return Invalid.gathered(problems) if problems else fitting
 
 
 def _bare(name: object) -> str:
     return _show(str(name))[1:-1]
 
 
-def _unknown_field(name: str, variable: Variable) -> Bad:
+def _unknown_field(name: str, variable: Variable) -> Invalid:
     close = difflib.get_close_matches(name, variable.fields, n=1)
     hint = f"did you mean {close[0]}?" if close else f"it has {', '.join(variable.fields)}"
-    return Bad(f"unknown; {hint}")
+    return Invalid(f"unknown; {hint}")
 
 
 def _item(value: object, depth: int) -> Value:
@@ -296,49 +296,51 @@ def _item(value: object, depth: int) -> Value:
             raise ValueError(message)
         return [_item(item, depth - 1) for item in cast("list[object] | tuple[object, ...]", value)]
     kind = _KINDS.get(type(value))
-    result = Bad("") if kind is None else coerce(Variable("item", kind), value, from_text=False)
-    if isinstance(result, Bad):
+    result = Invalid("") if kind is None else coerce(Variable("item", kind), value, from_text=False)
+    if isinstance(result, Invalid):
         message = f"{_show(value)} can't be an item; items are strings, numbers, booleans or lists"
         raise ValueError(message)  # noqa: TRY004 - a value of the caller, not of ours
     return result
 
 
-def _unicode(variable: Variable, text: str) -> Value | Bad:
+def _unicode(variable: Variable, text: str) -> Value | Invalid:
     """Text, plain str even if a subclass came in; half of a surrogate pair can't be sent."""
     if not text.isascii():
         try:
             text.encode()
         except UnicodeEncodeError as cause:
-            return Bad(f"not valid Unicode at character {cause.start + 1}; it must be {expected(variable)}")
+            return Invalid(
+                f"not valid Unicode at character {cause.start + 1}; it must be {expected(variable)}"
+            )
     return text if type(text) is str else str.__str__(text)
 
 
-def _within(variable: Variable, value: Value) -> Value | Bad:
+def _within(variable: Variable, value: Value) -> Value | Invalid:
     """Return the value if bounds and choices allow it."""
     if isinstance(value, int) and not -_INT64 <= value < _INT64:
-        return Bad("beyond 64 bits")
+        return Invalid("beyond 64 bits")
     if isinstance(value, (str, list)):
         size = len(value)
         if size < (variable.min_length or 0) or (
             variable.max_length is not None and size > variable.max_length
         ):
             unit = _UNITS.get(variable.kind, "character")
-            return Bad(f"{counted(size, unit)}; it must be {expected(variable)}")
+            return Invalid(f"{counted(size, unit)}; it must be {expected(variable)}")
         if isinstance(value, str) and (problem := _text_problem(variable, value)):
             return problem
     elif not isinstance(value, dict) and not _between(variable, value):
-        return Bad(f"{_show(value)}; it must be {expected(variable)}")
+        return Invalid(f"{_show(value)}; it must be {expected(variable)}")
     return _chosen(variable, value) if variable.choices else value
 
 
-def _text_problem(variable: Variable, text: str) -> Bad | None:
+def _text_problem(variable: Variable, text: str) -> Invalid | None:
     """Check a text against the format, the pattern and the rules of untrusted text."""
     if variable.format is not None and not fits(variable.format, text):
         return _wrong(variable, text)
     if variable.pattern is not None and not compiled(variable.pattern).matches(text):
         return _wrong(variable, text)
     if variable.untrusted and (marker := imitation(text)):
-        return Bad(f"untrusted text with a control marker of models in it: {_show(marker)}")
+        return Invalid(f"untrusted text with a control marker of models in it: {_show(marker)}")
     return None
 
 
@@ -348,7 +350,7 @@ def _between(variable: Variable, number: float) -> bool:
     )
 
 
-def _chosen(variable: Variable, value: Value) -> Value | Bad:
+def _chosen(variable: Variable, value: Value) -> Value | Invalid:
     """Return the value, or a list's items, as written among the choices."""
     if not isinstance(value, list):
         return value if value in variable.choices else _wrong(variable, value)
