@@ -29,10 +29,10 @@ class Problem:
     """A rule that a text doesn't keep: which (`banned`, `language`, ...), and what is wrong."""
 
     rule: str
-    what: str
+    message: str
 
     def __str__(self) -> str:
-        return self.what
+        return self.message
 
 
 def rules_for(checks: Checks, values: Mapping[str, Value]) -> Rules:
