@@ -264,4 +264,4 @@ def test_a_schema_that_only_refers_to_itself_ends() -> None:
     many: list[Json] = ["x" * 500] * 50
     found = check_json(many, {"items": {"type": "integer"}})
     assert len(found) == 20
-    assert all(len(one.what) < 140 for one in found)
+    assert all(len(one.message) < 140 for one in found)
