@@ -1,8 +1,9 @@
-"""Regular expressions that can't run away: matched in time by the length of the text.
+"""Regular expressions whose matching time is linear in the length of the text.
 
-Python's own matcher tries one way after the other, and `(a+)+$` takes longer than anyone lives.
-Here all ways are followed at once (Thompson, 1968), so back-references and look-around, which
-don't allow that, are refused. What is left means what it means to Python's `re.fullmatch`.
+Python's own matcher tries one alternative after the other, and `(a+)+$` can take longer than a life.
+A time limit would not help: whether a value is valid would depend on the machine and its load.
+Here all alternatives are followed at once (Thompson, 1968), so back-references and look-around, which
+don't allow that, are refused. The rest means what it means to Python's `re.fullmatch`.
 """
 
 from __future__ import annotations
