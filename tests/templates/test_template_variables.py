@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from promptkit.errors import VariableError
 from promptkit.templates.template import Template
-from promptkit.templates.variables import Bad, bind, coerce, expected
+from promptkit.templates.variables import Invalid, bind, coerce, expected
 from promptkit.types import Kind, Value, Variable
 
 TEXT = Variable("v")
@@ -112,13 +112,13 @@ BAD: list[tuple[Variable, object, str]] = [
 def test_not_fitting(variable: Variable, given_value: object, why: str) -> None:
     """What doesn't fit is refused in words that say what is expected."""
     result = coerce(variable, given_value)
-    assert isinstance(result, Bad)
+    assert isinstance(result, Invalid)
     assert why in result.why
 
 
 def test_text_is_not_read_where_it_may_not_be() -> None:
     """A default in the front matter has a type of its own."""
-    assert isinstance(coerce(INTEGER, "3", from_text=False), Bad)
+    assert isinstance(coerce(INTEGER, "3", from_text=False), Invalid)
 
 
 def test_expected() -> None:
