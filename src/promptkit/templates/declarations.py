@@ -228,7 +228,7 @@ def _float(number: Decimal | None) -> float | None:
 
 
 Path: TypeAlias = tuple[str, ...]
-"""A variable and the way into it: `("brand", "name")`; `*` stands for each item of a list."""
+"""A path into a variable: `("brand", "name")`; `*` is each item of a list."""
 
 
 EACH = "*"

@@ -1,4 +1,4 @@
-"""The library: several template folders as one, the first that has a template wins."""
+"""The template library: loads templates by reference from several folders, and lists them."""
 
 from __future__ import annotations
 
@@ -66,8 +66,6 @@ class Library:
         self._loaded: dict[tuple[TemplateRef, bool], _Loaded] = {}
         self._loading = threading.Lock()
         self._templates: dict[TemplateRef, Template] = {}
-
-    # ------------------------------------------------------------------------- loading
 
     def load(self, ref: TemplateRef | str, *, allow_draft: bool = True) -> Template:
         """Load the template that a reference means now.
@@ -165,8 +163,6 @@ class Library:
             self._compiled[source.body] = compiled
         return compiled
 
-    # ----------------------------------------------------------------------- resolving
-
     def _home(self, name: str) -> TemplateFolder:
         for folder in self._folders:
             if home := self._open(name, folder / name):
@@ -227,8 +223,6 @@ class Library:
             )
         return matching[0]
 
-    # ------------------------------------------------------------------------- listing
-
     def _names(self) -> Iterator[tuple[str, Path]]:
         """Return every template's name and folder, sorted by name; a hidden one is left out."""
         for name, (folder, _) in find_templates(self._folders):
@@ -237,8 +231,8 @@ class Library:
     def entries(self) -> list[TemplateEntry]:
         """Return all templates, sorted by name; one that can't be read has its problem.
 
-        Ten thousand take a second, so most aren't loaded: what a source says wrong inside is told
-        by `load` and `check_seals`.
+        Ten thousand take a second, so most aren't loaded: errors inside a source are reported by
+        `load` and `check_seals`.
         """
         return [self._entry(name, folder, files) for name, (folder, files) in find_templates(self._folders)]
 
@@ -287,7 +281,7 @@ class Library:
 
         Raises:
             TemplateNotFound: no such template.
-            TemplateError: its versions.toml is broken, so that nothing more can be said.
+            TemplateError: its versions.toml is broken.
         """
         home = self.home(name)
         problems = unsorted(home.versions, file=str(home.path / FILE))
@@ -307,8 +301,6 @@ class Library:
             except TemplateError as cause:
                 problems.append(str(cause))
         return list(dict.fromkeys(problems))
-
-    # ------------------------------------------------------------------ for publishing
 
     def home(self, name: str) -> TemplateFolder:
         """Read a template's folder as it is on disk now.
@@ -347,7 +339,7 @@ def stamp_of(path: Path) -> Stamp | None:
 
 
 class FileCache:
-    """What was read from files; whoever loads something learns which paths that stands on."""
+    """A cache of files that were read. It records which paths a template was loaded from."""
 
     __slots__ = ("_files", "_seen")
 

@@ -95,8 +95,6 @@ class _Walk:
         self._trees: dict[str, nodes.Template] = {}
         self._walked: dict[tuple[object, ...], set[str]] = {}
 
-    # ---------------------------------------------------------------- files and scopes
-
     def file(self, part: Part, scope: Scope | None) -> None:
         """Walk a file; what it sets stays in it."""
         key = part.compiled.key
@@ -146,8 +144,6 @@ class _Walk:
 
     def _location(self, node: nodes.Node) -> Location:
         return Location(self._part.source.file, node.lineno + self._part.source.offset)
-
-    # ------------------------------------------------------------------------ walking
 
     def _all(self, body: Iterable[nodes.Node]) -> None:
         for node in body:
@@ -294,8 +290,6 @@ class _Walk:
         assert isinstance(node.template, nodes.Const)  # noqa: S101 - the compiler refuses any other
         self.file(self._part.includes[node.template.value], self._scope)
 
-    # ----------------------------------------------------------------- reads and stores
-
     def _dotted(self, node: nodes.Getattr | nodes.Getitem) -> None:
         path = path_of(node)
         if path is not None:
@@ -351,7 +345,7 @@ class _Walk:
 class Known:
     """The names that are set in one scope, at one location.
 
-    `sure` are those surely set, each with the path into a caller's variable that it stands for, if
+    `sure` are those certainly set, each with the path into a caller's variable that it stands for, if
     one; `maybe` those set in some of the branches before; `macros` what a name may call.
     """
 

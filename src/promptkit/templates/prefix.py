@@ -1,10 +1,9 @@
-"""How a template begins in every call: what stands before the first value that differs.
+"""The stable beginning of a template's prompts, which providers can cache: everything before the first value that differs.
 
-A value stays the same for many calls where it is one of a few (a variable with choices, a
-boolean); all other variables are taken to differ, and so is every name that one of them is put
-into, anywhere. The beginning is a program of its own: the template's tree, includes put in their
-places, cut off where something that differs is first read. Run with a call's values it makes
-what the prompt begins with, whitespace, branches and loops as they are.
+Variables with choices and booleans have the same value in many calls. All other variables differ,
+and so does every name that gets one of them. The beginning is a program of its own: the template's
+tree with its includes inserted, cut off where it first reads something that differs. Run with the
+values of a call, it makes the beginning of the prompt, whitespace, branches and loops included.
 """
 
 from __future__ import annotations
@@ -77,7 +76,6 @@ def is_one_of_few(variable: Variable) -> bool:
     return bool(variable.choices) or variable.kind is Kind.BOOLEAN
 
 
-# -------------------------------------------------------------------- what carries a value
 _CARRIERS = (
     nodes.Assign,
     nodes.AssignBlock,
@@ -129,7 +127,6 @@ def _tests(node: nodes.If) -> Iterator[nodes.Node]:
         yield branch.test
 
 
-# ------------------------------------------------------------------------------ cutting
 class _Pruner:
     """Cuts a fresh tree off where it first reads a differing name; `over` is whether it did."""
 
@@ -236,7 +233,6 @@ def key_of(few: tuple[str, ...], values: Mapping[str, Any]) -> str:
     return repr([values.get(name) for name in few]) if few else ""
 
 
-# ------------------------------------------------------------------------------- prefixes
 def prefix_of(messages: Sequence[Message]) -> Prefix | None:
     """Return the messages that a beginning made, as a prefix; None if it is too short."""
     texts = tuple(message.content for message in messages)

@@ -85,7 +85,7 @@ def epoch_of(digest: str) -> int | None:
 
 def prompt_digest(messages: Sequence[Message]) -> str:
     """Return the digest of roles and text as sent, `sha256:hex`."""
-    # Each text stands behind its length, so that none can pose as another message.
+    # The length of each text comes first, so that no text can pose as another message.
     parts: list[bytes] = []
     for message in messages:
         content = message.content.encode("utf-8", "surrogatepass")

@@ -26,7 +26,7 @@ _FENCE = re.compile(r"^\+\+\+[ \t]*$", re.MULTILINE)
 class Source:
     """A template file, read.
 
-    `text` is the whole file with LF line ends, `body` what stands behind the front matter and
+    `text` is the whole file with LF line ends, `body` the part behind the front matter and
     `offset` how many lines come before it. `file` is only for messages.
     """
 

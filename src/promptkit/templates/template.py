@@ -1,4 +1,4 @@
-"""A template put together: its source, what it includes, and how it becomes a prompt."""
+"""Templates: a source with its includes and variables, bound to values and rendered to messages."""
 
 from __future__ import annotations
 
@@ -408,7 +408,7 @@ def _check_declarations(root: Part, parts: list[Part]) -> None:
     _check_named(root)
     _check_fields(root, parts)
     if not root.has_messages:
-        return  # whoever includes it declares the rest
+        return  # the templates that include it declare the rest
     known = set(root.declarations) | _IMPLICIT
     for part in parts:
         known |= part.compiled.stores

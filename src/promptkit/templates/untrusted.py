@@ -1,7 +1,7 @@
-"""Text from outside (`untrusted = true`): set apart where it is printed, refused where it imitates.
+"""Untrusted text (`untrusted = true`): printed in a block, refused if it imitates control markers.
 
-The delimiters name the text's own digest, so the same text is printed the same way every time,
-and none of them can stand in the text: a name that does is not taken.
+The delimiters contain a digest of the text, so the same text is always printed the same way. A
+delimiter that occurs in the text is not used.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Variables: what a caller gave, coerced to what a template declares."""
+"""Values of variables: read as the declared kinds, and checked against the declarations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MAX_DEPTH = 8
 
 
 MAX_PROBLEMS = 20
-"""How many problems of one list or object are told."""
+"""How many problems of one list or object are reported."""
 
 
 SPEAKERS = (Role.USER.value, Role.ASSISTANT.value)

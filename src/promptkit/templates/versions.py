@@ -11,9 +11,8 @@
       { label = "production", from = 2, to = 1, at = 2026-11-22T18:00:00Z, by = "Ana", rollback = true },
     ]
 
-One line a fact, in the order of time, new ones at the end: after a conflict in git the lines of
-both sides are kept, so that git's own `merge=union` is right here. A label stands where its
-last line says.
+Each line is one fact, in the order of time. After a conflict in git, keep the lines of both sides:
+git's own `merge=union` does that. The last line of a label says which version it means.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A model of the caller's as the shape of a structured reply."""
+"""Pydantic models of the caller for structured replies."""
 
 from __future__ import annotations
 

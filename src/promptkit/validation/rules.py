@@ -1,4 +1,4 @@
-"""Reading rules from TOML."""
+"""Reading the rules of checks from TOML."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Structured replies: reading the JSON in a text, and holding it against a JSON Schema."""
+"""Structured replies: the JSON in a text, and its validation against a JSON Schema."""
 
 from __future__ import annotations
 
@@ -192,7 +192,6 @@ def _reads(read: Reader, value: object) -> bool:
     return True
 
 
-# --------------------------------------------------------------------- nulls for what is left out
 def _without_nulls(value: Json, node: Json | Mapping[str, Json], root: Mapping[str, Json]) -> Json:
     """Return the value without nulls in optional fields that don't take one."""
     if not isinstance(node, Mapping):

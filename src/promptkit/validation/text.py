@@ -1,4 +1,4 @@
-"""Holding a text against rules."""
+"""Checks of a text against rules: words, length, language, patterns."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _AROUND = 20
 _SAME = {
     **dict.fromkeys(map(ord, "\u2018\u2019\u02bc"), "'"),
     **dict.fromkeys(map(ord, "\u2010\u2011"), "-"),
-    **dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff")),  # seen by nobody
+    **dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff")),  # invisible
     0xA0: " ",
 }
 """Signs that readers take for one."""
@@ -134,7 +134,7 @@ def _size(size: int, unit: str, least: int | None, most: int | None) -> Iterator
 
 
 def _language(text: str, wanted: str | None) -> Iterator[Problem]:
-    # What can't be told apart can't be wrong; en-GB is English.
+    # Only known languages can be wrong; en-GB is English.
     code = (wanted or "").partition("-")[0].lower()
     if code in LANGUAGES and (language := language_of(text)) not in (None, code):
         yield Problem("language", f"reads as {language!r}, not {wanted!r}")
@@ -181,7 +181,7 @@ _SMALL_WORDS: Mapping[str, str] = {
 
 
 LANGUAGES = frozenset(_SMALL_WORDS)
-"""The codes of the languages that are told apart."""
+"""The codes of the languages that `language_of` knows."""
 
 
 _SETS = {

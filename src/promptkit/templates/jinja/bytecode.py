@@ -1,7 +1,7 @@
 """Compiled templates on disk, so that a cold start needs no compiling.
 
-Loading code is running code, so nothing is believed that another user could have written:
-the folder and each file must belong to this user and be writable by nobody else.
+Loading code is running code, so files that another user could have written are not used:
+the folder and each file must belong to this user, and no other user may write to them.
 """
 
 from __future__ import annotations

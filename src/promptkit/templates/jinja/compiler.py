@@ -1,4 +1,4 @@
-"""From the body of a source to code: what it includes and reads is surveyed, what could grow is guarded."""
+"""The compiler of template bodies: checks what they use, guards what could grow, and makes Python code."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The filters and tests a template may use: Jinja's own behind guards, and its growing ones anew.
+"""The filters and tests of templates: Jinja's own behind guards, and new ones for those whose results grow.
 
-What isn't here doesn't exist: `random` isn't deterministic, `safe`, `escape`, `urlize` and
+Other filters are not available: `random` isn't deterministic, `safe`, `escape`, `urlize` and
 `xmlattr` make HTML, `pprint` prints Python. Filters that yield lazily in Jinja give lists here,
 so that all work is counted where it is done.
 """
@@ -57,7 +57,7 @@ SLICE = " slice"
 CONCAT = " concat"
 KEEP = " keep"
 SCAN = " scan"
-"""Names of guards that the compiler writes into a template; with a space, so that nobody else can."""
+"""Names of guards that the compiler writes into a template. No template can write a name with a space."""
 
 
 def _of_jinja(name: str, *, text: bool = False, check: Callable[..., None] | None = None) -> Filter:

@@ -1,8 +1,8 @@
-"""What one rendering has used up, and may still use.
+"""The limits of a rendering, and the operators, methods and calls that they bound.
 
 Two counters bound a rendering. *Steps* count template nodes each time they are evaluated and
 items each time they are walked. *Characters* count all text that is made, also in between, so
-that what is alive at any moment is bounded too. Whatever could grow asks before it runs.
+that memory is bounded at any moment. An operation that could grow is checked before it runs.
 """
 
 from __future__ import annotations

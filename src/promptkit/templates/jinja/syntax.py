@@ -1,4 +1,4 @@
-"""A body as tokens, for those who read templates instead of rendering them."""
+"""The tokens of a template's body, for lint, diff and the pinning of includes."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def _includes(body: str) -> Iterator[tuple[int, int, str]]:
             continue
         inside = takewhile(lambda inner: inner.kind != "block_end", pieces)
         strings = [inner for inner in inside if inner.kind == "string"]
-        # Jinja joins strings that stand side by side, as Python does.
+        # Jinja joins adjacent strings, as Python does.
         yield strings[0].start, strings[-1].end, "".join(_value(each.text) for each in strings)
 
 
