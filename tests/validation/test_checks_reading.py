@@ -68,8 +68,8 @@ def test_none_and_empty() -> None:
     [
         ('packs = ["familysafe"]', "packs: 'familysafe' is not known"),
         ('language = "xx"', "language: 'xx' is not known"),
-        ('matches = ["("]', r"matches: '\(' is no regular expression"),
-        ('not_matches = ["["]', r"not_matches: '\[' is no regular expression"),
+        ('matches = ["("]', r"matches: '\(' is not a regular expression"),
+        ('not_matches = ["["]', r"not_matches: '\[' is not a regular expression"),
         ("min_words = 5\nmax_words = 4", "min_words is above max_words"),
         ("min_characters = 5\nmax_characters = 4", "min_characters is above max_characters"),
         ('banned = ["a", " * "]', "an empty word in banned"),

@@ -89,7 +89,7 @@ def _variable(name: str, entry: Table, depth: int) -> Variable:
             remedy="Use letters, digits and _; not a word of the template language.",
         )
     if depth > MAX_NESTING:
-        raise entry.fail(f"objects and lists nest deeper than {MAX_NESTING}", remedy="Declare it flatter.")
+        raise entry.fail(f"objects and lists nest deeper than {MAX_NESTING}", remedy="Nest less.")
     default = _plain(entry.raw("default", None))
     choices = _choices(entry)
     items = entry.table("items")
@@ -137,7 +137,7 @@ def _fields(entry: Table, depth: int) -> dict[str, Variable]:
 
 
 def _check_kind(variable: Variable, entry: Table) -> None:
-    """Refuse what says nothing about this kind, and a pattern that isn't one."""
+    """Refuse a key that does not apply to this kind, and a pattern that isn't one."""
     kind = variable.kind
     for key, given, wanted in (
         ("format", variable.format is not None, Kind.STRING),
@@ -148,7 +148,7 @@ def _check_kind(variable: Variable, entry: Table) -> None:
     ):
         if given and kind is not wanted:
             hint = {Kind.LIST: "Put it under items.", Kind.OBJECT: "Put it on its fields."}.get(kind)
-            raise entry.fail(f"{key} says nothing about a {kind}", key, remedy=hint)
+            raise entry.fail(f"{key} does not apply to a {kind}", key, remedy=hint)
     if kind is Kind.OBJECT and not variable.fields:
         raise entry.fail(
             "an object declares its fields",
@@ -198,7 +198,7 @@ def _check_bounds(variable: Variable, entry: Table) -> None:
     for kinds, low_key, low, high_key, high in pairs:
         for key, bound in ((low_key, low), (high_key, high)):
             if bound is not None and variable.kind not in kinds:
-                raise entry.fail(f"{key} says nothing about a {variable.kind}", key)
+                raise entry.fail(f"{key} does not apply to a {variable.kind}", key)
         if low is not None and high is not None and low > high:
             raise entry.fail(f"{low_key} is above {high_key}: no value fits", low_key)
 

@@ -57,7 +57,7 @@ def default_version(home: TemplateFolder, *, allow_draft: bool) -> int | str:
     raise TemplateNotFound(
         f"nothing of {home.name} is published",
         file=home.path,
-        remedy=f"Say {home.name}@draft, or publish it: promptkit templates publish {home.name}",
+        remedy=f"Use {home.name}@draft, or publish it: promptkit templates publish {home.name}",
     )
 
 
@@ -87,7 +87,7 @@ def _changed(home: TemplateFolder, version: int, why: str, line: int | None = No
         f"{home.name}@{version} was changed after it was published ({why})",
         file=file,
         line=line,
-        remedy=f"Bring it back (git checkout -- {file}); put the change into {home.file(DRAFT).name} and publish that.",
+        remedy=f"Restore it (git checkout -- {file}); put the change into {home.file(DRAFT).name} and publish that.",
     )
 
 

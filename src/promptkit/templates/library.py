@@ -146,7 +146,7 @@ class Library:
             )
         if TemplateRef(home.name, str(at)) in above:
             raise TemplateError(
-                f"include {written!r} goes round in a circle",
+                f"include {written!r} includes itself",
                 file=file,
                 line=line,
                 remedy=" includes ".join(str(ref) for ref in above),
@@ -170,7 +170,7 @@ class Library:
         names = [entry for entry, _ in self._names()]
         close = difflib.get_close_matches(name, names, n=3)
         folders = ", ".join(str(folder) for folder in self._folders)
-        remedy = f"Did you mean {' or '.join(close)}?" if close else f"Templates are sought in {folders}."
+        remedy = f"Did you mean {' or '.join(close)}?" if close else f"Template folders: {folders}."
         raise TemplateNotFound(f"no template named {name}", remedy=remedy)
 
     def _open(self, name: str, path: Path) -> TemplateFolder | None:

@@ -198,7 +198,7 @@ def _read_list(variable: Variable, text: str) -> Value | Invalid:
     try:
         return _typed(variable, json.loads(text))
     except (ValueError, RecursionError):
-        return Invalid(f"{_show(text)} begins like a JSON array and is none")
+        return Invalid(f"{_show(text)} looks like a JSON array, but is not valid JSON")
 
 
 def _read_json(variable: Variable, text: str) -> Value | Invalid:

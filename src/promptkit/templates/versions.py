@@ -187,7 +187,7 @@ def _move(entry: toml.Table, seals: Mapping[int, str], line: int | None) -> Labe
     if move.to not in seals:
         raise entry.fail(
             f"the label {move.label} was put on version {move.to}, which has no seal",
-            remedy=f"Bring the line of v{move.to} back under [seals] (git log -p -- {FILE}), or take this line out.",
+            remedy=f"Restore the line of v{move.to} back under [seals] (git log -p -- {FILE}), or delete this line.",
         )
     return move
 

@@ -36,7 +36,7 @@ def output_model_of(model: type[Any]) -> OutputModel:
     try:
         schema: dict[str, Json] = model.model_json_schema()
     except PydanticUserError as cause:
-        raise UsageError(f"JSON Schema can't say the model {model.__name__}: {cause.message}") from None
+        raise UsageError(f"JSON Schema can't express the model {model.__name__}: {cause.message}") from None
 
     def read(value: Json) -> object:
         try:

@@ -74,7 +74,7 @@ def _patterns(table: Table, key: str) -> tuple[str, ...]:
         try:
             re.compile(pattern)
         except re.error as cause:
-            raise table.fail(f"{key}: {pattern!r} is no regular expression: {cause}", key) from None
+            raise table.fail(f"{key}: {pattern!r} is not a regular expression: {cause}", key) from None
     return patterns
 
 
