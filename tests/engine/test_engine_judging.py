@@ -87,7 +87,7 @@ def test_what_becomes_of_a_reply(
     """The JSON first, then the words; of a structured reply the checks are about the texts in it."""
     judged = judge(Completion(text, Finish.STOP, None), by)
     assert (judged.fault, len(judged.problems)) == (fault, len(problems))
-    assert all(part in problem.what for part, problem in zip(problems, judged.problems, strict=True))
+    assert all(part in problem.message for part, problem in zip(problems, judged.problems, strict=True))
     if value != {}:
         assert judged.value == value
 
@@ -109,7 +109,7 @@ def test_what_reads_a_value_may_refuse_it() -> None:
 
     assert judge(Completion('{"title": "a"}', Finish.STOP, None), Judge(SCHEMA, read=read)).value == 1
     refused = judge(Completion('{"title": "ab"}', Finish.STOP, None), Judge(SCHEMA, read=read))
-    assert (refused.fault, refused.problems[0].what) == (
+    assert (refused.fault, refused.problems[0].message) == (
         Fault.INVALID_OUTPUT,
         "a title of one letter, please",
     )

@@ -22,7 +22,7 @@ from promptkit.providers.replies import from_reply, from_transport_failure
 from promptkit.providers.tokens import max_input_tokens
 from promptkit.providers.transport import open_transport
 from promptkit.routing.health import Lane
-from promptkit.templates.compiler import compile_source
+from promptkit.templates.jinja.compiler import compile_source
 from promptkit.templates.reference import parse_ref
 from promptkit.templates.source import read_source
 from promptkit.templates.template import Part, Template

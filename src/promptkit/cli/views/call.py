@@ -270,7 +270,7 @@ def call_json(view: CallView) -> dict[str, Json]:
         rated=iso(call.verdict_us),
         erased=iso(call.forgotten_us),
         **cost_json(call.money),
-        **{"attempts": [_attempt_json(attempt) for attempt in call.attempts]},
+        attempts=[_attempt_json(attempt) for attempt in call.attempts],
     )
 
 
