@@ -18,7 +18,7 @@ from .calls import (
     WireReply,
     WireRequest,
 )
-from .money import PICO_PER_USD, Basis, Cost, Estimate, Scope, dollars, usd
+from .money import PICO_PER_USD, Basis, Cost, Estimate, Scope, dollars, sum_or_none, usd
 from .prompts import (
     Checks,
     Format,
@@ -93,5 +93,6 @@ __all__ = [
     "WireReply",
     "WireRequest",
     "dollars",
+    "sum_or_none",
     "usd",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from .prompts import Json, Params, Prompt
 
@@ -77,6 +77,14 @@ class Fault(StrEnum):
     """No price for the target while a budget is in force."""
 
 
+class Part(Protocol):
+    """A part of a whole, such as `promptkit._util.shares.Share`."""
+
+    def of(self, amount: int) -> int:
+        """Return this part of an amount."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens of one attempt, normalised over the providers.
@@ -91,6 +99,27 @@ class Usage:
     cache_write_tokens: int = 0
     cache_write_1h_tokens: int = 0
     reasoning_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cache_read_tokens + other.cache_read_tokens,
+            self.cache_write_tokens + other.cache_write_tokens,
+            self.cache_write_1h_tokens + other.cache_write_1h_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+        )
+
+    def part(self, part: Part) -> Usage:
+        """Return a part of each count."""
+        return Usage(
+            part.of(self.input_tokens),
+            part.of(self.output_tokens),
+            part.of(self.cache_read_tokens),
+            part.of(self.cache_write_tokens),
+            part.of(self.cache_write_1h_tokens),
+            part.of(self.reasoning_tokens),
+        )
 
 
 class Finish(StrEnum):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 
-from .calls import Usage
+from .calls import Part, Usage
 
 PICO_PER_USD: Final = 10**12
 
@@ -41,6 +42,10 @@ class Cost:
         """The same, in USD."""
         return usd(self.pico)
 
+    def part(self, part: Part) -> Cost:
+        """Return a part of the cost and of what the prompt cache saved."""
+        return replace(self, pico=part.of(self.pico), cache_saved_pico=part.of(self.cache_saved_pico))
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -57,6 +62,16 @@ class Estimate:
 def usd(pico: int) -> Decimal:
     """Turn pico-USD into USD, exactly."""
     return Decimal(pico).scaleb(-12)
+
+
+def sum_or_none(picos: Iterable[int | None]) -> int | None:
+    """Return the sum of amounts in pico-USD, or None if one of them is unknown."""
+    total = 0
+    for pico in picos:
+        if pico is None:
+            return None
+        total += pico
+    return total
 
 
 def dollars(pico: int | None) -> str:

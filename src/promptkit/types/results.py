@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Generic
 
-from .calls import Fault, Usage
+from .calls import Fault, Part, Usage
 from .money import Cost, Estimate, usd
 from .prompts import Json, Parsed_co, TemplateRef, Value
 from .providers import Target
@@ -56,6 +56,15 @@ class Attempt:
     request_id: str | None = None
     served_model: str | None = None
     estimate: Estimate | None = None
+
+    def part(self, part: Part) -> Attempt:
+        """Return a part of the attempt: of its tokens, its cost and its charge."""
+        return replace(
+            self,
+            usage=None if self.usage is None else self.usage.part(part),
+            cost=None if self.cost is None else self.cost.part(part),
+            charged_pico=part.of(self.charged_pico),
+        )
 
 
 @dataclass(frozen=True, slots=True)
