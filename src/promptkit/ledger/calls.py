@@ -110,14 +110,7 @@ def _part(part: Share, amount: int | None) -> int | None:
 def _usage(row: Mapping[Any, Any], part: Share) -> Usage | None:
     if row["input_tokens"] is None:
         return None
-    return Usage(
-        input_tokens=part.of(row["input_tokens"]),
-        output_tokens=part.of(row["output_tokens"]),
-        cache_read_tokens=part.of(row["cache_read_tokens"]),
-        cache_write_tokens=part.of(row["cache_write_tokens"]),
-        cache_write_1h_tokens=part.of(row["cache_write_1h_tokens"]),
-        reasoning_tokens=part.of(row["reasoning_tokens"]),
-    )
+    return Usage(*(row[name] for name in Usage.__slots__)).part(part)
 
 
 def _cost(row: Mapping[Any, Any], part: Share) -> Cost | None:
