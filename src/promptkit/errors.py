@@ -52,18 +52,18 @@ class ExitCode(IntEnum):
 
 
 class PromptKitError(Exception):
-    """The root. `what` says what is wrong, `remedy` what to do next, `file` and `line` where."""
+    """The root. `message` says what is wrong, `remedy` what to do next, `file` and `line` where."""
 
     def __init__(
         self,
-        what: str,
+        message: str,
         *,
         file: str | PathLike[str] | None = None,
         line: int | None = None,
         remedy: str | None = None,
     ) -> None:
-        super().__init__(what)
-        self.what = what
+        super().__init__(message)
+        self.message = message
         self.file = None if file is None else fspath(file)
         self.line = line
         self.remedy = remedy
@@ -76,7 +76,7 @@ class PromptKitError(Exception):
         return self.file if self.line is None else f"{self.file}:{self.line}"
 
     def __str__(self) -> str:
-        text = f"{self.where}: {self.what}" if self.file else self.what
+        text = f"{self.where}: {self.message}" if self.file else self.message
         return f"{text}\n  {self.remedy}" if self.remedy else text
 
 
@@ -133,8 +133,8 @@ class NoUsableKey(PromptKitError):
 class AllTargetsFailed(PromptKitError):
     """Every target was tried and failed; `attempts` tells each one."""
 
-    def __init__(self, what: str, *, attempts: Sequence[Attempt] = (), remedy: str | None = None) -> None:
-        super().__init__(what, remedy=remedy)
+    def __init__(self, message: str, *, attempts: Sequence[Attempt] = (), remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
         self.attempts = tuple(attempts)
 
 
@@ -145,17 +145,17 @@ class StreamCut(AllTargetsFailed):
     """
 
     def __init__(
-        self, what: str, *, attempts: Sequence[Attempt] = (), text: str = "", remedy: str | None = None
+        self, message: str, *, attempts: Sequence[Attempt] = (), text: str = "", remedy: str | None = None
     ) -> None:
-        super().__init__(what, attempts=attempts, remedy=remedy)
+        super().__init__(message, attempts=attempts, remedy=remedy)
         self.text = text
 
 
 class BudgetStop(PromptKitError):
     """A hard cap leaves no room for the call; `attempts` tells what was made before."""
 
-    def __init__(self, what: str, *, attempts: Sequence[Attempt] = (), remedy: str | None = None) -> None:
-        super().__init__(what, remedy=remedy)
+    def __init__(self, message: str, *, attempts: Sequence[Attempt] = (), remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
         self.attempts = tuple(attempts)
 
 

@@ -245,7 +245,7 @@ def test_every_complaint_has_file_line_and_remedy(
     error = machine.refused(text)
     assert error.file == str(machine.project / "promptkit.toml")
     assert error.line == line
-    assert what in error.what
+    assert what in error.message
     assert (remedy or "") in (error.remedy or "")
     assert "canary" not in str(error)
 

@@ -240,7 +240,7 @@ async def _end(face: Face, session: Session, comparing: Comparing, found: Compar
     from .run import tell
 
     codes = [exit_code(stop) for stop in comparing.stops]
-    for stop in {stop.what: stop for stop in comparing.stops}.values():
+    for stop in {stop.message: stop for stop in comparing.stops}.values():
         tell(stop)
     for passed in (await session.engine()).soft_passed.values():
         face.say(soft_word(passed))

@@ -252,7 +252,7 @@ def _conclude(face: Face, job: Job, order: Order, outcome: Outcome) -> None:
 
 def _ending(outcome: Outcome) -> str:
     """What ended it, and the exit code."""
-    why = f"{outcome.stop.what}; " if outcome.stop is not None else ""
+    why = f"{outcome.stop.message}; " if outcome.stop is not None else ""
     return f"{why}exit {outcome.code}"
 
 
@@ -327,7 +327,7 @@ def _summary(job: Job, order: Order, outcome: Outcome) -> dict[str, Json]:
         "output": None if order.out is None else str(order.out),
         "failed": None if order.failed is None else str(order.failed),
         "soft_caps_passed": [passed.scope_key for passed in outcome.soft],
-        "stopped": None if outcome.stop is None else outcome.stop.what,
+        "stopped": None if outcome.stop is None else outcome.stop.message,
         "exit_code": outcome.code,
     }
 

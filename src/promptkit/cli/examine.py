@@ -174,7 +174,7 @@ def _database_file(path: Path, *, whole: bool) -> Iterator[Finding]:
             yield Finding("database", Health.OK, f"{path}: {size / 1e6:,.1f} MB, schema {HEAD}")
             problems = ledger.quick_check() if whole or size < _SMALL_ENOUGH else None
     except LedgerError as cause:
-        yield Finding("database", Health.FAIL, f"{cause.where}: {cause.what}", cause.remedy)
+        yield Finding("database", Health.FAIL, f"{cause.where}: {cause.message}", cause.remedy)
         return
     if path.stat().st_mode & _OTHERS:
         yield Finding("database", Health.WARN, "other users can read the database", f"chmod 600 {path}")
@@ -281,7 +281,7 @@ def examine(load: Callable[[], Settings], *, whole: bool) -> Iterator[Finding]:
     try:
         settings = load()
     except PromptKitError as cause:
-        yield Finding("config", Health.FAIL, f"{cause.where}: {cause.what}", cause.remedy)
+        yield Finding("config", Health.FAIL, f"{cause.where}: {cause.message}", cause.remedy)
         return
     yield from configuration(settings)
     yield from seals(settings)

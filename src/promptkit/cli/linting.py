@@ -108,7 +108,7 @@ def world_of(face: Face, session: Session, route: Route) -> World:
             with face.ledger(session.settings) as ledger:
                 gone = frozenset(target for target in route.targets if _is_gone(ledger, target))
         except LedgerError as error:
-            face.say(f"which models are gone isn't known: {error.what}")
+            face.say(f"which models are gone isn't known: {error.message}")
     return World(session.settings.catalog, Prices(), route, datetime.now(UTC), gone)
 
 

@@ -86,7 +86,7 @@ def _age(table: Table) -> float | None:
     try:
         return None if told is None else read_age(told)
     except UsageError as cause:
-        raise table.fail(cause.what, "cache", remedy='cache = "7d"') from None
+        raise table.fail(cause.message, "cache", remedy='cache = "7d"') from None
 
 
 def _weights(table: Table, strategy: str, count: int) -> tuple[int, ...]:
@@ -144,7 +144,7 @@ def _checked(table: Table, key: str, text: str, catalog: Catalog) -> Target:
         target = parse_target(text)
         catalog.pair(target)
     except UsageError as cause:
-        raise table.fail(cause.what, key, remedy=cause.remedy) from None
+        raise table.fail(cause.message, key, remedy=cause.remedy) from None
     return target
 
 
@@ -190,5 +190,5 @@ def _places(table: Table, key: str, catalog: Catalog) -> tuple[str, ...]:
             else:
                 catalog.provider(place)
         except UsageError as cause:
-            raise table.fail(cause.what, key, remedy=cause.remedy) from None
+            raise table.fail(cause.message, key, remedy=cause.remedy) from None
     return places
