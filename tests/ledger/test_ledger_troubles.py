@@ -250,7 +250,9 @@ def test_errors_that_a_test_cannot_bring_about_are_told_apart(name: str, says: s
 
 def test_troubles_of_the_files_beside_it_are_told_as_its_own() -> None:
     """A lock's file that the system refuses says what the database's own would."""
-    said = {number: connecting.explain(OSError(number, "x"), Path("x.db")).message for number in (28, 27, 30, 5)}
+    said = {
+        number: connecting.explain(OSError(number, "x"), Path("x.db")).message for number in (28, 27, 30, 5)
+    }
     assert said == {
         28: "the disk is full",
         27: "the disk refused a write",
