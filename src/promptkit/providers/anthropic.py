@@ -1,4 +1,4 @@
-"""Anthropic Messages (`POST /v1/messages`).
+"""Anthropic: the Messages format (`POST /v1/messages`), and the client of the anthropic package.
 
 The SDK's API version has no temperature, top_p or top_k any more. A level of reasoning is a word
 (adaptive thinking with that effort; `disabled` switches it off) or a budget of thinking tokens.
@@ -7,7 +7,7 @@ The SDK's API version has no temperature, top_p or top_k any more. A level of re
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from promptkit.types import (
     Call,
@@ -27,7 +27,23 @@ from .params import Format, fit, marks, split_system
 from .replies import Served, count, dump, from_error, member, members, request_id, settle, text
 from .schemas import adapted
 
+if TYPE_CHECKING:
+    from .http import HttpTransport
+
 FAMILY: Final = "anthropic"
+
+_MODELS_PER_PAGE: Final = 1000
+"""The most that the API allows."""
+
+
+def open_anthropic(provider: Provider, key: str | None) -> HttpTransport:
+    """Open a client of the anthropic package."""
+    import anthropic
+
+    from .http import open_sdk
+
+    client, http_client = anthropic.AsyncAnthropic, anthropic.DefaultAioHttpClient
+    return open_sdk(provider, key, client, http_client, limit=_MODELS_PER_PAGE)
 
 
 _FORMAT: Final = Format(

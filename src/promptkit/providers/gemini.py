@@ -1,9 +1,12 @@
-"""Gemini generateContent (`POST /models/ID:generateContent`, `:streamGenerateContent?alt=sse`)."""
+"""Gemini: the generateContent format, and the client of the google-genai package.
+
+Calls go to `POST /models/ID:generateContent`, streamed ones to `:streamGenerateContent?alt=sse`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from promptkit.types import (
@@ -25,7 +28,68 @@ from .params import Format, fit, split_system
 from .replies import Served, count, dump, first, from_error, member, members, request_id, settle, text
 from .schemas import adapted
 
+if TYPE_CHECKING:
+    from .http import HttpTransport
+
 FAMILY: Final = "gemini"
+
+_API_VERSION: Final = "v1beta"
+
+_MODELS_PER_PAGE: Final = 1000
+
+_WIRE_HEADERS: Final = frozenset(("host", "connection", "content-length", "accept-encoding", "accept"))
+"""Headers that aiohttp sets for each request."""
+
+
+def open_genai(provider: Provider, key: str | None) -> HttpTransport:
+    """Open a client of the google-genai package; it neither retries nor follows redirects.
+
+    The package shows neither its address nor its headers: both are taken from a request for its models
+    that goes no further than a recorder.
+    """
+    import httpx2
+    from google import genai
+    from google.genai import types
+
+    from .http import HttpTransport, Wire, allowed_headers, checked_key, header_rule
+
+    may_send = header_rule(provider, key)
+    wire = Wire(connect_timeout_s=provider.connect_timeout_s, may_send=may_send)
+    http = httpx2.AsyncClient(transport=wire, trust_env=False, follow_redirects=False)
+    requests: list[httpx2.Request] = []
+
+    def record(request: httpx2.Request) -> httpx2.Response:
+        requests.append(request)
+        return httpx2.Response(200, json={"models": []})
+
+    sdk = genai.Client(
+        api_key=checked_key(key, provider),
+        vertexai=False,  # else GOOGLE_GENAI_USE_VERTEXAI decides
+        http_options=types.HttpOptions(
+            base_url=provider.base_url,
+            api_version=provider.api_version or _API_VERSION,
+            retry_options=types.HttpRetryOptions(attempts=1),
+            httpx_client=httpx2.Client(transport=httpx2.MockTransport(record)),
+            httpx_async_client=http,
+        ),
+    )
+    sdk.models.list()
+    address = str(requests[0].url.copy_with(query=None))
+
+    async def list_models() -> list[str]:
+        models = await sdk.aio.models.list(config=types.ListModelsConfig(page_size=_MODELS_PER_PAGE))
+        return [(model.name or "").removeprefix("models/") async for model in models]
+
+    return HttpTransport(
+        wire=wire,
+        base_url=address.removesuffix("/models"),
+        headers=allowed_headers(
+            requests[0].headers, lambda name: name not in _WIRE_HEADERS and may_send(name)
+        ),
+        http=http,
+        list_models=list_models,
+        key=key,
+    )
 
 
 _FORMAT: Final = Format(

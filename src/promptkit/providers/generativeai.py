@@ -27,8 +27,16 @@ from promptkit.config.keys import host_of, is_loopback
 from promptkit.errors import ConfigError
 from promptkit.types import Provider, TransportFailure, WireReply, WireRequest
 
-from .http import MODELS_TIMEOUT_S, BodyTooLarge, checked
-from .transport import MAX_BODY, StreamBroken, StreamStart, WireStream, broken, from_thread, timed_out
+from .http import MODELS_TIMEOUT_S, BodyTooLarge, checked_key
+from .transport import (
+    MAX_BODY,
+    StreamBroken,
+    StreamStart,
+    WireStream,
+    from_thread,
+    timed_out,
+    transport_failure,
+)
 
 VERSION: Final = "v1beta"
 """The one version of the API that the package speaks."""
@@ -54,7 +62,7 @@ def open_generativeai(provider: Provider, key: str | None) -> GenerativeAiTransp
     with _quiet():
         client: Any = import_module("google.generativeai.client")
     options = {"api_endpoint": provider.base_url} if provider.base_url else {}
-    client.configure(api_key=checked(key, provider), transport="rest", client_options=options)
+    client.configure(api_key=checked_key(key, provider), transport="rest", client_options=options)
     return GenerativeAiTransport(
         client.get_default_generative_client().transport,
         client.get_default_model_client(),
@@ -237,7 +245,7 @@ class GenerativeAiTransport:
     def _broken(self, error: Exception, call: _Call, timeout_s: float) -> TransportFailure:
         if isinstance(error, TimeoutError):
             return timed_out(timeout_s, sent=call.connected)
-        return broken(error, sent=call.connected, key=self._key)
+        return transport_failure(error, sent=call.connected, key=self._key)
 
     async def models(self) -> list[str] | WireReply | TransportFailure:
         """Ask the SDK for the models that the key may use (see `Transport.models`)."""
@@ -253,7 +261,7 @@ class GenerativeAiTransport:
             response = getattr(error, "response", None)  # google.api_core's errors have it
             if isinstance(response, requests.Response):
                 return WireReply(response.status_code, _lower(response), response.content)
-            return broken(error, sent=False, key=self._key)
+            return transport_failure(error, sent=False, key=self._key)
 
     async def aclose(self) -> None:
         """Close the connections that stand idle; later requests fail without being sent."""

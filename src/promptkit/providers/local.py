@@ -22,7 +22,7 @@ from promptkit.errors import ConfigError
 from promptkit.types import JsonObject, Provider, TransportFailure, WireReply, WireRequest
 
 from .local_weights import LocalModelError, weights_path
-from .transport import StreamBroken, StreamStart, WireStream, broken, from_thread, timed_out
+from .transport import StreamBroken, StreamStart, WireStream, from_thread, timed_out, transport_failure
 
 MODEL: Final = "smollm2-135m"
 
@@ -211,7 +211,7 @@ async def _events(
         except TimeoutError as error:
             raise StreamBroken(timed_out(timeout_s, sent=True)) from error
         except (ValueError, RuntimeError) as error:  # llama.cpp gave up
-            raise StreamBroken(broken(error, sent=True, key=None)) from error
+            raise StreamBroken(transport_failure(error, sent=True, key=None)) from error
     yield b"data: [DONE]\n\n"
 
 
@@ -245,8 +245,8 @@ def _failed(error: Exception, timeout_s: float, *, begun: bool = False) -> WireR
     if isinstance(error, TimeoutError):
         return timed_out(timeout_s, sent=True)
     if begun:  # it understood the request, and gave up in the middle of its answer
-        return broken(error, sent=True, key=None)
+        return transport_failure(error, sent=True, key=None)
     if isinstance(error, (ValueError, RuntimeError)):  # llama.cpp does not understand the request
         told = {"code": 400, "type": "invalid_request_error", "message": str(error)}
         return WireReply(400, _JSON, json.dumps({"error": told}).encode())
-    return broken(error, sent=False, key=None)  # the weights can't be loaded
+    return transport_failure(error, sent=False, key=None)  # the weights can't be loaded

@@ -24,9 +24,9 @@ GROUP: Final = "promptkit.transports"
 
 
 DRIVERS: Final = {
-    "openai": "promptkit.providers.sdks:open_openai",
-    "anthropic": "promptkit.providers.sdks:open_anthropic",
-    "google-genai": "promptkit.providers.sdks:open_genai",
+    "openai": "promptkit.providers.openai:open_openai",
+    "anthropic": "promptkit.providers.anthropic:open_anthropic",
+    "google-genai": "promptkit.providers.gemini:open_genai",
     "google-generativeai": "promptkit.providers.generativeai:open_generativeai",
     "xllamacpp": "promptkit.providers.local:open_local",
 }
@@ -147,8 +147,8 @@ def explain(error: BaseException, *, key: str | None) -> str:
     return f"{name}: {told}"[:_LONGEST] if told else name
 
 
-def broken(error: BaseException, *, sent: bool, key: str | None) -> TransportFailure:
-    """The break that an exception stands for."""
+def transport_failure(error: BaseException, *, sent: bool, key: str | None) -> TransportFailure:
+    """Return an exception as a value."""
     return TransportFailure(sent=sent, detail=explain(error, key=key))
 
 

@@ -23,8 +23,7 @@ from promptkit.types import Json, Provider
 from .adapter import Adapter
 from .anthropic import AnthropicMessages
 from .gemini import GeminiGenerate
-from .openai_chat import OpenAIChat
-from .openai_responses import OpenAIResponses
+from .openai import OpenAIChat, OpenAIResponses
 from .schemas import adapted
 
 _CHAT: Final = OpenAIChat()

@@ -174,7 +174,7 @@ def test_another_adapter_brings_its_own_defaults() -> None:
         (SMALL + '[[models]]\nid = ""', 4, "empty or given twice", None),
         (SMALL + '[[models]]\nid = "a"\n[[models]]\nid = "a"', 6, "empty or given twice", None),
         (SMALL + '[[models]]\nid = "a"\nrejects = ["temprature"]', 5, "'temprature'", "'temperature'"),
-        (SMALL + '[[models]]\nid = "a"\nrejects = ["max_output_tokens"]', 5, "names no parameter", None),
+        (SMALL + '[[models]]\nid = "a"\nrejects = ["max_output_tokens"]', 5, "is not a parameter", None),
         (SMALL + '[[models]]\nid = "a"\non_reject = "shrug"', 5, "can't be 'shrug'", "drop"),
         (SMALL + '[[models]]\nid = "a"\n[models.reasoning]\nlow = true', 6, "provider's word", None),
         (SMALL + '[[models]]\nid = "a"\n[models.reasoning]\nlow = 1.5', 6, "provider's word", None),
@@ -200,7 +200,7 @@ def test_every_complaint_has_file_line_and_remedy(
 @pytest.mark.parametrize("name", ["", "OpenAI", "a/b", "../a", "a b"])
 def test_a_name_is_plain(name: str) -> None:
     """A provider's name is the first part of a target: lower case, without a slash."""
-    assert "can't name a provider" in refused(SMALL, name=name).message
+    assert "is not a name of a provider" in refused(SMALL, name=name).message
 
 
 def test_a_model_may_have_limits_of_its_own() -> None:
