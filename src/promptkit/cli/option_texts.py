@@ -141,7 +141,7 @@ def read_cap(text: str | None) -> int | None:
     Raises:
         UsageError: no amount, or one that can't be a cap.
     """
-    from promptkit.client.kit import cap_of
+    from promptkit.client.options import cap_of
 
     amount = read_budget(text)
     return None if amount is None else cap_of(amount)

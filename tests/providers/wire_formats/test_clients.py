@@ -20,7 +20,7 @@ ANTHROPIC_MODEL = {**MODEL, "display_name": "M", "created_at": "2026-01-01T00:00
     ("sdk", "body", "path", "header"),
     [
         ("openai", {"object": "list", "data": [MODEL]}, "/v9/models", "authorization"),
-        ("anthropic", {"data": [ANTHROPIC_MODEL], "has_more": False}, "/v9/v1/models", "x-api-key"),
+        ("anthropic", {"data": [ANTHROPIC_MODEL], "has_more": False}, "/v9/v1/models", "authorization"),
         ("google-genai", {"models": [{"name": "models/m1"}]}, "/v9/v1beta/models", "x-goog-api-key"),
     ],
 )
