@@ -323,7 +323,7 @@ def test_an_unknown_option_is_refused_with_the_closest(blocking: Studio) -> None
                 method(**wrong)
             assert refused.value.remedy == "Did you mean 'tags'?"
         with pytest.raises(UsageError, match="no option 'key'"):
-            kit.resume("x", **{"key": "id"})  # pyright: ignore[reportCallIssue, reportArgumentType] - that is what is refused
+            kit.resume("x", key="id")  # pyright: ignore[reportCallIssue, reportArgumentType] - that is what is refused
     assert blocking.asked() == 0
 
 

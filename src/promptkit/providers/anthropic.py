@@ -61,17 +61,17 @@ _ENDINGS: Final[Mapping[str, Finish | Fault]] = {
     "model_context_window_exceeded": Finish.LENGTH,
     "refusal": Fault.CONTENT,
 }
-"""What `stop_reason` means. Any other is broken: `tool_use` and `pause_turn` belong to tools,
-which nobody offered."""
+"""The meaning of `stop_reason`. Any other is broken: `tool_use` and `pause_turn` belong to tools,
+which are never offered."""
 
 
 class AnthropicMessages(Reader):
-    """Encodes and decodes Anthropic Messages."""
+    """The Anthropic Messages format."""
 
     family = FAMILY
 
     def encode(self, call: Call, provider: Provider, model: Model) -> WireRequest | Failure:
-        """Write a call."""
+        """Encode a call."""
         fitted = fit(call, model, _FORMAT)
         if isinstance(fitted, Failure):
             return fitted
@@ -84,7 +84,7 @@ class AnthropicMessages(Reader):
             "max_tokens": fitted.max_output_tokens,
             "messages": [
                 {"role": m.role, "content": _blocks(m.content, cuts[at]) if at in cuts else m.content}
-                for at, m in enumerate(prompt.turns, start=first)
+                for at, m in enumerate(prompt.conversation, start=first)
             ],
             **fitted.sampling,
         }
@@ -107,10 +107,10 @@ class AnthropicMessages(Reader):
         return WireRequest("/v1/messages", raw, call.stream, (*fitted.warnings, *prompt.warnings))
 
     def stream(self, headers: Mapping[str, str] = NO_HEADERS) -> MessageStream:
-        """Begin to read a streamed reply."""
+        """Return a decoder of a streamed reply."""
         return MessageStream(self, headers)
 
-    def read(self, body: JsonObject, headers: Mapping[str, str], heard: str = "") -> Outcome:
+    def read(self, body: JsonObject, headers: Mapping[str, str], streamed: str = "") -> Outcome:
         """Read a message object."""
         usage = member(body, "usage")
         served = Served(
@@ -122,14 +122,14 @@ class AnthropicMessages(Reader):
         if body.get("error"):
             return from_error(FAMILY, body, headers, served)
         blocks = (part for part in members(body, "content") if part.get("type") == "text")
-        said = "".join(text(part, "text") or "" for part in blocks) or heard
+        content = "".join(text(part, "text") or "" for part in blocks) or streamed
         reason = text(body, "stop_reason") or "unknown"
         ending = _ENDINGS.get(reason, Fault.BROKEN_REPLY)
-        return settle(said, ending, _why(reason, member(body, "stop_details")), served)
+        return settle(content, ending, _why(reason, member(body, "stop_details")), served)
 
 
 def _blocks(content: str, cut: int | None) -> list[JsonObject]:
-    """A message's text as blocks: marked as far as it is the same in every call, then the rest."""
+    """Return a message's text as blocks: the part that every call shares is marked for the cache."""
     if cut is None:
         return [{"type": "text", "text": content}]
     marked: JsonObject = {"type": "text", "text": content[:cut], "cache_control": {"type": "ephemeral"}}
@@ -138,7 +138,7 @@ def _blocks(content: str, cut: int | None) -> list[JsonObject]:
 
 
 def _reasoning(body: JsonObject, level: str | int | None) -> JsonObject:
-    """Say how hard to think in a body; return what belongs into its `output_config`."""
+    """Set the reasoning of a body; return what belongs into its `output_config`."""
     if level is None:
         return {}
     if isinstance(level, str) and level not in _OFF:
@@ -152,12 +152,12 @@ def _reasoning(body: JsonObject, level: str | int | None) -> JsonObject:
 
 
 def _why(reason: str, details: JsonObject) -> str:
-    told = (text(details, "category"), text(details, "explanation"))
-    return ": ".join((f"stop_reason is {reason}", *(word for word in told if word)))
+    reasons = (text(details, "category"), text(details, "explanation"))
+    return ": ".join((f"stop_reason is {reason}", *(word for word in reasons if word)))
 
 
 def _usage(usage: JsonObject) -> Usage | None:
-    """Anthropic's `input_tokens` counts neither cache reads nor cache writes; ours counts both."""
+    """Read usage. Anthropic's `input_tokens` counts neither cache reads nor cache writes; ours counts both."""
     uncached = count(usage, "input_tokens")
     output = count(usage, "output_tokens")
     if uncached is None or output is None:
@@ -178,7 +178,7 @@ def _usage(usage: JsonObject) -> Usage | None:
 
 
 class MessageStream(EventStream):
-    """Reads a streamed message: `message_start`, blocks, `message_delta`, `message_stop`."""
+    """A decoder of a streamed message: `message_start`, blocks, `message_delta`, `message_stop`."""
 
     def __init__(self, reader: AnthropicMessages, headers: Mapping[str, str]) -> None:
         super().__init__(reader, headers)
@@ -199,11 +199,11 @@ class MessageStream(EventStream):
             fresh = {key: value for key, value in member(event, "usage").items() if value is not None}
             self._message["usage"] = member(self._message, "usage") | fresh
         elif kind == "message_stop":
-            self._over = self._reader.read(self._message, self._headers, self.said)
+            self._over = self._reader.read(self._message, self._headers, self.text)
         return ""
 
     def served(self) -> Served:
-        """What the message's start says besides text."""
+        """Return what the message's start contains besides text."""
         return Served(
             None,
             text(self._message, "model"),
@@ -212,11 +212,11 @@ class MessageStream(EventStream):
         )
 
     def so_far(self) -> Usage | None:
-        """What `message_start` counts (the input, a first token of output), and `message_delta` if it came."""
+        """Return the counts of `message_start` (the input, a first token of output) and of `message_delta`, if it came."""
         return _usage(member(self._message, "usage"))
 
     def outcome(self) -> Outcome | None:
-        """Nothing but `message_stop` ends a message."""
+        """Return None: only `message_stop` ends a message."""
         return None
 
 

@@ -138,16 +138,16 @@ ENDINGS: Final[Mapping[str, Finish | Fault]] = {
     "TOO_MANY_TOOL_CALLS": Fault.BROKEN_REPLY,
     "FINISH_REASON_UNSPECIFIED": Fault.BROKEN_REPLY,
 }
-"""What `finishReason` means; a word that isn't here is broken."""
+"""The meaning of `finishReason`; any other is broken."""
 
 
 class GeminiGenerate(Reader):
-    """Encodes and decodes Gemini generateContent."""
+    """The Gemini generateContent format."""
 
     family = FAMILY
 
     def encode(self, call: Call, provider: Provider, model: Model) -> WireRequest | Failure:
-        """Write a call."""
+        """Encode a call."""
         del provider
         fitted = fit(call, model, _FORMAT)
         if isinstance(fitted, Failure):
@@ -159,7 +159,7 @@ class GeminiGenerate(Reader):
         if call.schema is not None:
             config["responseMimeType"] = "application/json"
             config["responseJsonSchema"] = dict(adapted(call.schema, FAMILY).schema)
-        contents = [{"role": _ROLES[m.role], "parts": [{"text": m.content}]} for m in prompt.turns]
+        contents = [{"role": _ROLES[m.role], "parts": [{"text": m.content}]} for m in prompt.conversation]
         body: JsonObject = {"contents": contents, "generationConfig": config}
         if prompt.system:
             body["systemInstruction"] = {"parts": [{"text": content} for content in prompt.system]}
@@ -171,22 +171,22 @@ class GeminiGenerate(Reader):
         return WireRequest(_path(model, call), raw, call.stream, (*fitted.warnings, *prompt.warnings))
 
     def stream(self, headers: Mapping[str, str] = NO_HEADERS) -> GenerateStream:
-        """Begin to read a streamed reply."""
+        """Return a decoder of a streamed reply."""
         return GenerateStream(self, headers)
 
-    def read(self, body: JsonObject, headers: Mapping[str, str], heard: str = "") -> Outcome:
+    def read(self, body: JsonObject, headers: Mapping[str, str], streamed: str = "") -> Outcome:
         """Read a GenerateContentResponse."""
         served = _served(body, headers)
         if body.get("error"):
             return from_error(FAMILY, body, headers, served)
         blocked = text(member(body, "promptFeedback"), "blockReason")
         if blocked is not None and not body.get("candidates"):
-            return settle(heard, Fault.CONTENT, f"the prompt was blocked: {blocked}", served)
+            return settle(streamed, Fault.CONTENT, f"the prompt was blocked: {blocked}", served)
         candidate = first(body, "candidates")
         reason = text(candidate, "finishReason") or "missing"
         why = ": ".join(filter(None, (f"finishReason is {reason}", text(candidate, "finishMessage"))))
-        said = _text_of(candidate) or heard
-        return settle(said, ENDINGS.get(reason, Fault.BROKEN_REPLY), why, served)
+        content = _text_of(candidate) or streamed
+        return settle(content, ENDINGS.get(reason, Fault.BROKEN_REPLY), why, served)
 
 
 def _path(model: Model, call: Call) -> str:
@@ -196,12 +196,12 @@ def _path(model: Model, call: Call) -> str:
 
 
 def _thinking(level: str | int) -> JsonObject:
-    """A budget of tokens (0 is off, -1 leaves it to the model) or a level's word."""
+    """Return a budget of tokens (0 is off, -1 leaves it to the model) or the word of a level."""
     return {"thinkingBudget": level} if isinstance(level, int) else {"thinkingLevel": level.upper()}
 
 
 def _text_of(candidate: JsonObject) -> str:
-    """The text of a candidate without its thoughts."""
+    """Return the text of a candidate without its thoughts."""
     parts = members(member(candidate, "content"), "parts")
     return "".join(text(part, "text") or "" for part in parts if part.get("thought") is not True)
 
@@ -217,7 +217,7 @@ def _served(body: JsonObject, headers: Mapping[str, str]) -> Served:
 
 
 def _usage(usage: JsonObject) -> Usage | None:
-    """Gemini counts thoughts beside its candidates; ours are part of the output."""
+    """Read usage. Gemini counts thoughts beside its candidates; ours are part of the output."""
     prompt = count(usage, "promptTokenCount")
     if prompt is None:
         return None
@@ -231,7 +231,7 @@ def _usage(usage: JsonObject) -> Usage | None:
 
 
 class GenerateStream(EventStream):
-    """Reads a stream of GenerateContentResponses: each brings new text, the last the finish reason."""
+    """A decoder of a stream of GenerateContentResponses: each has new text, the last the finish reason."""
 
     def __init__(self, reader: GeminiGenerate, headers: Mapping[str, str]) -> None:
         super().__init__(reader, headers)
@@ -239,26 +239,26 @@ class GenerateStream(EventStream):
         self._candidate: JsonObject = {}
 
     def take(self, event: JsonObject) -> str:
-        """Take one response; of each member the latest counts."""
+        """Take one response; the latest value of each member counts."""
         self._last |= {key: value for key, value in event.items() if key != "candidates"}
         candidate = first(event, "candidates")
         self._candidate |= {key: value for key, value in candidate.items() if key != "content"}
         return _text_of(candidate)
 
     def served(self) -> Served:
-        """What the responses say besides text; the usage so far is not the usage."""
+        """Return what the responses contain besides text; the usage so far is not the final one."""
         known = _served(self._last, self._headers)
         return Served(None, known.model, known.tier, known.request_id)
 
     def so_far(self) -> Usage | None:
-        """What the latest response counts."""
+        """Return the counts of the latest response."""
         return _usage(member(self._last, "usageMetadata"))
 
     def outcome(self) -> Outcome | None:
-        """The whole reply, where a finish reason or a block has been said."""
+        """Return the whole reply after a finish reason or a block."""
         if "finishReason" not in self._candidate and not member(self._last, "promptFeedback").get(
             "blockReason"
         ):
             return None
         body = {**self._last, "candidates": [self._candidate] if self._candidate else []}
-        return self._reader.read(body, self._headers, self.said)
+        return self._reader.read(body, self._headers, self.text)

@@ -71,19 +71,19 @@ _INCOMPLETE_REASONS: Final[Mapping[str, Finish | Fault]] = {
     "max_output_tokens": Finish.LENGTH,
     "content_filter": Fault.CONTENT,
 }
-"""Why a reply is incomplete; for any other reason it is broken."""
+"""The reasons why a reply can be incomplete; with any other it is broken."""
 
 
 _TERMINAL_EVENTS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
 class OpenAIResponses(Reader):
-    """Encodes and decodes OpenAI Responses."""
+    """The OpenAI Responses format."""
 
     family = FAMILY
 
     def encode(self, call: Call, provider: Provider, model: Model) -> WireRequest | Failure:
-        """Write a call."""
+        """Encode a call."""
         fitted = fit(call, model, _RESPONSES)
         if isinstance(fitted, Failure):
             return fitted
@@ -109,10 +109,10 @@ class OpenAIResponses(Reader):
         return WireRequest("/responses", raw, call.stream, fitted.warnings)
 
     def stream(self, headers: Mapping[str, str] = NO_HEADERS) -> ResponsesStream:
-        """Begin to read a streamed reply."""
+        """Return a decoder of a streamed reply."""
         return ResponsesStream(self, headers)
 
-    def read(self, body: JsonObject, headers: Mapping[str, str], heard: str = "") -> Outcome:
+    def read(self, body: JsonObject, headers: Mapping[str, str], streamed: str = "") -> Outcome:
         """Read a response object."""
         served = Served(
             _usage(member(body, "usage"), "input", "output"),
@@ -120,33 +120,33 @@ class OpenAIResponses(Reader):
             text(body, "service_tier"),
             request_id(headers, text(body, "id")),
         )
-        said, refusal = _output(body)
-        said = said or heard
+        content, refusal = _output(body)
+        content = content or streamed
         if body.get("error"):
-            return with_text(from_error(FAMILY, body, headers, served), said, begun=bool(said))
+            return with_text(from_error(FAMILY, body, headers, served), content, begun=bool(content))
         if refusal:
-            return settle(said, Fault.CONTENT, refusal, served)
+            return settle(content, Fault.CONTENT, refusal, served)
         status = text(body, "status")
         if status == "completed":
-            return settle(said, Finish.STOP, status, served)
+            return settle(content, Finish.STOP, status, served)
         reason = text(member(body, "incomplete_details"), "reason") or "unknown"
         why = f"the response is {status}: {reason}" if status == "incomplete" else f"the response is {status}"
-        return settle(said, _INCOMPLETE_REASONS.get(reason, Fault.BROKEN_REPLY), why, served)
+        return settle(content, _INCOMPLETE_REASONS.get(reason, Fault.BROKEN_REPLY), why, served)
 
 
 def _output(body: JsonObject) -> tuple[str, str]:
-    """All text and all refusals of the output's messages."""
-    said: list[str] = []
+    """Return all text and all refusals of the output's messages."""
+    content: list[str] = []
     refused: list[str] = []
     for item in members(body, "output"):
         for part in members(item, "content") if item.get("type") == "message" else ():
-            said.append((text(part, "text") or "") if part.get("type") == "output_text" else "")
+            content.append((text(part, "text") or "") if part.get("type") == "output_text" else "")
             refused.append((text(part, "refusal") or "") if part.get("type") == "refusal" else "")
-    return "".join(said), "".join(refused)
+    return "".join(content), "".join(refused)
 
 
 class ResponsesStream(EventStream):
-    """Reads a streamed response: its last event repeats it whole."""
+    """A decoder of a streamed response, whose last event repeats it whole."""
 
     def take(self, event: JsonObject) -> str:
         """Take one event."""
@@ -154,11 +154,11 @@ class ResponsesStream(EventStream):
         if kind == "response.output_text.delta":
             return text(event, "delta") or ""
         if kind in _TERMINAL_EVENTS:
-            self._over = self._reader.read(member(event, "response"), self._headers, self.said)
+            self._over = self._reader.read(member(event, "response"), self._headers, self.text)
         return ""
 
     def outcome(self) -> Outcome | None:
-        """Nothing but a terminal event ends a response."""
+        """Return None: only a terminal event ends a response."""
         return None
 
 
@@ -180,17 +180,17 @@ _FINISH_REASONS: Final[Mapping[str, Finish | Fault]] = {
     "insufficient_system_resource": Fault.TRANSIENT,
     "error": Fault.TRANSIENT,
 }
-"""What `finish_reason` means, with the words of Mistral, DeepSeek and OpenRouter. Any other is
-broken: `tool_calls`, `function_call`, which nobody offered, and words that we don't know."""
+"""The meaning of `finish_reason`, with the words of Mistral, DeepSeek and OpenRouter. Any other is
+broken: `tool_calls` and `function_call`, which are never offered, and unknown words."""
 
 
 class OpenAIChat(Reader):
-    """Encodes and decodes Chat Completions."""
+    """The Chat Completions format."""
 
     family = FAMILY
 
     def encode(self, call: Call, provider: Provider, model: Model) -> WireRequest | Failure:
-        """Write a call."""
+        """Encode a call."""
         fitted = fit(call, model, _CHAT)
         if isinstance(fitted, Failure):
             return fitted
@@ -216,10 +216,10 @@ class OpenAIChat(Reader):
         return WireRequest("/chat/completions", raw, call.stream, fitted.warnings)
 
     def stream(self, headers: Mapping[str, str] = NO_HEADERS) -> ChatStream:
-        """Begin to read a streamed reply."""
+        """Return a decoder of a streamed reply."""
         return ChatStream(self, headers)
 
-    def read(self, body: JsonObject, headers: Mapping[str, str], heard: str = "") -> Outcome:
+    def read(self, body: JsonObject, headers: Mapping[str, str], streamed: str = "") -> Outcome:
         """Read a completion object."""
         served = Served(
             _usage(member(body, "usage"), "prompt", "completion"),
@@ -231,12 +231,12 @@ class OpenAIChat(Reader):
             return from_error(FAMILY, body, headers, served)
         choice = first(body, "choices")
         message = member(choice, "message")
-        said = _content(message) or heard
-        return _settle(said, text(message, "refusal"), text(choice, "finish_reason"), served)
+        content = _content(message) or streamed
+        return _settle(content, text(message, "refusal"), text(choice, "finish_reason"), served)
 
 
 def _content(message: JsonObject) -> str:
-    """The text of a message or delta; Mistral's reasoning models give it in parts."""
+    """Return the text of a message or delta; Mistral's reasoning models send it in parts."""
     content = text(message, "content")
     if content is not None:
         return content
@@ -244,17 +244,17 @@ def _content(message: JsonObject) -> str:
     return "".join(text(part, "text") or "" for part in parts if part.get("type") == "text")
 
 
-def _settle(said: str, refusal: str | None, reason: str | None, served: Served) -> Outcome:
+def _settle(content: str, refusal: str | None, reason: str | None, served: Served) -> Outcome:
     if refusal:
-        return settle(said, Fault.CONTENT, refusal, served)
+        return settle(content, Fault.CONTENT, refusal, served)
     ending = _FINISH_REASONS.get(reason or "", Fault.BROKEN_REPLY)
-    return settle(said, ending, f"finish_reason is {reason}", served)
+    return settle(content, ending, f"finish_reason is {reason}", served)
 
 
 class ChatStream(EventStream):
-    """Reads a streamed completion.
+    """A decoder of a streamed completion.
 
-    `[DONE]` ends it, or for hosts that leave that out, a finish reason and the usage.
+    `[DONE]` ends it or, for hosts that omit that, a finish reason and the usage.
     """
 
     def __init__(self, reader: OpenAIChat, headers: Mapping[str, str]) -> None:
@@ -280,46 +280,46 @@ class ChatStream(EventStream):
         return _content(delta)
 
     def served(self) -> Served:
-        """What the chunks say besides text."""
+        """Return what the chunks contain besides text."""
         return self._served
 
     def outcome(self) -> Outcome | None:
-        """The whole reply, where its end has been said."""
+        """Return the whole reply after its end."""
         usage = _usage(self._usage, "prompt", "completion")
         if self._reason is None or not (self._done or usage):
             return None
         known = self._served
         served = Served(usage, known.model, known.tier, known.request_id)
-        return _settle(self.said, "".join(self._refusal), self._reason, served)
+        return _settle(self.text, "".join(self._refusal), self._reason, served)
 
 
 def _steering(prompt: Prompt, provider: Provider, model: Model) -> JsonObject:
-    """The member that steers prompts with one beginning to one cache; none where nothing is cached."""
+    """Return the member that routes prompts with the same beginning to one cache; empty without caching."""
     prefix = cacheable(prompt, provider, model)
     return {} if prefix is None else {"prompt_cache_key": cache_key(prefix)}
 
 
 def _json_schema(schema: Mapping[str, Json]) -> JsonObject:
-    """The schema as both formats take it: strict, but where strict mode can't express its structure."""
+    """Return the schema as both formats take it: strict, unless strict mode can't express its structure."""
     form = adapted(schema, FAMILY)
     sent = form.schema if form.whole else schema
     return {"name": _SCHEMA_NAME, "schema": dict(sent), "strict": form.whole}
 
 
-def _usage(usage: JsonObject, given: str, made: str) -> Usage | None:
-    """Read usage; None where it doesn't count both ways.
+def _usage(usage: JsonObject, given: str, generated: str) -> Usage | None:
+    """Read usage; None if it doesn't count both input and output.
 
     Args:
-        usage: the object, empty where there is none.
-        given: what the format calls input (`input` or `prompt`).
-        made: what it calls output (`output` or `completion`).
+        usage: the object; empty if there is none.
+        given: the format's word for input (`input` or `prompt`).
+        generated: its word for output (`output` or `completion`).
     """
     input_tokens = count(usage, f"{given}_tokens")
-    output_tokens = count(usage, f"{made}_tokens")
+    output_tokens = count(usage, f"{generated}_tokens")
     if input_tokens is None or output_tokens is None:
         return None
     of_input = member(usage, f"{given}_tokens_details")
-    reasoning = count(member(usage, f"{made}_tokens_details"), "reasoning_tokens") or 0
+    reasoning = count(member(usage, f"{generated}_tokens_details"), "reasoning_tokens") or 0
     return Usage(
         input_tokens=input_tokens,
         # Some hosts count reasoning beside the completion: more of it than of all tells them apart.

@@ -178,7 +178,7 @@ def test_a_naive_time_is_utc() -> None:
     """As in genai-prices."""
     card = Prices().card(OPENAI, Model("gpt-6-luna"), AT.replace(tzinfo=None))
     assert card is not None
-    assert card.holds_at(AT)
+    assert card.is_valid_at(AT)
 
 
 def test_an_answer_is_kept_for_its_very_model() -> None:
