@@ -91,14 +91,14 @@ async def test_the_time_is_total(model: Transport) -> None:
     """A call is stopped between two tokens, and makes room for the next."""
     long = ask("Tell a long story.", max_tokens=1500)
     began = time.monotonic()
-    assert await model.send(long, 0.5) == TransportFailure(sent=True, detail="no whole answer within 0.5 s")
+    assert await model.send(long, 0.5) == TransportFailure(sent=True, detail="no complete reply within 0.5 s")
     with pytest.raises(StreamBroken, match=r"within 0\.5 s"):  # noqa: PT012 - the loop is what raises
         async with model.stream(long, 0.5) as start:
             assert isinstance(start, WireStream)
             async for _ in start.chunks:
                 pass
     async with model.stream(long, 0) as start:
-        assert start == TransportFailure(sent=True, detail="no whole answer within 0 s")
+        assert start == TransportFailure(sent=True, detail="no complete reply within 0 s")
     assert isinstance(await model.send(ask(max_tokens=2), 60), WireReply)
     assert time.monotonic() - began < 30
 
@@ -155,7 +155,7 @@ async def test_an_answer_that_it_gives_up_is_a_failure_with_what_had_come(error:
             async for part in start.chunks:
                 decoder.feed(part)
         except StreamBroken as cause:
-            broken = cause.broken
+            broken = cause.failure
     outcome = decoder.end(broken)
     assert isinstance(outcome, Failure)
     assert outcome.text == "Once upon"

@@ -249,7 +249,7 @@ def watch(event, args):
         raise SystemExit(f"network: {event}")
 
 sys.addaudithook(watch)
-from promptkit.pricing import Prices
+from promptkit.providers.prices import Prices
 from promptkit.types import Model, PriceOverride, Provider, Usage
 local = Provider("local", "local", "chat", "xllamacpp")
 free = Model("m", price=PriceOverride(Decimal(0), Decimal(0)))

@@ -168,7 +168,7 @@ async def test_the_time_is_total(script: Script, peer: Peer, opener: Opener) -> 
     peer.script = script
     began = time.monotonic()
     broken = await opener(peer.url).send(REQUEST, 0.3)
-    assert broken == TransportFailure(sent=True, detail="no whole answer within 0.3 s")
+    assert broken == TransportFailure(sent=True, detail="no complete reply within 0.3 s")
     assert 0.25 < time.monotonic() - began < 2
 
 

@@ -107,7 +107,7 @@ async def test_a_break_is_raised_after_what_had_arrived(script: Script, peer: Pe
                 parts.append(part)  # noqa: PERF401 - kept when the loop breaks
     assert b"".join(parts).startswith(b"data: 1\n\n")
     assert caught.value.failure.sent
-    assert KEY not in caught.value.broken.detail
+    assert KEY not in caught.value.failure.detail
     assert time.monotonic() - began < 3
 
 
