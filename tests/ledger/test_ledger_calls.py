@@ -108,7 +108,7 @@ async def test_a_release_wakes_who_waits(ledger: Ledger) -> None:
     refused = await ledger.begin(attempt_start(call.id), (DAY,))
     assert isinstance(refused, Refused)
     assert not await ledger.freed(0.01, refused.releases)
-    waiting = asyncio.create_task(ledger.freed(5, refused.releases))
+    waiting = asyncio.create_task(ledger.freed(180, refused.releases))
     await asyncio.sleep(0)
     await ledger.finish(attempt_end(attempt))
     assert await waiting
