@@ -194,7 +194,6 @@ _CODES: tuple[tuple[type[PromptKitError], ExitCode], ...] = (
     (StorageError, ExitCode.STORAGE),
 )
 
-
 PRECEDENCE: tuple[ExitCode, ...] = (
     ExitCode.BUG,
     ExitCode.STORAGE,

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Final
 
-PARTS: Final = 10_000
+PARTS = 10_000
 """Steps of the line. An amount times this stays within 63 bits up to 922 USD in pico-USD."""
 
 
@@ -28,7 +27,7 @@ class Share:
         return amount * self.end // PARTS - amount * self.begin // PARTS
 
 
-WHOLE: Final = Share(0, PARTS)
+WHOLE = Share(0, PARTS)
 
 
 def shares(weights: Sequence[int]) -> tuple[Share, ...]:

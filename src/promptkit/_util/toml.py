@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Final, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from promptkit.errors import ConfigError, PromptKitError, closest
 
@@ -25,21 +25,11 @@ class _Required:
     """The default of a required key."""
 
 
-REQUIRED: Final = _Required()
-
-
+REQUIRED = _Required()
 _HEADER = re.compile(r"^\s*\[{1,2}\s*(?P<path>[^\]]+?)\s*\]{1,2}")
-
-
 _KEY = re.compile(r"""^\s*(?P<key>(?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
-
-
 _PART = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
-
-
 _SYNTAX_LINE = re.compile(r"\(at line (\d+), column \d+\)")
-
-
 Path = tuple[str | int, ...]
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from promptkit.config.settings import Settings
 from promptkit.engine.calls import make_reply
@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     from promptkit.reports.report import Report
 
 
-_LOGGER: Final = logging.getLogger("promptkit")
-
-
+_LOGGER = logging.getLogger("promptkit")
 Rows = Iterable[Mapping[str, object]]
 
 

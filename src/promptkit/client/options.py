@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from promptkit.engine.context import checked_tags
 from promptkit.errors import UsageError, closest
@@ -132,11 +132,11 @@ def _names(kind: type) -> frozenset[str]:
     return kind.__required_keys__ | kind.__optional_keys__  # pyright: ignore[reportAttributeAccessIssue] - a TypedDict
 
 
-_LEAST: Final = {"limit": 1, "sample": 1, "canary": 0, "concurrency": 1}
+_LEAST = {"limit": 1, "sample": 1, "canary": 0, "concurrency": 1}
 
-_RENAMED: Final = {"job": "name", "key": "key_column"}
+_RENAMED = {"job": "name", "key": "key_column"}
 
-_NOT_OF_A_JOB: Final = frozenset({"route", "targets", "failed"})
+_NOT_OF_A_JOB = frozenset({"route", "targets", "failed"})
 
 
 def job_fields(options: Mapping[str, Any], session: Session) -> dict[str, Any]:

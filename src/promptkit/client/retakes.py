@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from promptkit.engine.context import Session
 from promptkit.errors import UsageError
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from promptkit.ledger.records import CallRecord
 
 
-RETAKE: Final = "ugc/retake"
+RETAKE = "ugc/retake"
 
-_NEEDED: Final = ("text", "note")
+_NEEDED = ("text", "note")
 
-_MOST_ROUNDS: Final = 20
+_MOST_ROUNDS = 20
 
-_NEW_TEXT: Final = re.compile(r"^(?:NEW TEXT|NOUVEAU TEXTE)\s*:\s*\n?", re.MULTILINE)
+_NEW_TEXT = re.compile(r"^(?:NEW TEXT|NOUVEAU TEXTE)\s*:\s*\n?", re.MULTILINE)
 """The heading of the whole new text in a retake of the shipped kit; the list of changes comes before it."""
 
 

@@ -8,15 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, NoReturn, Self
+from typing import NoReturn, Self
 from urllib.parse import urlsplit
 
 from promptkit.errors import ConfigError
 from promptkit.types import Provider
 
-CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"
+CREDENTIALS = "CREDENTIALS_DIRECTORY"
 """Where systemd puts a unit's credentials: one file per name."""
-
 
 _SHORTEST_SECRET = 8
 """Shorter values aren't removed from texts: they would match everywhere."""

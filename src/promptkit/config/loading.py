@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import time
 from pathlib import Path
-from typing import Final
 from zoneinfo import ZoneInfo, available_timezones
 
 from promptkit._util import toml
@@ -21,7 +20,7 @@ from .provider_files import at_env_address, read_providers, read_shipped, read_t
 from .routes import read_routes, read_rules, renamed_keys
 from .settings import Keep, Kept, Settings, Storage
 
-_SQLITE: Final = "sqlite:///"
+_SQLITE = "sqlite:///"
 _TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
 _PROVIDERS_LIST = re.compile(r"^\s*providers\s*=", re.MULTILINE)
 _PROVIDERS_TABLE = re.compile(r"^\s*\[+\s*providers\.", re.MULTILINE)

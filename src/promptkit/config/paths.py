@@ -6,18 +6,13 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from promptkit.errors import ConfigError
 
 from .keys import Origin
 
-FILE_NAME: Final = "promptkit.toml"
-
-
-VARIABLE: Final = "PROMPTKIT_CONFIG"
-
-
+FILE_NAME = "promptkit.toml"
+VARIABLE = "PROMPTKIT_CONFIG"
 _PACKAGE = Path(__file__).parents[1]
 
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
 
 from promptkit._util import toml
 from promptkit._util.toml import Table
@@ -157,26 +156,20 @@ class Family:
     sdks: tuple[str, ...]
 
 
-FAMILIES: Final[Mapping[str, Family]] = {
+FAMILIES: Mapping[str, Family] = {
     "openai": Family(("responses", "chat"), ("openai",)),
     "anthropic": Family(("messages",), ("anthropic",)),
     "gemini": Family(("generate",), ("google-genai", "google-generativeai")),
     "local": Family(("chat",), ("xllamacpp",)),
 }
 
-
-REJECTABLE: Final = tuple(
+REJECTABLE = tuple(
     sorted({field.name for field in dataclasses.fields(Params)} - {"max_output_tokens"} | {"prefill"})
 )
 """The parameters that a model may reject; `prefill` is an assistant message at the end of the prompt. Not the output limit: the max cost depends on it."""
 
-
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-
-
 _TOKENS_FIELDS = ("max_completion_tokens", "max_tokens")
-
-
 _SHORTEST_TIMEOUT_S = 0.1
 
 

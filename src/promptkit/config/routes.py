@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final, cast
+from typing import cast
 
 from promptkit._util.toml import Table
 from promptkit.errors import UsageError, closest
@@ -14,16 +14,15 @@ from promptkit.types import OnContent, Route, Target
 
 from .budgets import read_tag
 
-LARGEST_WEIGHT: Final = 1_000_000
+LARGEST_WEIGHT = 1_000_000
 
-DEFAULT: Final = (
+DEFAULT = (
     Target("openai", "gpt-6-luna"),
     Target("anthropic", "claude-haiku-5-5"),
     Target("gemini", "gemini-2.5-flash-lite"),
 )
 
-
-DEMO: Final = Route("demo", (Target("local", "smollm2-135m"),))
+DEMO = Route("demo", (Target("local", "smollm2-135m"),))
 
 
 def read_routes(table: Table, catalog: Catalog) -> dict[str, Route]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 from promptkit.types import (
     Call,
@@ -32,10 +32,8 @@ from .replies import (
     with_text,
 )
 
-NO_HEADERS: Final[Mapping[str, str]] = {}
-
-
-_DONE: Final = b"[DONE]"
+NO_HEADERS: Mapping[str, str] = {}
+_DONE = b"[DONE]"
 
 
 class StreamDecoder(Protocol):
@@ -192,7 +190,7 @@ class EventStream(ABC):
         return billed_failure(Fault.BROKEN_REPLY, detail, self.served(), self.text)
 
 
-_BOM: Final = b"\xef\xbb\xbf"
+_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)

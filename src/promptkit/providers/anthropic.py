@@ -7,7 +7,7 @@ The SDK's API version has no temperature, top_p or top_k any more. A level of re
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from promptkit.types import (
     Call,
@@ -30,9 +30,9 @@ from .schemas import adapted
 if TYPE_CHECKING:
     from .http import HttpTransport
 
-FAMILY: Final = "anthropic"
+FAMILY = "anthropic"
 
-_MODELS_PER_PAGE: Final = 1000
+_MODELS_PER_PAGE = 1000
 """The most that the API allows."""
 
 
@@ -46,15 +46,13 @@ def open_anthropic(provider: Provider, key: str | None) -> HttpTransport:
     return open_sdk(provider, key, client, http_client, limit=_MODELS_PER_PAGE)
 
 
-_FORMAT: Final = Format(
+_FORMAT = Format(
     "Anthropic Messages", {"stop": "stop_sequences"}, frozenset({"auto", "standard_only"}), least_budget=1024
 )
 
+_OFF = frozenset({"disabled", "off", "none"})
 
-_OFF: Final = frozenset({"disabled", "off", "none"})
-
-
-_ENDINGS: Final[Mapping[str, Finish | Fault]] = {
+_ENDINGS: Mapping[str, Finish | Fault] = {
     "end_turn": Finish.STOP,
     "stop_sequence": Finish.STOP,
     "max_tokens": Finish.LENGTH,

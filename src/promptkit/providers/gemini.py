@@ -6,7 +6,7 @@ Calls go to `POST /models/ID:generateContent`, streamed ones to `:streamGenerate
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from promptkit.types import (
@@ -31,13 +31,13 @@ from .schemas import adapted
 if TYPE_CHECKING:
     from .http import HttpTransport
 
-FAMILY: Final = "gemini"
+FAMILY = "gemini"
 
-_API_VERSION: Final = "v1beta"
+_API_VERSION = "v1beta"
 
-_MODELS_PER_PAGE: Final = 1000
+_MODELS_PER_PAGE = 1000
 
-_WIRE_HEADERS: Final = frozenset(("host", "connection", "content-length", "accept-encoding", "accept"))
+_WIRE_HEADERS = frozenset(("host", "connection", "content-length", "accept-encoding", "accept"))
 """Headers that aiohttp sets for each request."""
 
 
@@ -92,7 +92,7 @@ def open_genai(provider: Provider, key: str | None) -> HttpTransport:
     )
 
 
-_FORMAT: Final = Format(
+_FORMAT = Format(
     "Gemini generateContent",
     {
         "temperature": "temperature",
@@ -107,11 +107,9 @@ _FORMAT: Final = Format(
     least_budget=512,
 )
 
+_ROLES = {Role.USER: "user", Role.ASSISTANT: "model"}
 
-_ROLES: Final = {Role.USER: "user", Role.ASSISTANT: "model"}
-
-
-ENDINGS: Final[Mapping[str, Finish | Fault]] = {
+ENDINGS: Mapping[str, Finish | Fault] = {
     "STOP": Finish.STOP,
     "MAX_TOKENS": Finish.LENGTH,
     "CONTINUATION": Finish.LENGTH,

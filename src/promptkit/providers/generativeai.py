@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -37,14 +37,11 @@ from .transport import (
     transport_failure,
 )
 
-VERSION: Final = "v1beta"
+VERSION = "v1beta"
 """The only version of the API that the package supports."""
 
-
-_POOL: Final = 64
-
-
-_SUCCESS: Final = 2  # hundreds
+_POOL = 64
+_SUCCESS = 2  # hundreds
 
 
 def open_generativeai(provider: Provider, key: str | None) -> GenerativeAiTransport:

@@ -12,7 +12,7 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from aiohttp.tracing import Trace
 
 
-MODELS_TIMEOUT_S: Final = 30.0
+MODELS_TIMEOUT_S = 30.0
 
 
 def open_sdk(
@@ -195,12 +195,11 @@ class HttpTransport:
         await self._http.aclose()
 
 
-KEEPALIVE_S: Final = 4.0
+KEEPALIVE_S = 4.0
 """Idle connections are closed before common servers close them (uvicorn and Node.js: 5 s): a request
 on a connection that the server is just closing would have an unknown outcome, charged at its max cost."""
 
-
-_AT_ONCE: Final = 2**20
+_AT_ONCE = 2**20
 """A larger body is written in pieces: at once it would block every other call (aiohttp warns of it)."""
 
 
@@ -343,11 +342,11 @@ async def _bounded(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         yield part
 
 
-NO_KEY: Final = "no-key"
+NO_KEY = "no-key"
 """The key that an SDK gets if there is none, because it would look for one in the environment; the
 header that carries it is never sent."""
 
-_WIRE_HEADERS: Final = (
+_WIRE_HEADERS = (
     "accept",
     "accept-encoding",
     "connection",
@@ -356,8 +355,8 @@ _WIRE_HEADERS: Final = (
     "host",
     "user-agent",
 )
-_SDK_HEADERS: Final = ("x-stainless-", "anthropic-version", "x-goog-api-client")
-_AUTH_HEADERS: Final = ("authorization", "x-api-key", "x-goog-api-key")
+_SDK_HEADERS = ("x-stainless-", "anthropic-version", "x-goog-api-client")
+_AUTH_HEADERS = ("authorization", "x-api-key", "x-goog-api-key")
 
 
 def header_rule(provider: Provider, key: str | None) -> Callable[[str], bool]:

@@ -16,7 +16,7 @@ from contextlib import aclosing, asynccontextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from promptkit.errors import ConfigError
 from promptkit.types import JsonObject, Provider, TransportFailure, WireReply, WireRequest
@@ -24,17 +24,13 @@ from promptkit.types import JsonObject, Provider, TransportFailure, WireReply, W
 from .local_weights import LocalModelError, weights_path
 from .transport import StreamBroken, StreamStart, WireStream, from_thread, timed_out, transport_failure
 
-MODEL: Final = "smollm2-135m"
+MODEL = "smollm2-135m"
 
-
-CONTEXT: Final = 2048
+CONTEXT = 2048
 """The context of each parallel call, in tokens."""
 
-
-PARALLEL: Final = 2
-
-
-_SILENT: Final = -1
+PARALLEL = 2
+_SILENT = -1
 
 
 class LocalServer:
@@ -92,8 +88,6 @@ def _load(weights: Path) -> Any:
 
 
 _servers: dict[Path, LocalServer] = {}
-
-
 _servers_lock = threading.Lock()
 
 
@@ -103,16 +97,10 @@ def shared(weights: Path) -> LocalServer:
         return _servers.setdefault(weights, LocalServer(weights))
 
 
-_JSON: Final = {"content-type": "application/json"}
-
-
-_SSE: Final = {"content-type": "text/event-stream"}
-
-
-_FETCH: Final = "promptkit local fetch"
-
-
-_INSTALL: Final = "pip install 'promptkit-router[local]'"
+_JSON = {"content-type": "application/json"}
+_SSE = {"content-type": "text/event-stream"}
+_FETCH = "promptkit local fetch"
+_INSTALL = "pip install 'promptkit-router[local]'"
 
 
 def open_local(provider: Provider, key: str | None) -> LocalTransport:

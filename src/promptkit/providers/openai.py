@@ -9,7 +9,7 @@ that OpenAI caches.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from promptkit.types import (
     Call,
@@ -46,11 +46,11 @@ from .schemas import adapted
 if TYPE_CHECKING:
     from .http import HttpTransport
 
-FAMILY: Final = "openai"
+FAMILY = "openai"
 
-_TIERS: Final = frozenset({"auto", "default", "flex", "scale", "priority", "fast"})
+_TIERS = frozenset({"auto", "default", "flex", "scale", "priority", "fast"})
 
-_SCHEMA_NAME: Final = "reply"
+_SCHEMA_NAME = "reply"
 """The name of a structured reply's schema; a constant keeps the cached prefix the same."""
 
 
@@ -63,18 +63,17 @@ def open_openai(provider: Provider, key: str | None) -> HttpTransport:
     return open_sdk(provider, key, openai.AsyncOpenAI, openai.DefaultAioHttpClient)
 
 
-_RESPONSES: Final = Format(
+_RESPONSES = Format(
     "OpenAI Responses", {"temperature": "temperature", "top_p": "top_p"}, _TIERS | {"ultrafast"}
 )
 
-_INCOMPLETE_REASONS: Final[Mapping[str, Finish | Fault]] = {
+_INCOMPLETE_REASONS: Mapping[str, Finish | Fault] = {
     "max_output_tokens": Finish.LENGTH,
     "content_filter": Fault.CONTENT,
 }
 """The reasons why a reply can be incomplete; with any other it is broken."""
 
-
-_TERMINAL_EVENTS: Final = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_TERMINAL_EVENTS = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
 class OpenAIResponses(Reader):
@@ -162,7 +161,7 @@ class ResponsesStream(EventStream):
         return None
 
 
-_CHAT: Final = Format(
+_CHAT = Format(
     "Chat Completions",
     {
         name: name
@@ -171,7 +170,7 @@ _CHAT: Final = Format(
     _TIERS,
 )
 
-_FINISH_REASONS: Final[Mapping[str, Finish | Fault]] = {
+_FINISH_REASONS: Mapping[str, Finish | Fault] = {
     "stop": Finish.STOP,
     "eos": Finish.STOP,
     "length": Finish.LENGTH,

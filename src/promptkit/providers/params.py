@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate
-from typing import Final
 
 from promptkit.types import (
     Call,
@@ -30,11 +29,10 @@ from promptkit.types import (
 
 from .tokens import estimate_text_tokens
 
-DEFAULT_MAX_OUTPUT_TOKENS: Final = 1024
+DEFAULT_MAX_OUTPUT_TOKENS = 1024
 """The output limit if neither the template nor the route sets one."""
 
-
-_SAMPLING: Final = (
+_SAMPLING = (
     "temperature",
     "top_p",
     "top_k",
@@ -44,12 +42,10 @@ _SAMPLING: Final = (
     "stop",
 )
 
-
-PREFILL: Final = "prefill"
+PREFILL = "prefill"
 """Rejected by models that don't continue an assistant message."""
 
-
-_NOT_A_TIER: Final = frozenset({"standard", "batch"})
+_NOT_A_TIER = frozenset({"standard", "batch"})
 """Standard is the default; a batch is another way to send, not a field."""
 
 
@@ -206,11 +202,10 @@ def split_system(messages: tuple[Message, ...]) -> SplitPrompt:
     return SplitPrompt(system, conversation, warnings)
 
 
-MOST_MARKS: Final = 4
+MOST_MARKS = 4
 """The most blocks of a request that Anthropic allows to be marked."""
 
-
-_KEY: Final = 32
+_KEY = 32
 """Hex digits of the digest in a cache key: OpenAI accepts up to 64 characters."""
 
 

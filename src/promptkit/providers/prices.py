@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from promptkit.types import Basis, Cost, Model, PriceOverride, Provider, Usage
 
@@ -24,11 +24,10 @@ if TYPE_CHECKING:
     )
 
 
-_KEPT: Final = 4096
+_KEPT = 4096
 """The most cards that are kept: names of served models come from the network."""
 
-
-_SNAPSHOT: Final = re.compile(r"[-@:](\d{4}-\d\d-\d\d|\d{8}|\d{4}|\d{3}|latest)")
+_SNAPSHOT = re.compile(r"[-@:](\d{4}-\d\d-\d\d|\d{8}|\d{4}|\d{3}|latest)")
 
 
 class _Entry(NamedTuple):
@@ -175,10 +174,8 @@ def _plain(model: str) -> str:
     return model.removeprefix("models/")
 
 
-ALWAYS_FROM: Final = datetime.min.replace(tzinfo=UTC)
-
-
-ALWAYS_UNTIL: Final = datetime.max.replace(tzinfo=UTC)
+ALWAYS_FROM = datetime.min.replace(tzinfo=UTC)
+ALWAYS_UNTIL = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,20 +309,14 @@ class RateCard:
         return None if tariff is None else tariff.dearest_output(input_tokens)
 
 
-_STANDARD: Final = ("standard", "default", "auto", "on_demand")
+_STANDARD = ("standard", "default", "auto", "on_demand")
+_DISCOUNTS = ("batch", "flex")
 
-
-_DISCOUNTS: Final = ("batch", "flex")
-
-
-_TIER_KEYS: Final = ("processing", "service_tier", "speed")
+_TIER_KEYS = ("processing", "service_tier", "speed")
 """The words of genai-prices for a tier: OpenAI's flex is a service tier, a batch a processing."""
 
-
-_PICO_PER_TOKEN: Final = 10**6  # of 1 USD per million tokens
-
-
-_PICO_PER_REQUEST: Final = 10**9  # of 1 USD per thousand requests
+_PICO_PER_TOKEN = 10**6  # of 1 USD per million tokens
+_PICO_PER_REQUEST = 10**9  # of 1 USD per thousand requests
 
 
 class _Steps(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from promptkit._util.text import shortened
 from promptkit.routing.faults import Signal, classify, status_of
@@ -22,7 +22,7 @@ from promptkit.types import (
     WireReply,
 )
 
-_DUMP: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+_DUMP = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
 def dump(body: JsonObject) -> bytes | Failure:
@@ -125,7 +125,7 @@ def billed_failure(fault: Fault, detail: str, served: Served, content: str = "")
     )
 
 
-_SHOWN: Final = 400
+_SHOWN = 400
 """The most characters of a provider's message that are kept."""
 
 

@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
 
 from promptkit._util.text import shortened
 from promptkit.types import Json
@@ -24,13 +23,12 @@ def _words(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
-_SILENT: Final = _words(
+_SILENT = _words(
     "$schema $id $anchor $comment $defs definitions default examples deprecated readOnly writeOnly"
 )
 """Words that don't restrict the value."""
 
-
-_SHOWN: Final = 300
+_SHOWN = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,7 @@ class Dialect:
     recursive: bool = True
 
 
-_OPENAI: Final = Dialect(
+_OPENAI = Dialect(
     words=_words(
         "pattern format multipleOf maximum exclusiveMaximum minimum exclusiveMinimum minItems maxItems"
     ),
@@ -70,8 +68,7 @@ _OPENAI: Final = Dialect(
     object_root=True,
 )
 
-
-DIALECTS: Final[Mapping[str, Dialect]] = {
+DIALECTS: Mapping[str, Dialect] = {
     "openai": _OPENAI,
     "local": Dialect(_OPENAI.words, _OPENAI.formats, closed=True, complete=True),
     "anthropic": Dialect(
@@ -320,10 +317,9 @@ class _Writer:
         return word in dialect.words
 
 
-_ANNOTATIONS: Final = ("title", "description")
+_ANNOTATIONS = ("title", "description")
 
-
-_KINDS: Final[Mapping[type, str]] = {
+_KINDS: Mapping[type, str] = {
     str: "string",
     bool: "boolean",
     int: "integer",

@@ -21,23 +21,14 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
-from typing import Final
 
 from promptkit.types import Json, Prompt
 
-PER_MESSAGE: Final = 8
-
-
-PER_CALL: Final = 192
-
-
-PER_SCHEMA: Final = 512
-
-
-_PIECE: Final = re.compile(r"(?P<word>[^\W\d_]+)|(?P<number>\d+)|(?P<mark>[^\w\s]|_)")
-
-
-_BYTES_PER_WORD_TOKEN: Final = 6.0
+PER_MESSAGE = 8
+PER_CALL = 192
+PER_SCHEMA = 512
+_PIECE = re.compile(r"(?P<word>[^\W\d_]+)|(?P<number>\d+)|(?P<mark>[^\w\s]|_)")
+_BYTES_PER_WORD_TOKEN = 6.0
 
 
 def max_input_tokens(prompt: Prompt, schema: Mapping[str, Json] | None = None) -> int:

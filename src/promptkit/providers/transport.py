@@ -14,16 +14,15 @@ from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Final, Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from promptkit.errors import ConfigError
 from promptkit.types import Provider, TransportFailure, WireReply, WireRequest
 
-GROUP: Final = "promptkit.transports"
+GROUP = "promptkit.transports"
 """The entry point group through which other packages add drivers."""
 
-
-DRIVERS: Final = {
+DRIVERS = {
     "openai": "promptkit.providers.openai:open_openai",
     "anthropic": "promptkit.providers.anthropic:open_anthropic",
     "google-genai": "promptkit.providers.gemini:open_genai",
@@ -32,8 +31,7 @@ DRIVERS: Final = {
 }
 """The driver of each `sdk`, written as an entry point."""
 
-
-_EXTRAS: Final = {"google-generativeai": "google-generativeai", "xllamacpp": "local"}
+_EXTRAS = {"google-generativeai": "google-generativeai", "xllamacpp": "local"}
 
 
 def open_transport(provider: Provider, key: str | None) -> Transport:
@@ -70,7 +68,7 @@ def _driver(provider: Provider) -> Callable[[Provider, str | None], Transport]:
     )
 
 
-MAX_BODY: Final = 64 * 2**20
+MAX_BODY = 64 * 2**20
 """The largest reply that is read, in bytes after decompression."""
 
 
@@ -127,13 +125,9 @@ class Transport(Protocol):
         ...
 
 
-_URL: Final = re.compile(r"(?P<scheme>\w+://)(?:[^\s/@'\"]*@)?(?P<host>[^\s/?#'\")]+)[^\s'\")]*")
-
-
-_PATH: Final = re.compile(r"with url: \S+ ")  # as in urllib3's messages
-
-
-_LONGEST: Final = 300
+_URL = re.compile(r"(?P<scheme>\w+://)(?:[^\s/@'\"]*@)?(?P<host>[^\s/?#'\")]+)[^\s'\")]*")
+_PATH = re.compile(r"with url: \S+ ")  # as in urllib3's messages
+_LONGEST = 300
 
 
 def explain(error: BaseException, *, key: str | None) -> str:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Final
 
 from promptkit.errors import ConfigError
 from promptkit.types import Json, Provider
@@ -26,10 +25,9 @@ from .gemini import GeminiGenerate
 from .openai import OpenAIChat, OpenAIResponses
 from .schemas import adapted
 
-_CHAT: Final = OpenAIChat()
+_CHAT = OpenAIChat()
 
-
-ADAPTERS: Final[Mapping[tuple[str, str], Adapter]] = {
+ADAPTERS: Mapping[tuple[str, str], Adapter] = {
     ("openai", "responses"): OpenAIResponses(),
     ("openai", "chat"): _CHAT,
     ("anthropic", "messages"): AnthropicMessages(),

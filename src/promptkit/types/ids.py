@@ -8,13 +8,12 @@ those of two processes almost never collide.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
-_ALPHABET: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no i, l, o, u
-_VALUES: Final = {char: value for value, char in enumerate(_ALPHABET)}
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's: no i, l, o, u
+_VALUES = {char: value for value, char in enumerate(_ALPHABET)}
 
-_TAIL_BITS: Final = 21
-_LENGTH: Final = 13  # ceil(63 / 5)
+_TAIL_BITS = 21
+_LENGTH = 13  # ceil(63 / 5)
 
 
 class IdMaker:

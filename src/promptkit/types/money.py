@@ -6,11 +6,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
-from typing import Final
 
 from .calls import Part, Usage
 
-PICO_PER_USD: Final = 10**12
+PICO_PER_USD = 10**12
 
 
 class Basis(StrEnum):

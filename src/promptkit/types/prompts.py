@@ -25,7 +25,6 @@ else:  # before Python 3.13 typing.TypeVar has no defaults, and nothing needs th
 Value: TypeAlias = "str | int | float | bool | list[Value] | dict[str, Value]"
 """The value of a template variable after conversion. Never None: a missing variable has no value."""
 
-
 JsonObject: TypeAlias = dict[str, Any]
 """A JSON object whose members the code reads by name and checks itself."""
 
