@@ -24,7 +24,7 @@ from promptkit.types import (
 
 from .adapter import NO_HEADERS, EventStream, Reader
 from .params import Format, fit, marks, split_system
-from .replies import Served, count, dump, from_error, member, members, request_id, settle, text
+from .replies import Served, count, from_error, member, members, request_id, settle, text, wire_request
 from .schemas import adapted
 
 if TYPE_CHECKING:
@@ -99,10 +99,7 @@ class AnthropicMessages(Reader):
             body["service_tier"] = fitted.tier
         if call.stream:
             body["stream"] = True
-        raw = dump(body)
-        if isinstance(raw, Failure):
-            return raw
-        return WireRequest("/v1/messages", raw, call.stream, (*fitted.warnings, *prompt.warnings))
+        return wire_request("/v1/messages", body, call, (*fitted.warnings, *prompt.warnings))
 
     def stream(self, headers: Mapping[str, str] = NO_HEADERS) -> MessageStream:
         """Return a decoder of a streamed reply."""

@@ -25,7 +25,7 @@ from promptkit.types import (
 
 from .adapter import NO_HEADERS, EventStream, Reader
 from .params import Format, fit, split_system
-from .replies import Served, count, dump, first, from_error, member, members, request_id, settle, text
+from .replies import Served, count, first, from_error, member, members, request_id, settle, text, wire_request
 from .schemas import adapted
 
 if TYPE_CHECKING:
@@ -163,10 +163,7 @@ class GeminiGenerate(Reader):
             body["systemInstruction"] = {"parts": [{"text": content} for content in prompt.system]}
         if fitted.tier is not None:
             body["serviceTier"] = fitted.tier
-        raw = dump(body)
-        if isinstance(raw, Failure):
-            return raw
-        return WireRequest(_path(model, call), raw, call.stream, (*fitted.warnings, *prompt.warnings))
+        return wire_request(_path(model, call), body, call, (*fitted.warnings, *prompt.warnings))
 
     def stream(self, headers: Mapping[str, str] = NO_HEADERS) -> GenerateStream:
         """Return a decoder of a streamed reply."""

@@ -31,7 +31,6 @@ from .params import Format, cache_key, cacheable, fit
 from .replies import (
     Served,
     count,
-    dump,
     first,
     from_error,
     member,
@@ -39,6 +38,7 @@ from .replies import (
     request_id,
     settle,
     text,
+    wire_request,
     with_text,
 )
 from .schemas import adapted
@@ -102,10 +102,7 @@ class OpenAIResponses(Reader):
             body["service_tier"] = fitted.tier
         if call.stream:
             body["stream"] = True
-        raw = dump(body)
-        if isinstance(raw, Failure):
-            return raw
-        return WireRequest("/responses", raw, call.stream, fitted.warnings)
+        return wire_request("/responses", body, call, fitted.warnings)
 
     def stream(self, headers: Mapping[str, str] = NO_HEADERS) -> ResponsesStream:
         """Return a decoder of a streamed reply."""
@@ -209,10 +206,7 @@ class OpenAIChat(Reader):
         if call.stream:
             body["stream"] = True
             body["stream_options"] = {"include_usage": True}
-        raw = dump(body)
-        if isinstance(raw, Failure):
-            return raw
-        return WireRequest("/chat/completions", raw, call.stream, fitted.warnings)
+        return wire_request("/chat/completions", body, call, fitted.warnings)
 
     def stream(self, headers: Mapping[str, str] = NO_HEADERS) -> ChatStream:
         """Return a decoder of a streamed reply."""

@@ -11,6 +11,7 @@ from promptkit._util.text import shortened
 from promptkit.routing.faults import Signal, classify, status_of
 from promptkit.routing.hints import retry_after_s
 from promptkit.types import (
+    Call,
     Completion,
     Failure,
     Fault,
@@ -20,15 +21,16 @@ from promptkit.types import (
     TransportFailure,
     Usage,
     WireReply,
+    WireRequest,
 )
 
 _DUMP = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
 
-def dump(body: JsonObject) -> bytes | Failure:
-    """Encode a request's body; a failure if it contains what JSON or UTF-8 can't express."""
+def wire_request(path: str, body: JsonObject, call: Call, warnings: tuple[str, ...]) -> WireRequest | Failure:
+    """Encode a request; a failure if its body contains what JSON or UTF-8 can't express."""
     try:
-        return _DUMP(body).encode()
+        return WireRequest(path, _DUMP(body).encode(), call.stream, warnings)
     except ValueError as cause:  # NaN, infinity, or half of a surrogate pair
         return Failure(Fault.INVALID_REQUEST, f"the request can't be written as JSON in UTF-8: {cause}")
 
