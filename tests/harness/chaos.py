@@ -175,7 +175,7 @@ class Caps:
             'database = "sqlite:///promptkit.db"\nenv_file = ".env"\n'
             f"[budgets]\nper_job_usd = {_usd(self._job)}\nper_day_usd = {_usd(self._day)}\n{tags}"
             '[routes.default]\ntargets = ["openai/gpt-6-luna", "anthropic/claude-haiku-5-5", '
-            f'"gemini/gemini-2.5-flash-lite"]\npatience_s = 20\n{tables}'
+            f'"gemini/gemini-2.5-flash-lite"]\nmax_wait_s = 20\n{tables}'
         )
 
 

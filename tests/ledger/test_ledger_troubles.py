@@ -168,7 +168,7 @@ async def test_a_full_disk_is_said_and_nothing_is_half_written(database: Path) -
         assert [type(answer) for answer in answers] == [LedgerError] * 2
         told = answers[0]
         assert isinstance(told, LedgerError)
-        assert (told.what, told.file) == ("the disk is full", str(database))
+        assert (told.message, told.file) == ("the disk is full", str(database))
         await ledger.calls.finish(attempt_end(attempt), call_end(call, "short"))
         found = ledger.calls.get(call.id)
     assert found is not None
@@ -245,12 +245,14 @@ def test_errors_that_a_test_cannot_bring_about_are_told_apart(name: str, says: s
     """SQLite's other errors have their sentences as well."""
     error = sqlite3.OperationalError("x")
     error.sqlite_errorname = name
-    assert says in connecting.explain(error, Path("promptkit.db")).what
+    assert says in connecting.explain(error, Path("promptkit.db")).message
 
 
 def test_troubles_of_the_files_beside_it_are_told_as_its_own() -> None:
     """A lock's file that the system refuses says what the database's own would."""
-    said = {number: connecting.explain(OSError(number, "x"), Path("x.db")).what for number in (28, 27, 30, 5)}
+    said = {
+        number: connecting.explain(OSError(number, "x"), Path("x.db")).message for number in (28, 27, 30, 5)
+    }
     assert said == {
         28: "the disk is full",
         27: "the disk refused a write",

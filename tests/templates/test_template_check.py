@@ -184,8 +184,8 @@ def missed(template: Template, name: str, values: Mapping[str, Value]) -> str:
     try:
         template.render({**values, name: cast("Value", StrictUndefined(name=name))})
     except TemplateError as cause:
-        found = _MISSING.search(cause.what)
-        return found[1] if found else cause.what
+        found = _MISSING.search(cause.message)
+        return found[1] if found else cause.message
     return ""
 
 

@@ -172,6 +172,6 @@ def test_broken(text: str | bytes, line: int | None, what: str, remedy: str | No
     """Broken or unknown front matter is refused with file, line and, where there is one, the close match."""
     with pytest.raises(TemplateError) as caught:
         read_source(text, file="t.jinja")
-    assert what in caught.value.what
+    assert what in caught.value.message
     assert (caught.value.file, caught.value.line) == ("t.jinja", line)
     assert remedy is None or remedy in (caught.value.remedy or "")

@@ -60,7 +60,7 @@ def test_not_a_history(make_template: MakeTemplate, value: object, why: str) -> 
     """Who speaks as the system, or not at all, is refused before anything is rendered."""
     with pytest.raises(VariableError) as caught:
         make_template(HISTORY).bind({"history": value})
-    assert why in caught.value.what
+    assert why in caught.value.message
 
 
 WRONG = {
@@ -80,7 +80,7 @@ def test_wrong_messages(make_template: MakeTemplate, body: str, what: str) -> No
     """Whatever a template hands to the tag, only whole turns of user and assistant come out."""
     with pytest.raises(TemplateError) as caught:
         make_template(body).render({})
-    assert what in caught.value.what
+    assert what in caught.value.message
 
 
 def test_examples(make_template: MakeTemplate) -> None:

@@ -120,7 +120,7 @@ def test_two_partials_that_differ_are_an_error_that_names_both() -> None:
     """The error stands at the second include and names the line of each declaration."""
     with pytest.raises(TemplateError) as caught:
         template(BOTH, **TWO)
-    assert caught.value.what == "the includes declare 'tone' in two ways: one.jinja:2 and two.jinja:4"
+    assert caught.value.message == "the includes declare 'tone' in two ways: one.jinja:2 and two.jinja:4"
     assert caught.value.where == "t.jinja:3"
     assert caught.value.remedy == "Declare [variables.tone] here: that replaces both."
 
@@ -163,7 +163,7 @@ def test_a_wrong_value_points_to_the_declaration(given: dict[str, object], where
     with pytest.raises(VariableError) as caught:
         made.bind(given)
     assert caught.value.where == where
-    assert what in caught.value.what
+    assert what in caught.value.message
 
 
 def test_an_undeclared_name_in_a_partial_names_both_files() -> None:

@@ -290,7 +290,7 @@ def test_wrong(make_template: MakeTemplate, text: str, line: int | None, what: s
     """What is wrong with a template is told with its file, its line and a remedy."""
     with pytest.raises(TemplateError) as caught:
         make_template(text).render({})
-    assert what in caught.value.what
+    assert what in caught.value.message
     assert (caught.value.file, caught.value.line) == ("t.jinja", line)
     assert caught.value.remedy
 
@@ -378,7 +378,7 @@ def found(template: Template) -> None:
     try:
         template.render({})
     except TemplateError as cause:
-        if "is undefined" not in cause.what:
+        if "is undefined" not in cause.message:
             raise
         raise UndefinedThere from None
 
@@ -405,7 +405,7 @@ def test_declarations_agree_with_rendering(body: str) -> None:
     try:
         template = Template(part)
     except TemplateError as cause:
-        name = cause.what.split("'")[1]
+        name = cause.message.split("'")[1]
         assert name in {"zz", "yy"}
         assert f"set {name} " not in body
         assert f"for {name} " not in body

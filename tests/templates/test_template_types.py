@@ -92,7 +92,7 @@ def test_every_problem_has_its_place(make_template: MakeTemplate) -> None:
                 "sku": "ab-1",
             }
         )
-    assert caught.value.what.split("\n  ")[1:] == [
+    assert caught.value.message.split("\n  ")[1:] == [
         "brand.name: 21 characters; it must be a string, at most 20 characters",
         'brand.url: "example.com" is not an address like https://example.com/page',
         "brand.home: missing; it must be an object with city",
@@ -125,8 +125,8 @@ def test_not_an_object(make_template: MakeTemplate, name: str, text: object, why
     """What is no object is refused in words; of many problems the first twenty are told."""
     with pytest.raises(VariableError) as caught:
         make_template(FRONT + BODY).bind({**GOOD, name: text})
-    assert why in caught.value.what
-    assert caught.value.what.count("\n") <= 21
+    assert why in caught.value.message
+    assert caught.value.message.count("\n") <= 21
 
 
 WRONG_BODY = {
@@ -145,7 +145,7 @@ def test_unknown_fields(make_template: MakeTemplate, body: str, line: int, what:
     """A field that isn't declared is refused when loading where it can be seen, else when rendering."""
     with pytest.raises(TemplateError) as caught:
         make_template(FRONT + '{% message "user" %}' + body + "{% endmessage %}").render(GOOD)
-    assert what in caught.value.what
+    assert what in caught.value.message
     assert caught.value.line == FRONT.count("\n") + line
 
 
@@ -173,7 +173,7 @@ def test_wrong_declarations(make_template: MakeTemplate, text: str, line: int, w
     """A declaration that contradicts itself is refused with its line."""
     with pytest.raises(TemplateError) as caught:
         make_template(f'+++\n[variables.v]\n{text}\n+++\n{{% message "user" %}}x{{% endmessage %}}')
-    assert what in caught.value.what
+    assert what in caught.value.message
     assert caught.value.line == line
 
 

@@ -151,7 +151,7 @@ def test_one_problem(make_template: Callable[..., Template]) -> None:
     template = make_template('{% message "user" %}x{% endmessage %}')
     with pytest.raises(VariableError) as caught:
         template.bind({"a": 1})
-    assert caught.value.what == "t@1: a: unknown; this template takes no variables"
+    assert caught.value.message == "t@1: a: unknown; this template takes no variables"
 
 
 def test_bound_before_defaults(make_template: Callable[..., Template]) -> None:

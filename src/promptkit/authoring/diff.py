@@ -128,7 +128,7 @@ def _render(template: Template, example: Example) -> tuple[Prompt | None, tuple[
     try:
         return template.render(template.bind(values)), made_up, None
     except TemplateError as cause:
-        return None, made_up, cause.what
+        return None, made_up, cause.message
 
 
 def _mean(renderings: Sequence[Rendering]) -> tuple[int | None, int | None]:

@@ -95,7 +95,9 @@ def _problems(template: Template, case: Case, *, update: bool) -> tuple[tuple[st
     except TemplateError as error:
         if case.error is None:
             return (str(error),), ""
-        return () if case.error in str(error) else (f"it fails with {error.what!r}, not {case.error!r}",), ""
+        return () if case.error in str(error) else (
+            f"it fails with {error.message!r}, not {case.error!r}",
+        ), ""
     if case.error is not None:
         return (f"it renders, where {case.error!r} is expected",), ""
     difference, note = _snapshot(case, prompt, update=update)

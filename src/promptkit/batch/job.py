@@ -461,7 +461,7 @@ class Starting:
         try:
             current = self._session.library.load(self._ref, allow_draft=False)
         except TemplateError as cause:
-            now = f"{self._ref} can't be used now: {cause.what}"
+            now = f"{self._ref} can't be used now: {cause.message}"
         else:
             if current.digest == job.template_digest:
                 return current

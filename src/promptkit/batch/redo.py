@@ -117,7 +117,7 @@ class _Rows:
             try:
                 variables = self.template.bind(variables)
             except VariableError as cause:  # the other version declares others
-                variables, error = {}, cause.what
+                variables, error = {}, cause.message
             yield RowStart(
                 id=self.session.ids(),
                 key=row.key,

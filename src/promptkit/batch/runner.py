@@ -222,7 +222,7 @@ class Runner:
             self.stop = self.stop or cause
             return None
         except PromptKitError as cause:
-            return Unfit(row, cause.what)
+            return Unfit(row, cause.message)
         work = CallRequest(
             id=self._session.ids(),
             call=Call(prompt, self._session.params(template, route), template.spec.output),

@@ -76,7 +76,7 @@ def explain(error: BaseException, path: Path) -> LedgerError:
     """Turn a database's or the system's error into one that says what to do."""
     error = _first(error)
     if isinstance(error, LedgerError):
-        return LedgerError(error.what, file=error.file or path, remedy=error.remedy)
+        return LedgerError(error.message, file=error.file or path, remedy=error.remedy)
     cause: BaseException | None = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(cause, sqlite3.Error):
         name = str(getattr(cause, "sqlite_errorname", ""))

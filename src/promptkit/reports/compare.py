@@ -290,7 +290,7 @@ def _side(lane: _Lane) -> Side:
 def _cell(ledger: Ledger, lane: _Lane, out: OutputRow) -> Cell:
     row = out.row
     if row.state is RowState.PENDING:
-        return Cell(None, why=_WAITS if lane.stop is None else lane.stop.what, money=out.money)
+        return Cell(None, why=_WAITS if lane.stop is None else lane.stop.message, money=out.money)
     status = Status.FAILED if row.state is RowState.INVALID else Status(row.state.value)
     call = None if row.call_id is None else ledger.calls.get(row.call_id)
     cell = Cell(

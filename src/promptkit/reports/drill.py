@@ -162,7 +162,7 @@ async def _work(session: Session, order: Order, watch: _Watch, outage: Outage) -
             async for result in job.results(stored=False):
                 watch.saw(result.status)
             rows = (await job.report()).rows
-        stop = "" if job.stop is None else job.stop.what
+        stop = "" if job.stop is None else job.stop.message
         played_s = watch.steady() - watch.began_s
         if not rows.get(RowState.PENDING) or outage.ends_s is None or played_s > outage.ends_s + _CRON_S:
             return _Ended(rows, stop)

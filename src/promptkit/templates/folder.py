@@ -78,7 +78,7 @@ def loading(home: TemplateFolder, at: int | str) -> Generator[None]:
     except TemplateError as cause:
         if at not in home.versions.seals or isinstance(cause.__context__, OSError):  # it can't be read
             raise
-        raise _changed(home, int(at), f"now it doesn't load: {cause.what}", cause.line) from None
+        raise _changed(home, int(at), f"now it doesn't load: {cause.message}", cause.line) from None
 
 
 def _changed(home: TemplateFolder, version: int, why: str, line: int | None = None) -> TemplateError:

@@ -129,7 +129,7 @@ class Library:
             at = self._resolve(home, ref, allow_draft=not pinned)
         except (UsageError, TemplateNotFound) as cause:
             raise TemplateError(
-                f"include {written!r}: {cause.what}", file=file, line=line, remedy=cause.remedy
+                f"include {written!r}: {cause.message}", file=file, line=line, remedy=cause.remedy
             ) from None
         if pinned and not is_pinned(ref):
             newest = home.versions.newest

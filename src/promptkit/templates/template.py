@@ -345,7 +345,7 @@ class Template:
                 source = self._files[str(template.name)]
                 file, line = source.file, template.get_corresponding_lineno(lineno) + source.offset
         if isinstance(cause, TemplateError):
-            return type(cause)(cause.what, file=file, line=line, remedy=cause.remedy)
+            return type(cause)(cause.message, file=file, line=line, remedy=cause.remedy)
         return TemplateError(_in_words(cause), file=file, line=line, remedy=_remedy(cause))
 
     def _loaded(self, namespace: Mapping[str, Any]) -> JinjaTemplate | None:

@@ -47,7 +47,7 @@ async def test_a_clients_cap_stops_its_own_rows_only(studio: Studio) -> None:
         results = await run_all(job)
         assert [result.number for result in results] == [2, 4, 6]
         assert isinstance(job.stop, BudgetStop)
-        assert "client=barly" in job.stop.what
+        assert "client=barly" in job.stop.message
         ledger = await kit.session.ledger()
         assert len(list(ledger.jobs.pending_rows(job.record.id))) == 3
         assert len(ledger.calls.search()) <= 3 + 3  # a row under a full cap isn't begun again and again

@@ -69,7 +69,7 @@ async def test_a_process_that_finds_all_closed_says_until_when_and_why(studio: S
         with pytest.raises(AllTargetsFailed) as caught:
             await kit.run(REF, {"brand": "Barly"})
     assert studio.asked() == 1
-    assert f"{OPENAI} is closed until " in caught.value.what
+    assert f"{OPENAI} is closed until " in caught.value.message
     assert "opens again at" in f"{caught.value.remedy}"
 
 

@@ -286,7 +286,7 @@ async def test_a_stream_that_stalls_runs_into_its_time_out(studio: Studio) -> No
     studio.configure(timeout_s=0.4)
     studio.sim.script([{"fault": "wire.stall_stream"}])
     async with studio.kit() as kit:
-        with pytest.raises(StreamCut, match=r"no whole answer within 0\.4 s"):
+        with pytest.raises(StreamCut, match=r"no complete reply within 0\.4 s"):
             await read(kit)
         assert studio.asked() == 1
 

@@ -267,7 +267,7 @@ def test_bad_include(library: Library, write: Write, written: str, what: str) ->
     )
     with pytest.raises(TemplateError) as caught:
         library.load("b")
-    assert what in caught.value.what
+    assert what in caught.value.message
     assert caught.value.where == f"{file}:4"
     assert caught.value.remedy
 

@@ -90,7 +90,7 @@ def world_of(cli: Cli, session: Session, route: Route) -> World:
             with cli.ledger(session.settings) as ledger:
                 gone = frozenset(target for target in route.targets if _is_gone(ledger, target))
         except LedgerError as error:
-            cli.notice(f"whether models are gone is unknown: {error.what}")
+            cli.notice(f"whether models are gone is unknown: {error.message}")
     return World(session.settings.catalog, Prices(), route, datetime.now(UTC), gone)
 
 
