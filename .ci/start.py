@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """The first minute, with nothing but Python 3.11 and pip.
 
-    python3 .ci/start.py demo     a few rows through a skeleton, the router and a real model, into SQLite
-    python3 .ci/start.py test     lint, types, layers and tests; with arguments, pytest alone
+    python3 .ci/start.py demo     a few rows through a template, the router and a real model, into SQLite
+    python3 .ci/start.py test     docs, lint, types, layers and tests; with arguments, pytest alone
+    python3 .ci/start.py docs     build the documentation as a site, into site/
     python3 .ci/start.py bench    a script of benchmarks/ with its arguments, beside its peers
     python3 .ci/start.py harness  a script of tests/harness/ with its arguments: chaos, never_lost
     python3 .ci/start.py pin      write .ci/constraints.txt anew, from the newest versions that fit
@@ -31,20 +32,47 @@ CONSTRAINTS = ROOT / ".ci" / "constraints.txt"
 TESTS = ROOT / "tests"
 
 PURE = (
-    "words",
-    "checks",
-    "templates",
-    "catalog",
-    "pricing",
-    "tokens",
+    "authoring/diff",
+    "authoring/lint",
+    "batch/pure",
+    "config/catalog",
+    "providers/prices",
+    "providers/wire_formats",
     "routing",
-    "adapters",
-    "lint",
-    "diff",
-    "batch",
+    "templates",
+    "types",
+    "validation",
 )
-"""The test folders of the rooms without IO: their own tests cover every branch of them."""
-PURE_SOURCES = ("types", "errors", "ids", "toml", *PURE[1:])
+"""The test folders of code without IO: their tests cover every branch of `PURE_SOURCES`."""
+PURE_SOURCES = (
+    "_util.shares",
+    "_util.toml",
+    "authoring.diff",
+    "authoring.lint",
+    "authoring.lint_rules",
+    "authoring.lint_subject",
+    "batch.binding",
+    "batch.columns",
+    "batch.tables",
+    "errors",
+    "providers.adapter",
+    "providers.anthropic",
+    "providers.gemini",
+    "providers.openai_chat",
+    "providers.openai_responses",
+    "providers.params",
+    "providers.prices",
+    "providers.replies",
+    "providers.schemas",
+    "providers.tokens",
+    "providers.wire_formats",
+    "routing",
+    "templates",
+    "types",
+    "validation.rules",
+    "validation.schema",
+    "validation.text",
+)
 FLOOR = 95
 
 PEERS = {
@@ -73,7 +101,7 @@ def main(arguments: list[str]) -> int:
     """Run what the first argument names; the exit status is its own."""
     fresh = "--fresh" in arguments
     rest = [argument for argument in arguments if argument != "--fresh"]
-    commands = {"demo": demo, "test": test, "bench": bench, "harness": harness, "pin": pin}
+    commands = {"demo": demo, "test": test, "docs": docs, "bench": bench, "harness": harness, "pin": pin}
     if sys.version_info < (3, 11):
         print(f"promptkit needs Python 3.11 or newer; this is {sys.version.split()[0]}", file=sys.stderr)
         return 2
@@ -102,13 +130,17 @@ def test(arguments: list[str], *, fresh: bool) -> int:
 
 
 def check_all(python: Path) -> int:
-    """Lint, types, layers, the pure rooms by their own tests, and the other tests on top."""
+    """The docs, lint, types, layers, the pure rooms by their own tests, and the other tests on top."""
     bin_ = python.parent
     options = ["-q", "-n", "2", "--dist", "loadfile", "--cov-report=term:skip-covered"]
     pytest = (python, "-m", "pytest", *options)
     others = [
-        folder.name for folder in sorted(TESTS.iterdir()) if folder.is_dir() and folder.name not in PURE
+        folder.relative_to(TESTS).as_posix()
+        for folder in sorted({path.parent for path in TESTS.rglob("test_*.py")})
+        if not folder.relative_to(TESTS).as_posix().startswith(PURE)
     ]
+    if status := build_docs(python):
+        return status
     steps: tuple[tuple[str | Path, ...], ...] = (
         (bin_ / "ruff", "check", "."),
         (bin_ / "ruff", "format", "--check", "."),
@@ -128,6 +160,33 @@ def check_all(python: Path) -> int:
         if status := run(*step):
             return status
     return 0
+
+
+def docs(_arguments: list[str], *, fresh: bool) -> int:
+    """Build the documentation as a site, into `site/`."""
+    return build_docs(development(fresh=fresh), ROOT / "site")
+
+
+def build_docs(python: Path, site: Path | None = None) -> int:
+    """Build the site in a temporary folder; every warning is an error.
+
+    Args:
+        python: the Python of the development environment.
+        site: the folder that the finished site replaces; None to throw it away.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        shutil.copy(ROOT / "mkdocs.yml", folder)
+        for part in ("docs", "src"):
+            shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+        print("\n$ zensical build --strict", flush=True)
+        config = folder / "mkdocs.yml"
+        status = run(python.parent / "zensical", "build", "--strict", "--config-file", config)
+        if status == 0 and site is not None:
+            shutil.rmtree(site, ignore_errors=True)
+            shutil.copytree(folder / "site", site)
+            print(f"The site is in {site}", flush=True)
+    return status
 
 
 def bench(arguments: list[str], *, fresh: bool) -> int:

@@ -135,7 +135,7 @@ async def litellm(url: str, api: str) -> AsyncIterator[Contender]:
 
 @contextlib.asynccontextmanager
 async def promptkit(url: str, api: str) -> AsyncIterator[Contender]:
-    """Everything on: a skeleton rendered, a budget held, a reply priced, every attempt in the ledger."""
+    """Everything on: a template rendered, a budget held, a reply priced, every attempt in the ledger."""
     from promptkit import AsyncPromptKit
 
     with tempfile.TemporaryDirectory() as name:

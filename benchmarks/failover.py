@@ -20,9 +20,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from promptkit.drill import hints_ignored, paid_twice
-from promptkit.simulator import Scenario, Simulator
-from promptkit.simulator.scenario import ModelRule
+from promptkit.reports.drill import hints_ignored, paid_twice
+from promptkit.simulator.scenario import ModelRule, Scenario
+from promptkit.simulator.server import Simulator
 
 HERE = Path(__file__).resolve().parent
 TARGETS = ("first", "second", "third")

@@ -3,7 +3,7 @@
     python3 .ci/start.py bench packing [--rows N] [--markdown FILE]
 
 The same rows go through `--pack 1`, `5`, `10` and `auto`, each into a ledger of its own: under a
-skeleton whose rows share a long beginning, and one whose rows share next to nothing; with the
+template whose rows share a long beginning, and one whose rows share next to nothing; with the
 provider's prompt cache and without; and with packs that every second or fourth time bring only half
 of their items. The provider is the simulator's Anthropic. What it bills is what counts: it counts a
 token for each four bytes (UTF-8) of what was really sent and answered, marks and schema included,
@@ -22,9 +22,10 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from promptkit import AsyncPromptKit
-from promptkit.config import load
-from promptkit.library import Desk, Library, publish
-from promptkit.simulator import Simulator
+from promptkit.authoring.publish import Desk, publish
+from promptkit.config.loading import load
+from promptkit.simulator.server import Simulator
+from promptkit.templates.library import Library
 from promptkit.types import Status, dollars
 
 PACKS: Final = (1, 5, 10, "auto")

@@ -25,8 +25,11 @@ from typing import Any
 
 import jinja2
 
-from promptkit.library import Library
-from promptkit.templates import Part, Skeleton, compile_source, parse_ref, read_source
+from promptkit.templates.compiler import compile_source
+from promptkit.templates.library import Library
+from promptkit.templates.reference import parse_ref
+from promptkit.templates.source import read_source
+from promptkit.templates.template import Part, Template
 
 ROUNDS = 40
 RUNS = 200
@@ -73,36 +76,36 @@ VALUES: dict[str, Any] = {
 }
 
 
-Work = Callable[[dict[str, Any]], object]
+CallRequest = Callable[[dict[str, Any]], object]
 """Makes the text of some values."""
 
 
-def plain() -> Work:
+def plain() -> CallRequest:
     """Jinja2 as it comes, both texts from one template."""
     environment = jinja2.Environment(trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)  # noqa: S701 - prompts aren't HTML
     template = environment.from_string(SYSTEM + "\n" + USER)
     return template.render
 
 
-def skeleton() -> Skeleton:
-    """The same as a skeleton."""
+def template() -> Template:
+    """The same as a template."""
     text = f'{DECLARED}{{% message "system" %}}\n{SYSTEM}\n{{% endmessage %}}\n{{% message "user" %}}\n{USER}{{% endmessage %}}\n'
     source = read_source(text, file="bench.jinja")
-    return Skeleton(Part.join(parse_ref("bench@1"), source, compile_source(source), {}))
+    return Template(Part.join(parse_ref("bench@1"), source, compile_source(source), {}))
 
 
-def ours() -> Work:
+def ours() -> CallRequest:
     """promptkit, values bound before."""
-    return skeleton().render
+    return template().render
 
 
-def ours_with_binding() -> Work:
+def ours_with_binding() -> CallRequest:
     """promptkit, each time from a caller's values on."""
-    made = skeleton()
+    made = template()
     return lambda values: made.render(made.bind(values))
 
 
-def sandboxed() -> Work:
+def sandboxed() -> CallRequest:
     """Jinja2's own sandbox, strict: no bounds, no roles, no checks."""
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -113,7 +116,7 @@ def sandboxed() -> Work:
     return template.render
 
 
-def banks() -> Work:
+def banks() -> CallRequest:
     """The chat messages of banks."""
     from banks import Prompt  # pyright: ignore[reportMissingImports] - in an environment of its own
 
@@ -123,7 +126,7 @@ def banks() -> Work:
     return made.chat_messages
 
 
-def prompty() -> Work:
+def prompty() -> CallRequest:
     """Rendering and parsing by prompty into messages, of a file loaded before."""
     import prompty as peer  # pyright: ignore[reportMissingImports] - in an environment of its own
 
@@ -139,7 +142,7 @@ def prompty() -> Work:
     return lambda values: peer.prepare(agent, values)
 
 
-CONTENDERS: dict[str, Callable[[], Work]] = {
+CONTENDERS: dict[str, Callable[[], CallRequest]] = {
     "Jinja2": plain,
     "Jinja2, sandboxed": sandboxed,
     "promptkit, render": ours,
@@ -149,7 +152,7 @@ CONTENDERS: dict[str, Callable[[], Work]] = {
 }
 
 
-def best_us(work: Work) -> float:
+def best_us(work: CallRequest) -> float:
     """The best time of one run in microseconds. No values come twice: some keep what they made."""
     best = float("inf")
     for turn in range(ROUNDS):

@@ -3,7 +3,7 @@
     python3 .ci/start.py bench startup [--rounds N] [--json FILE]
 
 The commands take turns, so that what else the machine does hits all alike; medians count. A run
-asks a static server on loopback; its project, its database and the bytecode of its skeleton are
+asks a static server on loopback; its project, its database and the bytecode of its template are
 there already, as they are from the second run on.
 """
 

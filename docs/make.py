@@ -1,11 +1,11 @@
 """Keep the generated parts of the documentation in step with what they describe.
 
     python docs/make.py            write them
-    python docs/make.py --check    say which pages are behind (exit 1)
+    python docs/make.py --check    list the pages that are behind (exit 1)
 
-A generated part stands between a mark and `<!-- end -->`: after `<!-- variables NAME -->` the table
-of the variables of a shipped skeleton, after `<!-- commands -->` the help of every command, after
-`<!-- providers -->` (in the README) how far each shipped provider was tried.
+A generated part is between a mark and `<!-- end -->`: after `<!-- variables NAME -->` the table
+of the variables of a shipped template, after `<!-- commands -->` the help of every command, after
+`<!-- providers -->` (in the README) how each shipped provider was checked.
 """  # noqa: INP001 - a script beside the pages, no package
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import re
 import sys
 from pathlib import Path
 
-from promptkit import toml
-from promptkit.catalog import read_provider
-from promptkit.config import shipped
-from promptkit.library import Library
+from promptkit._util import toml
+from promptkit.config.paths import shipped
+from promptkit.config.provider_files import read_provider
+from promptkit.templates.library import Library
 from promptkit.types import Checked, Kind, TemplateSpec, Value, Variable
 
 _VARIABLES = re.compile(r"(<!-- variables (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -37,7 +37,7 @@ def renewed(page: str, library: Library) -> str:
     """The page with its generated parts written anew.
 
     Raises:
-        TemplateNotFound: a part names a skeleton that isn't shipped.
+        TemplateNotFound: a part names a template that isn't shipped.
     """
     page = _VARIABLES.sub(lambda part: part[1] + table(library.load(part[2]).spec) + part[3], page)
     page = _COMMANDS.sub(lambda part: part[1] + commands() + part[2], page)
@@ -52,7 +52,7 @@ def commands() -> str:
 
 
 def providers() -> str:
-    """The shipped providers as a Markdown table, those that were tried first."""
+    """The shipped providers as a Markdown table, the checked ones first."""
     files = [read_provider(path.stem, _document(path)) for path in shipped("providers").glob("*.toml")]
     ordered = sorted(files, key=lambda provider: (provider.checked is Checked.DOCS, provider.name))
     rows = [
@@ -70,7 +70,7 @@ def _document(path: Path) -> toml.Table:
 
 
 def table(spec: TemplateSpec) -> str:
-    """The variables of a skeleton as a Markdown table, required ones first."""
+    """The variables of a template as a Markdown table, required ones first."""
     ordered = sorted(spec.variables.values(), key=lambda variable: not variable.required)
     rows = [f"| `{v.name}` | {v.description} | {_accepts(v)} | {_default(v)} |" for v in ordered]
     return "\n".join(["| variable | what it is | takes | default |", "|---|---|---|---|", *rows, ""])

@@ -1,13 +1,16 @@
 #!/bin/sh
-# From a brief to a storyboard, one deliverable a row: each step's output is the next one's input.
-# --text-as names a step's text, so that the next step takes it by that name. The column `call` of
-# an output makes its calls the parents of the next step's, and the deliverable carries through: the
-# report at the end tells what each video cost, all four steps together.
+# From a brief to a storyboard in four batches, with one deliverable per row.
 #
-#     sh chain.sh videos.csv        in a project folder (promptkit init), with keys or a simulator
+#     sh chain.sh videos.csv
 #
-# videos.csv has the columns brand, product, audience, client and video; other columns pass through.
-# Run it again after a stop: what is paid is not sent again.
+# Run it in a project folder (promptkit init), with keys or with the simulator. videos.csv needs the
+# columns brand, product, audience, client and video; other columns pass through.
+#
+# The output of each step is the input of the next. --text-as names the text of a step, so that the
+# next template takes it as a variable. The column `call` links the calls, and the deliverable carries
+# over: the report at the end shows the cost of each video over all four steps.
+#
+# Run it again after a stop: it does not send paid rows again.
 set -eu
 
 videos=${1:-videos.csv}
@@ -18,7 +21,7 @@ promptkit batch ugc/brief "$videos" -o chain/1-briefs.jsonl --text-as brief --ke
 
 promptkit batch ugc/hooks chain/1-briefs.jsonl -o chain/2-hooks.jsonl --text-as hooks --key video --tag client=@client
 
-# A human would choose; here it is the first hook, without its number.
+# A person would choose a hook. This takes the first one, without its number.
 python3 - chain/2-hooks.jsonl chain/2-chosen.jsonl <<'PY'
 import json, re, sys
 
@@ -26,7 +29,7 @@ with open(sys.argv[1], encoding="utf-8") as hooks, open(sys.argv[2], "w", encodi
     for line in hooks:
         row = json.loads(line)
         lines = (row["hooks"] or "").split("\n")
-        row["hook"] = re.sub(r"^\W*\d*[.)]?\s*", "", next((one for one in lines if one.strip()), ""))[:300]
+        row["hook"] = re.sub(r"^\W*\d*[.)]?\s*", "", next((hook for hook in lines if hook.strip()), ""))[:300]
         chosen.write(json.dumps(row, ensure_ascii=False) + "\n")
 PY
 

@@ -1,10 +1,10 @@
-"""A night's batch, as cron starts it: quote, run, and a report for the morning.
+"""Run a nightly batch from cron: estimate the cost, send the rows, print a report for the morning.
 
     0 22 * * *  cd "$HOME/studio" && .venv/bin/python nightly.py rows.csv --budget 2 --deadline 06:30
 
-Run it in a project folder (`promptkit init`). It may be killed and started again at any moment: the
-same command goes on with the same night, and no text is paid twice. The exit code is promptkit's:
-0 all well, 1 some rows failed, 6 over budget, 8 deadline, 143 stopped ...
+Run it in a project folder (`promptkit init`). You can kill it and start it again at any time: the same
+command continues the same night, and does not send paid rows again. The exit codes are promptkit's:
+0 success, 1 some rows failed, 6 budget exhausted, 8 deadline, 143 stopped by SIGTERM, ...
 """
 
 from __future__ import annotations
@@ -16,47 +16,47 @@ from collections import Counter
 from decimal import Decimal
 
 from promptkit import PromptKit, PromptKitError
+from promptkit.batch.job import JobReport
 from promptkit.errors import exit_code
-from promptkit.jobs import JobReport
-from promptkit.ledger import Money
+from promptkit.ledger.records import Money
 from promptkit.types import dollars
 
 
 def main() -> int:
-    """Make the texts of tonight."""
+    """Parse the arguments and run tonight's job."""
     parser = argparse.ArgumentParser(description="Hooks for every row, by the morning.")
-    parser.add_argument("rows", help="CSV, TSV, JSONL or JSON; its columns fill the skeleton's variables")
-    parser.add_argument("--skeleton", default="ugc/hooks")
-    parser.add_argument("--budget", type=Decimal, default=Decimal(2), help="hard cap of the night, in USD")
-    parser.add_argument("--deadline", help="when to send nothing more, like 06:30")
-    asked = parser.parse_args()
+    parser.add_argument("rows", help="CSV, TSV, JSONL or JSON; its columns fill the template's variables")
+    parser.add_argument("--template", default="ugc/hooks")
+    parser.add_argument("--budget", type=Decimal, default=Decimal(2), help="hard cap for the night, in USD")
+    parser.add_argument("--deadline", help="the time after which nothing is sent, such as 06:30")
+    arguments = parser.parse_args()
 
-    with PromptKit() as kit:  # `say=` would take the notices; without it they go to the log
+    with PromptKit() as kit:  # notices go to the logger "promptkit"
         try:
-            return night(kit, asked)
-        except PromptKitError as error:  # one line and the code say what it was: cron mails both
+            return night(kit, arguments)
+        except PromptKitError as error:  # cron mails this line
             print(error, file=sys.stderr)
             return exit_code(error)
 
 
-def night(kit: PromptKit, asked: argparse.Namespace) -> int:
-    """Run tonight's job and say how it went; returns the exit code."""
+def night(kit: PromptKit, arguments: argparse.Namespace) -> int:
+    """Run tonight's job, print the report, and return the exit code."""
     job = kit.batch(
-        asked.skeleton,
-        asked.rows,
-        job="night-{date}",  # a budget day is a night: started again after midnight, it goes on
-        tags={"client": "@brand", "deliverable": "@product"},  # what the morning's report goes by
-        budget_usd=asked.budget,
-        until_budget=False,  # rather nothing than half a delivery: it refuses before the first call
-        canary=20,  # a broken skeleton costs twenty rows, not all of them
-        out="hooks.csv",  # whole or not at all, in the order of the rows
-        failed="failed.csv",  # the rows without a text: correct them, and they are an input
-        deadline=asked.deadline,
+        arguments.template,
+        arguments.rows,
+        job="night-{date}",  # the budget day: after midnight, the same command continues
+        tags={"client": "@brand", "deliverable": "@product"},  # the groups of the report
+        budget_usd=arguments.budget,
+        until_budget=False,  # send nothing if the budget may not suffice
+        canary=20,  # a broken template costs twenty rows, not all of them
+        out="hooks.csv",  # written atomically, in the order of the rows
+        failed="failed.csv",  # the rows without a text, as an input file to correct
+        deadline=arguments.deadline,
     )
     stopped: list[int] = []
 
     def stop(number: int, _: object) -> None:
-        """Let the calls in flight finish, for they are paid for; the same command does the rest."""
+        """Let the calls in flight finish; the same command sends the rest."""
         stopped.append(number)
         job.halt()
 
@@ -70,10 +70,10 @@ def night(kit: PromptKit, asked: argparse.Namespace) -> int:
     )
     code, reasons = 0, Counter[str]()
     try:
-        for row in job:  # those that were made before come first, from the ledger
+        for row in job:  # rows of an earlier run come first, from the ledger
             if row.text is None:
                 reasons[row.error or row.status] += 1
-    except PromptKitError as error:  # budget, deadline, canary: what was made till then stands
+    except PromptKitError as error:  # budget, deadline or canary: finished rows are kept
         print(error, file=sys.stderr)
         code = exit_code(error)
     report = job.report()
@@ -84,21 +84,21 @@ def night(kit: PromptKit, asked: argparse.Namespace) -> int:
 
 
 def morning(kit: PromptKit, job: JobReport, reasons: Counter[str]) -> None:
-    """What somebody wants to read at nine: what it cost, what failed and why, what to do next."""
-    print(f"{job.total:,} rows: {job.failed:,} failed, {job.pending:,} waiting")
+    """Print what you want to know in the morning: costs, failures and their reasons, the next step."""
+    print(f"{job.total:,} rows: {job.failed:,} failed, {job.pending:,} pending")
     for by in ("client", "deliverable"):
         for group in kit.report([by], job=job.name).groups:
             print(f"  {by} {group.key[0]}: {cost(group.tally.money)}")
-    for why, count in reasons.most_common():
-        print(f"  {count:,} failed: {why}")
+    for reason, count in reasons.most_common():
+        print(f"  {count:,} failed: {reason}")
     if job.pending:
-        print("next: the same command goes on, and pays nothing twice")
+        print("next: run the same command again; it does not pay twice")
     elif job.failed:
-        print(f"next: promptkit jobs show {job.name}; failed.csv has the rows")
+        print(f"next: promptkit jobs show {job.name}; the rows are in failed.csv")
 
 
 def cost(money: Money) -> str:
-    """What is known, and what a request that was never answered may add."""
+    """Return the known cost, and the max cost of unknown outcomes."""
     unknown = f" + up to {dollars(money.at_most_unknown_pico)} unknown" if money.unknown else ""
     return f"{dollars(money.known_pico)}{unknown}"
 

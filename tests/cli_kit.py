@@ -21,7 +21,8 @@ import waiting
 from waiting import HANGS_S
 
 from promptkit.cli.run import execute
-from promptkit.simulator import Simulator, server
+from promptkit.simulator import server
+from promptkit.simulator.server import Simulator
 
 KEYS = {
     "OPENAI_API_KEY": "sk-canary-openai-0001",
@@ -180,7 +181,7 @@ env_file = ".env"
 {budgets}
 [routes.default]
 targets = ["openai/gpt-6-luna", "anthropic/claude-haiku-5-5", "gemini/gemini-2.5-flash-lite"]
-patience_s = 2
+max_wait_s = 2
 outage_s = 0
 [providers.openai]
 base_url = "{url}/v1"

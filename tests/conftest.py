@@ -13,7 +13,8 @@ import virtual_time
 from hypothesis import HealthCheck, settings
 from studio import BIG, Studio
 
-from promptkit.simulator import Scenario, Simulator
+from promptkit.simulator.scenario import Scenario
+from promptkit.simulator.server import Simulator
 
 # No example is too slow, and none took too long to draw: that is a matter of the machine.
 settings.register_profile("promptkit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -46,9 +47,9 @@ def _own_cache(  # pyright: ignore[reportUnusedFunction] - pytest uses it
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[None]:
     """A cache that no other promptkit of this user has written to; of theirs it has the embedded model alone."""
-    from promptkit import local
+    from promptkit.providers.local_weights import weights_path
 
-    weights = local.weights_path(os.environ, Path.home())
+    weights = weights_path(os.environ, Path.home())
     with pytest.MonkeyPatch.context() as patch:
         if weights is not None:  # else they are brought into the user's own, where they stay
             cache = tmp_path_factory.mktemp("cache")
@@ -61,7 +62,7 @@ def _own_cache(  # pyright: ignore[reportUnusedFunction] - pytest uses it
 @pytest.fixture(scope="session")
 def blank_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A database of the newest schema: copied, it saves each test the migrations."""
-    from promptkit.ledger import Ledger
+    from promptkit.ledger.ledger import Ledger
 
     path = tmp_path_factory.mktemp("blank") / "promptkit.db"
     Ledger.open(path).close()

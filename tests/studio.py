@@ -16,14 +16,18 @@ import virtual_time
 from waiting import HANGS_S
 
 from promptkit import AsyncPromptKit
-from promptkit.client import AsyncJob
-from promptkit.config import Settings, load
-from promptkit.jobs import Job, JobOptions
-from promptkit.ledger import AttemptRecord, Ledger
-from promptkit.library import Desk, Library, publish
-from promptkit.session import Session
-from promptkit.simulator import Simulator
+from promptkit.authoring.publish import Desk, publish
+from promptkit.batch.job import Job
+from promptkit.batch.options import JobOptions
+from promptkit.client.jobs import AsyncJob
+from promptkit.config.loading import load
+from promptkit.config.settings import Settings
+from promptkit.engine.context import Session
+from promptkit.ledger.ledger import Ledger
+from promptkit.ledger.records import AttemptRecord
 from promptkit.simulator.scenario import ModelRule
+from promptkit.simulator.server import Simulator
+from promptkit.templates.library import Library
 from promptkit.types import RowResult
 
 OPENAI: Final = "openai/gpt-6-luna"
@@ -99,7 +103,7 @@ class Studio:
         return studio
 
     def publish(self, source: str, name: str = REF) -> None:
-        """Write a skeleton and publish it as its next version."""
+        """Write a template and publish it as its next version."""
         here = self.folder / "templates" / name
         here.mkdir(parents=True, exist_ok=True)
         (here / "draft.jinja").write_text(source)
@@ -200,12 +204,12 @@ def assert_books_agree(ledger: Ledger, studio: Studio) -> None:
     missing = studio.billed_pico - money.known_pico
     assert 0 <= missing <= money.at_most_unknown_pico
     for attempt in attempts_of(ledger):
-        assert attempt.ceiling_pico is None or attempt.charged_pico <= attempt.ceiling_pico
+        assert attempt.max_cost_pico is None or attempt.charged_pico <= attempt.max_cost_pico
         told = bill.get(f"{attempt.request_id}".removeprefix("req_"), 0)
         if attempt.cost is not None:
             assert attempt.cost.pico == told == attempt.charged_pico
         else:
-            assert told <= attempt.charged_pico == attempt.ceiling_pico
+            assert told <= attempt.charged_pico == attempt.max_cost_pico
 
 
 def attempts_of(ledger: Ledger) -> list[AttemptRecord]:

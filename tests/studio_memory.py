@@ -11,8 +11,9 @@ from pathlib import Path
 from studio import REF
 
 from promptkit import AsyncPromptKit
-from promptkit.config import load
-from promptkit.jobs import Job, JobOptions
+from promptkit.batch.job import Job
+from promptkit.batch.options import JobOptions
+from promptkit.config.loading import load
 
 
 def rows(count: int) -> Iterator[dict[str, object]]:

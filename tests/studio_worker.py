@@ -9,7 +9,7 @@ from pathlib import Path
 from studio import REF, brands
 
 from promptkit import AsyncPromptKit
-from promptkit.config import load
+from promptkit.config.loading import load
 from promptkit.errors import BudgetStop
 
 

@@ -1,4 +1,4 @@
-"""promptkit: prompt skeletons kept in git, turned into finished text.
+"""promptkit: prompt templates kept in git, turned into finished text.
 
 from promptkit import PromptKit
 
@@ -12,10 +12,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from .batch.quote import Quote
-    from .client import AsyncJob, AsyncPromptKit, AsyncReplyStream, PromptKit, ReplyStream
-    from .errors import PromptKitError, StreamCut
-    from .types import Attempt, Cost, Prompt, Reply, RowResult, Status, Target, Usage
+    from promptkit.batch.quote import Quote
+    from promptkit.client.blocking import PromptKit
+    from promptkit.client.jobs import AsyncJob
+    from promptkit.client.kit import AsyncPromptKit
+    from promptkit.client.streams import AsyncReplyStream, ReplyStream
+    from promptkit.errors import PromptKitError, StreamCut
+    from promptkit.types import Attempt, Cost, Prompt, Reply, RowResult, Status, Target, Usage
 
 __all__ = [
     "AsyncJob",
@@ -37,13 +40,13 @@ __all__ = [
 ]
 
 _ROOMS: Final = {
-    "AsyncJob": "client",
-    "AsyncPromptKit": "client",
+    "AsyncJob": "client.jobs",
+    "AsyncPromptKit": "client.kit",
     "AsyncReplyStream": "client",
-    "PromptKit": "client",
+    "PromptKit": "client.blocking",
     "PromptKitError": "errors",
     "Quote": "batch.quote",
-    "ReplyStream": "client",
+    "ReplyStream": "client.streams",
     "StreamCut": "errors",
 }
 

@@ -5,9 +5,9 @@
     │   ├── ConfigError                  2  promptkit.toml, a provider file, .env
     │   ├── InputError                   2  a rows file that can't be read
     │   └── JobConflict                  2  the job's name belongs to another template
-    ├── TemplateError                    3  a skeleton is broken, missing, or its seal is
+    ├── TemplateError                    3  a template is broken, missing, or its seal is
     │   ├── TemplateNotFound             3
-    │   ├── VariableError                3  variables don't fit what the skeleton declares
+    │   ├── VariableError                3  variables don't fit what the template declares
     │   └── RenderLimit                  3  it loops or grows without end
     ├── NoUsableKey                      4
     ├── AllTargetsFailed                 5  carries every attempt
@@ -30,7 +30,7 @@ from collections.abc import Iterable, Sequence
 from enum import IntEnum
 from os import PathLike, fspath
 
-from .types import Attempt
+from promptkit.types import Attempt
 
 
 class ExitCode(IntEnum):
@@ -111,15 +111,15 @@ class JobConflict(UsageError):
 
 
 class TemplateError(PromptKitError):
-    """A skeleton that is broken, or whose seal is."""
+    """A template that is broken, or whose seal is."""
 
 
 class TemplateNotFound(TemplateError):
-    """No such skeleton or version."""
+    """No such template or version."""
 
 
 class VariableError(TemplateError):
-    """Variables that don't fit what the skeleton declares."""
+    """Variables that don't fit what the template declares."""
 
 
 class RenderLimit(TemplateError):
@@ -193,6 +193,7 @@ _CODES: tuple[tuple[type[PromptKitError], ExitCode], ...] = (
     (StoppedEarly, ExitCode.STOPPED),
     (StorageError, ExitCode.STORAGE),
 )
+
 
 PRECEDENCE: tuple[ExitCode, ...] = (
     ExitCode.BUG,

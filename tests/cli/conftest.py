@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cli_kit import Invoke, invoker, make_project, quiet_machine, simulating
 
-from promptkit.simulator import Simulator
+from promptkit.simulator.server import Simulator
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from cli_kit import ROWS, Invoke, config_for, process
 
-from promptkit.ledger import Ledger
-from promptkit.simulator import Simulator
+from promptkit.ledger.ledger import Ledger
+from promptkit.simulator.server import Simulator
 
 BATCH = ("batch", "ugc/hooks", "rows.csv")
 

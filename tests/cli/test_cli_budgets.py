@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from cli_kit import VALUES, Invoke, config_for
 
-from promptkit.ledger import AttemptEnd, AttemptStart, CallStart, Ledger, Scope
-from promptkit.session import Session, load_settings
-from promptkit.simulator import Simulator
-from promptkit.types import AttemptState, Cost, Target
+from promptkit.engine.context import Session, load_settings
+from promptkit.ledger.ledger import Ledger
+from promptkit.ledger.records import AttemptEnd, AttemptStart, CallStart
+from promptkit.simulator.server import Simulator
+from promptkit.types import AttemptState, Cost, Scope, Target
 
 HOOKS = ("run", "ugc/hooks", *VALUES)
 
@@ -71,7 +72,12 @@ def test_what_is_spent_is_shown_by_scope(invoke: Invoke, project: Path, sim: Sim
         line(invoke, "day"), line(invoke, "month", "client=barly"), line(invoke, "month", "client=other")
     )  # fmt: skip
     assert Decimal(day["spent_usd"]) == Decimal(barly["spent_usd"]) == cost
-    assert (day["held_usd"], day["over_usd"], day["soft_passed"], day["stopped"]) == ("0", "0", True, False)
+    assert (day["reserved_usd"], day["over_usd"], day["soft_passed"], day["stopped"]) == (
+        "0",
+        "0",
+        True,
+        False,
+    )
     assert Decimal(day["left_usd"]) == Decimal(day["refuses_above_usd"]) == 20 - cost
     assert day["resets"].endswith("T00:00:00Z")
     assert (other["spent_usd"], other["cap_usd"], other["left_usd"], other["refuses_above_usd"]) == (
@@ -99,9 +105,9 @@ def test_a_lowered_cap_shows_what_stands_over_it(invoke: Invoke, project: Path, 
 async def _spend_and_hold(ledger: Ledger, scope: Scope, ceiling: int, spent: int, held: int) -> None:
     """Make an attempt under a scope, and leave another one open."""
     session = Session(load_settings(ledger.path.parent / "promptkit.toml"), print)
-    skeleton = session.skeleton("ugc/hooks")
-    await ledger.remember_template(skeleton.sources())
-    call = CallStart(session.ids(), skeleton.digest, "ugc/hooks@1", "sha256:x", 1)
+    template = session.template("ugc/hooks")
+    await ledger.remember_template(template.sources())
+    call = CallStart(session.ids(), template.digest, "ugc/hooks@1", "sha256:x", 1)
     target = Target("openai", "gpt-6-luna")
     attempt = AttemptStart(session.ids(), call.id, 1, 1, target, ceiling, 1)
     await ledger.begin(attempt, (scope,), call)
@@ -120,7 +126,7 @@ def test_holds_are_shown_and_what_waits_for_them(invoke: Invoke, project: Path, 
     with Ledger.open(project / "promptkit.db") as ledger:
         asyncio.run(_spend_and_hold(ledger, scope, USD, USD, 5 * USD))
         day, text = line(invoke, "day"), invoke("budgets").out
-    assert (day["spent_usd"], day["held_usd"]) == ("1", "5")
+    assert (day["spent_usd"], day["reserved_usd"]) == ("1", "5")
     assert (day["left_usd"], day["refuses_above_usd"]) == ("14", "19")
     assert "a call above $19.00; above $14.00 waits" in text
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from cli_kit import VALUES, Invoke
 
-from promptkit.simulator import Simulator
+from promptkit.simulator.server import Simulator
 
 pytestmark = pytest.mark.usefixtures("project")
 RULES = " ".join(f"Rule {n}: keep it short and name the product once." for n in range(90))
@@ -18,7 +18,7 @@ ANTHROPIC = ("--target", "anthropic/claude-haiku-5-5")
 
 
 def run(invoke: Invoke, *more: str) -> dict[str, Any]:
-    """A call of the shipped skeleton; what `--json` says of it."""
+    """A call of the shipped template; what `--json` says of it."""
     ran = invoke("run", "ugc/hooks", *VALUES, "--json", *more)
     assert ran.code == 0, ran.err
     return ran.json()

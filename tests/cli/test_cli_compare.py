@@ -1,4 +1,4 @@
-"""The command `compare`: one skeleton on each, side by side, and nothing paid twice."""
+"""The command `compare`: one template on each, side by side, and nothing paid twice."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from cli_kit import Invoke
 
 from promptkit.cli.comparison import comparison_json
 from promptkit.cli.comparison_html import page
-from promptkit.compare import Cell, Comparison, Line, Side
-from promptkit.ledger import Money
-from promptkit.simulator import Simulator
+from promptkit.ledger.records import Money
+from promptkit.reports.compare import Cell, Comparison, Line, Side
+from promptkit.simulator.server import Simulator
 from promptkit.types import Status, Usage
 
 OPENAI = "openai/gpt-6-luna"
@@ -189,7 +189,7 @@ class TestMoney:
 
 class TestChecks:
     def test_texts_are_held_against_the_checks(self, project: Path, invoke: Invoke) -> None:
-        """Where a skeleton has [checks], what they find stands with the text and is counted."""
+        """Where a template has [checks], what they find stands with the text and is counted."""
         write(project, "my/line", checks='[checks]\nrequired = ["unobtainium"]')
         ran = invoke(
             "compare",

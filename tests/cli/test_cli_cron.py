@@ -13,7 +13,7 @@ import pytest
 from cli_kit import COMMAND, make_project
 from waiting import HANGS_S
 
-from promptkit.simulator import Simulator
+from promptkit.simulator.server import Simulator
 
 STUDIO = "promptkit/studio"
 README = (Path(__file__).parents[2] / "README.md").read_text("utf-8")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from cli_kit import ROWS, Invoke
 
-from promptkit.simulator import Simulator
+from promptkit.simulator.server import Simulator
 
 CONFIG = """\
 database = "sqlite:///promptkit.db"
@@ -18,7 +18,7 @@ per_job_usd = 1
 targets = ["openai/gpt-6-luna", "anthropic/claude-haiku-5-5", "gemini/gemini-2.5-flash-lite"]
 [routes.alone]
 targets = ["openai/gpt-6-luna"]
-patience_s = 5
+max_wait_s = 5
 outage_s = 5
 [providers.openai]
 timeout_s = 30
@@ -101,7 +101,7 @@ def test_a_route_that_does_not_is_told_what_to_change(invoke: Invoke) -> None:
 
 def test_the_last_resort_is_played_too(studio_folder: Path, invoke: Invoke) -> None:
     """Without the embedded model on the machine, and its rows counted apart."""
-    config = CONFIG.replace("patience_s = 5\n", 'patience_s = 5\nlast_resort = "local/smollm2-135m"\n')
+    config = CONFIG.replace("max_wait_s = 5\n", 'max_wait_s = 5\nlast_resort = "local/smollm2-135m"\n')
     (studio_folder / "promptkit.toml").write_text(config, encoding="utf-8")
     ran = invoke(
         "drill", "ugc/hooks", "--route", "alone", "--calls", "2", "--scenario", "down:openai", "--json"

@@ -14,7 +14,7 @@ import pytest
 from cli_kit import Invoke, Ran, holding_back, make_project, simulating, wait_for
 from waiting import HANGS_S
 
-from promptkit.simulator import Simulator
+from promptkit.simulator.server import Simulator
 
 NIGHTLY = Path(__file__).parents[2] / "examples/nightly.py"
 COUNT = 40

@@ -13,9 +13,9 @@ import pytest
 from cli_kit import Invoke, Ran, heard, holding_back, make_project, process, simulating, started, wait_for
 from waiting import HANGS_S
 
-from promptkit.ledger import Ledger
-from promptkit.session import Session
-from promptkit.simulator import Simulator
+from promptkit.engine.context import Session
+from promptkit.ledger.ledger import Ledger
+from promptkit.simulator.server import Simulator
 
 SLOW_MS = 250
 BATCH = ("batch", "ugc/hooks", "rows.csv")
@@ -143,7 +143,7 @@ class TestGoingOn:
     def test_a_job_goes_on_without_its_command_line(
         self, invoke: Invoke, sim: Simulator, project: Path
     ) -> None:
-        """Rows, skeleton, tags and output come from the ledger; the input file is gone; the output is the same."""
+        """Rows, template, tags and output come from the ledger; the input file is gone; the output is the same."""
         options = ("--tag", "client=@brand", "--tag", "who=@@me", "-v", "tone=dry", "--budget", "1")
         whole = ("-o", "whole.csv", "--job", "whole")
         tone = ("--map", "brand=brand")

@@ -10,15 +10,15 @@ import pytest
 from cli_kit import VALUES, Invoke
 
 from promptkit.cli.lanes import clock_text
-from promptkit.engine.settling import accounts_of
-from promptkit.ledger import Ledger
-from promptkit.routing.health import STREAK, Lane, LaneKey, LaneState
-from promptkit.session import load_settings
-from promptkit.simulator import Simulator
+from promptkit.engine.attempts import accounts_of
+from promptkit.engine.context import load_settings
+from promptkit.ledger.ledger import Ledger
+from promptkit.routing.health import STREAK, CircuitKey, CircuitState, Lane
+from promptkit.simulator.server import Simulator
 from promptkit.types import Fault
 
 
-def close(folder: Path, **lanes: tuple[LaneKey, LaneState]) -> None:
+def close(folder: Path, **lanes: tuple[CircuitKey, CircuitState]) -> None:
     """Put lanes into the ledger, as a process of the night would."""
 
     async def learn() -> None:
@@ -42,15 +42,15 @@ def closed(project: Path) -> Path:
     close(
         project,
         credit=(
-            LaneKey(Lane.TERMINAL, "openai", accounts["openai"]),
-            LaneState(later_s, Fault.QUOTA, "no credit"),
+            CircuitKey(Lane.TERMINAL, "openai", accounts["openai"]),
+            CircuitState(later_s, Fault.QUOTA, "no credit"),
         ),
-        other=(LaneKey(Lane.TERMINAL, "anthropic", "abc"), LaneState(later_s, Fault.AUTH, "wrong key")),
+        other=(CircuitKey(Lane.TERMINAL, "anthropic", "abc"), CircuitState(later_s, Fault.AUTH, "wrong key")),
         half=(
-            LaneKey(Lane.HEALTH, "gemini", accounts["gemini"].partition(":")[0], "g"),
-            LaneState(past_s, Fault.TRANSIENT, "was down", STREAK),
+            CircuitKey(Lane.HEALTH, "gemini", accounts["gemini"].partition(":")[0], "g"),
+            CircuitState(past_s, Fault.TRANSIENT, "was down", STREAK),
         ),
-        two=(LaneKey(Lane.HEALTH, "mistral", "", "m"), LaneState(0.0, Fault.TRANSIENT, "stumbled", 2)),
+        two=(CircuitKey(Lane.HEALTH, "mistral", "", "m"), CircuitState(0.0, Fault.TRANSIENT, "stumbled", 2)),
     )
     return project
 
@@ -111,8 +111,8 @@ def test_a_check_that_fails_opens_nothing(
 ) -> None:
     """What was closed stays closed while nobody answers there."""
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
-    key = LaneKey(Lane.TERMINAL, "openai", accounts_here()["openai"])
-    close(project, refused=(key, LaneState(time.time() + 3600, Fault.AUTH, "refused")))
+    key = CircuitKey(Lane.TERMINAL, "openai", accounts_here()["openai"])
+    close(project, refused=(key, CircuitState(time.time() + 3600, Fault.AUTH, "refused")))
     assert invoke("providers", "check", "openai").code == 4
     assert invoke("providers", "reset", "openai", "--json").json() == {"openai": 1}
 
@@ -121,13 +121,13 @@ def test_a_live_check_asks_whatever_was_met_before(project: Path, invoke: Invoke
     """Asked for by hand it is asked: a pause and an outage that others met stay theirs."""
     account = accounts_here()["openai"]
     later_s = time.time() + 3600
-    down = LaneKey(Lane.HEALTH, "openai", account.partition(":")[0], "gpt-6-luna")
+    down = CircuitKey(Lane.HEALTH, "openai", account.partition(":")[0], "gpt-6-luna")
     close(
         project,
-        down=(down, LaneState(later_s, Fault.TRANSIENT, "down", STREAK)),
+        down=(down, CircuitState(later_s, Fault.TRANSIENT, "down", STREAK)),
         pause=(
             down._replace(lane=Lane.THROTTLE, account=account),
-            LaneState(later_s, Fault.RATE_LIMIT, "slow"),
+            CircuitState(later_s, Fault.RATE_LIMIT, "slow"),
         ),
     )
     ran = invoke("providers", "check", "openai", "--live")

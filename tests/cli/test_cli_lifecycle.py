@@ -1,4 +1,4 @@
-"""A skeleton's whole life from the command line alone, as a new user lives it: every step a process."""
+"""A template's whole life from the command line alone, as a new user lives it: every step a process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cli_kit import KEYS, Ran, config_for, process
 
-from promptkit.simulator import Simulator
+from promptkit.simulator.server import Simulator
 
 NAME = "clips/opening"
 DRAFT = """+++
@@ -150,7 +150,7 @@ def test_a_skeletons_life(studio: Studio) -> None:
 
 
 def test_every_page_of_the_life_has_help(studio: Studio) -> None:
-    """Each command of a skeleton's life says what it does and shows an example."""
+    """Each command of a template's life says what it does and shows an example."""
     for command in ("new", "lint", "test", "publish", "promote", "rollback", "diff", "show", "list"):
         told = studio.types("templates", command, "--help").out
         assert f"promptkit templates {command}" in told

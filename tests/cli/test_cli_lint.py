@@ -9,7 +9,7 @@ from xml.etree.ElementTree import fromstring
 import pytest
 from cli_kit import Invoke
 
-from promptkit.simulator import Simulator
+from promptkit.simulator.server import Simulator
 
 CLEAN = """+++
 description = "One line"
@@ -242,7 +242,7 @@ class TestTest:
         write("ad/line", CLEAN)
         ran = invoke("templates", "test")
         assert (ran.code, ran.out) == (0, "")
-        assert ran.err == "promptkit: no tests: they stand in tests.toml beside a skeleton's versions\n"
+        assert ran.err == "promptkit: no tests: they stand in tests.toml beside a template's versions\n"
 
     def test_the_shipped_kit(self, invoke: Invoke) -> None:
         """`--all` runs the kit's own tests; a REF of the kit runs those of one."""
@@ -329,7 +329,7 @@ class TestTest:
         assert invoke(*arguments, "--allow-code").code == 2
 
     def test_structured_replies(self, invoke: Invoke) -> None:
-        """A reply is held against the skeleton's own schema, another one, and paths."""
+        """A reply is held against the template's own schema, another one, and paths."""
         front = '[output]\ntype = "object"\nrequired = ["title"]\nadditionalProperties = false\nproperties.title = { type = "string" }\n[params]'
         write("ad/line", CLEAN.replace("[params]", front))
         case = '[[tests]]\nname = "{}"\nvariables = {{ brand = "x" }}\n[tests.reply]\n{}\n'

@@ -15,13 +15,13 @@ import pytest
 from cli_kit import COMMAND, Invoke, process, started
 from waiting import HANGS_S
 
-from promptkit import local
 from promptkit.cli.examine import Health, clock, cron, database, file_system, local_model
 from promptkit.cli.face import Face
 from promptkit.cli.project import machine_zone, project_files
-from promptkit.config import Settings
-from promptkit.ledger import Ledger
-from promptkit.simulator import Simulator
+from promptkit.config.settings import Settings
+from promptkit.ledger.ledger import Ledger
+from promptkit.providers.local_weights import SMOLLM2, weights_path
+from promptkit.simulator.server import Simulator
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ class TestDemo:
     @pytest.fixture(autouse=True)
     def _model(self) -> None:
         pytest.importorskip("xllamacpp", reason="the extra `local` is not installed")
-        if local.weights_path(os.environ, Path.home()) is None:
+        if weights_path(os.environ, Path.home()) is None:
             pytest.skip("the weights are not here: promptkit local fetch")
 
     def test_it_works_in_an_empty_folder_without_a_key(
@@ -121,7 +121,7 @@ class TestDemo:
     def test_the_weights_that_are_there_are_not_brought_again(self, invoke: Invoke, empty: Path) -> None:
         """`local fetch` prints where they are."""
         del empty
-        assert Path(invoke("local", "fetch").out.strip()).stat().st_size == local.SMOLLM2.size
+        assert Path(invoke("local", "fetch").out.strip()).stat().st_size == SMOLLM2.size
 
 
 @pytest.mark.usefixtures("project")
@@ -221,7 +221,7 @@ class TestTemplates:
         assert told["properties"]["product"]["type"] == "string"
 
     def test_a_broken_one_is_listed_and_said(self, invoke: Invoke, project: Path) -> None:
-        """One broken skeleton doesn't hide the others."""
+        """One broken template doesn't hide the others."""
         here = project / "templates/my/line"
         here.mkdir(parents=True)
         (here / "draft.jinja").write_text("+++\n+++\n", encoding="utf-8")
@@ -329,13 +329,13 @@ class TestDoctor:
             .read_text("utf-8")
             .replace("per_job_usd = 5.00\nper_day_usd = 20.00\n", "")
         )
-        (project / "promptkit.toml").write_text('templates = ["skeletons"]\n' + text, encoding="utf-8")
+        (project / "promptkit.toml").write_text('templates = ["templates"]\n' + text, encoding="utf-8")
         (project / ".env").write_text("OPENAI_API_KEY=sk-canary-openai-0001\n", encoding="utf-8")
         ran = invoke("doctor")
         for expected in (
             "there are no caps",
             "gemini is on a route, and is skipped",
-            "skeletons, which isn't there",
+            "templates, which isn't there",
         ):
             assert expected in ran.out
         assert ran.code == 0

@@ -14,8 +14,8 @@ import pytest
 from cli_kit import COMMAND, Invoke, heard, process, started, wait_for
 from waiting import HANGS_S
 
-from promptkit.ledger import Ledger
-from promptkit.simulator import Simulator
+from promptkit.ledger.ledger import Ledger
+from promptkit.simulator.server import Simulator
 
 BATCH = ("batch", "ugc/hooks", "rows.csv", "-o", "out.csv")
 EXCEL = 'sku;brand;product;audience\na1;Barly;bar;runners\na2;;crème;"peaux; sèches"\n'

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from cli_kit import Invoke
 
-from promptkit.simulator import Simulator
+from promptkit.simulator.server import Simulator
 
 BATCH = ("batch", "ugc/hooks", "rows.csv", "-o", "out.csv", "--pack", "3")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from cli_kit import ROWS, Invoke, config_for
 
-from promptkit.ledger import Ledger
-from promptkit.simulator import Simulator
+from promptkit.ledger.ledger import Ledger
+from promptkit.simulator.server import Simulator
 
 PLAN = ("plan", "ugc/hooks", "rows.csv")
 BATCH = ("batch", "ugc/hooks", "rows.csv")
@@ -25,7 +25,7 @@ class TestPlan:
         assert ran.out.startswith("ugc/hooks@1: 6 rows, 6 to send\n")
         for told in (
             "\nanthropic/claude-haiku-5-5 ", "\nordered * ", "\ncheapest ", " surely fits; ",
-            "this job: $1.00 left of $1.00: fits", "nothing was sent", "no answer of this skeleton is known",
+            "this job: $1.00 left of $1.00: fits", "nothing was sent", "no answer of this template is known",
         ):  # fmt: skip
             assert told in ran.out
 

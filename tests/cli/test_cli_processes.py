@@ -27,8 +27,8 @@ from cli_kit import (
 from waiting import HANGS_S
 
 from promptkit.cli.run import execute
-from promptkit.ledger import Ledger
-from promptkit.simulator import Simulator
+from promptkit.ledger.ledger import Ledger
+from promptkit.simulator.server import Simulator
 from promptkit.types import AttemptState
 
 STOPPING = "waiting for the calls in flight"
@@ -93,7 +93,7 @@ def test_the_second_signal_stops_at_once(slow_project: Path, slow: Simulator) ->
     with Ledger.open(slow_project / "promptkit.db") as ledger:
         attempts = [attempt for call in ledger.calls() for attempt in ledger.call(call.id).attempts]  # pyright: ignore[reportOptionalMemberAccess]
         assert {attempt.state for attempt in attempts} == {AttemptState.UNKNOWN}
-        assert all(attempt.charged_pico == attempt.ceiling_pico for attempt in attempts)
+        assert all(attempt.charged_pico == attempt.max_cost_pico for attempt in attempts)
         job = ledger.job("n")
         assert job is not None
         assert len(ledger.pending_rows(job.id)) == 40
@@ -134,7 +134,7 @@ def test_a_page_that_nobody_reads_is_no_failure(project: Path) -> None:
 
 
 def test_cron_finds_the_same_ledger_and_keys(project: Path, sim: Simulator) -> None:
-    """From / with an empty environment, --config alone leads to the project's ledger, keys and skeletons."""
+    """From / with an empty environment, --config alone leads to the project's ledger, keys and templates."""
     assert execute(["batch", "ugc/hooks", "rows.csv", "-o", "here.csv", "--job", "night", "-q"]) == 0
     before = len(sim.requests())
     ran = process(

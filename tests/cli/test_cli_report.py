@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from cli_kit import VALUES, Invoke
 
-from promptkit.simulator import Simulator
+from promptkit.simulator.server import Simulator
 
 pytestmark = pytest.mark.usefixtures("project")
 

@@ -12,8 +12,8 @@ import pytest
 from cli_kit import COMMAND, VALUES, Invoke, make_project, process, simulating, started
 from waiting import HANGS_S
 
-from promptkit.ledger import Ledger
-from promptkit.simulator import Simulator
+from promptkit.ledger.ledger import Ledger
+from promptkit.simulator.server import Simulator
 from promptkit.types import AttemptState, Status
 
 TARGETS = ("openai/gpt-6-luna", "anthropic/claude-haiku-5-5", "gemini/gemini-2.5-flash-lite")
@@ -75,7 +75,7 @@ def test_a_text_that_breaks_off_is_exit_5(invoke: Invoke, project: Path, sim: Si
     assert ", up to $0." in shown.out
     (attempt,) = invoke("show", call, "--json").json()["attempts"]
     assert attempt["cost_usd"] is attempt["usage"] is None
-    assert attempt["charged_usd"] == attempt["ceiling_usd"]
+    assert attempt["charged_usd"] == attempt["max_cost_usd"]
     assert float(attempt["estimate"]["cost_usd"]) < float(attempt["charged_usd"])
     assert attempt["estimate"]["usage"]["output_tokens"] > 0
 
@@ -101,9 +101,9 @@ def test_an_interrupt_in_mid_text(
         (attempt,) = call.attempts
         # What had come and was not printed yet is kept, too.
         assert (call.status, (call.text or "").startswith((first + rest)[:-1])) == (Status.FAILED, True)
-        assert (attempt.state, attempt.charged_pico) == (AttemptState.UNKNOWN, attempt.ceiling_pico)
+        assert (attempt.state, attempt.charged_pico) == (AttemptState.UNKNOWN, attempt.max_cost_pico)
         assert attempt.estimate is not None
-        assert not any(scope.held_pico for scope in ledger.budgets())
+        assert not any(scope.reserved_pico for scope in ledger.budgets())
         assert int(str(sim.bill()["total_pico"])) <= ledger.budgets()[0].spent_pico
 
 

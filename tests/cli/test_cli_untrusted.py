@@ -13,7 +13,7 @@ TOLD = "promptkit: review: untrusted text reads like an instruction: 'Ignore all
 
 @pytest.fixture(autouse=True)
 def praise(project: Path) -> None:
-    """A skeleton that takes a review from outside."""
+    """A template that takes a review from outside."""
     folder = project / "templates/praise"
     folder.mkdir(parents=True)
     (folder / "draft.jinja").write_text(

@@ -13,7 +13,7 @@ import pytest
 from cli_kit import COMMAND, VALUES, Invoke
 from waiting import HANGS_S
 
-from promptkit.simulator import Simulator
+from promptkit.simulator.server import Simulator
 
 CHAIN = Path(__file__).parents[2] / "examples/chain.sh"
 VIDEOS = (
@@ -53,7 +53,7 @@ class TestRetake:
         """A retake of a retake is the next round, of the text behind NEW TEXT alone."""
         first = run(invoke)
         second = invoke("retake", first, "--note", "more dynamic", "--json").json()["id"]
-        told = "CHANGES:\nmore dynamic | a | b | TEXT\nNEW TEXT:\nRun. Eat. Smile."  # as the skeleton asks for it
+        told = "CHANGES:\nmore dynamic | a | b | TEXT\nNEW TEXT:\nRun. Eat. Smile."  # as the template asks for it
         with closing(sqlite3.connect(project / "promptkit.db")) as books:
             books.execute("UPDATE replies SET text = ? WHERE call_id = (SELECT max(id) FROM calls)", (told,))
             books.commit()
@@ -65,10 +65,10 @@ class TestRetake:
         assert third["tags"] == {"client": "barly", "round": "2"}
 
     def test_what_was_not_kept_can_not_be_made_again(self, invoke: Invoke, project: Path) -> None:
-        """Without the text, or with a skeleton that takes none, nothing is sent and the way out is told."""
+        """Without the text, or with a template that takes none, nothing is sent and the way out is told."""
         kept = run(invoke)
         ran = invoke("retake", kept, "--note", "x", "--template", "ugc/hooks")
-        assert (ran.code, "is no skeleton of a retake: it declares no text and no note" in ran.err) == (
+        assert (ran.code, "is no template of a retake: it declares no text and no note" in ran.err) == (
             2,
             True,
         )

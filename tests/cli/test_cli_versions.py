@@ -1,4 +1,4 @@
-"""The life of a skeleton, command by command: new, publish, promote, rollback, diff, and what show tells."""
+"""The life of a template, command by command: new, publish, promote, rollback, diff, and what show tells."""
 
 from __future__ import annotations
 

@@ -27,12 +27,11 @@ from promptkit.cli.money import spent
 from promptkit.cli.pace import Pace
 from promptkit.cli.progress import fetching, following, is_due
 from promptkit.cli.run import tell
-from promptkit.cli.skeletons import takes
 from promptkit.cli.table import drawn
+from promptkit.cli.templates import takes
 from promptkit.cli.times import iso, lasting, read_since, read_time, shortly, when
 from promptkit.errors import AllTargetsFailed, ConfigError, PromptKitError, UsageError
-from promptkit.ids import id_range, read_id, show_id
-from promptkit.ledger import Money
+from promptkit.ledger.records import Money
 from promptkit.types import (
     Attempt,
     AttemptState,
@@ -45,6 +44,7 @@ from promptkit.types import (
     Variable,
     dollars,
 )
+from promptkit.types.ids import id_range, read_id, show_id
 
 PARIS = ZoneInfo("Europe/Paris")
 NOW = datetime(2026, 11, 21, 21, 30, tzinfo=UTC)

@@ -10,7 +10,7 @@ from studio import ALL, REF, Studio, assert_books_agree, attempts_of, brands, ru
 
 import promptkit
 from promptkit import AsyncPromptKit
-from promptkit.config import load
+from promptkit.config.loading import load
 from promptkit.errors import ConfigError, LedgerError
 from promptkit.types import Status
 
@@ -111,7 +111,7 @@ async def test_a_parent_call_is_recorded(studio: Studio) -> None:
 
 
 async def test_a_template_is_kept_once(studio: Studio) -> None:
-    """The source of a skeleton goes into the ledger before its first call, and only once."""
+    """The source of a template goes into the ledger before its first call, and only once."""
     async with studio.kit() as kit:
         await asyncio.gather(*(kit.run(REF, {"brand": f"{n}"}) for n in range(5)))
         await run_all(kit.batch(REF, brands(2), job="night"))

@@ -13,7 +13,7 @@ import pytest
 from studio import REF, Studio, brands
 
 from promptkit.errors import BudgetStop, OutputError, StoppedEarly, UsageError
-from promptkit.ledger import JobState
+from promptkit.ledger.records import JobState
 from promptkit.types import Status, usd
 
 

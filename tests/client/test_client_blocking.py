@@ -21,10 +21,12 @@ from studio import BIG, LINE, REF, Studio, attempts_of, brands
 from waiting import HANGS_S, wait_for
 
 from promptkit import PromptKit
-from promptkit.client.loop_thread import LoopThread
+from promptkit.client.streams import LoopThread
 from promptkit.errors import AllTargetsFailed, BudgetStop, UsageError, VariableError
-from promptkit.ledger import Ledger, RowState
-from promptkit.simulator import Scenario, Simulator
+from promptkit.ledger.ledger import Ledger
+from promptkit.ledger.records import RowState
+from promptkit.simulator.scenario import Scenario
+from promptkit.simulator.server import Simulator
 from promptkit.types import AttemptState, Reply, Status
 
 
@@ -152,7 +154,7 @@ def test_rendering_imports_no_sdk(blocking: Studio) -> None:
 
 def test_errors_carry_every_attempt(blocking: Studio) -> None:
     """What `run` raises has each attempt with its target and fault."""
-    blocking.configure(route="patience_s = 0.05")
+    blocking.configure(route="max_wait_s = 0.05")
     blocking.sim.script(["http.500"])
     with kit_of(blocking) as kit, pytest.raises(AllTargetsFailed) as caught:
         kit.run(REF, {"brand": "Barly"})

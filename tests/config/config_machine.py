@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from promptkit import config
+from promptkit.config.loading import load
+from promptkit.config.settings import Settings
 from promptkit.errors import ConfigError
 
 
@@ -41,9 +42,9 @@ class Machine:
 
     def load(
         self, env: Mapping[str, str] | None = None, path: Path | None = None, cwd: Path | None = None
-    ) -> config.Settings:
+    ) -> Settings:
         """Load as a process in the project's folder would."""
-        return config.load(path, env=env or {}, cwd=cwd or self.project, home=self.home)
+        return load(path, env=env or {}, cwd=cwd or self.project, home=self.home)
 
     def refused(self, text: str) -> ConfigError:
         """Load a project's config that can't stand."""

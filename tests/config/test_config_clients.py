@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from promptkit.config import Per, Rate, load
+from promptkit.config.budgets import Rate, RateUnit
+from promptkit.config.loading import load
 from promptkit.errors import ConfigError
 
 
@@ -19,8 +20,8 @@ def test_a_rate_is_exact_and_for_a_deliverable_unless_said(tmp_path: Path) -> No
     """USD become pico-USD."""
     text = '[clients.barly]\nrate_usd = 12.05\n[clients."lumé"]\nrate_usd = 0\nper = "call"\n'
     assert _rates(tmp_path, text) == {
-        "barly": Rate(12_050_000_000_000, Per.DELIVERABLE),
-        "lumé": Rate(0, Per.CALL),
+        "barly": Rate(12_050_000_000_000, RateUnit.DELIVERABLE),
+        "lumé": Rate(0, RateUnit.CALL),
     }
 
 

@@ -7,7 +7,7 @@ import re
 import pytest
 from config_machine import Machine
 
-from promptkit.config import shipped
+from promptkit.config.paths import shipped
 
 PAGE = (shipped("providers").parent / "docs" / "config.md").read_text("utf-8")
 STRANGE = "qqqqqqqq"

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from config_machine import Machine
 
-from promptkit.config import Keys
 from promptkit.config.env_file import parse_env
+from promptkit.config.keys import Keys
 from promptkit.errors import ConfigError
 from promptkit.types import Provider
 

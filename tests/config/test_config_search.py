@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from config_machine import Machine
 
-from promptkit import config
+from promptkit.config.paths import cache_folder, shipped
 from promptkit.errors import ConfigError
 
 
@@ -107,21 +107,21 @@ def test_what_ships_lies_in_the_repository_or_in_the_wheel(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An editable install uses the repository's folders; a wheel carries them in the package."""
-    assert (config.shipped("providers") / "openai.toml").is_file()
-    monkeypatch.setattr("promptkit.config.places._PACKAGE", tmp_path)
+    assert (shipped("providers") / "openai.toml").is_file()
+    monkeypatch.setattr("promptkit.config.paths._PACKAGE", tmp_path)
     (tmp_path / "_data/providers").mkdir(parents=True)
-    assert config.shipped("providers") == tmp_path / "_data/providers"
+    assert shipped("providers") == tmp_path / "_data/providers"
     with pytest.raises(ConfigError, match="lacks its neverwas") as caught:
-        config.shipped("neverwas")
+        shipped("neverwas")
     assert "Install" in str(caught.value)
 
 
 def test_the_cache_folder(machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What can be made again lies in the user's cache folder, by XDG_CACHE_HOME or ~/.cache."""
-    assert config.cache_folder({}, machine.home) == machine.home / ".cache/promptkit"
-    assert config.cache_folder({"XDG_CACHE_HOME": "/c"}, machine.home) == Path("/c/promptkit")
+    assert cache_folder({}, machine.home) == machine.home / ".cache/promptkit"
+    assert cache_folder({"XDG_CACHE_HOME": "/c"}, machine.home) == Path("/c/promptkit")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert config.cache_folder() == tmp_path / "promptkit"
+    assert cache_folder() == tmp_path / "promptkit"
 
 
 def test_unreadable_files_are_said(machine: Machine) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from config_machine import Machine
 
-from promptkit.config import Settings
+from promptkit.config.settings import Settings
 from promptkit.errors import ConfigError
 
 CANARY = "sk-canary-of-the-user"

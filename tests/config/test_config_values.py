@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from config_machine import Machine
 
-from promptkit import config
-from promptkit.config import Budgets, Keep, Kept, Storage
-from promptkit.routing.budgets import Cap, Caps
-from promptkit.routing.rules import Rule, Rules
+from promptkit.config.paths import shipped
+from promptkit.config.settings import Keep, Kept, Storage
+from promptkit.routing.budgets import Budgets, Cap, Caps
+from promptkit.routing.plan import Rule, Rules
 from promptkit.types import OnContent, Route, Target
 
 LUNA, HAIKU = Target("openai", "gpt-6-luna"), Target("anthropic", "claude-haiku-5-5")
@@ -33,7 +33,7 @@ variables = "none"
 targets = ["openai/gpt-6-luna", "ollama/qwen:7b"]
 strategy = "ordered"
 attempts = 3
-patience_s = 1.5
+max_wait_s = 1.5
 last_resort = "local/smollm2-135m"
 on_content = "next"
 max_output_tokens = 2000
@@ -85,7 +85,7 @@ def test_a_whole_file(machine: Machine) -> None:
         "default",
         (LUNA, Target("ollama", "qwen:7b")),
         attempts=3,
-        patience_s=1.5,
+        max_wait_s=1.5,
         last_resort=SMOL,
         on_content=OnContent.NEXT,
         max_output_tokens=2000,
@@ -256,7 +256,7 @@ def test_a_machine_without_time_zones(machine: Machine, monkeypatch: pytest.Monk
     assert "pip install tzdata" in str(machine.refused('timezone = "Europe/Nowhere"'))
 
 
-EXAMPLE = config.shipped("config.example.toml").read_text("utf-8")
+EXAMPLE = shipped("config.example.toml").read_text("utf-8")
 
 
 def test_the_example_loads(machine: Machine) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from studio import ALL, GEMINI, OPENAI, REF, Studio, assert_books_agree, attempts_of, brands, run_all, until
 
-from promptkit import local
 from promptkit.errors import AllTargetsFailed, BudgetStop, LedgerError, NoUsableKey
-from promptkit.ledger import RowState
-from promptkit.simulator import Scenario, Simulator
+from promptkit.ledger.records import RowState
+from promptkit.providers.local_weights import weights_path
+from promptkit.simulator.scenario import Scenario
+from promptkit.simulator.server import Simulator
 from promptkit.types import AttemptState, Basis, Fault, Status
 
 pytestmark = pytest.mark.virtual_time
@@ -42,10 +43,10 @@ async def test_each_provider_as_first_target(studio: Studio, target: str) -> Non
         assert reply.cost_pico == reply.charged_pico == studio.billed_pico
         assert reply.cost == reply.charged
         [attempt] = attempts_of(await kit.session.ledger())
-        assert (attempt.hop, attempt.number, attempt.state) == (1, 1, AttemptState.OK)
+        assert (attempt.target_number, attempt.number, attempt.state) == (1, 1, AttemptState.OK)
         assert attempt.billed
         assert attempt.request_id
-        assert (attempt.ceiling_pico or 0) >= attempt.charged_pico
+        assert (attempt.max_cost_pico or 0) >= attempt.charged_pico
         assert_books_agree(await kit.session.ledger(), studio)
 
 
@@ -73,14 +74,14 @@ async def test_a_cancelled_call_is_recorded(studio: Studio) -> None:
         ledger = await kit.session.ledger()
         [attempt] = attempts_of(ledger)
         assert (attempt.state, attempt.fault) == (AttemptState.UNKNOWN, Fault.UNKNOWN_OUTCOME)
-        assert attempt.charged_pico == attempt.ceiling_pico
-        assert [scope.held_pico for scope in ledger.budgets()] == [0] * len(ledger.budgets())
+        assert attempt.charged_pico == attempt.max_cost_pico
+        assert [scope.reserved_pico for scope in ledger.budgets()] == [0] * len(ledger.budgets())
         assert calls_of(studio) == [("failed", "stopped while it was under way")]
 
 
 async def test_a_call_cancelled_between_attempts_is_closed(studio: Studio) -> None:
     """A call that is cancelled while it waits to try again ends in the books, with the attempts it made."""
-    studio.configure(targets=ALL[:1], route="patience_s = 30")
+    studio.configure(targets=ALL[:1], route="max_wait_s = 30")
     studio.sim.script([{"fault": "openai.rate_limit", "retry_after_s": 20}])
     async with studio.kit() as kit:
         call = asyncio.create_task(kit.run(REF, {"brand": "Barly"}))
@@ -174,7 +175,7 @@ async def test_refused_keys(studio: Studio) -> None:
 
 async def test_every_attempt_is_on_the_error(studio: Studio) -> None:
     """What failed carries each attempt with its fault and detail, and when the first target opens again."""
-    studio.configure(route="patience_s = 0.05")
+    studio.configure(route="max_wait_s = 0.05")
     studio.sim.script([{"fault": "http.429", "retry_after_s": 600}])
     async with studio.kit() as kit:
         with pytest.raises(AllTargetsFailed, match="3 attempts failed") as caught:
@@ -224,7 +225,7 @@ async def test_what_a_model_refuses_is_not_sent(studio: Studio) -> None:
 
 
 async def test_structured_replies(studio: Studio) -> None:
-    """A skeleton with an output schema gives the parsed value; a reply that is no JSON gives None."""
+    """A template with an output schema gives the parsed value; a reply that is no JSON gives None."""
     schema = '[output]\ntype = "object"\nrequired = ["hook"]\nadditionalProperties = false\n[output.properties.hook]\ntype = "string"\n'
     studio.publish(f"+++\n{schema}+++\n{{% message 'user' %}}One hook{{% endmessage %}}\n", "ad/json")
     async with studio.kit() as kit:
@@ -244,7 +245,7 @@ async def test_structured_replies(studio: Studio) -> None:
 
 
 async def test_ceiling_and_cost_are_of_one_time(studio: Studio) -> None:
-    """The ceiling is of what is sent: the model's own limit where a skeleton asks for more."""
+    """The ceiling is of what is sent: the model's own limit where a template asks for more."""
     studio.publish(
         "+++\n[params]\nmax_output_tokens = 900000\n+++\n{% message 'user' %}Hello{% endmessage %}\n",
         "ad/more",
@@ -252,8 +253,8 @@ async def test_ceiling_and_cost_are_of_one_time(studio: Studio) -> None:
     async with studio.kit() as kit:
         await kit.run("ad/more", targets=["big/big-1"])
         [attempt] = attempts_of(await kit.session.ledger())
-        assert (attempt.ceiling_pico or 0) < 900_000 * 80_000
-        assert (attempt.ceiling_pico or 0) > 32_000 * 80_000
+        assert (attempt.max_cost_pico or 0) < 900_000 * 80_000
+        assert (attempt.max_cost_pico or 0) > 32_000 * 80_000
         assert attempt.cost is not None
         assert (attempt.cost.basis, attempt.cost.source) == (Basis.SERVED, "providers/big.toml")
 
@@ -261,7 +262,7 @@ async def test_ceiling_and_cost_are_of_one_time(studio: Studio) -> None:
 async def test_the_embedded_model(studio: Studio) -> None:
     """The route `demo` answers on the embedded model: real text and usage, no key, no network, cost 0."""
     pytest.importorskip("xllamacpp", reason="the extra `local` is not installed")
-    if local.weights_path(os.environ, Path.home()) is None:
+    if weights_path(os.environ, Path.home()) is None:
         pytest.skip("the weights are not there: promptkit local fetch")
     (studio.folder / ".env").write_text("")
     studio.configure(budgets="per_day_usd = 1")

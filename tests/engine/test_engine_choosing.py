@@ -9,17 +9,18 @@ from pathlib import Path
 import pytest
 from studio import ANTHROPIC, GEMINI, OPENAI, Studio
 
-from promptkit.engine import Edge, Work
-from promptkit.engine.choosing import LATENCY_KNOWN_S, Chooser
-from promptkit.ledger import AttemptEnd, AttemptStart, CallStart, Ledger
-from promptkit.pricing import Prices
-from promptkit.routing.flow import Hop, Plan
-from promptkit.session import Session
+from promptkit.engine.calls import CallRequest, Edge
+from promptkit.engine.context import Session
+from promptkit.engine.engine import LATENCY_KNOWN_S, Chooser
+from promptkit.ledger.ledger import Ledger
+from promptkit.ledger.records import AttemptEnd, AttemptStart, CallStart
+from promptkit.providers.prices import Prices
+from promptkit.routing.flow import Plan, PlannedTarget
 from promptkit.types import AttemptState, Call, Cost, Params, Target, Usage
 
 START_S = 1_800_000_000.0
-HOPS = tuple(Hop(Target(*name.split("/"))) for name in (OPENAI, ANTHROPIC, GEMINI))
-LUNA, HAIKU, FLASH = (hop.target for hop in HOPS)
+HOPS = tuple(PlannedTarget(Target(*name.split("/"))) for name in (OPENAI, ANTHROPIC, GEMINI))
+LUNA, HAIKU, FLASH = (planned.target for planned in HOPS)
 
 
 @dataclass
@@ -34,13 +35,15 @@ class Desk:
     def __post_init__(self) -> None:
         edge = Edge(lambda: self.now_s, lambda: self.draw, print)
         self.chooser = Chooser(self.session.settings.catalog, self.ledger, Prices(), edge)
-        skeleton = self.session.skeleton("ad/line")
-        self.call = Call(skeleton.render(skeleton.bind({"brand": "Barly"})), Params(max_output_tokens=1_000))
-        self.sources = skeleton.sources()
+        template = self.session.template("ad/line")
+        self.call = Call(template.render(template.bind({"brand": "Barly"})), Params(max_output_tokens=1_000))
+        self.sources = template.sources()
 
-    def order(self, strategy: str, hops: tuple[Hop, ...] = HOPS, call: Call | None = None) -> list[Target]:
-        work = Work(1, call or self.call, Plan(hops, 6, 1.0, strategy=strategy), "default")
-        return [hop.target for hop in self.chooser.plan(work).hops]
+    def order(
+        self, strategy: str, targets: tuple[PlannedTarget, ...] = HOPS, call: Call | None = None
+    ) -> list[Target]:
+        work = CallRequest(1, call or self.call, Plan(targets, 6, 1.0, strategy=strategy), "default")
+        return [planned.target for planned in self.chooser.plan(work).targets]
 
     async def answer(
         self,
@@ -108,8 +111,8 @@ async def test_only_answers_and_lost_requests_say_how_fast_a_target_is(desk: Des
 
 
 async def test_the_expected_cost_goes_by_the_skeletons_own_answers(desk: Desk) -> None:
-    """A model that talks much is dear, whatever its rates; another skeleton's answers say nothing."""
-    pair = (Hop(HAIKU), Hop(FLASH))
+    """A model that talks much is dear, whatever its rates; another template's answers say nothing."""
+    pair = (PlannedTarget(HAIKU), PlannedTarget(FLASH))
     assert desk.order("cheapest", pair) == [FLASH, HAIKU]
     for _ in range(3):
         await desk.answer(FLASH, 1.0, output_tokens=900)
@@ -122,28 +125,32 @@ async def test_the_expected_cost_goes_by_the_skeletons_own_answers(desk: Desk) -
 
 async def test_what_has_no_price_is_not_taken_for_cheap(desk: Desk) -> None:
     """Where nobody knows a price, for the model or for the tier, the route's order stays, behind what is known."""
-    unknown = Hop(Target("openrouter", "nobody/knows-this"))
-    assert desk.order("cheapest", (unknown, Hop(HAIKU), Hop(FLASH))) == [FLASH, HAIKU, unknown.target]
+    unknown = PlannedTarget(Target("openrouter", "nobody/knows-this"))
+    assert desk.order("cheapest", (unknown, PlannedTarget(HAIKU), PlannedTarget(FLASH))) == [
+        FLASH,
+        HAIKU,
+        unknown.target,
+    ]
     gold = replace(desk.call, tier="gold")
     assert desk.order("cheapest", call=gold) == [LUNA, HAIKU, FLASH]
 
 
 async def test_weights_use_the_engines_dice(desk: Desk) -> None:
     """Each call draws; a single target and a plain route draw nothing and stay as they are."""
-    hops = (Hop(LUNA, None, 1), Hop(HAIKU, None, 1))
+    targets = (PlannedTarget(LUNA, None, 1), PlannedTarget(HAIKU, None, 1))
     desk.draw = 0.75
-    assert desk.order("weighted", hops) == [HAIKU, LUNA]
+    assert desk.order("weighted", targets) == [HAIKU, LUNA]
     desk.draw = 0.25
-    assert desk.order("weighted", hops) == [LUNA, HAIKU]
-    work = Work(1, desk.call, Plan((Hop(LUNA),), 6, 1.0, strategy="weighted"), "default")
+    assert desk.order("weighted", targets) == [LUNA, HAIKU]
+    work = CallRequest(1, desk.call, Plan((PlannedTarget(LUNA),), 6, 1.0, strategy="weighted"), "default")
     assert desk.chooser.plan(work) is work.plan
-    plain = Work(1, desk.call, Plan(HOPS, 6, 1.0), "default")
+    plain = CallRequest(1, desk.call, Plan(HOPS, 6, 1.0), "default")
     assert desk.chooser.plan(plain) is plain.plan
 
 
 async def test_what_is_remembered_is_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Skeletons without end don't fill the memory of a long night."""
-    monkeypatch.setattr("promptkit.engine.choosing._HABITS", 2)
+    """Templates without end don't fill the memory of a long night."""
+    monkeypatch.setattr("promptkit.engine.engine._HABITS", 2)
     for number in range(5):
         prompt = replace(desk.call.prompt, template_digest=f"1:sha256:{number:064d}")
         desk.order("cheapest", call=replace(desk.call, prompt=prompt))

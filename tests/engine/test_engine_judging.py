@@ -10,10 +10,8 @@ from typing import Any, Final
 import pytest
 from studio import ALL, Studio, assert_books_agree, attempts_of, brands, run_all
 
-from promptkit.checks import Problem
-from promptkit.engine.judging import Judge, judge, repair
+from promptkit.engine.judge import Judge, judge, repair
 from promptkit.errors import AllTargetsFailed, BudgetStop, TemplateError
-from promptkit.ids import show_id
 from promptkit.types import (
     AttemptState,
     Call,
@@ -30,6 +28,8 @@ from promptkit.types import (
     Status,
     TemplateRef,
 )
+from promptkit.types.ids import show_id
+from promptkit.validation.text import Problem
 
 SCHEMA: Final[dict[str, Json]] = {
     "type": "object",
@@ -155,7 +155,7 @@ async def test_a_repaired_reply_is_paid_twice_and_told(studio: Studio) -> None:
         ledger = await kit.session.ledger()
         first, second = attempts_of(ledger)
         assert first.billed
-        assert (second.ceiling_pico or 0) > (first.ceiling_pico or 0)
+        assert (second.max_cost_pico or 0) > (first.max_cost_pico or 0)
         assert_books_agree(ledger, studio)
     sent = [str(note["prompt_sha256"]) for note in studio.sim.requests()]
     assert len(set(sent)) == 2

@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from studio import ANTHROPIC, LINE, OPENAI, REF, Studio, assert_books_agree, attempts_of, brands, run_all
 
-from promptkit.engine.leading import LEADERS, WARM_S, Gate, Turn
+from promptkit.engine.warmup import LEADERS, WARM_S, Gate, Turn
 from promptkit.types import Status
 
 RULES = "\n".join(

@@ -10,7 +10,7 @@ import pytest
 from studio import ANTHROPIC, LINE, OPENAI, REF, Studio, assert_books_agree, brands, run_all
 
 from promptkit.errors import ConfigError, UsageError
-from promptkit.ledger import Ledger
+from promptkit.ledger.ledger import Ledger
 from promptkit.types import Status
 
 VALUES = {"brand": "Barly"}

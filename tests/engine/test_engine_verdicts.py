@@ -8,12 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptkit.calls import cost_of, failure_of
-from promptkit.engine import Made
-from promptkit.engine.settling import blotted, settle, state_of, without_secrets
-from promptkit.engine.verdicts import is_outage, row_stays, status_of, text_of
+from promptkit.engine.attempts import blotted, settle, state_of, without_secrets
+from promptkit.engine.calls import CallResult, cost_of, failure_of, is_outage, row_stays, status_of, text_of
 from promptkit.errors import AllTargetsFailed, BudgetStop, NoUsableKey, PromptKitError, Unpriced
-from promptkit.ledger import AttemptStart
+from promptkit.ledger.records import AttemptStart
 from promptkit.routing.flow import Answered, GaveUp, Plan
 from promptkit.types import (
     Attempt,
@@ -140,7 +138,7 @@ def test_the_error_of_a_call(
 ) -> None:
     """What a call that nothing answered raises, with every attempt on it."""
     failure = None if fault is None else Failure(fault, "why")
-    raised = failure_of(Made(1, Status.FAILED, "", None, failure, "why", None, tuple(attempts), 0.1))
+    raised = failure_of(CallResult(1, Status.FAILED, "", None, failure, "why", None, tuple(attempts), 0.1))
     assert type(raised) is error
     assert getattr(raised, "attempts", tuple(attempts)) == tuple(attempts)
 

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from studio import REF, Studio, brands, run_all
 
-from promptkit import config
+from promptkit.config.loading import load
+from promptkit.engine.context import Session, load_settings
 from promptkit.errors import LedgerError, UsageError
-from promptkit.ledger import JobState
+from promptkit.ledger.records import JobState
 from promptkit.routing.budgets import day_of
-from promptkit.session import Session, load_settings
 
 HOME = Path(__file__).parent / "nobody"
 
@@ -24,7 +24,7 @@ HOME = Path(__file__).parent / "nobody"
 def session_of(folder: Path, toml: str) -> Session:
     folder.mkdir(exist_ok=True)
     (folder / "promptkit.toml").write_text(toml)
-    loaded = config.load(folder / "promptkit.toml", env={}, cwd=folder, home=HOME)
+    loaded = load(folder / "promptkit.toml", env={}, cwd=folder, home=HOME)
     return Session(loaded, lambda _: None)
 
 

@@ -25,8 +25,9 @@ from typing import Any, Final
 from chaos_worker import CLIENTS, REF, SLOTS
 from frame import FAMILIES, Books, Comparison, Provider, Worker, compare, providers
 
-from promptkit.ledger import Ledger
-from promptkit.library import Desk, Library, publish
+from promptkit.authoring.publish import Desk, publish
+from promptkit.ledger.ledger import Ledger
+from promptkit.templates.library import Library
 
 HERE: Final = Path(__file__).resolve().parent
 LINE: Final = """+++

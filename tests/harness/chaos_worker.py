@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Final
 
 from promptkit import AsyncPromptKit
-from promptkit.config import load
+from promptkit.batch.job import Job
+from promptkit.batch.options import JobOptions
+from promptkit.config.loading import load
 from promptkit.errors import BudgetStop, PromptKitError
-from promptkit.jobs import Job, JobOptions
-from promptkit.ledger import LogFilter
+from promptkit.ledger.records import LogFilter
 from promptkit.types import Status
 
 REF: Final = "ad/line"

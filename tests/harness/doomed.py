@@ -52,20 +52,20 @@ class Point:
 
 START: Final = "start"
 POINTS: Final = {
-    "made": Point("promptkit.ledger.schema:upgrade", When.BEFORE),
-    "migrated": Point("promptkit.ledger.schema:upgrade", When.AFTER),
+    "made": Point("promptkit.ledger.database:upgrade", When.BEFORE),
+    "migrated": Point("promptkit.ledger.database:upgrade", When.AFTER),
     "ingesting": Point("promptkit.ledger.jobs:ingest", When.AFTER),
     "ingested": Point("promptkit.ledger.jobs:end_ingest", When.AFTER),
     "hold": Point("promptkit.ledger.group:store", When.AFTER),
     "open": Point("promptkit.ledger:Ledger.begin", When.AFTER),
-    "sent": Point("promptkit.engine.streaming:Exchange.take", When.SOON),
+    "sent": Point("promptkit.engine.attempts:Exchange.take", When.SOON),
     "reply": Point("promptkit.ledger:Ledger.finish", When.BEFORE),
     "close": Point("promptkit.ledger:Ledger.finish", When.AFTER),
-    "sweep": Point("promptkit.ledger.owners:sweep", When.AFTER),
+    "sweep": Point("promptkit.ledger.shared:sweep", When.AFTER),
     "done": Point("promptkit.ledger:Ledger.set_job_state", When.BEFORE),
-    "output": Point("promptkit.jobs.output:stored_results", When.ITEM),
-    "written": Point("promptkit.jobs.whole:_mode", When.BEFORE),
-    "replaced": Point("promptkit.jobs.whole:replacing.__exit__", When.AFTER),
+    "output": Point("promptkit.batch.output:stored_results", When.ITEM),
+    "written": Point("promptkit._util.files:_mode", When.BEFORE),
+    "replaced": Point("promptkit._util.files:replacing.__exit__", When.AFTER),
     "commit": Point("promptkit.ledger.group:Group.run", When.BEFORE),
 }
 """`hold`, `migrated`, `ingesting`, `ingested` and `sweep` are inside their transactions: held, not committed."""

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
-from promptkit.simulator.fault_table import ERRORS, REPLY, WIRE
+from promptkit.simulator.faults import ERRORS, REPLY, WIRE
 
 FAMILIES: Final = ("openai", "anthropic", "gemini")
 COMMAND: Final = Path(sys.executable).with_name("promptkit")
@@ -204,7 +204,7 @@ class Books:
         """
         found: list[str] = []
         for scope, cap, spent, held, over in self.ask(
-            "SELECT scope, cap_pico, spent_pico, held_pico, over_pico FROM budgets"
+            "SELECT scope, cap_pico, spent_pico, reserved_pico, over_pico FROM budgets"
         ):
             allowed = next((most for word, most in caps.items() if word in scope), 0)
             if cap > allowed or spent + held > (allowed if over else cap) or (over and cap == allowed):
@@ -264,7 +264,7 @@ def compare(books: Books, bills: Mapping[str, Mapping[str, Any]]) -> Comparison:
         made.billed_pico += bill["total_pico"]
         unknown = charged = 0
         for attempt_id, request_id, cost, its_charge, ceiling, detail in books.ask(
-            "SELECT id, request_id, cost_pico, charged_pico, ceiling_pico, detail FROM attempts WHERE provider = ?",
+            "SELECT id, request_id, cost_pico, charged_pico, max_cost_pico, detail FROM attempts WHERE provider = ?",
             provider,
         ):
             made.attempts += 1

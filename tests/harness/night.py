@@ -22,7 +22,8 @@ from doomed import COMMAND, ROOM
 from frame import Books, Provider, compare
 from tally import Tally
 
-from promptkit.library import Desk, Library, publish
+from promptkit.authoring.publish import Desk, publish
+from promptkit.templates.library import Library
 
 DOOMED: Final = Path(__file__).with_name("doomed.py")
 REF: Final = "ad/line"
@@ -268,7 +269,7 @@ class Night:
         self._judge_wire()
         if held := self.books.count("SELECT count(*) FROM holds"):
             self.wrong(f"{held} holds are left")
-        if held := self.books.count("SELECT sum(held_pico) FROM budgets"):
+        if held := self.books.count("SELECT sum(reserved_pico) FROM budgets"):
             self.wrong(f"{held} pico-USD are still held")
 
     def _judge_output(self) -> None:

@@ -10,8 +10,8 @@ import pytest
 from chaos import Report, Size, run
 from frame import FAMILIES, Books, Comparison, compare, every_fault
 
-from promptkit.ledger import Ledger
-from promptkit.simulator import read_faults
+from promptkit.ledger.ledger import Ledger
+from promptkit.simulator.scenario import read_faults
 
 
 async def test_nothing_is_lost_nothing_passes_a_cap_and_the_books_are_the_bills(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def test_every_fault_of_the_table_can_strike() -> None:
     assert 0 < sum(rule.probability for rule in rules) <= 0.1 * len(FAMILIES)
 
 
-ATTEMPT = "INSERT INTO attempts (id, call_id, hop, number, provider, model, state, request_id, started_us, "
+ATTEMPT = "INSERT INTO attempts (id, call_id, target_number, number, provider, model, state, request_id, started_us, "
 CALL = "INSERT INTO calls (id, template_digest, template_ref, prompt_digest, started_us) VALUES (1, 'd', 'r', 'p', 1)"
 
 
@@ -56,7 +56,7 @@ def test_books_that_differ_from_the_bill_are_found(
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute(CALL)
         connection.execute(
-            f"{ATTEMPT} cost_pico, charged_pico, ceiling_pico) VALUES (1, 1, 1, 1, 'openai', 'm', 'ok', 'req_a', 1, ?, ?, 100)",
+            f"{ATTEMPT} cost_pico, charged_pico, max_cost_pico) VALUES (1, 1, 1, 1, 'openai', 'm', 'ok', 'req_a', 1, ?, ?, 100)",
             (cost, charged),
         )
     lines = [] if billed is None else [{"request_id": "a", "billed": True, "pico": billed}]
@@ -71,7 +71,7 @@ def test_a_scope_above_its_cap_is_found(tmp_path: Path) -> None:
         for scope, cap, spent, over in (("day:2026-11-22", 100, 90, 0), ("job:7", 150, 160, 20)):
             values = (scope, cap, spent, 10, over, 1)
             connection.execute(
-                "INSERT INTO budgets (scope, cap_pico, spent_pico, held_pico, over_pico, updated_us) VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO budgets (scope, cap_pico, spent_pico, reserved_pico, over_pico, updated_us) VALUES (?, ?, ?, ?, ?, ?)",
                 values,
             )
     books = Books(path)

@@ -11,8 +11,9 @@ import virtual_time
 from studio import ALL, BIGGEST, REF, Studio, assert_books_agree, attempts_of, brands, run_all
 
 from promptkit.errors import AllTargetsFailed
-from promptkit.simulator import LimitRule, Scenario, Simulator
-from promptkit.simulator.fault_table import ANTHROPIC, GEMINI, OPENAI, REPLY, WIRE
+from promptkit.simulator.faults import ANTHROPIC, GEMINI, OPENAI, REPLY, WIRE
+from promptkit.simulator.scenario import LimitRule, Scenario
+from promptkit.simulator.server import Simulator
 from promptkit.types import AttemptState, Fault, Status
 
 pytestmark = pytest.mark.virtual_time
@@ -23,7 +24,7 @@ CONTENT: Final = ("reply.refusal", "reply.content_filter", "reply.blocked_prompt
 TOO_LONG: Final = ("context_length", "too_large")
 ANSWERS: Final = ("reply.truncated", "reply.empty", "reply.unknown_model", "reply.no_usage")
 UNFIT: Final = ("reply.not_json", "reply.wrong_json", "reply.says")
-"""Whole replies that aren't what a skeleton asks for: JSON of its schema, texts that keep to its checks."""
+"""Whole replies that aren't what a template asks for: JSON of its schema, texts that keep to its checks."""
 STATUSES: Final = (
     401,
     402,
@@ -115,7 +116,7 @@ async def test_every_row_arrives_by_the_third(studio: Studio, first: str, fault:
     third = TARGET[NEXT[second]]
     studio.configure(
         targets=(TARGET[first], TARGET[second], third),
-        route='patience_s = 0.05\non_content = "next"',
+        route='max_wait_s = 0.05\non_content = "next"',
         timeout_s=0.4 if fault.startswith(("wire.stall", "wire.slow")) else 5,
     )
     studio.sim.script([{"fault": fault, "provider": first}, {"fault": other, "provider": second}])
@@ -127,7 +128,7 @@ async def test_every_row_arrives_by_the_third(studio: Studio, first: str, fault:
 async def test_what_is_too_long_goes_to_a_larger_window(studio: Studio, first: str, name: str) -> None:
     """A context-length error goes only to a model with a larger window."""
     second = NEXT[first]
-    studio.configure(targets=(TARGET[first], TARGET[second], BIGGEST), route="patience_s = 0.05")
+    studio.configure(targets=(TARGET[first], TARGET[second], BIGGEST), route="max_wait_s = 0.05")
     studio.sim.script([f"{first}.{name}", f"{second}.{name}"])
     async with studio.kit() as kit:
         results = await run_all(kit.batch(REF, brands(2), job="night"))
@@ -137,7 +138,7 @@ async def test_what_is_too_long_goes_to_a_larger_window(studio: Studio, first: s
 
 async def test_a_hint_within_patience_is_waited_for(studio: Studio) -> None:
     """Where no other target is left, the hint of a rate limit is waited for, then the same one answers."""
-    studio.configure(targets=ALL[:1], route="patience_s = 5")
+    studio.configure(targets=ALL[:1], route="max_wait_s = 5")
     studio.sim.script([{"fault": "openai.rate_limit", "times": 1, "retry_after_s": 0.3}])
     async with studio.kit() as kit:
         reply = await kit.run(REF, {"brand": "Barly"})
@@ -173,7 +174,7 @@ async def test_limits_of_a_minute_and_of_a_day(studio: Studio, limit: LimitRule)
     scenario = Scenario(limits={"openai": limit, "anthropic": limit})
     async with Simulator(seed=7, scenario=scenario, clock=virtual_time.clock()) as sim:
         studio.sim = sim
-        studio.configure(route="patience_s = 0.05")
+        studio.configure(route="max_wait_s = 0.05")
         async with studio.kit() as kit:
             results = await run_all(kit.batch(REF, brands(6), job="night"))
             assert [result.status for result in results] == [Status.OK] * 6
@@ -183,7 +184,7 @@ async def test_limits_of_a_minute_and_of_a_day(studio: Studio, limit: LimitRule)
 
 async def test_hosts_that_refuse_connections(studio: Studio) -> None:
     """A host that refuses connections was sent nothing: it costs nothing, and the third answers."""
-    studio.configure(route="patience_s = 0.05")
+    studio.configure(route="max_wait_s = 0.05")
     await studio.sim.down("openai")
     await studio.sim.down("anthropic")
     await _arrive_by(studio, ALL[2])
@@ -192,7 +193,7 @@ async def test_hosts_that_refuse_connections(studio: Studio) -> None:
 
 async def test_the_books_count_what_broke_on_the_way(studio: Studio) -> None:
     """A reply that was sent, billed and lost is charged at its ceiling, and said so once."""
-    studio.configure(route="patience_s = 0.05")
+    studio.configure(route="max_wait_s = 0.05")
     studio.sim.script([{"fault": "wire.reset_after", "provider": "openai"}])
     async with studio.kit() as kit:
         await run_all(kit.batch(REF, brands(3), job="night"))

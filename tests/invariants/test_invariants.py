@@ -33,10 +33,11 @@ from studio import (
 
 import promptkit
 from promptkit.errors import AllTargetsFailed, BudgetStop, NoUsableKey, Unpriced
-from promptkit.ledger import Ledger, RowState
-from promptkit.simulator import Scenario, Simulator
-from promptkit.simulator.scenario import ModelRule
-from promptkit.templates import Skeleton
+from promptkit.ledger.ledger import Ledger
+from promptkit.ledger.records import RowState
+from promptkit.simulator.scenario import ModelRule, Scenario
+from promptkit.simulator.server import Simulator
+from promptkit.templates.template import Template
 from promptkit.types import AttemptState, Basis, Fault, Status
 
 WORKER: Final = Path(studio_module.__file__).with_name("studio_worker.py")
@@ -74,7 +75,7 @@ async def test_1_durable_first(studio: Studio) -> None:
         ledger = await kit.session.ledger()
         unknown = [attempt for attempt in attempts_of(ledger) if attempt.state is AttemptState.UNKNOWN]
         assert len(unknown) == 4
-        assert all(attempt.charged_pico == attempt.ceiling_pico for attempt in unknown)
+        assert all(attempt.charged_pico == attempt.max_cost_pico for attempt in unknown)
         assert ledger.spent_total().attempts == studio.asked() == 14
         assert_books_agree(ledger, studio)
 
@@ -90,15 +91,15 @@ async def test_2_never_over_across_processes(studio: Studio) -> None:
         while one.returncode is None or two.returncode is None:
             for scope in ledger.budgets():
                 if scope.scope.startswith("day:"):
-                    most = max(most, scope.spent_pico + scope.held_pico)
+                    most = max(most, scope.spent_pico + scope.reserved_pico)
             await asyncio.wait([asyncio.ensure_future(each.wait()) for each in (one, two)], timeout=0.02)
         out = b"".join([await each.stdout.read() for each in (one, two) if each.stdout])
         [day] = [scope for scope in ledger.budgets() if scope.scope.startswith("day:")]
-        ceiling = max(attempt.ceiling_pico or 0 for attempt in attempts_of(ledger))
+        ceiling = max(attempt.max_cost_pico or 0 for attempt in attempts_of(ledger))
         assert out.count(b"stop: the budget day ") == 2
         assert most <= int(cap * PICO)
         assert studio.billed_pico == day.spent_pico <= int(cap * PICO) < day.spent_pico + ceiling
-        assert day.held_pico == 0
+        assert day.reserved_pico == 0
         states = {state for job in ledger.jobs() for state in ledger.row_counts(job.id)}
         assert states == {RowState.OK, RowState.PENDING}
         assert_books_agree(ledger, studio)
@@ -110,7 +111,7 @@ async def test_2_the_database_refuses_what_passes_a_cap(studio: Studio) -> None:
         await kit.run(REF, {"brand": "Barly"}, budget_usd=Decimal("0.01"))
     connection = sqlite3.connect(studio.folder / "promptkit.db")
     with pytest.raises(sqlite3.IntegrityError, match="cap_holds"):
-        connection.execute("UPDATE budgets SET held_pico = cap_pico")
+        connection.execute("UPDATE budgets SET reserved_pico = cap_pico")
     connection.close()
 
 
@@ -124,7 +125,7 @@ async def test_2_a_bill_above_its_ceiling_stops_the_scope(studio: Studio) -> Non
             reply = await kit.run(REF, {"brand": "Barly"})
             [attempt] = attempts_of(await kit.session.ledger())
             assert (reply.status, attempt.served_model) == (Status.OK, "gpt-6-astra")
-            assert attempt.charged_pico > (attempt.ceiling_pico or 0) > 0
+            assert attempt.charged_pico > (attempt.max_cost_pico or 0) > 0
             assert any("billed more than the ceiling" in text for text in studio.said)
             with pytest.raises(BudgetStop, match="stopped"):
                 await kit.run(REF, {"brand": "Barly"})
@@ -213,9 +214,9 @@ async def test_5_any_call_can_be_rendered_again(studio: Studio) -> None:
             call = ledger.call(reply.id)
             assert call is not None
             assert call.variables is not None
-            skeleton = Skeleton.rebuild(call.template_digest, ledger.stored_source)
+            template = Template.rebuild(call.template_digest, ledger.stored_source)
             assert (
-                skeleton.render(skeleton.bind(call.variables)).digest
+                template.render(template.bind(call.variables)).digest
                 == call.prompt_digest
                 == reply.prompt_digest
             )
@@ -251,7 +252,7 @@ async def test_7_truncated_is_kept_and_broken_is_not(
         [row] = await run_all(kit.batch(REF, brands(1), job="night"))
         broken, cut = attempts_of(await kit.session.ledger())
         assert (broken.state, broken.fault, broken.cost) == (state, named, None)
-        assert broken.charged_pico == broken.ceiling_pico
+        assert broken.charged_pico == broken.max_cost_pico
         assert (row.status, cut.state) == (Status.TRUNCATED, AttemptState.TRUNCATED)
         assert cut.cost is not None
         assert row.text
@@ -272,7 +273,7 @@ async def test_8_no_secrets(studio: Studio, padding: int, caplog: pytest.LogCapt
             )
         ]
     )
-    studio.configure(route="patience_s = 0.05")
+    studio.configure(route="max_wait_s = 0.05")
     async with studio.kit() as kit:
         with pytest.raises(AllTargetsFailed) as caught:
             await kit.run(REF, {"brand": "Barly"})
@@ -341,7 +342,7 @@ async def test_10_an_unknown_cost_is_none(unpriced: Studio, budgets: str) -> Non
         reply = await kit.run(REF, {"brand": "Barly"})
         assert (reply.cost, reply.charged_pico, reply.status) == (None, 0, Status.OK)
         [attempt] = attempts_of(await kit.session.ledger())
-        assert (attempt.cost, attempt.ceiling_pico) == (None, None)
+        assert (attempt.cost, attempt.max_cost_pico) == (None, None)
 
 
 async def test_10_an_unknown_served_model_is_priced_as_asked(studio: Studio) -> None:
@@ -357,7 +358,7 @@ async def test_10_an_unknown_served_model_is_priced_as_asked(studio: Studio) -> 
 
 async def test_11_no_silent_downgrade(studio: Studio) -> None:
     """11. What the last resort answers is `degraded` and counted apart; the batch says so at its end."""
-    studio.configure(targets=ALL[:2], route=f'patience_s = 0.05\nlast_resort = "{GEMINI}"')
+    studio.configure(targets=ALL[:2], route=f'max_wait_s = 0.05\nlast_resort = "{GEMINI}"')
     studio.sim.script(["openai.server_error", "anthropic.api_error"])
     async with studio.kit() as kit:
         job = kit.batch(REF, brands(3), job="night")

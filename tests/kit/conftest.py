@@ -1,11 +1,11 @@
-"""The shipped skeletons, and values a studio would give them."""
+"""The shipped templates, and values a studio would give them."""
 
 from __future__ import annotations
 
 import pytest
 
-from promptkit.config import shipped
-from promptkit.library import Library
+from promptkit.config.paths import shipped
+from promptkit.templates.library import Library
 from promptkit.types import Value
 
 SCRIPT_FR = "0-3 s | ACCROCHE | Tu pars courir à jeun ? | À JEUN ? | gros plan lacets"

@@ -9,9 +9,9 @@ from typing import Final
 
 import pytest
 
-from promptkit.config import shipped
-from promptkit.library import Library
-from promptkit.templates import Skeleton
+from promptkit.config.paths import shipped
+from promptkit.templates.library import Library
+from promptkit.templates.template import Template
 from promptkit.types import Kind, Prompt, Reasoning, Role, Value
 
 Full = dict[str, dict[str, Value]]
@@ -65,17 +65,17 @@ FRENCH: Final = frozenset(
 
 
 def render(library: Library, name: str, values: Mapping[str, Value]) -> Prompt:
-    skeleton = library.load(name)
-    return skeleton.render(
-        skeleton.bind({key: values[key] for key in values if key in skeleton.spec.variables})
+    template = library.load(name)
+    return template.render(
+        template.bind({key: values[key] for key in values if key in template.spec.variables})
     )
 
 
-def least(skeleton: Skeleton, values: Mapping[str, Value]) -> dict[str, Value]:
+def least(template: Template, values: Mapping[str, Value]) -> dict[str, Value]:
     """The language and what is required, nothing else."""
     return {
         name: values[name]
-        for name, variable in skeleton.spec.variables.items()
+        for name, variable in template.spec.variables.items()
         if variable.required or name == "language"
     }
 
@@ -97,7 +97,7 @@ def words(text: str) -> set[str]:
 
 
 def test_everything_shipped_is_published_as_v1_with_its_seal_intact(library: Library) -> None:
-    """Ten skeletons, the demo and the partials are there, sealed as v1, with no draft left behind."""
+    """Ten templates, the demo and the partials are there, sealed as v1, with no draft left behind."""
     entries = library.entries()
     assert [entry.name for entry in entries] == SHIPPED
     assert {
@@ -123,7 +123,7 @@ def test_every_template_says_what_it_is(library: Library) -> None:
 
 @pytest.mark.parametrize("name", STUDIO)
 def test_little_is_required(library: Library, name: str) -> None:
-    """A skeleton requires at most brand, product, audience and what it is about."""
+    """A template requires at most brand, product, audience and what it is about."""
     required = {v.name for v in library.load(name).spec.variables.values() if v.required}
     assert required <= BASIC | ABOUT.get(name, set())
 
@@ -251,10 +251,10 @@ def test_french_typography(library: Library, full: Full, name: str) -> None:
 @pytest.mark.parametrize("name", STUDIO)
 def test_the_system_message_is_stable(library: Library, full: Full, name: str, language: str) -> None:
     """Only the language and the two switches change the system message: the rest is a cacheable prefix."""
-    skeleton = library.load(name)
-    values = {key: value for key, value in full[language].items() if key in skeleton.spec.variables}
+    template = library.load(name)
+    values = {key: value for key, value in full[language].items() if key in template.spec.variables}
     plain = least(
-        skeleton, {**values, "brand": "Lumé", "product": "p", "audience": "a", "note": "n", "text": "t"}
+        template, {**values, "brand": "Lumé", "product": "p", "audience": "a", "note": "n", "text": "t"}
     )
     switched = {key: value for key, value in values.items() if key in SWITCHES}
     assert system(render(library, name, {**plain, **switched})) == system(render(library, name, values))
@@ -290,7 +290,7 @@ def test_a_paid_partnership_is_said_by_default(
 @pytest.mark.parametrize("language", ["en", "fr"])
 @pytest.mark.parametrize("name", [name for name in FOR_FAMILIES if name != "ugc/offer"])
 def test_the_rules_on_claims_are_always_there(library: Library, full: Full, name: str, language: str) -> None:
-    """Every skeleton that writes for the public holds the rules on honest claims."""
+    """Every template that writes for the public holds the rules on honest claims."""
     sign = {
         "en": "What may be said (these rules outrank any request)",
         "fr": "Ce qui peut être dit (ces règles",
@@ -335,10 +335,10 @@ def test_an_offer_computes_its_prices(library: Library, full: Full) -> None:
 
 def test_an_offer_without_prices_leaves_them_open(library: Library, full: Full) -> None:
     """What the studio has not priced is written as to be set, never as 0."""
-    skeleton = library.load("ugc/offer")
-    text = user(render(library, "ugc/offer", least(skeleton, full["en"])))
+    template = library.load("ugc/offer")
+    text = user(render(library, "ugc/offer", least(template, full["en"])))
     assert "- 2 videos: [to set]\n- 4 videos: [to set]\n- 8 videos: [to set]\n" in text
-    text = user(render(library, "ugc/offer", {**least(skeleton, full["fr"]), "base_price": 150}))
+    text = user(render(library, "ugc/offer", {**least(template, full["fr"]), "base_price": 150}))
     assert "30 jours de droits en plus\u00a0: [à fixer]" in text
     assert " 0 EUR" not in text
 
@@ -388,32 +388,32 @@ def sample(name: str) -> list[dict[str, str]]:
 
 def test_the_demo_shows_by_example(library: Library) -> None:
     """The demo's prompt is a short one: a rule, three examples as answered messages, then the row."""
-    skeleton = library.load("demo/hook")
+    template = library.load("demo/hook")
     rows = sample("demo.csv")
     assert 3 <= len(rows) <= 5
     for row in rows:
-        prompt = skeleton.render(skeleton.bind(row))
+        prompt = template.render(template.bind(row))
         roles = [message.role for message in prompt.messages]
         assert roles == [Role.SYSTEM, *[Role.USER, Role.ASSISTANT] * 3, Role.USER]
         assert (
             user(prompt) == f"Brand: {row['brand']}\nProduct: {row['product']}\nAudience: {row['audience']}"
         )
         assert sum(len(message.content) for message in prompt.messages) < 800
-    assert skeleton.spec.params.max_output_tokens == 60
+    assert template.spec.params.max_output_tokens == 60
 
 
 def test_the_sample_rows_fit_the_hooks(library: Library) -> None:
     """Every sample row fits ugc/hooks; client and deliverable are there for tags, not for the prompt."""
-    skeleton = library.load("ugc/hooks")
+    template = library.load("ugc/hooks")
     rows = sample("rows.csv")
     assert len(rows) == 6
     assert {row["language"] for row in rows} == {"en", "fr"}
     for row in rows:
         assert row["client"]
         assert row["deliverable"]
-        given = {key: cell for key, cell in row.items() if cell and key in skeleton.spec.variables}
-        assert row.keys() - skeleton.spec.variables.keys() == {"client", "deliverable"}
-        assert row["brand"] in user(skeleton.render(skeleton.bind(given)))
+        given = {key: cell for key, cell in row.items() if cell and key in template.spec.variables}
+        assert row.keys() - template.spec.variables.keys() == {"client", "deliverable"}
+        assert row["brand"] in user(template.render(template.bind(given)))
     text = str(rows)
     assert "🌾" in text
     assert "é" in text

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from promptkit import config
-from promptkit.config import Settings, shipped
-from promptkit.library import Library
-from promptkit.lint import World, lint
-from promptkit.pricing import Prices
-from promptkit.templates import Skeleton
-from promptkit.trials import cases_of, failed, try_prompts
+from promptkit.authoring.lint import lint
+from promptkit.authoring.lint_subject import World
+from promptkit.authoring.test_prompts import cases_of, failed, try_prompts
+from promptkit.config.loading import load
+from promptkit.config.paths import shipped
+from promptkit.config.settings import Settings
+from promptkit.providers.prices import Prices
+from promptkit.templates.library import Library
+from promptkit.templates.template import Template
 
 NAMES = sorted(
     str(path.parent.relative_to(shipped("templates"))) for path in shipped("templates").rglob("versions.toml")
@@ -23,25 +25,25 @@ NAMES = sorted(
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     folder = tmp_path_factory.mktemp("home")
-    return config.load(None, env={}, cwd=folder, home=folder)
+    return load(None, env={}, cwd=folder, home=folder)
 
 
-def skeleton(library: Library, name: str) -> Skeleton:
+def template(library: Library, name: str) -> Template:
     return library.load(name)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_lint_finds_nothing(name: str, library: Library, settings: Settings) -> None:
-    """On the route that each is made for, the shipped skeletons and partials are clean."""
+    """On the route that each is made for, the shipped templates and partials are clean."""
     route = settings.routes["demo" if name == "demo/hook" else "default"]
     world = World(settings.catalog, Prices(), route, datetime(2026, 11, 22, tzinfo=UTC))
-    assert not lint(skeleton(library, name), world)
+    assert not lint(template(library, name), world)
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("ugc/")])
 def test_offline_tests_pass(name: str, library: Library) -> None:
     """English and French, the least and everything, and the frame for families where there is one."""
-    shown = skeleton(library, name)
+    shown = template(library, name)
     cases = cases_of(shown)
     assert not failed(try_prompts(shown, cases))
     assert {case.variables.get("language", "en") for case in cases} == {"en", "fr"}

@@ -1,4 +1,4 @@
-"""The page about the kit says what the skeletons say."""
+"""The page about the kit says what the templates say."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from promptkit.library import Library
+from promptkit.templates.library import Library
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "kit.md").read_text(encoding="utf-8")
@@ -53,14 +53,14 @@ def test_every_skeleton_has_its_section_its_example_and_its_table(library: Libra
 
 @pytest.mark.parametrize("command", COMMANDS, ids=[shlex.split(command)[2] for command in COMMANDS])
 def test_an_example_fits_its_skeleton(library: Library, command: str) -> None:
-    """Every example command gives variables that its skeleton takes, and renders."""
+    """Every example command gives variables that its template takes, and renders."""
     _, _, name, *options = shlex.split(command)
     given: dict[str, object] = {}
     for option, value in zip(options[::2], options[1::2], strict=True):
         if option == "-v":
             given |= assignment(value)
-    skeleton = library.load(name)
-    assert skeleton.render(skeleton.bind(given)).messages
+    template = library.load(name)
+    assert template.render(template.bind(given)).messages
 
 
 def assignment(text: str) -> dict[str, object]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from ledger_making import SOURCE
 
-from promptkit.ledger import Ledger
+from promptkit.ledger.ledger import Ledger
 
 
 @pytest.fixture

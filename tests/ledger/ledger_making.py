@@ -7,9 +7,10 @@ import random
 from collections.abc import Mapping
 from dataclasses import replace
 
-from promptkit.ledger import AttemptEnd, AttemptStart, CallEnd, CallStart, JobStart, Ledger, RowStart, Scope
-from promptkit.templates import StoredSource
-from promptkit.types import AttemptState, Basis, Cost, Finish, Status, Target, Usage
+from promptkit.ledger.ledger import Ledger
+from promptkit.ledger.records import AttemptEnd, AttemptStart, CallEnd, CallStart, JobStart, RowStart
+from promptkit.templates.template import StoredSource
+from promptkit.types import AttemptState, Basis, Cost, Finish, Scope, Status, Target, Usage
 
 DIGEST = "1:sha256:" + "a" * 64
 SOURCE = StoredSource(DIGEST, "ugc/script@2", "Brand: {{ brand }}", {"shared/voice@1": "1:sha256:bb"})
@@ -39,9 +40,9 @@ def call_start(*, tags: Mapping[str, str] | None = None, **more: object) -> Call
     return replace(start, **more)  # pyright: ignore[reportArgumentType]
 
 
-def attempt_start(call_id: int, ceiling_pico: int | None = 1_000, **more: object) -> AttemptStart:
+def attempt_start(call_id: int, max_cost_pico: int | None = 1_000, **more: object) -> AttemptStart:
     """An attempt of that call."""
-    start = AttemptStart(new_id(), call_id, 1, 1, TARGET, ceiling_pico, 1_000)
+    start = AttemptStart(new_id(), call_id, 1, 1, TARGET, max_cost_pico, 1_000)
     return replace(start, **more)  # pyright: ignore[reportArgumentType]
 
 

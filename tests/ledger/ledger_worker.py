@@ -8,7 +8,9 @@ from pathlib import Path
 
 from ledger_making import SOURCE, attempt_end, attempt_start, call_end, call_start
 
-from promptkit.ledger import Admitted, Ledger, Refused, Scope
+from promptkit.ledger.ledger import Ledger
+from promptkit.ledger.records import Admitted, Refused
+from promptkit.types import Scope
 
 SCOPES = (Scope("job:1", 150_000), Scope("day:2026-11-22", 200_000))
 

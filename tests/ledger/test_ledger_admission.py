@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptkit.ledger import Scope
-from promptkit.ledger.admission import Account, Book, refusal
+from promptkit.ledger.group import Account, Book, refusal
+from promptkit.types import Scope
 
 
 @pytest.mark.parametrize(
@@ -17,9 +17,9 @@ from promptkit.ledger.admission import Account, Book, refusal
         (Account(100), 101, False, False),
         (Account(100, spent_pico=60), 40, True, False),
         (Account(100, spent_pico=60), 41, False, False),
-        (Account(100, spent_pico=60, held_pico=30), 10, True, False),
-        (Account(100, spent_pico=60, held_pico=30), 11, False, True),
-        (Account(100, spent_pico=60, held_pico=30), 41, False, False),
+        (Account(100, spent_pico=60, reserved_pico=30), 10, True, False),
+        (Account(100, spent_pico=60, reserved_pico=30), 11, False, True),
+        (Account(100, spent_pico=60, reserved_pico=30), 41, False, False),
         (Account(100, spent_pico=120, over_pico=20), 0, False, False),
         (Account(100, spent_pico=10, stopped_cap_pico=100), 1, False, False),
         (Account(200, spent_pico=10, stopped_cap_pico=100), 1, True, False),
@@ -39,7 +39,9 @@ def test_a_hold_fits_under_the_cap_or_is_refused(
 
 def test_all_scopes_or_nothing() -> None:
     """A hold that one scope refuses is held in none; what waiting can't help is what is told."""
-    book = Book({"job": Account(100), "day": Account(50, held_pico=50), "month": Account(50, spent_pico=50)})
+    book = Book(
+        {"job": Account(100), "day": Account(50, reserved_pico=50), "month": Account(50, spent_pico=50)}
+    )
     no = book.admit((Scope("job", 100), Scope("day", 50), Scope("month", 50)), 10)
     assert no is not None
     assert (no.scope_key, no.may_free) == ("month", False)
@@ -48,7 +50,7 @@ def test_all_scopes_or_nothing() -> None:
 
 def test_a_lowered_cap_refuses_until_it_fits() -> None:
     """A cap lowered below what is taken refuses new holds and lets the old ones settle."""
-    book = Book({"day": Account(100, spent_pico=40, held_pico=40)})
+    book = Book({"day": Account(100, spent_pico=40, reserved_pico=40)})
     scope = (Scope("day", 50),)
     no = book.admit(scope, 10)
     assert no is not None
@@ -61,7 +63,7 @@ def test_a_lowered_cap_refuses_until_it_fits() -> None:
 
 def test_a_bill_above_its_ceiling_stops_the_scope() -> None:
     """A provider that bills above its ceiling is recorded and stops the scope until its cap is raised."""
-    book = Book({"day": Account(100, held_pico=10)})
+    book = Book({"day": Account(100, reserved_pico=10)})
     assert book.settle(("day",), 10, 30) == ("day",)
     refused = book.admit((Scope("day", 100),), 1)
     assert refused is not None
@@ -80,9 +82,9 @@ def test_each_of_two_caps_is_kept_by_who_has_it_in_force() -> None:
     assert book.admit(low, 0) is not None
     assert book.admit(high, 40) is None
     assert book.admit(low, 0) is not None
-    assert book.accounts["day"] == Account(50, held_pico=100, over_pico=50)
+    assert book.accounts["day"] == Account(50, reserved_pico=100, over_pico=50)
     assert book.settle(("day",), 60, 5, (100,)) == ()
-    assert book.accounts["day"] == Account(50, spent_pico=5, held_pico=40)
+    assert book.accounts["day"] == Account(50, spent_pico=5, reserved_pico=40)
     assert book.admit(low, 5) is None
 
 
@@ -131,4 +133,4 @@ def test_the_check_holds_through_everything(steps: list[tuple[int, int, int, boo
         account = book.accounts.get("day", Account(0))
         assert account.taken_pico <= account.cap_pico + account.over_pico
         assert account.over_pico <= max(0, account.taken_pico - account.cap_pico)
-        assert (account.spent_pico, account.held_pico) == (spent, sum(open_holds))
+        assert (account.spent_pico, account.reserved_pico) == (spent, sum(open_holds))

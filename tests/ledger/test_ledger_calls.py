@@ -22,8 +22,9 @@ from ledger_making import (
 )
 
 from promptkit.errors import LedgerError
-from promptkit.ledger import Admitted, Ledger, LogFilter, Money, Refused, Scope, Settled
-from promptkit.types import AttemptState, Cost, Fault, Status, Target
+from promptkit.ledger.ledger import Ledger
+from promptkit.ledger.records import Admitted, LogFilter, Money, Refused, Settled
+from promptkit.types import AttemptState, Cost, Fault, Scope, Status, Target
 
 DAY = Scope("day:2026-11-22", 2_000)
 
@@ -81,7 +82,7 @@ async def test_an_open_attempt_is_on_disk_before_it_is_sent(ledger: Ledger, data
     assert found.attempts[0].state is AttemptState.OPEN
     assert found.status is None
     assert budget is not None
-    assert (budget.held_pico, budget.spent_pico) == (1_000, 0)
+    assert (budget.reserved_pico, budget.spent_pico) == (1_000, 0)
     await ledger.finish(attempt_end(attempt), call_end(call))
 
 
@@ -95,7 +96,7 @@ async def test_a_refused_attempt_leaves_nothing_and_its_group_stands(ledger: Led
     assert [type(answer) for answer in answers] == [Admitted, Admitted, Refused, Refused, Refused]
     refused = answers[2]
     assert isinstance(refused, Refused)
-    assert (refused.scope_key, refused.held_pico, refused.may_free) == (DAY.key, 2_000, True)
+    assert (refused.scope_key, refused.reserved_pico, refused.may_free) == (DAY.key, 2_000, True)
     assert [ledger.call(call.id) is not None for call in calls] == [True, True, False, False, False]
 
 
@@ -123,7 +124,12 @@ async def test_a_bill_above_its_ceiling_is_recorded_and_said(ledger: Ledger) -> 
     assert settled.overrun == (DAY.key,)
     budget = ledger.spent(DAY.key)
     assert budget is not None
-    assert (budget.spent_pico, budget.held_pico, budget.over_pico, budget.stopped) == (5_000, 0, 3_000, True)
+    assert (budget.spent_pico, budget.reserved_pico, budget.over_pico, budget.stopped) == (
+        5_000,
+        0,
+        3_000,
+        True,
+    )
     again = await ledger.begin(attempt_start(call.id, 1), (DAY,))
     assert isinstance(again, Refused)
     assert again.stopped
@@ -165,7 +171,7 @@ async def test_one_bad_write_fails_alone(ledger: Ledger) -> None:
     assert "is not open" in str(answers[4])
     budget = ledger.spent(DAY.key)
     assert budget is not None
-    assert budget.held_pico == 1_000
+    assert budget.reserved_pico == 1_000
 
 
 async def test_a_cancelled_begin_holds_nothing(ledger: Ledger) -> None:
@@ -180,7 +186,7 @@ async def test_a_cancelled_begin_holds_nothing(ledger: Ledger) -> None:
     await one_call(ledger)
     budget = ledger.spent(DAY.key)
     assert budget is not None
-    assert (budget.spent_pico, budget.held_pico) == (0, 0)
+    assert (budget.spent_pico, budget.reserved_pico) == (0, 0)
     found = ledger.call(call.id)
     assert found is not None
     assert found.attempts[0].detail == "withdrawn before it was sent"
@@ -258,7 +264,7 @@ async def test_a_group_of_many_is_one_queue(ledger: Ledger) -> None:
     await asyncio.gather(*(one_call(ledger, (scope,), pico=3) for _ in range(4_500)))
     budget = ledger.spent("job:1")
     assert budget is not None
-    assert (budget.spent_pico, budget.held_pico) == (13_500, 0)
+    assert (budget.spent_pico, budget.reserved_pico) == (13_500, 0)
     assert ledger.spent_total().known_pico == 13_500
     assert ledger.budgets() == (budget,)
 
@@ -308,7 +314,7 @@ async def test_closing_writes_what_waits_and_settles_what_is_open(database: Path
     assert found is not None
     assert found.attempts[0].state is AttemptState.UNKNOWN
     assert budget is not None
-    assert (budget.spent_pico, budget.held_pico) == (1_000, 0)
+    assert (budget.spent_pico, budget.reserved_pico) == (1_000, 0)
 
 
 def test_a_fork_is_refused(ledger: Ledger) -> None:

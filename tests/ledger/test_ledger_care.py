@@ -11,10 +11,9 @@ from pathlib import Path
 import pytest
 from ledger_making import DIGEST, SOURCE, one_call
 
-import promptkit.ledger as room
 from promptkit.errors import LedgerError
-from promptkit.ledger import Ledger, is_wal_reset_affected, sqlite_version
-from promptkit.ledger.care import backup, quick_check
+from promptkit.ledger.database import backup, is_wal_reset_affected, quick_check, sqlite_version
+from promptkit.ledger.ledger import Ledger
 
 
 @pytest.mark.parametrize(
@@ -84,10 +83,3 @@ async def test_damage_is_found(database: Path) -> None:
         connection.execute("UPDATE sqlite_schema SET rootpage = 3 WHERE name = 'replies'")
         connection.commit()
     assert quick_check(database) != ()
-
-
-def test_only_the_ledger_is_loaded_late() -> None:
-    """A name that the room doesn't have is an AttributeError as usual."""
-    assert room.Ledger is Ledger
-    with pytest.raises(AttributeError):
-        _ = room.Nonsense  # pyright: ignore[reportUnknownVariableType]

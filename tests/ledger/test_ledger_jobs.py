@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from ledger_making import SOURCE, attempt_end, attempt_start, call_end, call_start, job_start, row_start
 
 from promptkit.errors import InputError, LockHeld
-from promptkit.ledger import (
+from promptkit.ledger.ledger import Ledger
+from promptkit.ledger.records import (
     Ingested,
     InputRead,
     JobRecord,
     JobState,
-    Ledger,
     LogFilter,
     Money,
     RowEnd,

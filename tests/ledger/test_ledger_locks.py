@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledger_making import SOURCE, attempt_start, call_start, one_call
 
+from promptkit._util.locks import CommitLock, LockFile
 from promptkit.errors import LedgerError
-from promptkit.ledger import Ledger
 from promptkit.ledger import statements as sql
 from promptkit.ledger import tables as t
 from promptkit.ledger import writer as writing
-from promptkit.ledger.encoding import TagIds, digest_id, read_json, read_object, storable, to_json
-from promptkit.ledger.locks import CommitLock, LockFile
+from promptkit.ledger.ledger import Ledger
+from promptkit.ledger.statements import TagIds, digest_id, read_json, read_object, storable, to_json
 
 
 def test_a_lock_that_is_removed_while_it_is_taken_is_never_held_twice(tmp_path: Path) -> None:

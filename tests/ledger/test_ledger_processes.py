@@ -16,7 +16,7 @@ from ledger_making import SOURCE, job_start, row_start
 from ledger_worker import SCOPES
 
 from promptkit.errors import LedgerError, LockHeld
-from promptkit.ledger import Ledger
+from promptkit.ledger.ledger import Ledger
 
 WORKER = Path(__file__).with_name("ledger_worker.py")
 
@@ -68,7 +68,7 @@ def test_caps_hold_through_kill_9(database: Path) -> None:
         for scope in SCOPES:
             budget = ledger.spent(scope.key)
             assert budget is not None
-            assert (budget.spent_pico, budget.held_pico, budget.over_pico) == (total.charged_pico, 0, 0)
+            assert (budget.spent_pico, budget.reserved_pico, budget.over_pico) == (total.charged_pico, 0, 0)
             assert scope.cap_pico is not None
             assert budget.spent_pico <= scope.cap_pico
         assert 0 <= total.unknown <= 200
@@ -93,7 +93,7 @@ async def test_what_a_killed_process_held_is_swept(ledger: Ledger, database: Pat
     for scope in SCOPES:
         budget = ledger.spent(scope.key)
         assert budget is not None
-        assert (budget.spent_pico, budget.held_pico) == (100, 0)
+        assert (budget.spent_pico, budget.reserved_pico) == (100, 0)
     (row,) = ledger.pending_rows(job.id)
     assert row.unknowns == 1
     assert await ledger.sweep() == 0

@@ -15,17 +15,17 @@ from alembic.script import ScriptDirectory
 from ledger_making import SOURCE, attempt_end, attempt_start, call_end, call_start, job_start, row_start
 from sqlalchemy import Engine, create_engine, select
 
-from promptkit.ledger import Admitted, Ingested, Ledger, Refused, RowEnd, Scope, Settled, lanes, leases
+from promptkit.ledger import shared as leases
 from promptkit.ledger import tables as t
-from promptkit.ledger.connect import writing_engine
-from promptkit.ledger.group import Begin, Finish, Group, Op, State, Task, Withdraw
-from promptkit.ledger.interning import store_templates
+from promptkit.ledger.database import HEAD, MIGRATIONS, REVISIONS, revision, upgrade, writing_engine
+from promptkit.ledger.group import Begin, Finish, Group, Op, State, Task, Withdraw, store_templates
 from promptkit.ledger.jobs import begin_ingest, create_or_get, ingest
-from promptkit.ledger.owners import settle_owners
-from promptkit.ledger.schema import HEAD, MIGRATIONS, REVISIONS, revision, upgrade
-from promptkit.routing.health import Lane, LaneKey, LaneState
+from promptkit.ledger.ledger import Ledger
+from promptkit.ledger.records import Admitted, Ingested, Refused, RowEnd, Settled
+from promptkit.ledger.shared import claim, learn, load_health, reset, settle_owners
+from promptkit.routing.health import CircuitKey, CircuitState, Lane
 from promptkit.routing.limits import Ask, Kind
-from promptkit.types import Fault, Status
+from promptkit.types import Fault, Scope, Status
 
 
 def test_models_and_migrations_agree(ledger: Ledger) -> None:
@@ -110,7 +110,7 @@ def test_the_sql_is_valid_on_postgresql(postgres: Engine) -> None:
     with postgres.begin() as connection:
         assert settle_owners(connection, [7], 9) == 1
         budget = connection.execute(select(t.BUDGETS)).one()
-        assert (budget.spent_pico, budget.held_pico) == (1_600, 0)
+        assert (budget.spent_pico, budget.reserved_pico) == (1_600, 0)
         assert connection.execute(select(t.REPLIES.c.text)).scalar() == "A script."
         assert connection.execute(select(t.HOLDS)).all() == []
 
@@ -120,14 +120,14 @@ def test_what_processes_share_is_valid_on_postgresql(postgres: Engine) -> None:
     with postgres.begin() as connection:
         if revision(connection, Path("pg")) is None:
             upgrade(connection)
-        key = LaneKey(Lane.HEALTH, "openai", "", "m")
-        down = LaneState(100.0, Fault.TRANSIENT, "it was down", 5)
-        lanes.learn(connection, {key: down}, 90.0)
-        assert lanes.load(connection) == {key: down}
-        assert not lanes.claim(connection, (key,), 99.0, 130.0, 7)
-        assert lanes.claim(connection, (key,), 101.0, 131.0, 7)
-        assert not lanes.claim(connection, (key,), 101.0, 131.0, 8)
-        assert lanes.reset(connection, "openai") == 1
+        key = CircuitKey(Lane.HEALTH, "openai", "", "m")
+        down = CircuitState(100.0, Fault.TRANSIENT, "it was down", 5)
+        learn(connection, {key: down}, 90.0)
+        assert load_health(connection) == {key: down}
+        assert not claim(connection, (key,), 99.0, 130.0, 7)
+        assert claim(connection, (key,), 101.0, 131.0, 7)
+        assert not claim(connection, (key,), 101.0, 131.0, 8)
+        assert reset(connection, "openai") == 1
         place = leases.Place("openai", "", "m")
         ask = Ask(Kind.REQUESTS, 10, 5.0)
         today = leases.Today(2, 3, 0.0)

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as some
 from ledger_making import attempt_end, attempt_start, call_end, call_start
 
-from promptkit.ledger import Erase, Ledger, LogFilter
+from promptkit.ledger.erasing import Erase
+from promptkit.ledger.ledger import Ledger
+from promptkit.ledger.records import LogFilter
 from promptkit.ledger.search import match_of
 
 

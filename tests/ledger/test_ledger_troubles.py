@@ -16,8 +16,8 @@ from ledger_making import SOURCE, attempt_end, attempt_start, call_end, call_sta
 from sqlalchemy.exc import OperationalError
 
 from promptkit.errors import LedgerError
-from promptkit.ledger import Ledger
-from promptkit.ledger import connect as connecting
+from promptkit.ledger import database as connecting
+from promptkit.ledger.ledger import Ledger
 
 
 def _text(path: Path) -> Path:

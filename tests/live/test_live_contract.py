@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 from live_recording import redact_body, redact_headers, redact_stream
 
-from promptkit import adapters
-from promptkit.catalog import Catalog
-from promptkit.pricing import Prices
-from promptkit.session import load_settings
-from promptkit.tokens import ceiling_input_tokens
-from promptkit.transport import WireStream, open_transport
+from promptkit.engine.context import load_settings
+from promptkit.providers.prices import Prices
+from promptkit.providers.tokens import max_input_tokens
+from promptkit.providers.transport import WireStream, open_transport
+from promptkit.providers.wire_formats import for_provider
+from promptkit.routing.catalog import Catalog
 from promptkit.types import (
     Call,
     Completion,
@@ -69,7 +69,7 @@ def test_the_price_is_said_first(capsys: pytest.CaptureFixture[str]) -> None:
     now, total = datetime.now(UTC), 0
     for target in TARGETS:
         provider, model = catalog().pair(target)
-        most = Prices().ceiling_pico(provider, model, ceiling_input_tokens(PROMPT), LIMIT, now)
+        most = Prices().max_cost_pico(provider, model, max_input_tokens(PROMPT), LIMIT, now)
         assert most is not None
         total += 2 * most
     with capsys.disabled():
@@ -85,7 +85,7 @@ async def test_a_real_reply_is_understood(target: Target, *, stream: bool) -> No
     key = os.environ.get(provider.api_key_env or "")
     if not key:
         pytest.skip(f"{provider.api_key_env} is not set")
-    adapter = adapters.for_provider(provider)
+    adapter = for_provider(provider)
     request = adapter.encode(call(stream=stream), provider, model)
     assert not hasattr(request, "fault"), request
     transport = open_transport(provider, key)

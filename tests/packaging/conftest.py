@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from installed_kit import JUNK, ROOT, Built, Installed
 
-from promptkit import local
+from promptkit.providers.local_weights import fetch, weights_path
 
 
 @pytest.fixture(scope="session")
@@ -59,8 +59,8 @@ def installed(
 
 def _weights(config: pytest.Config) -> Path:
     """Those of the user who runs the tests, else brought once into pytest's own cache."""
-    found = local.weights_path(os.environ, Path.home())
+    found = weights_path(os.environ, Path.home())
     if found is not None:
         return found
     kept = config.cache.mkdir("local_model")
-    return local.fetch({**os.environ, "XDG_CACHE_HOME": str(kept)}, Path.home())
+    return fetch({**os.environ, "XDG_CACHE_HOME": str(kept)}, Path.home())

@@ -39,7 +39,7 @@ def without_info(names: Iterable[str]) -> set[str]:
 
 
 def test_the_wheel_holds_the_package_and_what_it_ships(built: Built, tracked: tuple[str, ...]) -> None:
-    """The wheel is the package with its skeletons, provider files and sample configuration, and nothing else."""
+    """The wheel is the package with its templates, provider files and sample configuration, and nothing else."""
     with zipfile.ZipFile(built.wheel) as wheel:
         names = wheel.namelist()
         metadata = wheel.read(next(name for name in names if name.endswith("/METADATA"))).decode()
@@ -78,7 +78,7 @@ def test_the_installed_package_is_the_wheel(installed: Installed, tmp_path: Path
 
 
 def test_rows_become_texts_through_three_providers(installed: Installed, tmp_path: Path) -> None:
-    """From another folder, a CSV becomes texts through a skeleton of the kit; each attempt is in the ledger."""
+    """From another folder, a CSV becomes texts through a template of the kit; each attempt is in the ledger."""
     (tmp_path / "rows.csv").write_text(
         "brand,product,audience,sku\nBarly,bar,runners,a1\nLumé,cream,people with dry skin,a2\n", "utf-8"
     )

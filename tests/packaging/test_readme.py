@@ -104,7 +104,7 @@ def test_the_configuration_can_stand(shell: Shell) -> None:
 
 
 def test_the_skeleton_renders(shell: Shell) -> None:
-    """The skeleton on the page is whole: it renders as it stands."""
+    """The template on the page is whole: it renders as it stands."""
     (source,) = blocks("jinja")
     folder = shell.folder / "templates" / "page" / "hook"
     folder.mkdir(parents=True)

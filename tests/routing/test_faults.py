@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptkit.routing.faults import ACTIONS, Action, Signal, classify, retry_after_s
+from promptkit.routing.faults import ACTIONS, Action, Signal, classify
+from promptkit.routing.hints import retry_after_s
 from promptkit.types import Fault, Json
 
 F = Fault

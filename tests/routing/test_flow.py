@@ -15,11 +15,11 @@ from promptkit.routing.flow import (
     PACED,
     Answered,
     GaveUp,
-    Hop,
-    Moment,
     Plan,
+    PlannedTarget,
     Send,
     Sleep,
+    Snapshot,
     Verdict,
     back_off_s,
     flow,
@@ -42,14 +42,14 @@ def fails(fault: Fault, retry_after_s: float | None = None) -> Failure:
 def plan(
     *targets: Target,
     attempts: int = 6,
-    patience_s: float = 120.0,
+    max_wait_s: float = 120.0,
     last_resort: Target | None = None,
     on_content: OnContent = OnContent.STOP,
     resend_unknown: bool = True,
     windows: Mapping[Target, int] | None = None,
 ) -> Plan:
-    hops = tuple(Hop(target, (windows or {}).get(target)) for target in targets)
-    return Plan(hops, attempts, patience_s, last_resort, on_content, resend_unknown)
+    planned = tuple(PlannedTarget(target, (windows or {}).get(target)) for target in targets)
+    return Plan(planned, attempts, max_wait_s, last_resort, on_content, resend_unknown)
 
 
 def drive(
@@ -64,7 +64,7 @@ def drive(
     health = health or Health()
     now_s = NOW_S
     trace: Trace = []
-    steps = flow(the_plan, Moment(now_s, draw, health))
+    steps = flow(the_plan, Snapshot(now_s, draw, health))
     moment = None
     while True:
         try:
@@ -74,14 +74,14 @@ def drive(
         if isinstance(step, Sleep):
             trace.append(f"sleep {step.seconds:g}")
             now_s += step.seconds
-            moment = Moment(now_s, draw, health)
+            moment = Snapshot(now_s, draw, health)
         else:
             assert step.number == 1 + sum(not entry.startswith("sleep") for entry in trace)
             trace.append(step.target.provider)
             queue = answers[step.target]
             outcome = queue.pop(0) if len(queue) > 1 else queue[0]
             health = health.after(step.target, outcome, now_s)
-            moment = Moment(now_s, draw, health, outcome)
+            moment = Snapshot(now_s, draw, health, outcome)
 
 
 DOWN = [fails(Fault.TRANSIENT)]
@@ -197,7 +197,7 @@ TABLE: list[tuple[str, Plan, Mapping[Target, Iterable[Outcome]], str]] = [
     ),
     (
         "All closed for longer than patience: giving up at once wastes nobody's time.",
-        plan(A, B, patience_s=5),
+        plan(A, B, max_wait_s=5),
         {A: [fails(Fault.RATE_LIMIT, 20)], B: [fails(Fault.RATE_LIMIT, 9)]},
         "a, b",
     ),
@@ -296,7 +296,7 @@ def test_a_parked_last_resort_is_not_asked() -> None:
 def test_giving_up_says_when_to_try_again() -> None:
     """The earliest time at which a target opens; nothing where none ever does."""
     _, verdict = drive(
-        plan(A, B, patience_s=0), {A: [fails(Fault.RATE_LIMIT, 30)], B: [fails(Fault.RATE_LIMIT, 40)]}
+        plan(A, B, max_wait_s=0), {A: [fails(Fault.RATE_LIMIT, 30)], B: [fails(Fault.RATE_LIMIT, 40)]}
     )
     assert isinstance(verdict, GaveUp)
     assert verdict.retry_at_s == NOW_S + 30
@@ -308,35 +308,35 @@ def test_giving_up_says_when_to_try_again() -> None:
 
 def test_a_queued_retry_looks_at_the_lane_again() -> None:
     """A target that another call found parked in the meantime is not asked again."""
-    steps = flow(plan(A, B), Moment(NOW_S, 1.0, Health()))
+    steps = flow(plan(A, B), Snapshot(NOW_S, 1.0, Health()))
     assert next(steps) == Send(A, 0, 1)
-    assert isinstance(steps.send(Moment(NOW_S, 1.0, Health(), fails(Fault.TRANSIENT))), Sleep)
+    assert isinstance(steps.send(Snapshot(NOW_S, 1.0, Health(), fails(Fault.TRANSIENT))), Sleep)
     parked = Health().after(A, fails(Fault.QUOTA), NOW_S)
-    assert steps.send(Moment(NOW_S + 0.5, 1.0, parked)) == Send(B, 1, 2)
+    assert steps.send(Snapshot(NOW_S + 0.5, 1.0, parked)) == Send(B, 1, 2)
 
 
 def test_a_target_that_closed_before_anything_left_costs_no_attempt() -> None:
     """The engine answers such a Send with no outcome: another process closed the target meanwhile."""
-    steps = flow(plan(A, B, attempts=2), Moment(NOW_S, 1.0, Health()))
+    steps = flow(plan(A, B, attempts=2), Snapshot(NOW_S, 1.0, Health()))
     assert next(steps) == Send(A, 0, 1)
     parked = Health().after(A, fails(Fault.QUOTA), NOW_S)
-    assert steps.send(Moment(NOW_S, 1.0, parked)) == Send(B, 1, 1)
-    assert isinstance(steps.send(Moment(NOW_S, 1.0, parked, fails(Fault.TRANSIENT))), Sleep)
-    assert steps.send(Moment(NOW_S + 0.5, 1.0, parked)) == Send(B, 1, 2)
+    assert steps.send(Snapshot(NOW_S, 1.0, parked)) == Send(B, 1, 1)
+    assert isinstance(steps.send(Snapshot(NOW_S, 1.0, parked, fails(Fault.TRANSIENT))), Sleep)
+    assert steps.send(Snapshot(NOW_S + 0.5, 1.0, parked)) == Send(B, 1, 2)
     both = parked.after(B, fails(Fault.RATE_LIMIT, 20), NOW_S)
-    assert steps.send(Moment(NOW_S + 0.5, 0.0, both)) == Sleep(19.5, "every target is closed")
-    assert steps.send(Moment(NOW_S + 20, 0.0, parked)) == Send(B, 1, 2)
-    last = flow(plan(last_resort=LAST), Moment(NOW_S, 1.0, Health()))
+    assert steps.send(Snapshot(NOW_S + 0.5, 0.0, both)) == Sleep(19.5, "every target is closed")
+    assert steps.send(Snapshot(NOW_S + 20, 0.0, parked)) == Send(B, 1, 2)
+    last = flow(plan(last_resort=LAST), Snapshot(NOW_S, 1.0, Health()))
     assert next(last) == Send(LAST, 0, 1)
     with pytest.raises(StopIteration) as end:
-        last.send(Moment(NOW_S, 1.0, Health()))
+        last.send(Snapshot(NOW_S, 1.0, Health()))
     assert end.value.value == GaveUp(None, "no target could be tried", None)
 
 
 def test_all_closed_says_why_and_until_when() -> None:
     """Not one target could be asked: each is named, with the time at which it opens and the reason."""
     closed = Health().after(A, Failure(Fault.QUOTA, "the credit is spent"), NOW_S)
-    _, verdict = drive(plan(A, patience_s=5), {}, health=closed)
+    _, verdict = drive(plan(A, max_wait_s=5), {}, health=closed)
     why = "a/m is closed until 1970-01-12 14:46:40 UTC (the credit is spent)"
     assert verdict == GaveUp(None, why, NOW_S + QUOTA_S)
 
@@ -363,16 +363,16 @@ def test_those_who_wait_together_do_not_come_back_together() -> None:
     assert waits == [10.0, 10.5, pytest.approx(10.999)]
     long = Health().after(A, fails(Fault.RATE_LIMIT, 100), NOW_S)
     assert drive(plan(A), {A: [OK]}, health=long)[0] == ["sleep 102", "a"]
-    assert drive(plan(A, patience_s=101), {A: [OK]}, health=long)[0] == ["sleep 101", "a"]
+    assert drive(plan(A, max_wait_s=101), {A: [OK]}, health=long)[0] == ["sleep 101", "a"]
 
 
 def test_a_wait_that_was_cut_short_counts_as_long_as_it_was() -> None:
     """A lane that is opened by hand wakes its waiters; what they didn't wait is theirs to wait again."""
     closed = Health().after(A, fails(Fault.RATE_LIMIT, 100), NOW_S)
-    steps = flow(plan(A, patience_s=120), Moment(NOW_S, 0.0, closed))
+    steps = flow(plan(A, max_wait_s=120), Snapshot(NOW_S, 0.0, closed))
     assert next(steps) == Sleep(100.0, "every target is closed")
-    assert steps.send(Moment(NOW_S + 10, 0.0, Health())) == Send(A, 0, 1)
-    throttled = Moment(NOW_S + 10, 0.0, closed, fails(Fault.RATE_LIMIT, 90))
+    assert steps.send(Snapshot(NOW_S + 10, 0.0, Health())) == Send(A, 0, 1)
+    throttled = Snapshot(NOW_S + 10, 0.0, closed, fails(Fault.RATE_LIMIT, 90))
     assert steps.send(throttled) == Sleep(90.0, "every target is closed")
 
 
@@ -389,12 +389,12 @@ class Paced:
 
 def test_a_turn_under_ones_own_limit_is_nobodys_patience() -> None:
     """A used-up limit sends the call to the next open target; with none, it waits its turn however long."""
-    both = Moment(NOW_S, 0.5, Paced(a=NOW_S + 300))
+    both = Snapshot(NOW_S, 0.5, Paced(a=NOW_S + 300))
     assert next(flow(plan(A, B), both)) == Send(B, 1, 1)
-    steps = flow(plan(A, patience_s=1), both)
+    steps = flow(plan(A, max_wait_s=1), both)
     assert next(steps) == Sleep(300 + PACE_S / 4, PACED)
-    assert steps.send(Moment(NOW_S + 302, 0.5, Paced())) == Send(A, 0, 1)
-    assert isinstance(steps.send(Moment(NOW_S + 302, 0.5, Paced(), fails(Fault.TRANSIENT))), Sleep)
+    assert steps.send(Snapshot(NOW_S + 302, 0.5, Paced())) == Send(A, 0, 1)
+    assert isinstance(steps.send(Snapshot(NOW_S + 302, 0.5, Paced(), fails(Fault.TRANSIENT))), Sleep)
 
 
 def test_a_target_parked_before_the_call_is_passed_over() -> None:
@@ -433,20 +433,20 @@ OUTCOMES = st.one_of(
 @given(
     script=st.lists(st.lists(OUTCOMES, min_size=1, max_size=8), min_size=3, max_size=3),
     attempts=st.integers(1, 8),
-    patience_s=st.floats(0, 200),
+    max_wait_s=st.floats(0, 200),
     last=st.booleans(),
     draw=st.floats(0, 1, exclude_max=True),
 )
 def test_no_script_breaks_the_bounds(
-    script: list[list[Outcome]], attempts: int, patience_s: float, *, last: bool, draw: float
+    script: list[list[Outcome]], attempts: int, max_wait_s: float, *, last: bool, draw: float
 ) -> None:
     """Never more attempts than the budget, never more waiting than patience, always a verdict."""
-    the_plan = plan(A, B, C, attempts=attempts, patience_s=patience_s, last_resort=LAST if last else None)
+    the_plan = plan(A, B, C, attempts=attempts, max_wait_s=max_wait_s, last_resort=LAST if last else None)
     answers = dict(zip((A, B, C), script, strict=True)) | {LAST: [fails(Fault.TRANSIENT)]}
     trace, verdict = drive(the_plan, answers, draw=draw)
     slept = [float(entry.split()[1]) for entry in trace if entry.startswith("sleep")]
     assert len(trace) - len(slept) <= max(attempts, 1 + last)
-    assert sum(slept) <= patience_s * (1 + 1e-5) + 1e-3
+    assert sum(slept) <= max_wait_s * (1 + 1e-5) + 1e-3
     if isinstance(verdict, GaveUp) and verdict.failure is not None and not last:
         assert trace[-1] in {"a", "b", "c"}
 

@@ -20,11 +20,11 @@ from promptkit.routing.health import (
     STREAK,
     THROTTLE_S,
     WINDOW_S,
+    CircuitKey,
+    CircuitState,
     Health,
     Lane,
-    LaneKey,
     Lanes,
-    LaneState,
     Park,
     changes,
     cool_s,
@@ -146,7 +146,7 @@ def test_deadlines_only_grow(events: list[tuple[Target, Fault, float | None]]) -
 
 
 STUMBLE = fails(Fault.TRANSIENT)
-LANE_A = LaneKey(Lane.HEALTH, "a", "", "m")
+LANE_A = CircuitKey(Lane.HEALTH, "a", "", "m")
 
 
 def at(now_s: float, *outcomes: Outcome, health: Health | None = None) -> Health:
@@ -304,4 +304,4 @@ def test_merging_never_brings_a_deadline_nearer(events: list[tuple[bool, Fault, 
             if state.until_s > NOW_S:
                 assert new[key].until_s >= state.until_s
         ledger = new
-    assert all(isinstance(state, LaneState) for state in ledger.values())
+    assert all(isinstance(state, CircuitState) for state in ledger.values())

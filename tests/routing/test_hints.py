@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from promptkit.routing.faults import Signal
 from promptkit.routing.hints import duration_s, retry_after_s
-from promptkit.routing.signal import Signal
 from promptkit.types import Json
 
 DATE = {"date": "Sun, 22 Nov 2026 12:00:00 GMT"}

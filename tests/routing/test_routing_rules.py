@@ -1,4 +1,4 @@
-"""Rules by tag and skeleton, and the plans that they leave."""
+"""Rules by tag and template, and the plans that they leave."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import pytest
 
-from promptkit import toml
-from promptkit.catalog import Catalog, read_provider
-from promptkit.routing.plan import make_plan
-from promptkit.routing.rules import FREE, NO_RULES, Rule, Rules, Ruling
+from promptkit._util import toml
+from promptkit.config.provider_files import read_provider
+from promptkit.routing.catalog import Catalog
+from promptkit.routing.plan import FREE, NO_RULES, Rule, Rules, Ruling, make_plan
 from promptkit.types import OnContent, Provider, Route, Target
 
 LUNA, TERRA = Target("openai", "luna"), Target("openai", "terra")
@@ -27,14 +27,14 @@ RULES = Rules((OFFER, FAMILY, SHY))
         ("ugc/hooks", {"client": "familyco", "deliverable": "d1"}, (FAMILY,)),
         ("ugc/hooks", {"client": "family"}, ()),
         ("ugc/offers", {}, ()),
-        ("ugc/hooks", {"template": "ugc/offer"}, ()),  # the skeleton says which it is, not a tag
+        ("ugc/hooks", {"template": "ugc/offer"}, ()),  # the template says which it is, not a tag
         ("ugc/offer", {"template": "ugc/hooks"}, (OFFER,)),
     ],
 )
 def test_a_rule_holds_by_tag_or_skeleton(
     template: str, tags: Mapping[str, str], rules: tuple[Rule, ...]
 ) -> None:
-    """Every rule whose tag or skeleton is the call's holds, in the file's order."""
+    """Every rule whose tag or template is the call's holds, in the file's order."""
     assert RULES.ruling(template, tags) == Ruling(rules)
 
 
@@ -98,19 +98,19 @@ def usable(provider: Provider) -> str | None:
 def test_a_plan_of_the_whole_route() -> None:
     """Without rules every target that has a key is a hop, with its window and weight."""
     plan, skipped = make_plan(ROUTE, CATALOG, usable)
-    assert [(hop.target, hop.window, hop.weight) for hop in plan.hops] == [
+    assert [(planned.target, planned.window, planned.weight) for planned in plan.targets] == [
         (LUNA, 1000, 3),
         (HAIKU, 1000, 2),
         (TERRA, 1000, 1),
     ]
-    assert (plan.attempts, plan.patience_s, plan.last_resort, plan.strategy) == (5, 60.0, SMOL, "weighted")
+    assert (plan.attempts, plan.max_wait_s, plan.last_resort, plan.strategy) == (5, 60.0, SMOL, "weighted")
     assert (plan.on_content, plan.resend_unknown, skipped) == (OnContent.NEXT, True, ())
 
 
 def test_what_a_rule_forbids_is_in_no_place_of_the_plan() -> None:
     """Forbidden targets are neither hops, to be fallen back on, nor the last resort; weights stay with theirs."""
     plan, skipped = make_plan(ROUTE, CATALOG, usable, ruling=Ruling((FAMILY,)), resend_unknown=False)
-    assert [(hop.target, hop.weight) for hop in plan.hops] == [(HAIKU, 2)]
+    assert [(planned.target, planned.weight) for planned in plan.targets] == [(HAIKU, 2)]
     assert plan.last_resort is None
     assert not plan.resend_unknown
     assert [(one.target, one.rule) for one in skipped] == [(LUNA, FAMILY), (TERRA, FAMILY), (SMOL, FAMILY)]
@@ -123,7 +123,7 @@ def test_what_has_no_key_is_skipped_with_the_reason() -> None:
     plan, skipped = make_plan(
         route, CATALOG, lambda provider: None if provider.name == "openai" else f"{provider.name} has no key"
     )
-    assert [hop.target for hop in plan.hops] == [LUNA]
+    assert [planned.target for planned in plan.targets] == [LUNA]
     assert [(one.target, one.why, one.rule) for one in skipped] == [
         (HAIKU, "anthropic has no key", None),
         (SMOL, "local has no key", None),

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptkit.routing.flow import Hop
-from promptkit.routing.strategies import EXPLORE, STRATEGIES, Facts
+from promptkit.routing.flow import PlannedTarget
+from promptkit.routing.plan import EXPLORE, STRATEGIES, Facts
 from promptkit.types import Target
 
 A, B, C, D = (Target("p", name) for name in "abcd")
-ABC = (Hop(A), Hop(B), Hop(C))
+ABC = (PlannedTarget(A), PlannedTarget(B), PlannedTarget(C))
 
 
-def names(strategy: str, facts: Facts, hops: tuple[Hop, ...] = ABC) -> str:
-    return "".join(hop.target.model for hop in STRATEGIES[strategy](hops, facts))
+def names(strategy: str, facts: Facts, targets: tuple[PlannedTarget, ...] = ABC) -> str:
+    return "".join(planned.target.model for planned in STRATEGIES[strategy](targets, facts))
 
 
 @pytest.mark.parametrize(
@@ -52,17 +52,24 @@ def test_no_target_is_lost_or_doubled(
     strategy: str, draw: float, weights: list[int], known: dict[Target, int]
 ) -> None:
     """Whatever is known and drawn, a strategy only puts the targets in another order."""
-    hops = tuple(Hop(target, None, weight) for target, weight in zip((A, B, C, D), weights, strict=True))
+    targets = tuple(
+        PlannedTarget(target, None, weight) for target, weight in zip((A, B, C, D), weights, strict=True)
+    )
     facts = Facts(draw, known, {target: float(value) for target, value in known.items()})
-    assert Counter(STRATEGIES[strategy](hops, facts)) == Counter(hops)
+    assert Counter(STRATEGIES[strategy](targets, facts)) == Counter(targets)
 
 
 def test_weights_are_shares_at_every_place() -> None:
     """The first is drawn by weight, and so is whichever follows it; weight 0 always comes last."""
     dice = random.Random(7)
-    hops = (Hop(A, None, 6), Hop(B, None, 3), Hop(C, None, 0), Hop(D, None, 1))
+    targets = (
+        PlannedTarget(A, None, 6),
+        PlannedTarget(B, None, 3),
+        PlannedTarget(C, None, 0),
+        PlannedTarget(D, None, 1),
+    )
     calls = 20_000
-    orders = Counter(names("weighted", Facts(dice.random()), hops) for _ in range(calls))
+    orders = Counter(names("weighted", Facts(dice.random()), targets) for _ in range(calls))
     assert {order[-1] for order in orders} == {"c"}
     expected = {"abd": 0.6 * 3 / 4, "adb": 0.6 / 4, "bad": 0.3 * 6 / 7, "bda": 0.3 / 7, "dab": 0.1 * 6 / 9}
     for order, share in expected.items():
@@ -71,6 +78,6 @@ def test_weights_are_shares_at_every_place() -> None:
 
 def test_the_edges_of_the_draw() -> None:
     """0 takes the first that has a weight, the largest draw the last."""
-    hops = (Hop(A, None, 0), Hop(B, None, 2), Hop(C, None, 1))
-    assert names("weighted", Facts(0.0), hops) == "bca"
-    assert names("weighted", Facts(1 - 2**-53), hops) == "cba"
+    targets = (PlannedTarget(A, None, 0), PlannedTarget(B, None, 2), PlannedTarget(C, None, 1))
+    assert names("weighted", Facts(0.0), targets) == "bca"
+    assert names("weighted", Facts(1 - 2**-53), targets) == "cba"

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 from sim_kit import Clients, clients_of
 
-from promptkit.simulator import Simulator
+from promptkit.simulator.server import Simulator
 
 
 @pytest.fixture

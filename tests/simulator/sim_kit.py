@@ -14,7 +14,7 @@ import pytest
 from google import genai
 from google.genai import types as gt
 
-from promptkit.simulator import Simulator
+from promptkit.simulator.server import Simulator
 
 GPT, CLAUDE, GEMINI = "gpt-6-luna", "claude-haiku-5-5", "gemini-2.5-flash-lite"
 

@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sim_kit import FORMS, GOOGLE_WARNS, Clients, clients_of, said, said_stream
 
-from promptkit.simulator import ModelRule, Scenario, Simulator
 from promptkit.simulator.bill import Bill
-from promptkit.simulator.cache import Lookup, Mark, PrefixCache
-from promptkit.simulator.rates import Card, Rates, Tokens, card_of, price, priced_models
+from promptkit.simulator.models import Card, Rates, Tokens, card_of, price, priced_models
+from promptkit.simulator.prompt_cache import Lookup, Mark, PrefixCache
+from promptkit.simulator.scenario import ModelRule, Scenario
+from promptkit.simulator.server import Simulator
 
 pytestmark = GOOGLE_WARNS
 

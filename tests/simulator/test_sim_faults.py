@@ -15,10 +15,10 @@ from google.genai import errors as ge
 from sim_kit import FORMS, GOOGLE_WARNS, Clients, clients_of, said
 
 from promptkit.errors import UsageError
-from promptkit.simulator import FaultRule, Scenario, Simulator, read_faults
-from promptkit.simulator.fault_table import ERRORS, REPLY, WIRE
-from promptkit.simulator.faults import error_reply, names, problem_with
+from promptkit.simulator.faults import ERRORS, REPLY, WIRE, error_reply, names, problem_with
 from promptkit.simulator.models import Family
+from promptkit.simulator.scenario import FaultRule, Scenario, read_faults
+from promptkit.simulator.server import Simulator
 
 pytestmark = GOOGLE_WARNS
 

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sim_kit import GOOGLE_WARNS, clients_of
 
-from promptkit.simulator import LimitRule, Scenario, Simulator
 from promptkit.simulator.limits import Gauge, Limits, headers
 from promptkit.simulator.models import Family
+from promptkit.simulator.scenario import LimitRule, Scenario
+from promptkit.simulator.server import Simulator
 
 pytestmark = GOOGLE_WARNS
 

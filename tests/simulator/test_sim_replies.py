@@ -11,7 +11,8 @@ import openai
 import pytest
 from sim_kit import FORMS, GOOGLE_WARNS, Clients, clients_of, said, said_stream
 
-from promptkit.simulator import Scenario, Simulator
+from promptkit.simulator.scenario import Scenario
+from promptkit.simulator.server import Simulator
 
 pytestmark = GOOGLE_WARNS
 

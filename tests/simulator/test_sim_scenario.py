@@ -14,9 +14,9 @@ import pytest
 from sim_kit import GOOGLE_WARNS, Clients, clients_of
 
 from promptkit.errors import ConfigError, UsageError
-from promptkit.simulator import LimitRule, Scenario, Simulator, read_scenario, serve
-from promptkit.simulator.latency import AT_ONCE, Pace, pace
-from promptkit.simulator.scenario import read_latency
+from promptkit.simulator.exchange import AT_ONCE, Pace, pace
+from promptkit.simulator.scenario import LimitRule, Scenario, read_latency, read_scenario
+from promptkit.simulator.server import Simulator, serve
 
 pytestmark = GOOGLE_WARNS
 

@@ -12,7 +12,8 @@ import pytest
 from google.genai import errors as ge
 from sim_kit import CLAUDE, FORMS, GEMINI, GOOGLE_WARNS, GPT, Clients, clients_of
 
-from promptkit.simulator import FaultRule, ModelRule, Scenario, Simulator
+from promptkit.simulator.scenario import FaultRule, ModelRule, Scenario
+from promptkit.simulator.server import Simulator
 
 pytestmark = GOOGLE_WARNS
 

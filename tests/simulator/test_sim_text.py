@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptkit.checks import check_json
 from promptkit.simulator.formats.base import PromptText, schema_problem
 from promptkit.simulator.models import Models, SimModel, family_of
 from promptkit.simulator.text import (
@@ -23,6 +22,7 @@ from promptkit.simulator.text import (
     spoiled,
     stop_at,
 )
+from promptkit.validation.schema import check_json
 
 
 @settings(max_examples=100, deadline=None)

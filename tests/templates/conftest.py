@@ -1,13 +1,16 @@
-"""Making skeletons out of text."""
+"""Making templates out of text."""
 
 from collections.abc import Callable, Mapping
 
 import pytest
 
-from promptkit.templates import Part, Skeleton, compile_source, parse_ref, read_source
+from promptkit.templates.compiler import compile_source
+from promptkit.templates.reference import parse_ref
+from promptkit.templates.source import read_source
+from promptkit.templates.template import Part, Template
 
 MakePart = Callable[..., Part]
-MakeSkeleton = Callable[..., Skeleton]
+MakeSkeleton = Callable[..., Template]
 
 
 @pytest.fixture
@@ -21,7 +24,7 @@ def make_part() -> MakePart:
 
 @pytest.fixture
 def make_skeleton(make_part: MakePart) -> MakeSkeleton:
-    def make(text: str | bytes, **options: object) -> Skeleton:
-        return Skeleton(make_part(text, **options))
+    def make(text: str | bytes, **options: object) -> Template:
+        return Template(make_part(text, **options))
 
     return make

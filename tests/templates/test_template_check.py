@@ -1,4 +1,4 @@
-"""The checker: what a skeleton needs of its caller, held against rendering itself."""
+"""The checker: what a template needs of its caller, held against rendering itself."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -11,8 +11,11 @@ from hypothesis import strategies as st
 from jinja2 import StrictUndefined
 
 from promptkit.errors import TemplateError
-from promptkit.templates import Part, Skeleton, check, compile_source, parse_ref, read_source
-from promptkit.templates.check import Place
+from promptkit.templates.compiler import compile_source
+from promptkit.templates.names import Place, check
+from promptkit.templates.reference import parse_ref
+from promptkit.templates.source import read_source
+from promptkit.templates.template import Part, Template
 from promptkit.types import Value
 
 MakePart = Callable[..., Part]
@@ -76,7 +79,7 @@ def test_includes() -> None:
     """An include sees what is set around it; what it sets stays in it; its lines are its own."""
     inner = a_part("+++\n+++\n\n{{ x }}{{ y }}{% set z = 1 %}", file="inner.jinja")
     text = '{% message "user" %}{% set x = 1 %}{% include "inner@1" %}{{ z }}{% include "inner@1" %}{% endmessage %}'
-    found = check(Skeleton(a_part("+++\n[variables.y]\n[variables.z]\n+++\n" + text, {"inner@1": inner})))
+    found = check(Template(a_part("+++\n[variables.y]\n[variables.z]\n+++\n" + text, {"inner@1": inner})))
     assert found.used == {"y": Place("inner.jinja", 4), "z": Place("t.jinja", 5)}
     assert found.always == {"y", "z"}
     assert str(found.used["y"]) == "inner.jinja:4"
@@ -176,10 +179,10 @@ BODIES = st.recursive(
 _MISSING = re.compile(r"'(\w)' is undefined")
 
 
-def missed(skeleton: Skeleton, name: str, values: Mapping[str, Value]) -> str:
+def missed(template: Template, name: str, values: Mapping[str, Value]) -> str:
     """The name that a rendering misses when `name` isn't there; empty if none."""
     try:
-        skeleton.render({**values, name: cast("Value", StrictUndefined(name=name))})
+        template.render({**values, name: cast("Value", StrictUndefined(name=name))})
     except TemplateError as cause:
         found = _MISSING.search(cause.what)
         return found[1] if found else cause.what
@@ -200,13 +203,13 @@ def test_agrees_with_rendering(body: str, inner: str) -> None:
     part = a_part(
         f'+++\n{head}+++\n{{% message "user" %}}.{body}{{% endmessage %}}', {"inner": a_part(inner)}
     )
-    skeleton, found = Skeleton(part), check(part)
+    template, found = Template(part), check(part)
     for name in NAMES:
         misses: list[str] = []
         for truths in product([True, False], repeat=count):
             values: dict[str, Value] = dict.fromkeys(NAMES, "v")
             misses.append(
-                missed(skeleton, name, values | {f"c{index}": truth for index, truth in enumerate(truths)})
+                missed(template, name, values | {f"c{index}": truth for index, truth in enumerate(truths)})
             )
         assert set(misses) <= {"", name}
         assert (name in found.used) is (name in misses)

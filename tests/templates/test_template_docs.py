@@ -1,4 +1,4 @@
-"""docs/skeletons.md is held against the code: keys, kinds, formats, filters, limits and examples."""
+"""docs/templates.md is held against the code: keys, kinds, formats, filters, limits and examples."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from promptkit.errors import TemplateError
-from promptkit.templates import Skeleton, read_source
-from promptkit.templates.environment import GLOBALS
+from promptkit.templates.compiler import GLOBALS
 from promptkit.templates.filters import FILTERS, TESTS
-from promptkit.templates.meter import MAX_CHARACTERS, MAX_DEPTH, MAX_STEPS
-from promptkit.templates.source import MAX_SOURCE_BYTES
+from promptkit.templates.sandbox import MAX_CHARACTERS, MAX_DEPTH, MAX_STEPS
+from promptkit.templates.source import MAX_SOURCE_BYTES, read_source
+from promptkit.templates.template import Template
 from promptkit.templates.untrusted import block
 from promptkit.types import Format, Kind
 
-PAGE = (Path(__file__).parents[2] / "docs/skeletons.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs/templates.md").read_text("utf-8")
 
 
 def column(heading: str) -> set[str]:
@@ -85,11 +85,11 @@ VALUES = {
 
 
 @pytest.mark.parametrize("text", re.findall(r"```jinja\n(.*?)```", PAGE, re.DOTALL))
-def test_examples(make_skeleton: Callable[..., Skeleton], text: str) -> None:
+def test_examples(make_skeleton: Callable[..., Template], text: str) -> None:
     """Every example loads and renders."""
-    skeleton = make_skeleton(text)
-    given = {name: VALUES[name] for name in skeleton.spec.variables if name in VALUES}
-    assert skeleton.render(skeleton.bind(given)).messages
+    template = make_skeleton(text)
+    given = {name: VALUES[name] for name in template.spec.variables if name in VALUES}
+    assert template.render(template.bind(given)).messages
 
 
 def test_block() -> None:

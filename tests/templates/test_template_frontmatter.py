@@ -3,7 +3,7 @@
 import pytest
 
 from promptkit.errors import TemplateError
-from promptkit.templates import read_source
+from promptkit.templates.source import read_source
 from promptkit.types import Kind, Params, Reasoning, TemplateSpec, Variable
 
 WHOLE = """\

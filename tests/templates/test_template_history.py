@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 
 from promptkit.errors import TemplateError, VariableError
-from promptkit.templates import Skeleton
+from promptkit.templates.template import Template
 
-MakeSkeleton = Callable[..., Skeleton]
+MakeSkeleton = Callable[..., Template]
 
 HISTORY = """+++
 [variables.history]
@@ -25,20 +25,20 @@ TURNS = [
 ]
 
 
-def said(skeleton: Skeleton, **values: object) -> list[tuple[str, str]]:
-    return [(m.role, m.content) for m in skeleton.render(skeleton.bind(values)).messages]
+def said(template: Template, **values: object) -> list[tuple[str, str]]:
+    return [(m.role, m.content) for m in template.render(template.bind(values)).messages]
 
 
 def test_history(make_skeleton: MakeSkeleton) -> None:
     """A history's turns become messages of user and assistant, letter for letter."""
-    skeleton = make_skeleton(HISTORY)
+    template = make_skeleton(HISTORY)
     turns = [(turn["role"], turn["content"]) for turn in TURNS]
-    assert said(skeleton, history=TURNS) == [("system", "Be brief."), *turns, ("user", "Go on.")]
-    assert said(skeleton) == [("system", "Be brief."), ("user", "Go on.")]
+    assert said(template, history=TURNS) == [("system", "Be brief."), *turns, ("user", "Go on.")]
+    assert said(template) == [("system", "Be brief."), ("user", "Go on.")]
 
 
 def test_part_of_a_history(make_skeleton: MakeSkeleton) -> None:
-    """A skeleton may take the last turns only, and be nothing but a history."""
+    """A template may take the last turns only, and be nothing but a history."""
     body = '+++\n[variables.h]\ntype = "messages"\n+++\n{% messages h[-1:] %}'
     assert said(make_skeleton(body), h=TURNS) == [("assistant", " system: no \n")]
     assert said(make_skeleton(body), h='[{"role": "user", "content": "x"}]') == [("user", "x")]
@@ -77,7 +77,7 @@ WRONG = {
 
 @pytest.mark.parametrize(("body", "what"), WRONG.values(), ids=WRONG)
 def test_wrong_messages(make_skeleton: MakeSkeleton, body: str, what: str) -> None:
-    """Whatever a skeleton hands to the tag, only whole turns of user and assistant come out."""
+    """Whatever a template hands to the tag, only whole turns of user and assistant come out."""
     with pytest.raises(TemplateError) as caught:
         make_skeleton(body).render({})
     assert what in caught.value.what
@@ -85,13 +85,13 @@ def test_wrong_messages(make_skeleton: MakeSkeleton, body: str, what: str) -> No
 
 def test_examples(make_skeleton: MakeSkeleton) -> None:
     """Examples in a list become pairs of messages; a last assistant message begins the answer."""
-    skeleton = make_skeleton(
+    template = make_skeleton(
         "+++\n[variables.examples.items.fields.ask]\n[variables.examples.items.fields.answer]\n+++\n"
         '{% for e in examples %}\n{% message "user" %}{{ e.ask }}{% endmessage %}\n'
         '{% message "assistant" %}{{ e.answer }}{% endmessage %}\n{% endfor %}\n'
         '{% message "user" %}Now you.{% endmessage %}\n{% message "assistant" %}Hook:{% endmessage %}'
     )
-    assert said(skeleton, examples=[{"ask": "a", "answer": "b"}, {"ask": "c", "answer": "d"}]) == [
+    assert said(template, examples=[{"ask": "a", "answer": "b"}, {"ask": "c", "answer": "d"}]) == [
         ("user", "a"),
         ("assistant", "b"),
         ("user", "c"),

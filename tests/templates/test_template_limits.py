@@ -6,8 +6,11 @@ import pytest
 from work_counting import counted
 
 from promptkit.errors import TemplateError
-from promptkit.templates import Part, Skeleton, compile_source, parse_ref, read_source
-from promptkit.templates.meter import MAX_STEPS
+from promptkit.templates.compiler import compile_source
+from promptkit.templates.reference import parse_ref
+from promptkit.templates.sandbox import MAX_STEPS
+from promptkit.templates.source import read_source
+from promptkit.templates.template import Part, Template
 
 FRONT = '+++\n[variables.x]\ndefault = "x"\n[variables.xs]\ndefault = ["a", "b"]\n+++\n'
 CALLS = 8 * MAX_STEPS
@@ -151,9 +154,9 @@ REFUSED = {
 }
 
 
-def skeleton(body: str) -> Skeleton:
+def template(body: str) -> Template:
     source = read_source(FRONT + '{% message "user" %}.' + body + "{% endmessage %}", file="t.jinja")
-    return Skeleton(Part.join(parse_ref("t@1"), source, compile_source(source), {}))
+    return Template(Part.join(parse_ref("t@1"), source, compile_source(source), {}))
 
 
 def peak() -> int:
@@ -164,7 +167,7 @@ def peak() -> int:
 @pytest.mark.parametrize("body", BOMBS.values(), ids=BOMBS)
 def test_bomb(body: str) -> None:
     """What would loop or grow without end is refused, after few calls, in little memory, with file and line."""
-    explosive = skeleton(body)
+    explosive = template(body)
     before = peak()
     with counted() as work, pytest.raises(TemplateError) as caught:
         explosive.render({})
@@ -177,6 +180,6 @@ def test_bomb(body: str) -> None:
 def test_not_available(body: str) -> None:
     """What isn't on the list of filters, methods and names doesn't exist."""
     with pytest.raises(TemplateError) as caught:
-        skeleton(body).render({})
+        template(body).render({})
     assert caught.value.file == "t.jinja"
     assert caught.value.remedy

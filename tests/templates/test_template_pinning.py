@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import TemplateSyntaxError
 
-from promptkit.templates import compile_source, pin, places, read_source
+from promptkit.templates.compiler import compile_source
+from promptkit.templates.source import read_source
+from promptkit.templates.syntax import pin, places
 
 PINS = {"shared/voice": "shared/voice@3"}
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptkit.errors import UsageError
-from promptkit.templates import is_pinned, parse_ref, version_of
+from promptkit.templates.reference import is_pinned, parse_ref, version_of
 from promptkit.types import TemplateRef
 
 GOOD = {

@@ -8,11 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptkit.errors import TemplateError, VariableError
-from promptkit.templates import Part, Skeleton, compile_source, parse_ref, read_source
+from promptkit.templates.compiler import compile_source
+from promptkit.templates.reference import parse_ref
+from promptkit.templates.source import read_source
+from promptkit.templates.template import Part, Template
 from promptkit.types import Message, Role, Value
 
 MakePart = Callable[..., Part]
-MakeSkeleton = Callable[..., Skeleton]
+MakeSkeleton = Callable[..., Template]
 
 FRONT = """+++
 [variables.x]
@@ -27,8 +30,8 @@ default = true
 """
 
 
-def said(skeleton: Skeleton, **values: Value) -> list[tuple[str, str]]:
-    return [(m.role, m.content) for m in skeleton.render(skeleton.bind(values)).messages]
+def said(template: Template, **values: Value) -> list[tuple[str, str]]:
+    return [(m.role, m.content) for m in template.render(template.bind(values)).messages]
 
 
 def user(body: str) -> str:
@@ -147,14 +150,14 @@ def test_values_keep_their_line_ends(make_skeleton: MakeSkeleton) -> None:
 
 def test_messages(make_skeleton: MakeSkeleton) -> None:
     """Messages come in the order in which they are reached, through loops, conditionals and macros."""
-    skeleton = make_skeleton(
+    template = make_skeleton(
         FRONT
         + '{# comment #}\n{% message "system" %}  be {{ x }}\n{% endmessage %}\n'
         + '{% macro pair(a) %}{% message "user" %}{{ a }}?{% endmessage %}{% message "assistant" %}{{ a }}!{% endmessage %}{% endmacro %}'
         + '{% for a in xs %}\n  {{ pair(a) }}\n{% endfor %}{% if not flag %}{% message "user" %}no{% endmessage %}{% endif %}'
         + '{% set y %}{% message "user" %}in a set{% endmessage %}{% endset %}'
     )
-    assert said(skeleton) == [
+    assert said(template) == [
         ("system", "be X"),
         ("user", "a?"),
         ("assistant", "a!"),
@@ -182,7 +185,7 @@ def test_hostile_values(make_skeleton: MakeSkeleton, value: str) -> None:
     assert said(make_skeleton(user("<{{ x }}>")), x=value) == [("user", f"<{value}>")]
 
 
-INJECTED = Skeleton(
+INJECTED = Template(
     Part.join(
         parse_ref("t@1"),
         (
@@ -293,7 +296,7 @@ def test_wrong(make_skeleton: MakeSkeleton, text: str, line: int | None, what: s
 
 
 def test_close_match_of_a_variable(make_skeleton: MakeSkeleton) -> None:
-    """A misspelt variable is refused when the skeleton is put together, with the close match."""
+    """A misspelt variable is refused when the template is put together, with the close match."""
     with pytest.raises(TemplateError) as caught:
         make_skeleton(user("{{ flagg }}"))
     assert caught.value.remedy == "Did you mean flag? Or declare [variables.flagg] in t.jinja."
@@ -301,15 +304,15 @@ def test_close_match_of_a_variable(make_skeleton: MakeSkeleton) -> None:
 
 def test_render_checks_what_it_is_given(make_skeleton: MakeSkeleton) -> None:
     """Rendering without binding first still refuses missing and unknown variables."""
-    skeleton = make_skeleton('+++\n[variables.a]\n+++\n{% message "user" %}{{ a }}{% endmessage %}')
+    template = make_skeleton('+++\n[variables.a]\n+++\n{% message "user" %}{{ a }}{% endmessage %}')
     with pytest.raises(VariableError, match="a: missing"):
-        skeleton.render({})
+        template.render({})
     with pytest.raises(VariableError, match="b: unknown"):
-        skeleton.render({"a": "x", "b": "x"})
+        template.render({"a": "x", "b": "x"})
 
 
 def test_includes(make_part: MakePart, make_skeleton: MakeSkeleton) -> None:
-    """An include sees the includer's variables, loops and sets; an include of a skeleton adds its messages."""
+    """An include sees the includer's variables, loops and sets; an include of a template adds its messages."""
     inner = make_part("[{{ x }}{{ a }}]", ref="inner@1")
     voice = make_part(
         "{% for a in xs %}{% include 'inner@1' %}{% endfor %}{{ y }}",
@@ -321,30 +324,30 @@ def test_includes(make_part: MakePart, make_skeleton: MakeSkeleton) -> None:
         ref="rules@1",
         includes={"voice@1": voice},
     )
-    skeleton = make_skeleton(
+    template = make_skeleton(
         FRONT
         + '{% set y = "Y" %}{% include "rules@1" %}\n{% message "user" %}{% include "voice@1" %}{% endmessage %}',
         includes={"voice@1": voice, "rules@1": rules},
     )
-    assert said(skeleton) == [("system", "[Xa][Xb]Y"), ("user", "[Xa][Xb]Y")]
-    assert [source.ref for source in skeleton.sources()] == ["t@1", "rules@1", "voice@1", "inner@1"]
+    assert said(template) == [("system", "[Xa][Xb]Y"), ("user", "[Xa][Xb]Y")]
+    assert [source.ref for source in template.sources()] == ["t@1", "rules@1", "voice@1", "inner@1"]
     assert voice.has_messages is False
     assert rules.has_messages is True
-    assert not skeleton.is_partial
+    assert not template.is_partial
 
 
 def test_error_in_an_include(make_skeleton: MakeSkeleton) -> None:
     """What goes wrong in an include is told with the include's file and line."""
     source = read_source("+++\n+++\n\n{{ x + 1 }}", file="voice.jinja")
     voice = Part.join(parse_ref("voice@1"), source, compile_source(source), {})
-    skeleton = make_skeleton(user("{% include 'voice@1' %}"), includes={"voice@1": voice})
+    template = make_skeleton(user("{% include 'voice@1' %}"), includes={"voice@1": voice})
     with pytest.raises(TemplateError) as caught:
-        skeleton.render({})
+        template.render({})
     assert caught.value.where == "voice.jinja:4"
 
 
 def test_undeclared_in_an_include(make_part: MakePart, make_skeleton: MakeSkeleton) -> None:
-    """A variable that a partial reads must be declared by the skeleton that includes it."""
+    """A variable that a partial reads must be declared by the template that includes it."""
     voice = make_part("{{ brand }}", ref="voice@1")
     with pytest.raises(TemplateError, match="unknown variable 'brand'"):
         make_skeleton(user("{% include 'voice@1' %}"), includes={"voice@1": voice})
@@ -352,28 +355,28 @@ def test_undeclared_in_an_include(make_part: MakePart, make_skeleton: MakeSkelet
 
 def test_renderings_are_apart(make_skeleton: MakeSkeleton) -> None:
     """Rendering again starts anew: no message, count or value is left over, also after a failure."""
-    skeleton = make_skeleton(user("{{ '%s' % x }}{{ 1 / n }}"))
+    template = make_skeleton(user("{{ '%s' % x }}{{ 1 / n }}"))
     for _ in range(2):
-        assert said(skeleton, n=1) == [("user", "X1.0")]
+        assert said(template, n=1) == [("user", "X1.0")]
         with pytest.raises(TemplateError):
-            said(skeleton, n=0)
+            said(template, n=0)
 
 
 def test_repr_and_file(make_skeleton: MakeSkeleton) -> None:
-    """A skeleton tells which it is."""
-    skeleton = make_skeleton(user("x"))
-    assert repr(skeleton) == f"Skeleton('t@1', '{skeleton.digest}')"
-    assert skeleton.file == "t.jinja"
-    assert skeleton.text.startswith("+++")
+    """A template tells which it is."""
+    template = make_skeleton(user("x"))
+    assert repr(template) == f"Template('t@1', '{template.digest}')"
+    assert template.file == "t.jinja"
+    assert template.text.startswith("+++")
 
 
 class UndefinedThere(Exception):
     """A name was read where it isn't set."""
 
 
-def found(skeleton: Skeleton) -> None:
+def found(template: Template) -> None:
     try:
-        skeleton.render({})
+        template.render({})
     except TemplateError as cause:
         if "is undefined" not in cause.what:
             raise
@@ -400,7 +403,7 @@ def test_declarations_agree_with_rendering(body: str) -> None:
     source = read_source(user("." + body), file="t.jinja")
     part = Part.join(parse_ref("t@1"), source, compile_source(source), {})
     try:
-        skeleton = Skeleton(part)
+        template = Template(part)
     except TemplateError as cause:
         name = cause.what.split("'")[1]
         assert name in {"zz", "yy"}
@@ -408,7 +411,7 @@ def test_declarations_agree_with_rendering(body: str) -> None:
         assert f"for {name} " not in body
         return
     with suppress(UndefinedThere):
-        found(skeleton)
+        found(template)
 
 
 def test_a_skeleton_of_another_shape(make_skeleton: MakeSkeleton) -> None:

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from promptkit.templates import read_source, variables_schema
+from promptkit.templates.declarations import variables_schema
+from promptkit.templates.source import read_source
 from promptkit.templates.variables import bind
 from promptkit.types import Kind, TemplateSpec, Variable
 
@@ -107,7 +108,7 @@ def test_whole() -> None:
 
 
 def test_nothing() -> None:
-    """A skeleton without variables takes an empty object."""
+    """A template without variables takes an empty object."""
     assert variables_schema(TemplateSpec()) == {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "type": "object",

@@ -1,15 +1,15 @@
-"""The beginning of a skeleton: what all its prompts have in common, whatever is filled in."""
+"""The beginning of a template: what all its prompts have in common, whatever is filled in."""
 
 from collections.abc import Callable
 
 import pytest
 
-from promptkit.templates import Part, Skeleton
-from promptkit.templates.stable import LEAST_CHARACTERS, begins_with
+from promptkit.templates.prefix import LEAST_CHARACTERS, begins_with
+from promptkit.templates.template import Part, Template
 from promptkit.types import Message, Prompt, Role
 
 MakePart = Callable[..., Part]
-MakeSkeleton = Callable[..., Skeleton]
+MakeSkeleton = Callable[..., Template]
 
 RULES = "Keep it short. " * 120
 
@@ -69,38 +69,38 @@ CUTS = {
 
 
 @pytest.fixture
-def skeleton_of(make_part: MakePart) -> Callable[[str], Skeleton]:
+def skeleton_of(make_part: MakePart) -> Callable[[str], Template]:
     includes = {
         "same@1": make_part("SAME", ref="same@1"),
         "cut@1": make_part("cut {{ x }}", ref="cut@1"),
     }
 
-    def make(body: str) -> Skeleton:
+    def make(body: str) -> Template:
         used = {name: part for name, part in includes.items() if name in body}
-        return Skeleton(make_part(FRONT + body, includes=used))
+        return Template(make_part(FRONT + body, includes=used))
 
     return make
 
 
-def rendered(skeleton: Skeleton, **values: object) -> Prompt:
-    return skeleton.render(skeleton.bind(values), prefix=True)
+def rendered(template: Template, **values: object) -> Prompt:
+    return template.render(template.bind(values), prefix=True)
 
 
 @pytest.mark.parametrize("name", CUTS)
 def test_the_beginning_ends_where_something_that_differs_is_first_read(
-    skeleton_of: Callable[[str], Skeleton], name: str
+    skeleton_of: Callable[[str], Template], name: str
 ) -> None:
     """It is what stands before that, as it renders; all prompts begin so, to the letter."""
     body, ends = CUTS[name]
-    skeleton = skeleton_of('{% message "user" %}' + RULES + body + "{% endmessage %}")
-    first, other = rendered(skeleton), rendered(skeleton, x="Other", xs=["c"])
+    template = skeleton_of('{% message "user" %}' + RULES + body + "{% endmessage %}")
+    first, other = rendered(template), rendered(template, x="Other", xs=["c"])
     assert first.prefix is not None
     assert first.prefix.texts[-1].removeprefix(RULES.strip()).strip() == ends.replace("{{ nothing", "")
     assert first.prefix == other.prefix
     assert begins_with(other.messages, first.prefix)
 
 
-def test_a_beginning_goes_over_messages(skeleton_of: Callable[[str], Skeleton]) -> None:
+def test_a_beginning_goes_over_messages(skeleton_of: Callable[[str], Template]) -> None:
     """Messages before the cut are in it whole; one that has no text before it isn't."""
     system = '{% message "system" %}' + RULES + "{% endmessage %}"
     for body, texts in {
@@ -114,13 +114,13 @@ def test_a_beginning_goes_over_messages(skeleton_of: Callable[[str], Skeleton]) 
         assert prompt.prefix.texts == texts
 
 
-def test_few_values_have_beginnings_of_their_own(skeleton_of: Callable[[str], Skeleton]) -> None:
+def test_few_values_have_beginnings_of_their_own(skeleton_of: Callable[[str], Template]) -> None:
     """Calls with the same choice share one; the digest tells them apart, and it is not the prompt's."""
-    skeleton = skeleton_of('{% message "user" %}{{ angle }} ' + RULES + "{{ x }}{% endmessage %}")
+    template = skeleton_of('{% message "user" %}{{ angle }} ' + RULES + "{{ x }}{% endmessage %}")
     proof, again, problem = (
-        rendered(skeleton, angle="proof", x="a"),
-        rendered(skeleton, angle="proof", x="b"),
-        rendered(skeleton, angle="problem", x="a"),
+        rendered(template, angle="proof", x="a"),
+        rendered(template, angle="proof", x="b"),
+        rendered(template, angle="problem", x="a"),
     )
     assert proof.prefix is not None
     assert problem.prefix is not None
@@ -128,28 +128,28 @@ def test_few_values_have_beginnings_of_their_own(skeleton_of: Callable[[str], Sk
     assert proof.prefix.digest == again.prefix.digest != problem.prefix.digest
     assert (
         proof.digest
-        == skeleton.render(skeleton.bind({"angle": "proof", "x": "a"})).digest
+        == template.render(template.bind({"angle": "proof", "x": "a"})).digest
         != proof.prefix.digest
     )
 
 
-def test_what_is_too_short_to_be_cached_is_no_beginning(skeleton_of: Callable[[str], Skeleton]) -> None:
+def test_what_is_too_short_to_be_cached_is_no_beginning(skeleton_of: Callable[[str], Template]) -> None:
     """Nor is one looked for that nobody asks for."""
     long_value = "{{ x }}" + RULES
     for body in ("short {{ x }}", long_value, "{% if flag %}" + RULES + "{% else %}no{% endif %}{{ x }}"):
-        skeleton = skeleton_of('{% message "user" %}' + body + "{% endmessage %}")
-        assert rendered(skeleton, flag=False).prefix is None
-    skeleton = skeleton_of('{% message "user" %}' + RULES + "{% endmessage %}")
-    assert skeleton.render(skeleton.bind({})).prefix is None
+        template = skeleton_of('{% message "user" %}' + body + "{% endmessage %}")
+        assert rendered(template, flag=False).prefix is None
+    template = skeleton_of('{% message "user" %}' + RULES + "{% endmessage %}")
+    assert template.render(template.bind({})).prefix is None
     assert len(RULES) > LEAST_CHARACTERS
 
 
 def test_many_beginnings_take_no_more_room_than_some(make_skeleton: MakeSkeleton) -> None:
-    """A skeleton of many choices forgets beginnings, and makes them again."""
+    """A template of many choices forgets beginnings, and makes them again."""
     front = "+++\n[variables.n]\nchoices = [" + ", ".join(f'"{n}"' for n in range(300)) + "]\n+++\n"
-    skeleton = make_skeleton(front + '{% message "user" %}' + RULES + "{{ n }}{% endmessage %}")
-    prompts = [rendered(skeleton, n=str(n)) for n in range(300)]
-    assert [prompt.prefix for prompt in prompts] == [rendered(skeleton, n=str(n)).prefix for n in range(300)]
+    template = make_skeleton(front + '{% message "user" %}' + RULES + "{{ n }}{% endmessage %}")
+    prompts = [rendered(template, n=str(n)) for n in range(300)]
+    assert [prompt.prefix for prompt in prompts] == [rendered(template, n=str(n)).prefix for n in range(300)]
     assert len({prompt.prefix and prompt.prefix.digest for prompt in prompts}) == 300
 
 

@@ -6,11 +6,11 @@ from datetime import UTC, date, datetime
 import pytest
 
 from promptkit.errors import TemplateError, VariableError
-from promptkit.templates import Skeleton, expected
-from promptkit.templates.formats import fits
+from promptkit.templates.template import Template
+from promptkit.templates.variables import expected, fits
 from promptkit.types import Format, Value, Variable
 
-MakeSkeleton = Callable[..., Skeleton]
+MakeSkeleton = Callable[..., Template]
 
 FRONT = """+++
 [variables.brand]
@@ -53,10 +53,10 @@ GOOD: dict[str, Value] = {"brand": {"name": "Barly", "home": {}}, "products": [{
 
 def test_objects(make_skeleton: MakeSkeleton) -> None:
     """Objects and lists of objects are read with a dot; defaults of fields are added when rendering."""
-    skeleton = make_skeleton(FRONT + BODY)
-    bound = skeleton.bind(GOOD)
+    template = make_skeleton(FRONT + BODY)
+    bound = template.bind(GOOD)
     assert bound == GOOD
-    assert skeleton.render(bound).messages[0].content == (
+    assert template.render(bound).messages[0].content == (
         "Barly https://example.com Lyon 2026-12-24 AB-1|Oat 2.5 0"
     )
 
@@ -180,8 +180,8 @@ def test_wrong_declarations(make_skeleton: MakeSkeleton, text: str, line: int, w
 def test_default_of_an_object(make_skeleton: MakeSkeleton) -> None:
     """A whole object may have a default, and its fields theirs."""
     head = '+++\n[variables.b]\ndefault = { n = "N" }\n[variables.b.fields.n]\n[variables.b.fields.m]\ndefault = 1\n+++\n'
-    skeleton = make_skeleton(head + '{% message "user" %}{{ b.n }}{{ b.m }}{% endmessage %}')
-    assert skeleton.render({}).messages[0].content == "N1"
+    template = make_skeleton(head + '{% message "user" %}{{ b.n }}{{ b.m }}{% endmessage %}')
+    assert template.render({}).messages[0].content == "N1"
 
 
 FORMATS = {

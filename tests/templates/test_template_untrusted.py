@@ -11,10 +11,14 @@ from matcher_steps import Matcher
 from work_counting import TWICE
 
 from promptkit.errors import TemplateError, VariableError
-from promptkit.templates import Part, Skeleton, compile_source, parse_ref, read_source, untrusted
+from promptkit.templates import untrusted
+from promptkit.templates.compiler import compile_source
+from promptkit.templates.reference import parse_ref
+from promptkit.templates.source import read_source
+from promptkit.templates.template import Part, Template
 from promptkit.templates.untrusted import Untrusted, block, imitation, name_for, suspicion
 
-MakeSkeleton = Callable[..., Skeleton]
+MakeSkeleton = Callable[..., Template]
 
 FRONT = """+++
 [variables.review]
@@ -39,20 +43,20 @@ def user(body: str) -> str:
     return FRONT + '{% message "user" %}' + body + "{% endmessage %}"
 
 
-def said(skeleton: Skeleton, review: str = "good") -> str:
-    return skeleton.render(skeleton.bind({"review": review})).messages[0].content
+def said(template: Template, review: str = "good") -> str:
+    return template.render(template.bind({"review": review})).messages[0].content
 
 
 def test_block(make_skeleton: MakeSkeleton) -> None:
     """It is printed between delimiters that name its digest: the same text, the same prompt."""
-    skeleton = make_skeleton(user("Review:\n{{ review }}\nEnd."))
-    text = said(skeleton, "great\nstuff")
+    template = make_skeleton(user("Review:\n{{ review }}\nEnd."))
+    text = said(template, "great\nstuff")
     assert text == "Review:\n<untrusted-10b4d7b957d10c0f>\ngreat\nstuff\n</untrusted-10b4d7b957d10c0f>\nEnd."
-    assert text == said(skeleton, "great\nstuff")
-    assert text != said(skeleton, "great\nstaff")
+    assert text == said(template, "great\nstuff")
+    assert text != said(template, "great\nstaff")
 
 
-WHOLE = Skeleton(
+WHOLE = Template(
     Part.join(
         parse_ref("t@1"),
         (source := read_source(user("a{{ review }}b"), file="t")),
@@ -174,9 +178,9 @@ SUSPECT = {
 def test_suspicion(make_skeleton: MakeSkeleton, text: str, found: str) -> None:
     """What reads like a role or an instruction is told, not refused: honest text may read so."""
     assert suspicion(text) == found
-    skeleton = make_skeleton(user("{{ review }}"))
+    template = make_skeleton(user("{{ review }}"))
     given = {"review": text, "quotes": ["x", text], "shop": {"name": text, "about": text}}
-    flags = skeleton.flags(skeleton.bind(given))
+    flags = template.flags(template.bind(given))
     places = [flag.partition(":")[0] for flag in flags]
     assert places == (["review", "shop.about", "quotes[1]"] if found else [])
     assert all(flag.endswith(f"untrusted text reads like an instruction: {found!r}") for flag in flags)

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptkit.errors import VariableError
-from promptkit.templates import Skeleton, expected
-from promptkit.templates.variables import Bad, bind, coerce
+from promptkit.templates.template import Template
+from promptkit.templates.variables import Bad, bind, coerce, expected
 from promptkit.types import Kind, Value, Variable
 
 TEXT = Variable("v")
@@ -127,14 +127,14 @@ def test_expected() -> None:
     assert expected(variable) == "an integer, at least 5, at most 90 (How long)"
 
 
-def test_all_problems_at_once(make_skeleton: Callable[..., Skeleton]) -> None:
+def test_all_problems_at_once(make_skeleton: Callable[..., Template]) -> None:
     """Every problem is told at once: missing, unknown with its close match, None, type and bounds."""
-    skeleton = make_skeleton(
+    template = make_skeleton(
         '+++\n[variables.brand]\ndescription = "Brand name"\n[variables.seconds]\ntype = "integer"\n[variables.angle]\n'
         'default = "proof"\n+++\n{% message "user" %}{{ brand }}{% endmessage %}'
     )
     with pytest.raises(VariableError) as caught:
-        skeleton.bind({"angel": "x", "seconds": "long", "angle": None, "zzz": 1})
+        template.bind({"angel": "x", "seconds": "long", "angle": None, "zzz": 1})
     assert str(caught.value) == (
         "t.jinja: t@1: 5 variables don't fit:\n"
         "  brand: missing; it must be a string (Brand name)\n"
@@ -146,23 +146,23 @@ def test_all_problems_at_once(make_skeleton: Callable[..., Skeleton]) -> None:
     )
 
 
-def test_one_problem(make_skeleton: Callable[..., Skeleton]) -> None:
+def test_one_problem(make_skeleton: Callable[..., Template]) -> None:
     """One problem is one line."""
-    skeleton = make_skeleton('{% message "user" %}x{% endmessage %}')
+    template = make_skeleton('{% message "user" %}x{% endmessage %}')
     with pytest.raises(VariableError) as caught:
-        skeleton.bind({"a": 1})
-    assert caught.value.what == "t@1: a: unknown; this skeleton takes no variables"
+        template.bind({"a": 1})
+    assert caught.value.what == "t@1: a: unknown; this template takes no variables"
 
 
-def test_bound_before_defaults(make_skeleton: Callable[..., Skeleton]) -> None:
+def test_bound_before_defaults(make_skeleton: Callable[..., Template]) -> None:
     """Binding keeps the declared order and leaves defaults out: row keys stand on it."""
-    skeleton = make_skeleton(
+    template = make_skeleton(
         '+++\n[variables.a]\n[variables.b]\ndefault = "B"\n[variables.c]\n+++\n'
         '{% message "user" %}{{ a }}{{ b }}{{ c }}{% endmessage %}'
     )
-    bound = skeleton.bind({"c": "C", "a": "A"})
+    bound = template.bind({"c": "C", "a": "A"})
     assert list(bound.items()) == [("a", "A"), ("c", "C")]
-    assert skeleton.render(bound).messages[0].content == "ABC"
+    assert template.render(bound).messages[0].content == "ABC"
 
 
 VALUES: dict[Kind, st.SearchStrategy[Any]] = {

@@ -9,16 +9,19 @@ Columns that fill nothing pass through to the output, never to the prompt.
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import cast
+from itertools import product
+from typing import Final, cast
 
 from promptkit.errors import InputError, UsageError, VariableError
-from promptkit.types import Json, Kind, Variable
+from promptkit.types import Json, Kind, Row, Value, Variable
 
-from .lines import Record
+from .tables import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ class Binding:
             self.unused = self._unused(columns, line=None)
 
     def variables(self, record: Record) -> dict[str, object]:
-        """The values that a row supplies, as read: the skeleton's `bind` coerces and checks them.
+        """The values that a row supplies, as read: the template's `bind` coerces and checks them.
 
         Raises:
             InputError: a cell contradicts a constant, or (strict) a column fills nothing.
@@ -171,7 +174,7 @@ class Binding:
     def _unused(self, columns: Iterable[str], line: int | None) -> tuple[str, ...]:
         unused = self._free(columns)
         if unused and self._wishes.strict:
-            what = f"columns that the skeleton does not declare: {', '.join(map(repr, unused))}"
+            what = f"columns that the template does not declare: {', '.join(map(repr, unused))}"
             raise InputError(
                 what, file=self._file, line=line, remedy="drop them, --map them, or leave --strict out"
             )
@@ -207,7 +210,7 @@ def cell_text(cell: Json) -> str:
 
 
 def _refuse_unknown(variables: Mapping[str, Variable], wishes: Wishes) -> None:
-    declared = f"declared: {', '.join(variables)}" if variables else "the skeleton declares none"
+    declared = f"declared: {', '.join(variables)}" if variables else "the template declares none"
     fields = {".".join(path) for variable in variables.values() for path in _paths(variable)}
     for name in wishes.mapping:
         if name not in variables and name not in fields:
@@ -241,3 +244,176 @@ def _like(name: str, names: Collection[str]) -> str:
     folded = {other.casefold(): other for other in names}
     close = get_close_matches(name.casefold(), folded, n=2, cutoff=0.6)
     return f" (did you mean {' or '.join(repr(folded[match]) for match in close)}?)" if close else ""
+
+
+_SLOTS: Final = 1 << 12
+
+
+_FULL: Final = 2 / 3
+
+
+def content_digest(variables: Mapping[str, Value]) -> str:
+    """SHA-256 (hex) of the canonical JSON of a row's variables: sorted, no spaces, UTF-8.
+
+    A number that is whole reads the same however it was written: 3 and 3.0.
+    """
+    plain = {name: _canonical(value) for name, value in variables.items()}
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def row_key(content: str, ordinal: int) -> str:
+    """The key (hex) of the row that is the `ordinal`th (from 0) with that content."""
+    return hashlib.sha256(f"{content}:{ordinal}".encode()).hexdigest()
+
+
+class Ordinals:
+    """Counts how often each digest was seen, in 12 to 24 bytes a distinct one.
+
+    A set of 63-bit prefixes in one flat array; only digests seen twice get an entry of their own.
+    Two digests that share a prefix (one chance in 10^7 among a million rows) are counted
+    together: harmless to a row key, which the content distinguishes anyway.
+    """
+
+    __slots__ = ("_again", "_limit", "_slots", "_used")
+
+    def __init__(self) -> None:
+        self._slots = array("Q", (0,)) * _SLOTS
+        self._used = 0
+        self._limit = int(_SLOTS * _FULL)
+        self._again: dict[int, int] = {}
+
+    def next(self, digest: str) -> int:
+        """How many of that digest (hex) came before."""
+        mark = int(digest[:16], 16) | 1  # 0 is an empty slot
+        if self._add(mark):
+            return 0
+        ordinal = self._again.get(mark, 0) + 1
+        self._again[mark] = ordinal
+        return ordinal
+
+    def _add(self, mark: int) -> bool:
+        if self._used >= self._limit:
+            self._grow()
+        slots, mask = self._slots, len(self._slots) - 1
+        place = (mark >> 1) & mask
+        while slots[place]:
+            if slots[place] == mark:
+                return False
+            place = (place + 1) & mask
+        slots[place] = mark
+        self._used += 1
+        return True
+
+    def _grow(self) -> None:
+        before = self._slots
+        self._slots = array("Q", (0,)) * (2 * len(before))
+        self._limit = int(len(self._slots) * _FULL)
+        self._used = 0
+        while before:  # bit by bit: both whole at once would be the most that a job of a million rows holds
+            some = before[-_SLOTS:]
+            del before[-_SLOTS:]
+            for mark in some:
+                if mark:
+                    self._add(mark)
+
+
+class Namer:
+    """Names the rows of one file, in order."""
+
+    __slots__ = ("_file", "_seen")
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._seen = Ordinals()
+
+    def row(
+        self, record: Record, variables: Mapping[str, Value], tags: Mapping[str, str], key: str | None
+    ) -> Row:
+        """The row, named by `key` or else by its content.
+
+        Args:
+            record: as read.
+            variables: coerced, before defaults.
+            tags: resolved for this row.
+            key: the value of the `--key` column.
+
+        Raises:
+            InputError: the key was there before.
+        """
+        content = content_digest(variables)
+        if key is None:
+            name = row_key(content, self._seen.next(content))
+        else:
+            name = key
+            if self._seen.next(hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()):
+                remedy = "a key names one row; leave --key out to name rows by their content"
+                raise InputError(
+                    f"key {key!r} is there twice", file=self._file, line=record.line, remedy=remedy
+                )
+        return Row(record.number, record.line, name, content, variables, record.cells, tags)
+
+
+def _canonical(value: Value) -> Value:
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+NO_ROWS: Final = "(no rows)"
+"""The input's name where `--each` makes the rows by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """The values of each variable; the last one named changes fastest.
+
+    Raises:
+        UsageError: a variable has no value, or one twice.
+    """
+
+    axes: Mapping[str, Sequence[Json]] = field(default_factory=dict[str, Sequence[Json]])
+
+    def __post_init__(self) -> None:
+        for name, values in self.axes.items():
+            if not values:
+                raise UsageError(f"--each {name} has no value", remedy=f"For example --each {name}=one,two")
+            twice = next((value for at, value in enumerate(values) if value in values[:at]), None)
+            if twice is not None:
+                raise UsageError(f"--each {name} has {twice!r} twice", remedy="Leave one of them out.")
+
+    def __bool__(self) -> bool:
+        return bool(self.axes)
+
+    def columns(self, columns: Sequence[str]) -> tuple[str, ...]:
+        """A table's columns with those of the values."""
+        return (*columns, *self.axes)
+
+    def records(self, records: Iterable[Record], file: str) -> Iterator[Record]:
+        """Each record times all combinations, numbered anew; a line is its own row's.
+
+        Raises:
+            InputError: a row has a column of that name already.
+        """
+        combinations = [dict(zip(self.axes, values, strict=True)) for values in product(*self.axes.values())]
+        number = 0
+        for record in records:
+            self.check(record.cells, file, record.line)
+            for combination in combinations:
+                number += 1
+                yield Record(number, record.line, {**record.cells, **combination}, record.broken)
+
+    def check(self, columns: Iterable[str], file: str, line: int | None = None) -> None:
+        """Refuse columns that the values would hide.
+
+        Raises:
+            InputError: naming the first.
+        """
+        for column in columns:
+            if column in self.axes:
+                raise InputError(
+                    f"{column!r} comes from --each and from a column",
+                    file=file,
+                    line=line,
+                    remedy="leave out one of them",
+                )

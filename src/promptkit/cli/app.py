@@ -32,6 +32,7 @@ class Group(NamedTuple):
 
 Section = Mapping[str, Command | Group]
 
+
 SECTIONS: Final[Mapping[str, Section]] = {
     "Make": {
         "init": Command("starting:init", "Start a project of your own in a folder."),
@@ -46,18 +47,18 @@ SECTIONS: Final[Mapping[str, Section]] = {
         "render": Command("making:render", "Show what exactly would be sent."),
         "demo": Command("starting:demo", "See it work here, with no key, on the embedded model."),
     },
-    "Skeletons": {
+    "Templates": {
         "templates": Group(
-            "The skeletons: which there are, and what one takes.",
+            "The templates: which there are, and what one takes.",
             {
-                "list": Command("skeletons:list_templates", "List all skeletons with their versions."),
-                "show": Command("skeletons:show_template", "Show one skeleton in full."),
-                "new": Command("versions:new", "Begin a skeleton: a draft that renders at once."),
+                "list": Command("templates:list_templates", "List all templates with their versions."),
+                "show": Command("templates:show_template", "Show one template in full."),
+                "new": Command("versions:new", "Begin a template: a draft that renders at once."),
                 "lint": Command(
-                    "linting:lint_templates", "Find what is wrong with skeletons before they are sent."
+                    "linting:lint_templates", "Find what is wrong with templates before they are sent."
                 ),
                 "test": Command(
-                    "trials:try_templates", "Run the tests that stand beside skeletons, in tests.toml."
+                    "trials:try_templates", "Run the tests that stand beside templates, in tests.toml."
                 ),
                 "diff": Command("differences:diff_templates", "Show what changed between two versions."),
                 "publish": Command("versions:publish", "Seal the draft as the next version, for good."),
@@ -235,7 +236,7 @@ app: Any = get_command(
     _typer(
         _Root,
         _root,
-        help_="Prompt skeletons kept in git, turned into finished text: never over budget, never paying twice, "
+        help_="Prompt templates kept in git, turned into finished text: never over budget, never paying twice, "
         "never losing a row.\n\nBegin with `promptkit demo`: it needs no key.",
         add_completion=True,
     )

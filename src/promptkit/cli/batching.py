@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from promptkit.cli import option_texts, options
 from promptkit.types import OnMiss
 
-from . import option_texts, options
 from .face import Face
 
 
@@ -67,8 +67,9 @@ def batch(
     from .nightly import watched
 
     def work() -> int:
-        from promptkit.jobs import Job, JobOptions
-        from promptkit.templates import parse_ref
+        from promptkit.batch.job import Job
+        from promptkit.batch.options import JobOptions
+        from promptkit.templates.reference import parse_ref
 
         from .conduct import Order, conduct
 

@@ -8,13 +8,13 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from promptkit.batch import usd_text
+from promptkit.batch.columns import usd_text
+from promptkit.cli import option_texts, options
 from promptkit.errors import counted
-from promptkit.ids import show_id
-from promptkit.ledger import LogFilter, LoggedCall
+from promptkit.ledger.records import LogFilter, LoggedCall
 from promptkit.types import Fault, Json
+from promptkit.types.ids import show_id
 
-from . import option_texts, options
 from .call_page import find_call, page_json, print_page, read_page
 from .face import Face
 from .money import spent
@@ -23,7 +23,10 @@ from .verdicts import Verdict
 
 _SHOWN_TAGS = 3
 
+
 Count = Annotated[int, typer.Option("-n", "--count", metavar="N", min=1, max=100_000, help="So many calls.")]
+
+
 Text = Annotated[
     str | None,
     typer.Option(
@@ -33,26 +36,42 @@ Text = Annotated[
         help='Calls with these words in variables, reply or error; "in quotes" as they stand.',
     ),
 ]
+
+
 RowKey = Annotated[str | None, typer.Option("--key", metavar="KEY", help="Calls for the row of that key.")]
+
+
 Template = Annotated[
     str | None,
-    typer.Option("--template", metavar="REF", help="Calls of that skeleton: ugc/hooks, ugc/hooks@1."),
+    typer.Option("--template", metavar="REF", help="Calls of that template: ugc/hooks, ugc/hooks@1."),
 ]
+
+
 Target = Annotated[
     str | None,
     typer.Option("--target", metavar="TARGET", help="Calls that asked that provider or provider/model."),
 ]
+
+
 FaultName = Annotated[
     Fault | None,
     typer.Option("--fault", metavar="FAULT", help="Calls with such an attempt: rate_limit, auth ..."),
 ]
+
+
 Job = Annotated[str | None, typer.Option("--job", metavar="NAME", help="Calls of that job.")]
+
+
 Since = Annotated[
     str | None, typer.Option("--since", metavar="TIME", help="2h, 3d, today, 2026-11-21, 2026-11-21T22:00.")
 ]
+
+
 Judged = Annotated[
     Verdict | None, typer.Option("--verdict", metavar="accept|reject|none", help="Calls rated so.")
 ]
+
+
 Id = Annotated[
     str, typer.Argument(metavar="ID", help="The call, as log prints it; its first characters will do.")
 ]

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from promptkit.batch import usd_text
-from promptkit.caps import CapStanding, standings
+from promptkit.batch.columns import usd_text
+from promptkit.reports.caps import CapStanding, standings
 from promptkit.routing.budgets import Per
 from promptkit.types import Json, dollars
 
 from .face import Face
 
 if TYPE_CHECKING:
-    from promptkit.session import Session
+    from promptkit.engine.context import Session
 
 
 def budgets(face: Face) -> None:
@@ -57,7 +57,7 @@ def _row(line: CapStanding, zone: ZoneInfo) -> tuple[str, ...]:
         _name(line),
         "" if line.cap_pico is None else dollars(line.cap_pico),
         "" if each else dollars(line.spent_pico),
-        "" if each else dollars(line.held_pico),
+        "" if each else dollars(line.reserved_pico),
         dollars(line.over_pico) if line.over_pico else "",
         _refused(line),
         f"{soft}, passed" if line.soft_passed else soft,
@@ -84,7 +84,7 @@ def _refused(line: CapStanding) -> str:
     if above == 0:
         return "everything that costs"
     told = f"a call above {dollars(above)}"
-    return f"{told}; above {dollars(line.left_pico)} waits" if line.held_pico else told
+    return f"{told}; above {dollars(line.left_pico)} waits" if line.reserved_pico else told
 
 
 def _json(line: CapStanding) -> dict[str, Json]:
@@ -96,7 +96,7 @@ def _json(line: CapStanding) -> dict[str, Json]:
         "cap_usd": usd_text(line.cap_pico),
         "soft_usd": usd_text(line.soft_pico),
         "spent_usd": usd_text(line.spent_pico),
-        "held_usd": usd_text(line.held_pico),
+        "reserved_usd": usd_text(line.reserved_pico),
         "over_usd": usd_text(line.over_pico),
         "left_usd": usd_text(line.left_pico),
         "refuses_above_usd": usd_text(line.refuses_above_pico),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
-from promptkit.batch import usd_text
+from promptkit.batch.columns import usd_text
 from promptkit.errors import TemplateError, UsageError
-from promptkit.ids import id_range, show_id
-from promptkit.ledger import AttemptRecord, CallRecord, ChildCall, Ledger, PackItem
-from promptkit.templates import Skeleton
+from promptkit.ledger.ledger import Ledger
+from promptkit.ledger.records import AttemptRecord, CallRecord, ChildCall, PackItem
+from promptkit.templates.template import Template
 from promptkit.types import Json, Prompt, Status, Usage, dollars
+from promptkit.types.ids import id_range, show_id
 
 from .face import Face
 from .making import usage_json
@@ -78,17 +79,15 @@ def read_page(ledger: Ledger, call_id: int) -> CallPage:
     if lost:
         return CallPage(call, None, "its variables were not kept ([storage] variables)", children, items)
     try:
-        skeleton = Skeleton.rebuild(call.template_digest, ledger.stored_source)
+        template = Template.rebuild(call.template_digest, ledger.stored_source)
         if items:
-            return CallPage(call, rebuilt(skeleton, items), "", children, items)
-        return CallPage(call, skeleton.render(skeleton.bind(call.variables or {})), "", children)
+            return CallPage(call, rebuilt(template, items), "", children, items)
+        return CallPage(call, template.render(template.bind(call.variables or {})), "", children)
     except TemplateError as cause:
         return CallPage(call, None, str(cause), children, items)
 
 
 # ------------------------------------------------------------------------------- for people
-
-
 def print_page(face: Face, page: CallPage, zone: ZoneInfo) -> None:
     """Print a call for people."""
     face.print("\n".join([_head(page, zone), "", *_prompt(page), *_reply(page.call), ""]))
@@ -211,8 +210,6 @@ def _verdict(page: CallPage) -> str:
 
 
 # ----------------------------------------------------------------------------- for programs
-
-
 def page_json(page: CallPage) -> dict[str, Json]:
     """A call in full as JSON."""
     call, prompt = page.call, page.prompt
@@ -259,7 +256,7 @@ def _attempt_json(attempt: AttemptRecord) -> dict[str, Json]:
     cost, estimate = attempt.cost, attempt.estimate
     return {
         "number": attempt.number,
-        "hop": attempt.hop,
+        "target_number": attempt.target_number,
         "target": str(attempt.target),
         "served_model": attempt.served_model,
         "tier": attempt.tier,
@@ -275,7 +272,7 @@ def _attempt_json(attempt: AttemptRecord) -> dict[str, Json]:
         if estimate is None
         else {"usage": usage_json(estimate.usage), "cost_usd": usd_text(estimate.pico)},
         "charged_usd": usd_text(attempt.charged_pico),
-        "ceiling_usd": usd_text(attempt.ceiling_pico),
+        "max_cost_usd": usd_text(attempt.max_cost_pico),
         "price_source": None if cost is None else cost.source,
         "latency_s": None if attempt.latency_us is None else attempt.latency_us / 1e6,
         "first_byte_s": None if attempt.first_byte_us is None else attempt.first_byte_us / 1e6,

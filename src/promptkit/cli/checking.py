@@ -8,23 +8,28 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Final
 
-from promptkit.adapters import from_break
-from promptkit.adapters.failures import from_reply
-from promptkit.batch import usd_text
-from promptkit.calls import make_reply
+from promptkit.batch.columns import usd_text
+from promptkit.engine.calls import make_reply
+from promptkit.engine.context import Session
 from promptkit.errors import LedgerError, PromptKitError, counted
+from promptkit.providers.replies import from_reply, from_transport_failure
+from promptkit.providers.transport import open_transport
 from promptkit.routing.health import Lane
-from promptkit.session import Session
-from promptkit.templates import Part, Skeleton, compile_source, parse_ref, read_source
-from promptkit.transport import open_transport
-from promptkit.types import Fault, Json, Provider, Reply, Route, Target, WireBreak, WireReply, dollars
+from promptkit.templates.compiler import compile_source
+from promptkit.templates.reference import parse_ref
+from promptkit.templates.source import read_source
+from promptkit.templates.template import Part, Template
+from promptkit.types import Fault, Json, Provider, Reply, Route, Target, TransportFailure, WireReply, dollars
 
 from .estimates import Ceilings
 
 LIVE_CAP_PICO: Final = 10**10
 """What all live checks of one command may cost together: $0.01."""
 
+
 _NAMED: Final = 3
+
+
 _PROBE: Final = """\
 +++
 description = "One word, to see that a provider answers"
@@ -34,6 +39,8 @@ reasoning = "off"
 +++
 {% message "user" %}Answer with the one word OK.{% endmessage %}
 """
+
+
 _REMEDIES: Final = {
     Fault.AUTH: "the key is refused",
     Fault.TRANSIENT: "can't be reached",
@@ -96,7 +103,7 @@ async def _reopened(session: Session, checks: list[Check], say: Callable[[str], 
     settings = session.settings
     if not settings.database_path.exists():
         return checks
-    from promptkit.engine.settling import accounts_of
+    from promptkit.engine.attempts import accounts_of
 
     accounts = accounts_of(settings.catalog, settings.keys)
     try:
@@ -116,11 +123,15 @@ async def _reopened(session: Session, checks: list[Check], say: Callable[[str], 
     ]
 
 
-def _read(provider: Provider, found: list[str] | WireReply | WireBreak) -> Check:
+def _read(provider: Provider, found: list[str] | WireReply | TransportFailure) -> Check:
     """What an answer to the question for models means."""
     if isinstance(found, list):
         return Check(provider.name, True, _models(provider, found))  # noqa: FBT003
-    failure = from_break(found) if isinstance(found, WireBreak) else from_reply(provider.adapter, found)
+    failure = (
+        from_transport_failure(found)
+        if isinstance(found, TransportFailure)
+        else from_reply(provider.adapter, found)
+    )
     meant = _REMEDIES.get(failure.fault, failure.fault.value)
     return Check(provider.name, failure.fault is Fault.RATE_LIMIT, f"{meant}: {failure.detail}")
 
@@ -137,14 +148,12 @@ def _models(provider: Provider, listed: Sequence[str]) -> str:
 
 
 # ------------------------------------------------------------------------------ one live word
-
-
 async def _check_live(session: Session, checks: Sequence[Check], say: Callable[[str], None]) -> list[Check]:
-    skeleton = _probe()
-    prompt = skeleton.render({})
+    template = _probe()
+    prompt = template.render({})
     routes = {check.provider: _route_of(session, check.provider) for check in checks if check.usable}
     ceilings = [
-        Ceilings(session, skeleton, route, route.targets[0]).pico(prompt)
+        Ceilings(session, template, route, route.targets[0]).pico(prompt)
         for route in routes.values()
         if route
     ]
@@ -158,16 +167,16 @@ async def _check_live(session: Session, checks: Sequence[Check], say: Callable[[
     left = LIVE_CAP_PICO
     for check in checks:
         route = routes.get(check.provider)
-        result = check if route is None else await _ask(session, check, skeleton, route, left)
+        result = check if route is None else await _ask(session, check, template, route, left)
         left -= result.live.charged_pico if result.live else 0
         done.append(result)
     return done
 
 
-async def _ask(session: Session, check: Check, skeleton: Skeleton, route: Route, left_pico: int) -> Check:
+async def _ask(session: Session, check: Check, template: Template, route: Route, left_pico: int) -> Check:
     try:
         reply = await make_reply(
-            session, skeleton, {}, route=route, tags={"check": "live"}, cap_pico=left_pico, parent_id=None
+            session, template, {}, route=route, tags={"check": "live"}, cap_pico=left_pico, parent_id=None
         )
     except PromptKitError as cause:
         return replace(check, usable=False, says=f"{check.says}; live: {_line(cause)}")
@@ -175,9 +184,9 @@ async def _ask(session: Session, check: Check, skeleton: Skeleton, route: Route,
     return replace(check, says=f"{check.says}; {told}", live=reply)
 
 
-def _probe() -> Skeleton:
+def _probe() -> Template:
     source = read_source(_PROBE, file="(providers check)")
-    return Skeleton(Part.join(parse_ref("promptkit/check@draft"), source, compile_source(source), {}))
+    return Template(Part.join(parse_ref("promptkit/check@draft"), source, compile_source(source), {}))
 
 
 def _route_of(session: Session, provider: str) -> Route | None:
@@ -185,7 +194,7 @@ def _route_of(session: Session, provider: str) -> Route | None:
     named = (target for route in session.settings.routes.values() for target in route.targets)
     listed = (Target(provider, model) for model in session.settings.catalog.provider(provider).models)
     target = next((target for target in (*named, *listed) if target.provider == provider), None)
-    return None if target is None else Route("check", (target,), attempts=1, patience_s=0)
+    return None if target is None else Route("check", (target,), attempts=1, max_wait_s=0)
 
 
 def _line(cause: PromptKitError) -> str:

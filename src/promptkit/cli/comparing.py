@@ -10,31 +10,40 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from promptkit.cli import option_texts, options
 from promptkit.errors import ExitCode, UsageError, counted
 from promptkit.types import dollars
 
-from . import option_texts, options
 from .face import Face
 
 if TYPE_CHECKING:
-    from promptkit.compare import Comparing, Comparison, Offer
-    from promptkit.session import Session
+    from promptkit.engine.context import Session
+    from promptkit.reports.compare import Comparing, Comparison, Offer
+
 
 Columns = Annotated[
     list[str] | None,
     typer.Option("--targets", metavar="A,B,C", help="A column for each: PROVIDER/MODEL, by commas."),
 ]
+
+
 Versions = Annotated[
     list[str] | None,
     typer.Option(
         "--versions", metavar="1,2", help="A column for each version: 2, draft, a label, by commas."
     ),
 ]
+
+
 Head = Annotated[int, typer.Option("--limit", metavar="N", min=1, help="The first N rows of the table.")]
+
+
 Page = Annotated[
     Path | None,
     typer.Option("-o", "--out", metavar="FILE.html", help="Write a page to read and to pass on, too."),
 ]
+
+
 Name = Annotated[
     str | None,
     typer.Option(
@@ -43,10 +52,13 @@ Name = Annotated[
         help="The comparison's name; {date} expands. Else derived from REF and ROWS. Another name pays again.",
     ),
 ]
+
+
 AtOnce = Annotated[
     int,
     typer.Option("--concurrency", metavar="N", min=1, max=1000, help="Rows under way at once, a column."),
 ]
+
 
 _HANDFUL: Final = 5
 
@@ -81,12 +93,11 @@ def compare(
         promptkit compare ugc/script rows.csv --versions 1,draft --limit 10 -o compare.html --budget 0.50
         promptkit compare ugc/hooks rows.csv --targets openai/gpt-6-luna,gemini/gemini-2.5-flash-lite --json
     """
-    from promptkit.compare import TAG, Comparing, Options, columns_of
-    from promptkit.jobs import HeadSource
-    from promptkit.jobs.delivering import check_out
-    from promptkit.jobs.options import job_name
-    from promptkit.jobs.source import source_of
-    from promptkit.templates import parse_ref
+    from promptkit.batch.input import HeadSource, source_of
+    from promptkit.batch.options import job_name
+    from promptkit.batch.output import check_out
+    from promptkit.reports.compare import TAG, Comparing, Options, columns_of
+    from promptkit.templates.reference import parse_ref
 
     tags = option_texts.read_tags(tag)
     if TAG in tags:
@@ -153,8 +164,8 @@ class _Delivery:
         Raises:
             OutputError: it can't be written, or may not be overwritten.
         """
+        from promptkit._util.files import replacing
         from promptkit.errors import OutputError
-        from promptkit.jobs import replacing
 
         from .comparison_html import page
 
@@ -222,8 +233,8 @@ def _price(offer: Offer) -> str:
 
 async def _end(face: Face, session: Session, comparing: Comparing, found: Comparison) -> int:
     """The last words, and the exit code."""
-    from promptkit.compare import TAG
     from promptkit.errors import exit_code, worst
+    from promptkit.reports.compare import TAG
 
     from .conduct import soft_word
     from .run import tell

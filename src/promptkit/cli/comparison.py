@@ -8,8 +8,8 @@ from io import StringIO
 from pathlib import Path
 from typing import Final
 
-from promptkit.batch import usd_text
-from promptkit.compare import Cell, Comparison, Figures, Line, Side, best, shown
+from promptkit.batch.columns import usd_text
+from promptkit.reports.compare import Cell, Comparison, Figures, Line, Side, best, shown
 from promptkit.types import Json, Status, dollars
 
 from .face import Face
@@ -18,9 +18,17 @@ from .money import spent
 from .times import lasting
 
 _LETTERS: Final = 26
+
+
 _FACT: Final = 60
+
+
 _FACTS: Final = 4
+
+
 _INDENT: Final = 3
+
+
 _UNCUT: Final = 10_000
 
 
@@ -45,8 +53,6 @@ def cell_facts(cell: Cell, side: Side) -> list[str]:
 
 
 # ------------------------------------------------------------------------------- for people
-
-
 def print_comparison(face: Face, found: Comparison, *, whole: bool) -> None:
     """Print it: the texts of each row one below the other, then the figures of each column.
 
@@ -159,8 +165,6 @@ def _dollars(pico: int | None) -> str:
 
 
 # ----------------------------------------------------------------------------- for programs
-
-
 def comparison_json(found: Comparison, out: Path | None) -> dict[str, Json]:
     """A comparison as JSON."""
     return {

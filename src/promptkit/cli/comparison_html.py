@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from promptkit.compare import TAG, Comparison, shown
+from promptkit.reports.compare import TAG, Comparison, shown
 from promptkit.types import dollars
 
 from .comparison import cell_facts, letter, starred
@@ -24,6 +24,8 @@ from .money import spent
 from .times import lasting
 
 _PAGE: Final = "comparison.html.jinja"
+
+
 _STYLE: Final = "comparison.css"
 
 

@@ -13,7 +13,12 @@ from pathlib import Path
 from time import monotonic
 from typing import Final, Protocol
 
-from promptkit.batch import Format, usd_text
+from promptkit._util.files import replacing
+from promptkit.batch.columns import usd_text
+from promptkit.batch.job import Job, JobReport
+from promptkit.batch.output import Delivery, check_out
+from promptkit.batch.tables import Format
+from promptkit.engine.context import Session
 from promptkit.errors import (
     ExitCode,
     OutputError,
@@ -24,11 +29,7 @@ from promptkit.errors import (
     exit_code,
     worst,
 )
-from promptkit.jobs import Job, JobReport
-from promptkit.jobs.delivering import Delivery, check_out
-from promptkit.jobs.whole import replacing
-from promptkit.ledger import RowState, SoftPassed
-from promptkit.session import Session
+from promptkit.ledger.records import RowState, SoftPassed
 from promptkit.types import Json, dollars
 
 from .face import Face
@@ -41,6 +42,8 @@ from .sink import Stdout
 from .times import lasting
 
 _ENDED: Final = tuple(state for state in RowState if state is not RowState.PENDING)
+
+
 _STOPPING: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -230,8 +233,6 @@ async def _ticking(shown: Following) -> AsyncGenerator[None]:
 
 
 # --------------------------------------------------------------------- the word at the end
-
-
 def _conclude(face: Face, job: Job, order: Order, outcome: Outcome) -> None:
     lines = _lines(outcome)
     if order.summary is not None:

@@ -8,17 +8,17 @@ from pathlib import Path
 from shutil import which
 from typing import TYPE_CHECKING
 
-from promptkit.batch import usd_text
+from promptkit.batch.columns import usd_text
 from promptkit.errors import counted
-from promptkit.ids import show_id
 from promptkit.types import Json, RowResult
+from promptkit.types.ids import show_id
 
 from .face import Face
 from .money import spent
 
 if TYPE_CHECKING:
-    from promptkit.config import Settings
-    from promptkit.jobs import JobReport
+    from promptkit.batch.job import JobReport
+    from promptkit.config.settings import Settings
 
 
 def print_demo(face: Face, results: Sequence[RowResult], report: JobReport, settings: Settings) -> None:

@@ -10,25 +10,33 @@ from typing import Annotated, Final
 
 import typer
 
-from promptkit.adapters import output_limit
-from promptkit.batch import usd_text
-from promptkit.diff import BARE, Bill, Change, Diff, Example, How, Offer, Rendering, TextDiff, diff
-from promptkit.pricing import Prices
-from promptkit.session import Session
-from promptkit.templates import DRAFT, Skeleton
-from promptkit.trials import cases_of
+from promptkit.authoring.diff import BARE, Bill, Change, Diff, Example, How, Offer, Rendering, TextDiff, diff
+from promptkit.authoring.test_prompts import cases_of
+from promptkit.batch.columns import usd_text
+from promptkit.cli import options
+from promptkit.engine.context import Session
+from promptkit.providers.params import output_limit
+from promptkit.providers.prices import Prices
+from promptkit.templates.reference import DRAFT
+from promptkit.templates.template import Template
 from promptkit.types import Json, Route, dollars
 
-from . import options
 from .face import Face
 
 Old = Annotated[
     str, typer.Argument(metavar="A", help="The version before; alone, it is compared with the draft.")
 ]
+
+
 New = Annotated[str | None, typer.Argument(metavar="B", help="The version after: ugc/script@2, or @2 alone.")]
 
+
 _SIGNS: Final = {How.ADDED: "+", How.REMOVED: "-", How.CHANGED: "~"}
+
+
 _COLOURS: Final = {"+": "32", "-": "31", "@": "36", "~": "33"}
+
+
 _SHOWN: Final = 300
 
 
@@ -61,13 +69,13 @@ def diff_templates(
         _print(face, found)
 
 
-def _other(before: Skeleton, new: str | None) -> str:
+def _other(before: Template, new: str | None) -> str:
     if new is None:
         return f"{before.ref.name}@{DRAFT}"
     return f"{before.ref.name}{new}" if new.startswith("@") else new
 
 
-def _examples(before: Skeleton, after: Skeleton) -> tuple[Example, ...]:
+def _examples(before: Template, after: Template) -> tuple[Example, ...]:
     """The examples of both sides' tests, those of the newer side first; else made-up values."""
     if before.is_partial or after.is_partial:
         return ()
@@ -75,7 +83,7 @@ def _examples(before: Skeleton, after: Skeleton) -> tuple[Example, ...]:
     return tuple({case.name: Example(case.name, case.variables) for case in cases}.values()) or (BARE,)
 
 
-def _offers(session: Session, before: Skeleton, after: Skeleton, route: Route) -> Iterator[Offer]:
+def _offers(session: Session, before: Template, after: Template, route: Route) -> Iterator[Offer]:
     prices, now = Prices(), datetime.now(UTC)
     for target in route.targets:
         provider, model = session.settings.catalog.pair(target)
@@ -85,8 +93,6 @@ def _offers(session: Session, before: Skeleton, after: Skeleton, route: Route) -
 
 
 # ------------------------------------------------------------------------------ for people
-
-
 def _print(face: Face, found: Diff) -> None:
     lines = [f"{found.old.ref} -> {found.new.ref}"]
     if found.is_same:
@@ -171,8 +177,6 @@ def _most(bill: Bill) -> str:
 
 
 # ---------------------------------------------------------------------------- for programs
-
-
 def diff_json(found: Diff) -> dict[str, Json]:
     """A diff as JSON."""
     return {

@@ -11,13 +11,14 @@ from .face import Face
 if TYPE_CHECKING:
     from .examine import Finding
 
+
 _COLORS: Final = {"ok": "32", "warn": "33", "fail": "1;31"}
 
 
 def doctor(face: Face) -> int:
     """Examine this machine, the configuration and the ledger.
 
-    Python and SQLite, the embedded model, the configuration, the seals of skeletons, which keys
+    Python and SQLite, the embedded model, the configuration, the seals of templates, which keys
     there are (never shown), the database, the clock, and what cron will find. Exits with 0 unless
     something fails.
 

@@ -12,40 +12,55 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptkit.batch import usd_text
+from promptkit.batch.columns import usd_text
+from promptkit.cli import option_texts, options
 from promptkit.errors import ExitCode, InputError, UsageError, closest, counted
 from promptkit.types import dollars
 
-from . import option_texts, options
 from .face import Face
 from .times import lasting
 
 if TYPE_CHECKING:
-    from promptkit.drill import Facts, Outage, Played
-    from promptkit.session import Session
-    from promptkit.templates import Skeleton
+    from promptkit.engine.context import Session
+    from promptkit.reports.drill import Facts, Played
+    from promptkit.reports.drill_scenarios import Outage
+    from promptkit.templates.template import Template
 
-KIT_SKELETON = "ugc/hooks"
+
+KIT_TEMPLATE = "ugc/hooks"
+
 
 MaybeRef = Annotated[
     str | None,
-    typer.Argument(metavar="REF", help="The skeleton. Else the project's first one, else one of the kit."),
+    typer.Argument(metavar="REF", help="The template. Else the project's first one, else one of the kit."),
 ]
+
+
 MaybeRows = Annotated[
     str | None,
     typer.Argument(metavar="ROWS", help="A table for its variables. Else they are made up."),
 ]
+
+
 Calls = Annotated[int, typer.Option("--calls", metavar="N", min=1, max=1000, help="Rows an outage.")]
+
+
 AtOnce = Annotated[
     int, typer.Option("--concurrency", metavar="N", min=1, max=1000, help="Rows under way at once.")
 ]
+
+
 Seed = Annotated[
     int, typer.Option("--seed", metavar="N", help="What the simulator's replies are drawn from.")
 ]
+
+
 Names = Annotated[
     list[str] | None,
     typer.Option("--scenario", metavar="NAME", help="Only that outage, or that kind. Repeatable."),
 ]
+
+
 Listed = Annotated[bool, typer.Option("--list", help="List the outages of the route, and play none.")]
 
 
@@ -77,30 +92,32 @@ def drill(
         promptkit drill --scenario all --scenario down:openai --json
         promptkit drill --list
     """
-    from promptkit.drill import Order, advice, chosen, facts_of, faults_of, notes, outages, play, scenario_for
+    from promptkit.reports.drill import Order, facts_of, play, scenario_for
+    from promptkit.reports.drill_scenarios import chosen, outages
+    from promptkit.reports.drill_verdict import advice, faults_of, notes
 
     session = face.session()
     tags = option_texts.read_tags(tag)
-    skeleton = _skeleton(session, ref)
-    plain = session.route(route, target, ref=skeleton.ref, tags=tags)
+    template = _template(session, ref)
+    plain = session.route(route, target, ref=template.ref, tags=tags)
     world = scenario_for(session.settings, plain)
-    facts = facts_of(session.settings, plain, tags, skeleton.ref.name, calls)
+    facts = facts_of(session.settings, plain, tags, template.ref.name, calls)
     all_ = outages(facts.players)
     wanted = list(chosen(all_, scenario or ()))
     _check_names(scenario or (), all_)
     if list_:
         return _list(face, all_)
-    table = _rows(skeleton, rows, calls)
+    table = _rows(template, rows, calls)
     order = Order(
-        str(skeleton.ref), table, plain, concurrency, seed, tags, by_rules=route is None and not target
+        str(template.ref), table, plain, concurrency, seed, tags, by_rules=route is None and not target
     )
-    _announce(face, facts, skeleton, wanted, len(table))
+    _announce(face, facts, template, wanted, len(table))
     with tempfile.TemporaryDirectory(prefix="promptkit-drill-") as folder:
         played = list(_told(face, play(session.settings, world, order, wanted, Path(folder)), len(wanted)))
     facts = replace(facts, rows=len(table))
     clean = not any(faults_of(one.tally) for one in played)
     if face.as_json:
-        face.print_json(_json(facts, skeleton, played, clean=clean))
+        face.print_json(_json(facts, template, played, clean=clean))
     else:
         _print(face, played)
         for text in advice(facts, played):
@@ -112,23 +129,21 @@ def drill(
 
 
 # --------------------------------------------------------------------------- what to ask
-
-
-def _skeleton(session: Session, ref: str | None) -> Skeleton:
-    """The skeleton that is named; else the first of the project's own that can be sent; else the kit's."""
+def _template(session: Session, ref: str | None) -> Template:
+    """The template that is named; else the first of the project's own that can be sent; else the kit's."""
     if ref is not None:
-        return session.skeleton(ref)
+        return session.template(ref)
     own = set(session.settings.templates)
     for entry in session.library.entries():
         if entry.folder in own and not entry.is_partial and not entry.problem:
-            return session.skeleton(entry.name)
-    return session.skeleton(KIT_SKELETON)
+            return session.template(entry.name)
+    return session.template(KIT_TEMPLATE)
 
 
-def _rows(skeleton: Skeleton, rows: str | None, calls: int) -> list[dict[str, object]]:
-    from promptkit.drill import sample_rows
-    from promptkit.jobs.source import FileSource
-    from promptkit.trials import cases_of
+def _rows(template: Template, rows: str | None, calls: int) -> list[dict[str, object]]:
+    from promptkit.authoring.test_prompts import cases_of
+    from promptkit.batch.input import FileSource
+    from promptkit.reports.drill import sample_rows
 
     if rows is not None:
         table: list[dict[str, object]] = [
@@ -137,8 +152,8 @@ def _rows(skeleton: Skeleton, rows: str | None, calls: int) -> list[dict[str, ob
         if not table:
             raise InputError("holds no rows", file=rows)
         return table
-    examples = [case.variables for case in cases_of(skeleton) if case.error is None]
-    return sample_rows(skeleton, examples, calls)
+    examples = [case.variables for case in cases_of(template) if case.error is None]
+    return sample_rows(template, examples, calls)
 
 
 def _check_names(names: Sequence[str], all_: Sequence[Outage]) -> None:
@@ -149,8 +164,6 @@ def _check_names(names: Sequence[str], all_: Sequence[Outage]) -> None:
 
 
 # -------------------------------------------------------------------------- what to print
-
-
 def _list(face: Face, all_: Sequence[Outage]) -> int:
     if face.as_json:
         face.print_json([{"scenario": one.name, "what": one.what} for one in all_])
@@ -159,10 +172,10 @@ def _list(face: Face, all_: Sequence[Outage]) -> int:
     return ExitCode.OK
 
 
-def _announce(face: Face, facts: Facts, skeleton: Skeleton, wanted: Sequence[Outage], count: int) -> None:
+def _announce(face: Face, facts: Facts, template: Template, wanted: Sequence[Outage], count: int) -> None:
     targets = ", ".join(map(str, facts.route.targets))
     face.say(
-        f"{counted(len(wanted), 'scenario')} of {counted(count, 'call')}: {skeleton.ref} over {targets}, "
+        f"{counted(len(wanted), 'scenario')} of {counted(count, 'call')}: {template.ref} over {targets}, "
         "all played by the simulator"
     )
 
@@ -176,7 +189,7 @@ def _told(face: Face, played: Iterable[Played], count: int) -> Iterator[Played]:
 
 
 def _verdict(one: Played) -> str:
-    from promptkit.drill import faults_of
+    from promptkit.reports.drill_verdict import faults_of
 
     return ", ".join(faults_of(one.tally)) or "clean"
 
@@ -219,12 +232,12 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 10 else lasting(seconds)  # noqa: PLR2004 - tenths matter below
 
 
-def _json(facts: Facts, skeleton: Skeleton, played: Sequence[Played], *, clean: bool) -> dict[str, object]:
-    from promptkit.drill import advice, notes
+def _json(facts: Facts, template: Template, played: Sequence[Played], *, clean: bool) -> dict[str, object]:
+    from promptkit.reports.drill_verdict import advice, notes
 
     return {
         "clean": clean,
-        "template": str(skeleton.ref),
+        "template": str(template.ref),
         "route": facts.route.name,
         "targets": [str(one) for one in facts.route.targets],
         "scenarios": [_json_of(one) for one in played],
@@ -234,7 +247,7 @@ def _json(facts: Facts, skeleton: Skeleton, played: Sequence[Played], *, clean: 
 
 
 def _json_of(one: Played) -> dict[str, object]:
-    from promptkit.drill import faults_of
+    from promptkit.reports.drill_verdict import faults_of
 
     tally, faults = one.tally, faults_of(one.tally)
     return {

@@ -9,11 +9,13 @@ from typing import Annotated, Final
 
 import typer
 
+from promptkit.cli import option_texts
 from promptkit.errors import UsageError, counted
-from promptkit.ledger import Erasable, Erase, JobState, Ledger
+from promptkit.ledger.erasing import Erasable, Erase
+from promptkit.ledger.ledger import Ledger
+from promptkit.ledger.records import JobState
 from promptkit.types import Json
 
-from . import option_texts
 from .call_page import find_call
 from .face import Face
 from .times import read_time
@@ -21,20 +23,31 @@ from .times import read_time
 _LATEST: Final = 200
 """So many of the latest jobs are asked whether they run."""
 
+
 Before = Annotated[
     str | None, typer.Option("--before", metavar="DATE", help="Of calls that ended before: 2026-08-01, 90d.")
 ]
+
+
 OlderThan = Annotated[
     str | None, typer.Option("--older-than", metavar="AGE", help="The same by age: 90d, 12w.")
 ]
+
+
 Tags = Annotated[
     list[str] | None,
     typer.Option("--tag", metavar="K=V", help="Of calls and rows with that tag; of several, with all."),
 ]
+
+
 Calls = Annotated[
     list[str] | None, typer.Option("--call", metavar="ID", help="Of that call, as log prints it. Repeatable.")
 ]
+
+
 Yes = Annotated[bool, typer.Option("--yes", help="Don't ask; needed where nobody can answer.")]
+
+
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count.")]
 
 

@@ -15,16 +15,24 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from promptkit.config import Budgets, Settings, shipped
+from promptkit.config.paths import shipped
+from promptkit.config.settings import Settings
 from promptkit.errors import ExitCode, LedgerError, PromptKitError
+from promptkit.routing.budgets import Budgets
 from promptkit.types import Json
 
 _SMALL_ENOUGH: Final = 2 * 2**30
 """Up to this size, in bytes, the whole database is read through."""
+
+
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+
+
 _REMOTE: Final = frozenset(
     ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "fuse.sshfs", "afs", "ncpfs", "glusterfs")
 )
+
+
 _BUILT: Final = 2026
 """The year in which this was written: an earlier clock is wrong."""
 
@@ -62,7 +70,7 @@ class Finding:
 
 def machine() -> Iterator[Finding]:
     """Python, promptkit and SQLite."""
-    from promptkit.ledger import is_wal_reset_affected, sqlite_version
+    from promptkit.ledger.database import is_wal_reset_affected, sqlite_version
 
     yield Finding("python", Health.OK, f"{platform.python_version()} at {sys.executable}")
     yield Finding("promptkit", Health.OK, version("promptkit-router"))
@@ -100,7 +108,7 @@ def configuration(settings: Settings) -> Iterator[Finding]:
 
 def seals(settings: Settings) -> Iterator[Finding]:
     """Whether published versions are as they were sealed."""
-    from promptkit.library import Library
+    from promptkit.templates.library import Library
 
     problems = Library((*settings.templates, shipped("templates"))).check_seals()
     for problem in problems:
@@ -156,12 +164,12 @@ def database(settings: Settings, mounts: str, *, whole: bool) -> Iterator[Findin
 
 
 def _database_file(path: Path, *, whole: bool) -> Iterator[Finding]:
-    from promptkit.ledger import Ledger
+    from promptkit.ledger.ledger import Ledger
 
     size = sum(one.stat().st_size for one in path.parent.glob(f"{path.name}*") if one.is_file())
     try:
         with Ledger.open(path, busy_timeout_s=2) as ledger:
-            from promptkit.ledger.schema import HEAD
+            from promptkit.ledger.database import HEAD
 
             yield Finding("database", Health.OK, f"{path}: {size / 1e6:,.1f} MB, schema {HEAD}")
             problems = ledger.quick_check() if whole or size < _SMALL_ENOUGH else None
@@ -252,14 +260,14 @@ def _key_names(settings: Settings) -> list[str]:
 
 def local_model(environment: Mapping[str, str], home: Path) -> Iterator[Finding]:
     """Whether the embedded model is here."""
-    from promptkit import local
+    from promptkit.providers.local_weights import weights_path
 
     if find_spec("xllamacpp") is None:
         yield Finding(
             "local model", Health.WARN, "xllamacpp isn't installed", "pip install 'promptkit-router[local]'"
         )
         return
-    weights = local.weights_path(environment, home)
+    weights = weights_path(environment, home)
     if weights is None:
         yield Finding("local model", Health.WARN, "its weights aren't here (93 MB)", "promptkit local fetch")
     else:

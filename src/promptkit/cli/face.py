@@ -21,12 +21,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, get_args, get_type_hint
 import typer
 from typer.main import get_command
 
-from . import scrub
+from promptkit.cli import scrub
 
 if TYPE_CHECKING:
-    from promptkit.config import Settings
-    from promptkit.ledger import Ledger
-    from promptkit.session import Session
+    from promptkit.config.settings import Settings
+    from promptkit.engine.context import Session
+    from promptkit.ledger.ledger import Ledger
+
 
 _COMMON: Final[Mapping[str, Any]] = {
     "config": Annotated[
@@ -40,7 +41,11 @@ _COMMON: Final[Mapping[str, Any]] = {
     "verbose": Annotated[bool, typer.Option("--verbose", help="Say more; a bug comes with its traceback.")],
     "no_color": Annotated[bool, typer.Option("--no-color", help="No colours (NO_COLOR does the same).")],
 }
+
+
 _QUIET_ALONE: Final = Annotated[bool, typer.Option("--quiet", help="Print nothing but data and errors.")]
+
+
 _EXAMPLES: Final = "\n\nExamples:\n"
 
 
@@ -56,7 +61,7 @@ class Face:
 
     def settings(self) -> Settings:
         """The configuration, read now; its keys are scrubbed from all that is said from here on."""
-        from promptkit.session import load_settings
+        from promptkit.engine.context import load_settings
 
         settings = load_settings(self.config)
         scrub.remember(settings.keys.secrets())
@@ -64,7 +69,7 @@ class Face:
 
     def session(self, settings: Settings | None = None, *, by_hand: bool = False) -> Session:
         """One process at work, with nothing open yet; see `Session` for `by_hand`."""
-        from promptkit.session import Session
+        from promptkit.engine.context import Session
 
         return Session(settings or self.settings(), self.say, by_hand=by_hand)
 
@@ -84,7 +89,7 @@ class Face:
                 file=path,
                 remedy="promptkit demo makes the first ones, with no key.",
             )
-        from promptkit.ledger import Ledger
+        from promptkit.ledger.ledger import Ledger
 
         with Ledger.open(path) as ledger:
             yield ledger

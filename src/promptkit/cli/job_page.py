@@ -8,19 +8,20 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Final, cast
 from zoneinfo import ZoneInfo
 
-from promptkit.batch import usd_text
+from promptkit.batch.columns import usd_text
+from promptkit.batch.options import AGAIN
 from promptkit.errors import counted
-from promptkit.ids import show_id
-from promptkit.jobs.options import AGAIN
-from promptkit.ledger import JobRecord, JobState, JobSummary, Money, RowState, RowTrouble, TargetShare
+from promptkit.ledger.records import JobRecord, JobState, JobSummary, Money, RowProblem, RowState, TargetShare
 from promptkit.types import Json, dollars
+from promptkit.types.ids import show_id
 
 from .face import Face
 from .money import spent
 from .times import iso, lasting, shortly, when
 
 if TYPE_CHECKING:
-    from promptkit.ledger import Ledger
+    from promptkit.ledger.ledger import Ledger
+
 
 LIST: Final = (
     "~job",
@@ -34,6 +35,8 @@ LIST: Final = (
     "started",
     "ended",
 )
+
+
 _REASON: Final = 160
 """Characters of a reason that a page shows; the rest stands in the output's `error` and in `log`."""
 
@@ -65,7 +68,7 @@ class JobPage:
     runner: int | None
     shares: tuple[TargetShare, ...]
     reasons: tuple[tuple[RowState, str | None, int], ...]
-    troubles: tuple[RowTrouble, ...]
+    troubles: tuple[RowProblem, ...]
     cap_pico: int | None
     canary: Mapping[RowState, int]
     redo_of: str | None
@@ -95,8 +98,6 @@ def read_page(ledger: Ledger, job: JobRecord) -> JobPage:
 
 
 # ------------------------------------------------------------------------------- a line
-
-
 def list_row(summary: JobSummary, standing: Standing, zone: ZoneInfo) -> tuple[str, ...]:
     """For `jobs list`."""
     job = summary.job
@@ -142,8 +143,6 @@ def _money_json(money: Money) -> dict[str, Json]:
 
 
 # ------------------------------------------------------------------------------- a page
-
-
 def page_json(page: JobPage) -> dict[str, Json]:
     """For programs."""
     return {

@@ -9,35 +9,47 @@ from typing import Annotated
 
 import typer
 
-from promptkit.jobs.again import job_named
-from promptkit.ledger import JobRecord, JobState, JobSummary
+from promptkit.batch.job import job_named
+from promptkit.cli import option_texts, options
+from promptkit.ledger.records import JobRecord, JobState, JobSummary
 from promptkit.types import OnMiss
 
-from . import option_texts, options
 from .face import Face
 from .job_page import LIST, Standing, job_json, list_row, page_json, print_page, read_page, standing_of
 
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="The job, as jobs list prints it; {date} is the budget day.")
 ]
+
+
 Count = Annotated[int, typer.Option("-n", "--count", metavar="N", min=1, max=10_000, help="So many jobs.")]
+
+
 States = Annotated[
     list[Standing] | None,
     typer.Option("--state", metavar="STATE", help="Only those: running, open, done, cancelled. Repeatable."),
 ]
+
+
 OutAgain = Annotated[
     Path | None,
     typer.Option("-o", "--out", metavar="FILE", help="The output file. Else where the job wrote it before."),
 ]
+
+
 BudgetAgain = Annotated[
     str | None, typer.Option("--budget", metavar="USD", help="Hard cap of the job. Else what it had.")
 ]
+
+
 ConcurrencyAgain = Annotated[
     int | None,
     typer.Option(
         "--concurrency", metavar="N", min=1, max=1000, help="Rows under way at once. Else what it had."
     ),
 ]
+
+
 ExportOut = Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="The file. Else stdout.")]
 
 
@@ -99,15 +111,15 @@ def resume(
 ) -> int:
     """Go on with a job as it began: nothing of its command line has to be said again.
 
-    Skeleton, route and rows come from the ledger; the input file isn't read, and may be gone. A
+    Template, route and rows come from the ledger; the input file isn't read, and may be gone. A
     job that was cancelled goes on, too. To take in an edited input, run its batch command again.
 
     Examples:
         promptkit jobs resume night-2026-11-21
         promptkit jobs resume night-2026-11-21 --retry-failed --budget 8
     """
-    from promptkit.jobs.again import JobAgain, said_again
-    from promptkit.jobs.remembered import pinned_output
+    from promptkit.batch.job import JobAgain, said_again
+    from promptkit.batch.options import pinned_output
 
     from .conduct import Order, conduct
 
@@ -170,12 +182,10 @@ def export(
         promptkit jobs export night-2026-11-21 -o hooks.csv --failed failed.csv
         promptkit jobs export night-2026-11-21 --format jsonl > hooks.jsonl
     """
-    from promptkit.batch import output_format
+    from promptkit.batch.columns import output_format
+    from promptkit.batch.options import pinned_output
+    from promptkit.batch.output import check_out, encoded, write_failed, write_output
     from promptkit.errors import counted
-    from promptkit.jobs.delivering import check_out
-    from promptkit.jobs.failed import write_failed
-    from promptkit.jobs.output import encoded, write_output
-    from promptkit.jobs.remembered import pinned_output
 
     session = face.session()
     with face.ledger(session.settings) as ledger:

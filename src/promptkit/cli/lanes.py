@@ -19,13 +19,17 @@ from promptkit.types import Json, Provider, Target
 from .face import Face
 
 if TYPE_CHECKING:
-    from promptkit.config import Settings
-    from promptkit.routing.health import LaneKey, Lanes, LaneState
+    from promptkit.config.settings import Settings
+    from promptkit.routing.health import CircuitKey, CircuitState, Lanes
+
 
 _WHY: Final = 100
 """Characters of a reason that a line of progress shows."""
 
+
 Chosen = Annotated[list[str] | None, typer.Argument(metavar="NAME...", help="Those providers.")]
+
+
 All = Annotated[bool, typer.Option("--all", help="All providers.")]
 
 
@@ -91,7 +95,7 @@ def closed_lanes(face: Face, settings: Settings, providers: Sequence[Provider]) 
     """What is closed of these providers, or half open, as the ledger knows it; nothing where there is none."""
     if not settings.database_path.exists():
         return []
-    from promptkit.engine.settling import accounts_of
+    from promptkit.engine.attempts import accounts_of
 
     try:
         with face.ledger(settings) as ledger:
@@ -122,7 +126,7 @@ class Weather:
     """
 
     def __init__(self, settings: Settings, targets: Sequence[Target], lanes: Callable[[], Lanes]) -> None:
-        from promptkit.engine.settling import accounts_of
+        from promptkit.engine.attempts import accounts_of
 
         accounts = accounts_of(settings.catalog, settings.keys)
         self._accounts = {target.provider: accounts[target.provider] for target in targets}
@@ -143,12 +147,12 @@ class Weather:
         ]
 
 
-def _counts(key: LaneKey, state: LaneState, now_s: float) -> bool:
+def _counts(key: CircuitKey, state: CircuitState, now_s: float) -> bool:
     """Failures that closed nothing, and pauses that are over, are no news."""
     return state.until_s > now_s or (state.until_s > 0 and key.lane != "throttle")
 
 
-def _closed(key: LaneKey, state: LaneState, account: str, now_s: float) -> Closed:
+def _closed(key: CircuitKey, state: CircuitState, account: str, now_s: float) -> Closed:
     until_s = max(state.until_s, state.probe_until_s)
     another = key not in keys_of(Target(key.provider, key.model), account)
     return Closed(

@@ -1,4 +1,4 @@
-"""The command `templates lint`: what is wrong with skeletons before they are ever sent."""
+"""The command `templates lint`: what is wrong with templates before they are ever sent."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from promptkit.authoring.lint import from_error, lint
+from promptkit.authoring.lint_subject import Finding, Severity, World
+from promptkit.cli import options
+from promptkit.engine.context import Session
 from promptkit.errors import ExitCode, LedgerError, TemplateError
-from promptkit.library import Library
-from promptkit.lint import Finding, Severity, World, from_error, lint
-from promptkit.pricing import Prices
-from promptkit.session import Session
-from promptkit.templates import DRAFT
+from promptkit.providers.prices import Prices
+from promptkit.templates.library import Library
+from promptkit.templates.reference import DRAFT
 from promptkit.types import Fault, Route, Target
 
-from . import options
 from .face import Face
 
 if TYPE_CHECKING:
-    from promptkit.ledger import Ledger
+    from promptkit.ledger.ledger import Ledger
 
 
 class Format(StrEnum):
@@ -36,15 +37,24 @@ class Format(StrEnum):
 
 Refs = Annotated[
     list[str] | None,
-    typer.Argument(metavar="REF", help="The skeletons. Without any: all of your own template folders."),
+    typer.Argument(metavar="REF", help="The templates. Without any: all of your own template folders."),
 ]
+
+
 OutFormat = Annotated[
     Format, typer.Option("--format", metavar="text|json|github", help="How to write what is found.")
 ]
+
+
 Strict = Annotated[bool, typer.Option("--strict", help="Warnings fail, too.")]
-All = Annotated[bool, typer.Option("--all", help="The shipped skeletons, too.")]
+
+
+All = Annotated[bool, typer.Option("--all", help="The shipped templates, too.")]
+
 
 _ESCAPES: Final = {"%": "%25", "\r": "%0D", "\n": "%0A"}
+
+
 _PROPERTY_ESCAPES: Final = _ESCAPES | {":": "%3A", ",": "%2C"}
 
 
@@ -57,7 +67,7 @@ def lint_templates(
     route: options.RouteName = None,
     target: options.Targets = None,
 ) -> int:
-    """Find what is wrong with skeletons before they are sent.
+    """Find what is wrong with templates before they are sent.
 
     Without REF, the draft of each of your templates, or else what its name means. Where no version
     is named, the seals of all versions, too. Costs and limits are those of the route. Exit code 3
@@ -104,7 +114,7 @@ def world_of(face: Face, session: Session, route: Route) -> World:
 
 def _is_gone(ledger: Ledger, target: Target) -> bool:
     """Whether the last call that asked a target was told that there is no such model."""
-    from promptkit.ledger import LogFilter
+    from promptkit.ledger.records import LogFilter
 
     asked = ledger.calls(1, LogFilter(target=str(target)))
     told = ledger.calls(1, LogFilter(target=str(target), fault=Fault.MODEL_GONE))
@@ -114,10 +124,10 @@ def _is_gone(ledger: Ledger, target: Target) -> bool:
 def findings_of(library: Library, ref: str, world: World) -> Sequence[Finding]:
     """What is wrong with one template; that it doesn't load is a finding, too."""
     try:
-        skeleton = library.load(ref)
+        template = library.load(ref)
     except TemplateError as error:
         return (from_error(ref, error),)
-    return lint(skeleton, world)
+    return lint(template, world)
 
 
 def seal_findings(library: Library, names: set[str]) -> Iterator[Finding]:
@@ -132,8 +142,6 @@ def seal_findings(library: Library, names: set[str]) -> Iterator[Finding]:
 
 
 # --------------------------------------------------------------------------- writing
-
-
 def _write(face: Face, findings: Sequence[Finding], format_: Format) -> None:
     match format_:
         case Format.JSON:

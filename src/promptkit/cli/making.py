@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import TypedDict
 
-from promptkit.batch import usd_text
+from promptkit.batch.columns import usd_text
+from promptkit.cli import option_texts, options
 from promptkit.errors import ExitCode, UsageError
-from promptkit.ids import show_id
 from promptkit.types import Json, Prompt, Reply, Status, Usage, dollars
+from promptkit.types.ids import show_id
 
-from . import option_texts, options
 from .face import Face
 from .pieces import Pieces
 from .times import lasting
@@ -92,13 +92,13 @@ def render(face: Face, ref: options.Ref, var: options.Vars = None, vars_: option
         promptkit render ugc/hooks -v brand=Barly -v product="protein bar" -v audience=runners
         promptkit render ugc/retake@draft --vars barly.toml -v note=@note.txt --json
     """
-    from promptkit.session import Session
+    from promptkit.engine.context import Session
 
     session = Session(face.settings(), face.say)
-    skeleton = session.library.load(ref)
-    bound = skeleton.bind(option_texts.read_variables(var, vars_))
-    prompt = skeleton.render(bound)
-    for flag in skeleton.flags(bound):
+    template = session.library.load(ref)
+    bound = template.bind(option_texts.read_variables(var, vars_))
+    prompt = template.render(bound)
+    for flag in template.flags(bound):
         face.say(flag)
     if face.as_json:
         face.print_json(prompt_json(prompt))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from promptkit.types import dollars
 
 if TYPE_CHECKING:
-    from promptkit.ledger import Money
+    from promptkit.ledger.records import Money
 
 
 def spent(money: Money) -> str:

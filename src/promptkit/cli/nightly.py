@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+from promptkit.cli import scrub
 from promptkit.errors import ExitCode, PromptKitError, UsageError, exit_code
 
-from . import scrub
 from .face import Face
 from .run import Terminated, say_line
 

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import cast
 from zoneinfo import ZoneInfo
 
-from promptkit import toml
-from promptkit.batch import Matrix
+from promptkit._util import toml
+from promptkit.batch.binding import Matrix
 from promptkit.errors import UsageError
 from promptkit.types import Json
 
@@ -23,7 +23,7 @@ def read_deadline(text: str | None, zone: ZoneInfo) -> float | None:
     Raises:
         UsageError: no time, or one that is over.
     """
-    from promptkit.jobs.deadline import read_deadline
+    from promptkit.batch.control import read_deadline
 
     return None if text is None else read_deadline(text, datetime.now(UTC), zone).timestamp()
 
@@ -130,7 +130,7 @@ def read_pack(text: str) -> int:
     Raises:
         UsageError: neither a number that can be nor `auto`.
     """
-    from promptkit.jobs.options import pack_of
+    from promptkit.batch.options import pack_of
 
     return pack_of(int(text) if text.isdecimal() else text)
 
@@ -141,7 +141,7 @@ def read_cap(text: str | None) -> int | None:
     Raises:
         UsageError: no amount, or one that can't be a cap.
     """
-    from promptkit.client import cap_of
+    from promptkit.client.kit import cap_of
 
     amount = read_budget(text)
     return None if amount is None else cap_of(amount)

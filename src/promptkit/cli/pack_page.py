@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from promptkit.batch.pack import item_ids, packed_prompt
-from promptkit.batch.shares import PARTS, Share
+from promptkit._util.shares import PARTS, Share
+from promptkit.engine.pack import item_ids, packed_prompt
 from promptkit.errors import counted
-from promptkit.ids import show_id
-from promptkit.ledger import CallRecord, PackItem
-from promptkit.templates import Skeleton
+from promptkit.ledger.records import CallRecord, PackItem
+from promptkit.templates.template import Template
 from promptkit.types import Json, Prompt
+from promptkit.types.ids import show_id
 
 
-def rebuilt(skeleton: Skeleton, items: Sequence[PackItem]) -> Prompt:
+def rebuilt(template: Template, items: Sequence[PackItem]) -> Prompt:
     """The prompt of a pack, made again from the variables of its rows.
 
     Raises:
         TemplateError: a row can't be rendered any more.
     """
-    prompts = [skeleton.render(skeleton.bind(item.variables or {})) for item in items]
+    prompts = [template.render(template.bind(item.variables or {})) for item in items]
     return packed_prompt(prompts, item_ids(len(items)))
 
 

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from promptkit.errors import OutputError
-from promptkit.ids import show_id
+from promptkit.types.ids import show_id
 
 if TYPE_CHECKING:
     from promptkit import Reply, ReplyStream

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from . import option_texts, options
+from promptkit.cli import option_texts, options
+
 from .face import Face
 
 if TYPE_CHECKING:
-    from promptkit.jobs import Job
-    from promptkit.session import Session
+    from promptkit.batch.job import Job
+    from promptkit.engine.context import Session
 
 
 def plan(
@@ -37,7 +38,7 @@ def plan(
     """Tell what a batch would cost and take, before anything is sent.
 
     Every row is read, checked and rendered: the worst case is a true bound for one attempt a row, at
-    the dearest target of its route. What is expected comes from the ledger: how long this skeleton's
+    the dearest target of its route. What is expected comes from the ledger: how long this template's
     answers were at each target, and what failed attempts cost. With the options of the batch that is
     meant, a job that began already counts only what is left. Exit 6 where the batch would refuse to
     start, 1 where rows are invalid.
@@ -48,7 +49,8 @@ def plan(
         promptkit plan ugc/hooks rows.csv -o hooks.csv --job "night-{date}" --route longform
         promptkit plan ugc/script rows.csv --pack 5
     """
-    from promptkit.jobs import Job, JobOptions
+    from promptkit.batch.job import Job
+    from promptkit.batch.options import JobOptions
 
     session = face.session()
     made = JobOptions(

@@ -16,11 +16,18 @@ from .face import Face
 from .pace import Pace
 
 _EVERY_S: Final = 10.0
+
+
 _EVERY_SHARE: Final = 0.1
+
+
 _LEAST_S: Final = 2.0
 """A line comes every ten seconds, or every tenth of the rows, but not in every blink of a quick job."""
+
+
 _SLOWER: Final = ((120.0, 1), (3600.0, 6), (math.inf, 30))
 """And the longer a job runs, the more seldom: after two minutes once a minute, after an hour every five."""
+
 
 Lines = Callable[[], Sequence[str]]
 """How the providers stand: a line for each that is closed, until when and why."""

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from promptkit.config import FILE_NAME, shipped
+from promptkit.config.paths import FILE_NAME, shipped
 from promptkit.errors import OutputError, UsageError
 
 NAME: Final = "my/hook"
-"""The skeleton that a project begins with."""
+"""The template that a project begins with."""
+
 
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+
 
 _KEYS: Final = """\
 # Keys of this project, one KEY=VALUE a line. Readable by you alone, and never in git.
@@ -22,10 +24,14 @@ _KEYS: Final = """\
 #ANTHROPIC_API_KEY=
 #GEMINI_API_KEY=
 """
+
+
 _GITIGNORE: Final = """\
 .env
 promptkit.db*
 """
+
+
 _PROVIDERS: Final = """\
 Provider files of your own: NAME.toml. A new name is a new provider; a shipped name replaces the
 shipped file whole. To change a single key, write [providers.NAME] into promptkit.toml instead.

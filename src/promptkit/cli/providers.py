@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from promptkit.batch import usd_text
+from promptkit.batch.columns import usd_text
 from promptkit.errors import ExitCode
 from promptkit.types import Json, Limits, Model, Provider, Usage, dollars
 
@@ -17,15 +17,20 @@ from .face import Face
 from .lanes import Closed, closed_lanes
 
 if TYPE_CHECKING:
-    from promptkit.config import Keys, Settings
-    from promptkit.pricing import Prices
+    from promptkit.config.keys import Keys
+    from promptkit.config.settings import Settings
+    from promptkit.providers.prices import Prices
 
     from .checking import Check
 
+
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Those providers. Else all.")]
+
+
 Live = Annotated[
     bool, typer.Option("--live", help="One tiny call each as well: the price is said first, $0.01 at most.")
 ]
+
 
 _SAMPLE: Final = 1000
 """Tokens of a request whose price stands for the list price: no long-context band reaches down to it."""
@@ -42,7 +47,7 @@ def list_providers(face: Face, names: Names = None) -> None:
         promptkit providers list
         promptkit providers list openai anthropic --json
     """
-    from promptkit.pricing import Prices
+    from promptkit.providers.prices import Prices
 
     settings = face.settings()
     providers = chosen(settings, names)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from promptkit.batch import usd_text
+from promptkit.batch.columns import usd_text
 from promptkit.errors import ExitCode, counted
 from promptkit.routing.budgets import scope_words
 from promptkit.types import Json, dollars
@@ -13,8 +13,8 @@ from .face import Face
 from .times import lasting
 
 if TYPE_CHECKING:
-    from promptkit.batch.figures import Figures
-    from promptkit.batch.pack_saving import Packing
+    from promptkit.batch.estimates import Figures
+    from promptkit.batch.pack_size import Packing
     from promptkit.batch.quote import Need, Quote
 
 
@@ -92,9 +92,9 @@ def _time(figures: Figures) -> str:
 def _words(quote: Quote) -> list[str]:
     figures = quote.figures
     basis = (
-        f"by {counted(quote.answers, 'answer')} of this skeleton in the ledger"
+        f"by {counted(quote.answers, 'answer')} of this template in the ledger"
         if quote.answers
-        else "no answer of this skeleton is known yet: each is taken to be half as long as it may be"
+        else "no answer of this template is known yet: each is taken to be half as long as it may be"
     )
     cost = (
         f"expected {dollars(figures.expected_pico)}, low {dollars(figures.low_pico)}, "

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptkit.batch import Format
-from promptkit.jobs.again import JobAgain, job_named
-from promptkit.jobs.options import JobOptions
-from promptkit.jobs.redoing import Redo, prepare
-from promptkit.jobs.remembered import pinned_options
-from promptkit.ledger import RowState
+from promptkit.batch.job import JobAgain, job_named
+from promptkit.batch.options import JobOptions, pinned_options
+from promptkit.batch.redo import Redo, prepare
+from promptkit.batch.tables import Format
+from promptkit.cli import option_texts, options
+from promptkit.ledger.records import RowState
 
-from . import option_texts, options
 from .conduct import Order, conduct
 from .face import Face
 from .jobs import BudgetAgain, ConcurrencyAgain, Name
@@ -23,23 +22,32 @@ from .jobs import BudgetAgain, ConcurrencyAgain, Name
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from promptkit.ledger import JobRecord
-    from promptkit.session import Session
+    from promptkit.engine.context import Session
+    from promptkit.ledger.records import JobRecord
+
 
 MadeBy = Annotated[
     str | None,
     typer.Option("--template", metavar="REF", help="Only rows that this version made: ugc/script@7, or @7."),
 ]
+
+
 With = Annotated[
     str, typer.Option("--with", metavar="REF", help="The version to make them with: @6, @LABEL, @sha256:...")
 ]
+
+
 Ended = Annotated[
     list[RowState] | None,
     typer.Option(
         "--status", metavar="STATUS", help="Only rows that ended so: failed, truncated ... Repeatable."
     ),
 ]
+
+
 Rejected = Annotated[bool, typer.Option("--rejected", help="Only rows whose text was rated reject.")]
+
+
 NewName = Annotated[
     str | None, typer.Option("--job", metavar="NAME", help="The new job's name. Else NAME-redo-VERSION.")
 ]

@@ -8,14 +8,13 @@ from typing import Annotated, Final
 
 import typer
 
-from promptkit.batch import usd_text
+from promptkit.batch.columns import usd_text
+from promptkit.cli import option_texts
 from promptkit.errors import counted
-from promptkit.ledger import Money
-from promptkit.report import Asked, Report, Total, make_report
-from promptkit.report.making import read_by
+from promptkit.ledger.records import Money
+from promptkit.reports.report import Asked, Report, Total, make_report, read_by
 from promptkit.types import Json, dollars
 
-from . import option_texts
 from .face import Face
 from .money import spent
 from .times import read_time
@@ -28,20 +27,32 @@ By = Annotated[
         help="template, client, target, job, day, deliverable or any tag; several with commas.",
     ),
 ]
+
+
 Since = Annotated[
     str | None,
     typer.Option("--since", metavar="TIME", help="2h, 7d, today, yesterday, 2026-11-21, 2026-11-21T22:00."),
 ]
+
+
 Until = Annotated[
     str | None, typer.Option("--until", metavar="TIME", help="Up to then; a day counts to its end.")
 ]
+
+
 Template = Annotated[
-    str | None, typer.Option("--template", metavar="REF", help="Only that skeleton: ugc/hooks, ugc/hooks@1.")
+    str | None, typer.Option("--template", metavar="REF", help="Only that template: ugc/hooks, ugc/hooks@1.")
 ]
+
+
 Job = Annotated[str | None, typer.Option("--job", metavar="NAME", help="Only that job.")]
+
+
 Count = Annotated[
     int, typer.Option("-n", "--count", metavar="N", min=1, help="So many groups in the table; JSON has all.")
 ]
+
+
 Tags = Annotated[
     list[str] | None, typer.Option("--tag", metavar="K=V", help="Only calls with that tag. Repeatable.")
 ]
@@ -104,8 +115,8 @@ def report(
 
 
 # ------------------------------------------------------------------------------- for people
-
 _Cell = Callable[[Total], str]
+
 
 _COLUMNS: Final[tuple[tuple[str, _Cell], ...]] = (
     (">calls", lambda one: f"{one.tally.calls:,}"),
@@ -214,8 +225,6 @@ def _short(number: int) -> str:
 
 
 # ----------------------------------------------------------------------------- for programs
-
-
 def report_json(made: Report, asked: Asked) -> dict[str, Json]:
     """A report as JSON: money as decimal strings, what a group has none of as null."""
     return {

@@ -12,9 +12,10 @@ from contextlib import suppress
 from itertools import groupby
 from typing import Final, NoReturn, TextIO
 
-from . import scrub
+from promptkit.cli import scrub
 
 _ISSUES: Final = "the project's issue tracker"
+
 
 _COLLECT_EVERY: Final = 200_000
 """Allocations between two looks for cyclic garbage. Modules and calls make next to none: at

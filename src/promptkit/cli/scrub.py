@@ -8,8 +8,11 @@ from collections.abc import Iterable
 from typing import Final
 
 _NAMES: Final = re.compile(r"(^|_)(KEYS?|TOKENS?|SECRETS?|PASSWORD)(_|$)")
+
+
 _SHORTEST: Final = 8
 """Shorter values would be found everywhere."""
+
 
 _known: set[str] = set()
 

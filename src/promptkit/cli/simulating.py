@@ -11,16 +11,23 @@ import typer
 from .face import Face
 
 if TYPE_CHECKING:
-    from promptkit.simulator import Simulator
+    from promptkit.simulator.server import Simulator
+
 
 Port = Annotated[int, typer.Option("--port", metavar="N", min=0, max=65535, help="0 takes a free one.")]
+
+
 Seed = Annotated[
     int | None,
     typer.Option("--seed", metavar="N", help="What every choice is drawn from. Else the scenario's, or 0."),
 ]
+
+
 Latency = Annotated[
     str | None, typer.Option("--latency", metavar="realistic|MS", help="How long a reply takes. Else none.")
 ]
+
+
 ScenarioFile = Annotated[
     Path | None, typer.Option("--scenario", metavar="FILE", help="Faults, limits and models, as TOML.")
 ]
@@ -40,7 +47,7 @@ def simulate(
         promptkit simulate --port 0 --seed 7 --latency realistic --json
         promptkit simulate --scenario outage.toml
     """
-    from promptkit.simulator import serve
+    from promptkit.simulator.server import serve
 
     def ready(simulator: Simulator) -> None:
         if face.as_json:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sys
 from typing import BinaryIO
 
-from promptkit.batch import Format, output_format, writer
+from promptkit.batch.columns import output_format, writer
+from promptkit.batch.job import Job
+from promptkit.batch.options import Manner
+from promptkit.batch.output import layout_of
+from promptkit.batch.tables import Format
 from promptkit.errors import OutputError
-from promptkit.jobs import Job, layout_of
-from promptkit.jobs.remembered import Manner
 from promptkit.types import RowResult
 
 

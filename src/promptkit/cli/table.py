@@ -14,6 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 _UNCUT: Final = 10_000
+
+
 _WORDS: Final = {
     "ok": "green",
     "yes": "green",

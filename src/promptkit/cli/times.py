@@ -11,8 +11,14 @@ from promptkit.errors import UsageError
 from promptkit.routing.budgets import day_begins, day_of
 
 _AGO: Final = re.compile(r"(\d{1,6})([smhdw])")
+
+
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
 _MINUTE_S: Final = 60
+
+
 _HOUR_S: Final = 3600
 
 

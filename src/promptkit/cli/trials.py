@@ -9,26 +9,35 @@ from typing import Annotated
 
 import typer
 
-from promptkit.batch import usd_text
+from promptkit.authoring.junit import junit
+from promptkit.authoring.test_cases import Case, Functions
+from promptkit.authoring.test_prompts import Result, Stage, Verdict, cases_of, failed, try_prompts
+from promptkit.batch.columns import usd_text
+from promptkit.cli import option_texts, options
+from promptkit.engine.context import Session
 from promptkit.errors import ExitCode, OutputError, TemplateError, counted
-from promptkit.session import Session
-from promptkit.templates import Skeleton
-from promptkit.trials import Case, Functions, Result, Stage, Verdict, cases_of, failed, junit, try_prompts
+from promptkit.templates.template import Template
 from promptkit.types import Route, dollars
 
-from . import option_texts, options
 from .face import Face
 from .linting import All, Refs, own_refs
 
 Update = Annotated[bool, typer.Option("--update", help="Keep what is rendered now as the snapshots.")]
+
+
 JUnit = Annotated[Path | None, typer.Option("--junit", metavar="FILE", help="Write JUnit XML, too.")]
+
+
 Fresh = Annotated[bool, typer.Option("--fresh", help="Ask again where a reply is stored.")]
+
+
 AllowCode = Annotated[
     bool,
     typer.Option("--allow-code", help="Run the Python functions of the project's folder that tests name."),
 ]
 
-_Tests = Sequence[tuple[Skeleton, tuple[Case, ...]]]
+
+_Tests = Sequence[tuple[Template, tuple[Case, ...]]]
 
 
 def try_templates(
@@ -43,7 +52,7 @@ def try_templates(
     budget: options.Budget = None,
     junit_: JUnit = None,
 ) -> int:
-    """Run the tests that stand beside skeletons, in tests.toml.
+    """Run the tests that stand beside templates, in tests.toml.
 
     Prompts are tested offline. Replies are asked for only with --route or --target: their price is
     said first, and a reply that is stored is replayed, so that a second run costs nothing. Exit code
@@ -58,8 +67,8 @@ def try_templates(
     wanted = list(refs) if refs else list(own_refs(session, all_=all_))
     tests, broken = _gather(session, wanted)
     results = [*broken]
-    for skeleton, cases in tests:
-        results += try_prompts(skeleton, cases, update=update)
+    for template, cases in tests:
+        results += try_prompts(template, cases, update=update)
     if route is not None or target:
         functions = Functions(session.settings.root if allow_code else None)
         chosen = session.route(route, target)
@@ -75,18 +84,18 @@ def try_templates(
 
 
 def _gather(session: Session, refs: Sequence[str]) -> tuple[_Tests, list[Result]]:
-    """Skeletons with their tests; what can't be loaded is a failed test."""
-    found: list[tuple[Skeleton, tuple[Case, ...]]] = []
+    """Templates with their tests; what can't be loaded is a failed test."""
+    found: list[tuple[Template, tuple[Case, ...]]] = []
     broken: list[Result] = []
     for ref in refs:
         try:
-            skeleton = session.library.load(ref)
-            cases = cases_of(skeleton)
+            template = session.library.load(ref)
+            cases = cases_of(template)
         except TemplateError as error:
             broken.append(Result(ref, "it loads", Stage.PROMPT, (str(error),)))
         else:
             if cases:
-                found.append((skeleton, cases))
+                found.append((template, cases))
     return found, broken
 
 
@@ -100,10 +109,10 @@ async def _replies(
     fresh: bool,
     cap_pico: int | None,
 ) -> list[Result]:
-    from promptkit.trials.replies import prepare, price_of, try_replies
+    from promptkit.authoring.test_replies import prepare, price_of, try_replies
 
     try:
-        wanted = [(skeleton, case) for skeleton, cases in tests for case in cases]
+        wanted = [(template, case) for template, cases in tests for case in cases]
         asks = await prepare(session, route, wanted, fresh=fresh)
         price = price_of(session, route, asks)
         targets = ", ".join(map(str, route.targets))
@@ -141,7 +150,7 @@ def _write(face: Face, results: Sequence[Result], *, untried: int) -> None:
         told += f"; {dollars(sum(known))}{'' if len(known) == len(costs) else ' and more that is unknown'}"
     if untried:
         told += f"; {untried} with expectations on replies, which --route NAME asks for"
-    face.say(told if results else "no tests: they stand in tests.toml beside a skeleton's versions")
+    face.say(told if results else "no tests: they stand in tests.toml beside a template's versions")
 
 
 def _row(result: Result) -> tuple[str, ...]:

@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
+from promptkit.cli import option_texts, options
 from promptkit.errors import ExitCode, UsageError, counted
-from promptkit.ids import show_id
 from promptkit.types import Status
+from promptkit.types.ids import show_id
 
-from . import option_texts, options
 from .call_page import find_call
 from .face import Face
 from .making import reply_json, summary
@@ -28,22 +28,33 @@ class Verdict(StrEnum):
 
 _SAID = ("accept", "reject", "clear")
 
+
 Call = Annotated[
     str, typer.Argument(metavar="CALL", help="The call, as log prints it; its first characters will do.")
 ]
+
+
 Note = Annotated[
     str,
     typer.Option("--note", metavar="TEXT", help="What the client wrote back; @FILE reads it from a file."),
 ]
+
+
 Template = Annotated[
-    str, typer.Option("--template", metavar="REF", help="A skeleton that declares text and note.")
+    str, typer.Option("--template", metavar="REF", help="A template that declares text and note.")
 ]
+
+
 Tags = Annotated[
     list[str] | None, typer.Option("--tag", metavar="K=V", help="Besides the call's own tags. Repeatable.")
 ]
+
+
 Words = Annotated[
     list[str], typer.Argument(metavar="CALL... VERDICT", help="Calls, then accept, reject or clear.")
 ]
+
+
 Why = Annotated[str | None, typer.Option("--note", metavar="TEXT", help="Why, in a few words.")]
 
 

@@ -1,4 +1,4 @@
-"""The life of a skeleton: `templates new`, `publish`, `promote` and `rollback`, and its history."""
+"""The life of a template: `templates new`, `publish`, `promote` and `rollback`, and its history."""
 
 from __future__ import annotations
 
@@ -9,37 +9,49 @@ from typing import Annotated
 
 import typer
 
-from promptkit.library import Desk, Gate, LabelMove, Moved, Signature, Versions, begin
-from promptkit.library import promote as put
-from promptkit.library import publish as seal
-from promptkit.library import rollback as take_back
-from promptkit.session import Session
-from promptkit.templates import Skeleton
+from promptkit.authoring.new import begin
+from promptkit.authoring.publish import Desk, Gate, Moved, Signature
+from promptkit.authoring.publish import promote as put
+from promptkit.authoring.publish import publish as seal
+from promptkit.authoring.publish import rollback as take_back
+from promptkit.cli import options
+from promptkit.engine.context import Session
+from promptkit.templates.template import Template
+from promptkit.templates.versions import LabelMove, Versions
 from promptkit.types import Json
 
-from . import options
 from .face import Face
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The skeleton's name: ugc/script.")]
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The template's name: ugc/script.")]
+
+
 From = Annotated[
     str | None,
-    typer.Option("--from", metavar="REF", help="Begin with that skeleton's text: ugc/script@1."),
+    typer.Option("--from", metavar="REF", help="Begin with that template's text: ugc/script@1."),
 ]
+
+
 Version = Annotated[
     str, typer.Argument(metavar="REF", help="The version: ugc/script@2, or another of its labels.")
 ]
+
+
 Label = Annotated[str, typer.Argument(metavar="LABEL", help="The label: production, staging ...")]
+
+
 Force = Annotated[bool, typer.Option("--force", help="Although tests fail; needs --reason.")]
+
+
 Reason = Annotated[
     str | None, typer.Option("--reason", metavar="TEXT", help="Why; it stands in the label's history.")
 ]
 
 
 def new(face: Face, name: Name, from_: From = None) -> None:
-    """Begin a skeleton: a draft that renders at once.
+    """Begin a template: a draft that renders at once.
 
     It goes into the first folder of `templates` in promptkit.toml. With --from it begins with
-    another one's text; a shipped skeleton under its own name brings its versions along, and the
+    another one's text; a shipped template under its own name brings its versions along, and the
     project's copy then stands in front of it. A draft that is there is left as it is.
 
     Examples:
@@ -125,38 +137,35 @@ def rollback(face: Face, name: Name, label: Label, reason: Reason = None) -> Non
 
 
 # ------------------------------------------------------------------------------- gates
-
-
 def _before_publishing(face: Face, session: Session, route: str | None) -> Gate:
     """What stands before a version: lint's errors, and the offline tests."""
-    from promptkit.lint import Severity, lint
+    from promptkit.authoring.lint import lint
+    from promptkit.authoring.lint_subject import Severity
 
     from .linting import world_of
 
     world = world_of(face, session, session.route(route))
 
-    def gate(skeleton: Skeleton) -> Sequence[str]:
-        findings = lint(skeleton, world)
+    def gate(template: Template) -> Sequence[str]:
+        findings = lint(template, world)
         errors = [one for one in findings if one.severity is Severity.ERROR]
         if warnings := len(findings) - len(errors):
             count = f"{warnings} warning{'s'[: warnings - 1]}"
-            face.say(f"lint: {count}; promptkit templates lint {skeleton.ref.name}@draft tells")
+            face.say(f"lint: {count}; promptkit templates lint {template.ref.name}@draft tells")
         told = [f"{one.code} (line {one.line}) {one.what}" for one in errors]
-        return [*told, *_tests(skeleton)]
+        return [*told, *_tests(template)]
 
     return gate
 
 
-def _tests(skeleton: Skeleton) -> Sequence[str]:
+def _tests(template: Template) -> Sequence[str]:
     """What fails of the offline tests."""
-    from promptkit.trials import problems_of
+    from promptkit.authoring.test_prompts import problems_of
 
-    return problems_of(skeleton)
+    return problems_of(template)
 
 
 # ------------------------------------------------------------------------------ history
-
-
 def print_history(face: Face, versions: Versions) -> None:
     """The moves of all labels, newest first; nothing where there is none."""
     if versions.moves:
@@ -211,8 +220,6 @@ def _print_moved(face: Face, moved: Moved) -> None:
 
 
 # ------------------------------------------------------------------------------- common
-
-
 def _desk(session: Session) -> Desk:
     return Desk(session.library, session.settings.templates)
 

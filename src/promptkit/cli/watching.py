@@ -6,9 +6,9 @@ import signal
 import time
 from typing import TYPE_CHECKING, Final
 
-from promptkit.jobs.again import job_named
-from promptkit.jobs.pinning import pinned_route
-from promptkit.ledger import JobRecord, JobSummary, RowState
+from promptkit.batch.job import job_named
+from promptkit.batch.options import pinned_route
+from promptkit.ledger.records import JobRecord, JobSummary, RowState
 
 from .face import Face
 from .job_page import Standing, job_json, rows_text, standing_of
@@ -19,10 +19,13 @@ from .pace import Pace
 from .progress import following
 
 if TYPE_CHECKING:
-    from promptkit.config import Settings
-    from promptkit.ledger import Ledger
+    from promptkit.config.settings import Settings
+    from promptkit.ledger.ledger import Ledger
+
 
 _LOOK_S: Final = 0.5
+
+
 _SHARE: Final = 20
 """A look that takes long (a million rows are counted) is taken that much more seldom."""
 

@@ -11,20 +11,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 
-from promptkit.config import Settings
-from promptkit.session import Session
+from promptkit.config.settings import Settings
+from promptkit.engine.context import Session
 from promptkit.types import Json, Parsed_co, Prompt, Reply, RowResult, TemplateRef
 
-from .batches import AsyncJob, BatchOptions, RunOptions
+from .jobs import AsyncJob, BatchOptions, RunOptions
 from .kit import AsyncPromptKit, Rows
-from .loop_thread import LoopThread, Run, end_others
-from .reading import Readings, close_all
-from .streams import ReplyStream
+from .streams import LoopThread, Readings, ReplyStream, Run, close_all, end_others
 
 if TYPE_CHECKING:
+    from promptkit.batch.job import JobReport
     from promptkit.batch.quote import Quote
-    from promptkit.jobs import JobReport
-    from promptkit.report import Report
+    from promptkit.reports.report import Report
+
 
 _T = TypeVar("_T")
 
@@ -55,9 +54,9 @@ class PromptKit:
         return self._kit.session
 
     def render(self, ref: str | TemplateRef, variables: Mapping[str, object] | None = None) -> Prompt:
-        """Render a skeleton; see `AsyncPromptKit.render`."""
-        skeleton = self._kit.session.skeleton(ref)
-        return skeleton.render(skeleton.bind(variables or {}))
+        """Render a template; see `AsyncPromptKit.render`."""
+        template = self._kit.session.template(ref)
+        return template.render(template.bind(variables or {}))
 
     def run(
         self,
@@ -72,7 +71,7 @@ class PromptKit:
         cache: str | None = None,
         output: type[Parsed_co] | None = None,
     ) -> Reply[Parsed_co]:
-        """Turn a skeleton into text; see `AsyncPromptKit.run`."""
+        """Turn a template into text; see `AsyncPromptKit.run`."""
         return self._run(
             self._kit.run(
                 ref,

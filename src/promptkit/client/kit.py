@@ -12,21 +12,24 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, Unpack
 
-from promptkit.calls import make_reply
-from promptkit.config import Settings
+from promptkit.config.settings import Settings
+from promptkit.engine.calls import make_reply
+from promptkit.engine.context import Session, checked_tags, load_settings
+from promptkit.errors import UsageError
+from promptkit.routing.budgets import pico_of_usd
 from promptkit.routing.reply_cache import read_age
-from promptkit.session import Session, checked_tags, load_settings
-from promptkit.shapes import shape_of
 from promptkit.types import Json, Parsed_co, Prompt, Reply, TemplateRef
+from promptkit.validation.output_models import output_model_of
 
-from .asking import ask, cap_of
-from .batches import AsyncJob, BatchOptions, RunOptions, delivery_of, job_options
+from .jobs import AsyncJob, BatchOptions, RunOptions, delivery_of, job_options
 from .streams import AsyncReplyStream
 
 if TYPE_CHECKING:
-    from promptkit.report import Report
+    from promptkit.reports.report import Report
+
 
 _LOGGER: Final = logging.getLogger("promptkit")
+
 
 Rows = Iterable[Mapping[str, object]]
 
@@ -56,21 +59,21 @@ class AsyncPromptKit:
 
     @property
     def session(self) -> Session:
-        """What this kit has open: settings, skeletons, ledger, engine."""
+        """What this kit has open: settings, templates, ledger, engine."""
         return self._session
 
     async def render(self, ref: str | TemplateRef, variables: Mapping[str, object] | None = None) -> Prompt:
-        """Render a skeleton: what exactly would be sent. No network, no database.
+        """Render a template: what exactly would be sent. No network, no database.
 
         Args:
             ref: like `ugc/script`, `ugc/script@2`, `ugc/script@draft`.
-            variables: what the skeleton declares; texts are coerced to the declared types.
+            variables: what the template declares; texts are coerced to the declared types.
 
         Raises:
-            TemplateError: the skeleton is broken or not there, or the variables don't fit.
+            TemplateError: the template is broken or not there, or the variables don't fit.
         """
-        skeleton = self._session.skeleton(ref)
-        return skeleton.render(skeleton.bind(variables or {}))
+        template = self._session.template(ref)
+        return template.render(template.bind(variables or {}))
 
     async def run(
         self,
@@ -85,10 +88,10 @@ class AsyncPromptKit:
         cache: str | None = None,
         output: type[Parsed_co] | None = None,
     ) -> Reply[Parsed_co]:
-        """Turn a skeleton into text: one call over a route's targets, every attempt in the ledger.
+        """Turn a template into text: one call over a route's targets, every attempt in the ledger.
 
         Args:
-            ref: the skeleton, see `render`.
+            ref: the template, see `render`.
             variables: its variables.
             route: the route's name; `default` where nothing is said.
             targets: `provider/model`, in order, instead of a route.
@@ -98,14 +101,14 @@ class AsyncPromptKit:
             cache: how old a reply may be that serves this very call again (`7d`, `12h`; `0`: none,
                 but this one's is kept for later); by default what the route says.
             output: a Pydantic model: the reply is asked for as JSON of its schema (in place of the
-                skeleton's `[output]`), held against it, and `parsed` is an instance of it.
+                template's `[output]`), held against it, and `parsed` is an instance of it.
 
         Returns:
             The reply; `status` tells whether it is truncated or degraded.
 
         Raises:
             UsageError: a tag that is no text, an unknown route or target; nothing was sent.
-            TemplateError: the skeleton or its variables can't stand; nothing was sent.
+            TemplateError: the template or its variables can't stand; nothing was sent.
             NoUsableKey: no target has a key, or all keys were refused.
             AllTargetsFailed: every attempt failed; each one is on the error.
             BudgetStop: a hard cap leaves no room.
@@ -148,7 +151,7 @@ class AsyncPromptKit:
         ledger, and the caps count its ceiling.
 
         Args:
-            ref: the skeleton, see `render`; of a structured one the pieces are JSON.
+            ref: the template, see `render`; of a structured one the pieces are JSON.
             variables: its variables.
             route: see `run`.
             targets: see `run`.
@@ -198,7 +201,7 @@ class AsyncPromptKit:
         Args:
             call_id: the call, like `Reply.id`.
             note: what the client wrote back.
-            template: a skeleton that declares `text` and `note`.
+            template: a template that declares `text` and `note`.
             variables: these win over the call's.
             route: the route's name.
             targets: `provider/model`, in order, instead of a route.
@@ -212,17 +215,15 @@ class AsyncPromptKit:
         from .retakes import retake_of, way_of
 
         session = self._session
-        skeleton = session.skeleton(template)
-        retake = retake_of(await session.ledger(), call_id, note, skeleton, variables or {})
+        loaded = session.template(template)
+        retake = retake_of(await session.ledger(), call_id, note, loaded, variables or {})
         told = {**retake.tags, **checked_tags(tags)}
         said = route is not None or bool(targets)
         return await make_reply(
             session,
-            skeleton,
+            loaded,
             retake.variables,
-            route=session.route(route, targets)
-            if said
-            else way_of(session, retake.parent, told, skeleton.ref),
+            route=session.route(route, targets) if said else way_of(session, retake.parent, told, loaded.ref),
             tags=told,
             cap_pico=None if budget_usd is None else cap_of(budget_usd),
             parent_id=call_id,
@@ -250,7 +251,7 @@ class AsyncPromptKit:
         """Set up a job: a text a row. Nothing is read or sent before it is iterated.
 
         Args:
-            ref: the skeleton; a job pins its version at its first start.
+            ref: the template; a job pins its version at its first start.
             rows: mappings, or a file (CSV, TSV, JSONL, JSON); None where `variables` and `each`
                 make them.
             job: its name; with the same name it goes on where it stopped. By default it is
@@ -272,8 +273,9 @@ class AsyncPromptKit:
         Raises:
             UsageError: an argument can't stand.
         """
-        from promptkit.batch import Matrix
-        from promptkit.jobs import Job, JobOptions
+        from promptkit.batch.binding import Matrix
+        from promptkit.batch.job import Job
+        from promptkit.batch.options import JobOptions
 
         told = {**more, "concurrency": concurrency}
         options = JobOptions(
@@ -286,7 +288,7 @@ class AsyncPromptKit:
             until_budget=until_budget,
             by_rules=route is None and not targets,
             cache_s=None if cache is None else read_age(cache),
-            shape=None if output is None else shape_of(output),
+            shape=None if output is None else output_model_of(output),
             **job_options(told, self._session),
         )
         chosen = self._session.route(route, targets, ref=ref, tags=options.all_rows_tags)
@@ -304,7 +306,7 @@ class AsyncPromptKit:
     ) -> AsyncJob[Any]:
         """Set up a job to go on as it began, also one that was cancelled: its rows come from the ledger.
 
-        Skeleton, route, tags, output file and all that isn't said otherwise are those that it had.
+        Template, route, tags, output file and all that isn't said otherwise are those that it had.
 
         Args:
             name: the job; `{date}` is the budget day.
@@ -316,8 +318,8 @@ class AsyncPromptKit:
         Raises:
             UsageError: there is no such job, or an argument can't stand.
         """
-        from promptkit.jobs.again import JobAgain, job_named, said_again
-        from promptkit.jobs.remembered import pinned_output
+        from promptkit.batch.job import JobAgain, job_named, said_again
+        from promptkit.batch.options import pinned_output
 
         record = job_named(await self._session.ledger(), name, self._session.today())
         kept = None if "out" in more else pinned_output(record)[0]
@@ -347,13 +349,13 @@ class AsyncPromptKit:
             since: an aware time; what began then or later.
             until: what began before.
             tags: only calls with these tags.
-            template: only calls of this skeleton, with or without its version.
+            template: only calls of this template, with or without its version.
             job: only calls of this job.
 
         Raises:
             UsageError: `by` names a thing twice, or a time is naive.
         """
-        from promptkit.report import Asked, make_report
+        from promptkit.reports.report import Asked, make_report
 
         asked = Asked(tuple(by), since, until, checked_tags(tags), template, job)
         ledger = await self._session.ledger()
@@ -370,3 +372,50 @@ class AsyncPromptKit:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
+
+
+async def ask(
+    session: Session,
+    ref: str | TemplateRef,
+    variables: Mapping[str, object] | None,
+    route: str | None,
+    targets: Sequence[str] | None,
+    listen: Callable[[str], None] | None = None,
+    *,
+    tags: Mapping[str, str] | None,
+    budget_usd: Decimal | None,
+    parent_id: int | None,
+    cache: str | None,
+    output: type[Any] | None = None,
+) -> Reply[Any]:
+    """Make the call; see `AsyncPromptKit.run`. `listen` is told each piece of its text."""
+    told = checked_tags(tags)
+    shape = None if output is None else output_model_of(output)
+    template = session.template(ref)
+    if shape is not None:
+        template = template.shaped(shape.schema)
+    chosen = session.route(route, targets, ref=template.ref, tags=told)
+    return await make_reply(
+        session,
+        template,
+        variables or {},
+        route=chosen,
+        tags=told,
+        cap_pico=None if budget_usd is None else cap_of(budget_usd),
+        parent_id=parent_id,
+        cache_s=chosen.cache_s if cache is None else read_age(cache),
+        listen=listen,
+        read=None if shape is None else shape.read,
+    )
+
+
+def cap_of(budget_usd: Decimal | float | str) -> int:
+    """A budget in pico-USD.
+
+    Raises:
+        UsageError: negative, not a number, or finer than a pico-dollar.
+    """
+    try:
+        return pico_of_usd(Decimal(str(budget_usd)))
+    except (ValueError, ArithmeticError) as cause:
+        raise UsageError(f"the budget {budget_usd} can't stand: {cause}") from None

@@ -7,18 +7,27 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from promptkit.engine.context import Session
 from promptkit.errors import UsageError
-from promptkit.ids import show_id
-from promptkit.session import Session
-from promptkit.templates import Skeleton, parse_ref
+from promptkit.templates.reference import parse_ref
+from promptkit.templates.template import Template
 from promptkit.types import Route, TemplateRef
+from promptkit.types.ids import show_id
 
 if TYPE_CHECKING:
-    from promptkit.ledger import CallRecord, Ledger
+    from promptkit.ledger.ledger import Ledger
+    from promptkit.ledger.records import CallRecord
+
 
 RETAKE: Final = "ugc/retake"
+
+
 _NEEDED: Final = ("text", "note")
+
+
 _ROUNDS_AT_MOST: Final = 20
+
+
 _NEW_TEXT: Final = re.compile(r"^(?:NEW TEXT|NOUVEAU TEXTE)\s*:\s*\n?", re.MULTILINE)
 """Where a retake of the shipped kit has the whole new text; before it stand the changes."""
 
@@ -33,7 +42,7 @@ class Retake:
 
 
 def retake_of(
-    ledger: Ledger, call_id: int, note: str, skeleton: Skeleton, said: Mapping[str, object]
+    ledger: Ledger, call_id: int, note: str, template: Template, said: Mapping[str, object]
 ) -> Retake:
     """Set up the retake of a call.
 
@@ -41,18 +50,18 @@ def retake_of(
         ledger: where the call is.
         call_id: the call whose text was commented on.
         note: what the client wrote back.
-        skeleton: declares `text` and `note`, and `round` if it counts them; whatever else it
+        template: declares `text` and `note`, and `round` if it counts them; whatever else it
             declares comes from the call's variables of the same names.
         said: variables that win over those.
 
     Raises:
-        UsageError: there is no such call, its text is not there, or the skeleton takes none.
+        UsageError: there is no such call, its text is not there, or the template takes none.
     """
-    declared = skeleton.spec.variables
+    declared = template.spec.variables
     missing = [name for name in _NEEDED if name not in declared]
     if missing:
         raise UsageError(
-            f"{skeleton.ref} is no skeleton of a retake: it declares no {' and no '.join(missing)}",
+            f"{template.ref} is no template of a retake: it declares no {' and no '.join(missing)}",
             remedy=f"{RETAKE} is one.",
         )
     parent = ledger.call(call_id)
@@ -61,10 +70,10 @@ def retake_of(
     variables: dict[str, object] = {
         name: value for name, value in (parent.variables or {}).items() if name in declared
     }
-    variables["text"] = _text(parent, again=_made_by(parent, skeleton))
+    variables["text"] = _text(parent, again=_made_by(parent, template))
     variables["note"] = note
     if "round" in declared:
-        variables["round"] = 1 + sum(_made_by(one, skeleton) for one in _line(ledger, parent))
+        variables["round"] = 1 + sum(_made_by(one, template) for one in _line(ledger, parent))
     return Retake(parent, variables | dict(said), parent.tags)
 
 
@@ -81,8 +90,8 @@ def way_of(session: Session, parent: CallRecord, tags: Mapping[str, str], ref: T
     return session.route(ref=ref, tags=tags)
 
 
-def _made_by(call: CallRecord, skeleton: Skeleton) -> bool:
-    return parse_ref(call.template_ref).name == skeleton.ref.name
+def _made_by(call: CallRecord, template: Template) -> bool:
+    return parse_ref(call.template_ref).name == template.ref.name
 
 
 def _line(ledger: Ledger, call: CallRecord) -> Iterator[CallRecord]:

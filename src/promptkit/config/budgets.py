@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from enum import StrEnum
+
+from promptkit._util.toml import Table
 from promptkit.routing.budgets import Budgets, Cap, Caps, Per, Tag, pico_of_usd
-from promptkit.toml import Table
 
 
 def read_budgets(table: Table) -> Budgets:
@@ -55,3 +58,36 @@ def _pico(table: Table, key: str) -> int | None:
         return pico_of_usd(amount)
     except ValueError as cause:
         raise table.fail(f"{key} {cause}", key) from None
+
+
+class RateUnit(StrEnum):
+    """What a client pays for: a deliverable, a row of a job that was done, a call that was answered."""
+
+    DELIVERABLE = "deliverable"
+    ROW = "row"
+    CALL = "call"
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What a client pays, in pico-USD, and for what."""
+
+    pico: int
+    per: RateUnit = RateUnit.DELIVERABLE
+
+
+def read_clients(table: Table) -> dict[str, Rate]:
+    """Read `[clients.NAME]`; the name is the value of the tag `client`.
+
+    Raises:
+        ConfigError: with file and line.
+    """
+    rates: dict[str, Rate] = {}
+    for name, one in table.items_tables():
+        amount = one.number("rate_usd")
+        try:
+            rates[name] = Rate(pico_of_usd(amount), one.choice("per", RateUnit, RateUnit.DELIVERABLE))
+        except ValueError as cause:
+            raise one.fail(f"rate_usd {cause}", "rate_usd") from None
+        one.finish()
+    return rates

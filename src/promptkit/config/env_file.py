@@ -10,11 +10,23 @@ from pathlib import Path
 from promptkit.errors import ConfigError
 
 _LINE = re.compile(r"(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=\s*(?P<value>.*)")
+
+
 _DOUBLE = re.compile(r'"(?P<text>(?:[^"\\]|\\.)*)"\s*(?:#.*)?')
+
+
 _SINGLE = re.compile(r"'(?P<text>[^']*)'\s*(?:#.*)?")
+
+
 _COMMENT = re.compile(r"(?:^|\s)#.*")
+
+
 _ESCAPE = re.compile(r"\\(.)")
+
+
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
+
+
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 

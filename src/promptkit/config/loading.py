@@ -10,24 +10,29 @@ from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo, available_timezones
 
-from promptkit import toml
-from promptkit.catalog import VARIABLE_NAME, Place
+from promptkit._util import toml
 from promptkit.errors import ConfigError, closest
 
-from .budgets import read_budgets
-from .clients import read_clients
+from .budgets import read_budgets, read_clients
 from .env_file import read_env_file
-from .keys import CREDENTIALS, KeySources
-from .places import Home, find_config
-from .providers import TrustedByUser, moved, read_providers, read_shipped, read_text, trust_of, with_keys
-from .routes import read_routes
-from .rules import read_rules
+from .keys import CREDENTIALS, VARIABLE_NAME, KeySources, Place
+from .paths import Home, find_config
+from .provider_files import TrustedByUser, moved, read_providers, read_shipped, read_text, trust_of, with_keys
+from .routes import read_routes, read_rules
 from .settings import Keep, Kept, Settings, Storage
 
 _DATABASE: Final = "sqlite:///"
+
+
 _TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
+
+
 _LISTED = re.compile(r"^\s*providers\s*=", re.MULTILINE)
+
+
 _TABLED = re.compile(r"^\s*\[+\s*providers\.", re.MULTILINE)
+
+
 _HOST = re.compile(r"[a-z0-9.:-]+", re.IGNORECASE)
 
 

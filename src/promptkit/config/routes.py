@@ -5,19 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, cast
 
-from promptkit.catalog import Catalog, parse_target
+from promptkit._util.toml import Table
 from promptkit.errors import UsageError, closest
+from promptkit.routing.catalog import Catalog, parse_target
+from promptkit.routing.plan import STRATEGIES, Rule, Rules
 from promptkit.routing.reply_cache import read_age
-from promptkit.routing.strategies import STRATEGIES
-from promptkit.toml import Table
 from promptkit.types import OnContent, Route, Target
 
+from .budgets import read_tag
+
 LARGEST_WEIGHT: Final = 1_000_000
+
+
 DEFAULT: Final = (
     Target("openai", "gpt-6-luna"),
     Target("anthropic", "claude-haiku-5-5"),
     Target("gemini", "gemini-2.5-flash-lite"),
 )
+
+
 DEMO: Final = Route("demo", (Target("local", "smollm2-135m"),))
 
 
@@ -55,7 +61,7 @@ def _route(name: str, table: Table, catalog: Catalog) -> Route:
         targets=targets,
         strategy=strategy,
         attempts=table.integer("attempts", plain.attempts, least=1),
-        patience_s=float(table.number("patience_s", plain.patience_s, least=0)),
+        max_wait_s=_max_wait_s(table, plain.max_wait_s),
         outage_s=float(table.number("outage_s", plain.outage_s, least=0)),
         last_resort=_target(table, "last_resort", table.text("last_resort", None), catalog),
         on_content=table.choice("on_content", OnContent, plain.on_content),
@@ -119,6 +125,16 @@ def _targets(table: Table, catalog: Catalog) -> tuple[Target, ...]:
     return targets
 
 
+def _max_wait_s(table: Table, default: float) -> float:
+    """Read `max_wait_s`, or its old name `patience_s` (renamed before 1.0)."""
+    old, new = "patience_s", "max_wait_s"
+    if old not in table:
+        return float(table.number(new, default, least=0))
+    if new in table:
+        raise table.fail(f"{old} is the old name of {new}", old, remedy=f"Remove {old}.")
+    return float(table.number(old, default, least=0))
+
+
 def _target(table: Table, key: str, text: str | None, catalog: Catalog) -> Target | None:
     return None if text is None else _checked(table, key, text, catalog)
 
@@ -130,3 +146,49 @@ def _checked(table: Table, key: str, text: str, catalog: Catalog) -> Target:
     except UsageError as cause:
         raise table.fail(cause.what, key, remedy=cause.remedy) from None
     return target
+
+
+def read_rules(table: Table, routes: Mapping[str, Route], catalog: Catalog) -> Rules:
+    """Read `[rules."NAME=VALUE"]`.
+
+    Raises:
+        ConfigError: with file and line.
+    """
+    rules = tuple(_rule(text, one, routes, catalog) for text, one in table.items_tables())
+    return Rules(rules)
+
+
+def _rule(text: str, table: Table, routes: Mapping[str, Route], catalog: Catalog) -> Rule:
+    rule = Rule(
+        when=read_tag(text, table),
+        allow=None if table.raw("allow", None) is None else _places(table, "allow", catalog),
+        deny=_places(table, "deny", catalog),
+        route=_rules_route(table, routes),
+    )
+    table.finish()
+    if rule.allow == ():
+        raise table.fail("this rule allows nothing", "allow", remedy='allow = ["anthropic"]')
+    if not (rule.allow or rule.deny or rule.route):
+        raise table.fail("this rule says nothing", remedy="Give it allow, deny or route.")
+    return rule
+
+
+def _rules_route(table: Table, routes: Mapping[str, Route]) -> str | None:
+    name = table.text("route", None)
+    if name is not None and name not in routes:
+        raise table.fail(f"unknown route {name!r}", "route", remedy=closest(name, routes))
+    return name
+
+
+def _places(table: Table, key: str, catalog: Catalog) -> tuple[str, ...]:
+    """Providers and targets that the catalog knows."""
+    places = table.texts(key, ())
+    for place in places:
+        try:
+            if "/" in place:
+                catalog.pair(parse_target(place))
+            else:
+                catalog.provider(place)
+        except UsageError as cause:
+            raise table.fail(cause.what, key, remedy=cause.remedy) from None
+    return places

@@ -9,12 +9,12 @@ from enum import StrEnum
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from promptkit.catalog import Catalog
 from promptkit.routing.budgets import Budgets
-from promptkit.routing.rules import NO_RULES, Rules
+from promptkit.routing.catalog import Catalog
+from promptkit.routing.plan import NO_RULES, Rules
 from promptkit.types import Route
 
-from .clients import Rate
+from .budgets import Rate
 from .keys import Keys
 
 

@@ -14,14 +14,18 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, Select, delete, func, or_, select, update
 
-from . import tables as t
-from .answers import LogFilter
-from .filters import conditions
-from .records import JobState, RowState
+from promptkit.ledger import tables as t
+
+from .calls import conditions
+from .records import JobState, LogFilter, RowState
 
 CHUNK: Final = 500
 """So many calls a transaction: those of a running batch get in between."""
+
+
 _TEXTS: Final = {"variables": None, "error": None, "flags": None, "verdict_note": None}
+
+
 _UNSENT: Final = "its texts were erased before it was sent"
 
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeAlias
+from itertools import zip_longest
+from typing import Final, TypeAlias
 
 from sqlalchemy import Connection
 
 from promptkit.errors import LedgerError, PromptKitError
-from promptkit.ids import show_id
+from promptkit.ledger import statements as columns
+from promptkit.ledger import statements as sql
+from promptkit.ledger import tables as t
+from promptkit.templates.template import StoredSource
 from promptkit.types import AttemptState, Cost, Fault, Scope
+from promptkit.types.ids import show_id
 
-from . import columns
-from . import statements as sql
-from .accounts import load, store
-from .admission import Book
-from .encoding import TagIds, digest_id
-from .interning import store_price_sources, store_tagsets
 from .records import (
     Admitted,
     AttemptEnd,
@@ -25,10 +24,12 @@ from .records import (
     CallEnd,
     CallStart,
     MemberEnd,
+    Refused,
     RowEnd,
     Settled,
     SoftPassed,
 )
+from .statements import TagIds, digest_id, or_ignore, read_object, storable, to_json
 
 
 @dataclass(slots=True)
@@ -78,7 +79,10 @@ class Task:
 
 Op: TypeAlias = Begin | Finish | EndCall | Withdraw | Task
 
+
 _ADMITTED = Admitted()
+
+
 _SETTLED = Settled()
 
 
@@ -87,7 +91,7 @@ class Open:
     """An attempt that this process has open, and what it holds."""
 
     scopes: tuple[str, ...]
-    ceiling_pico: int | None
+    max_cost_pico: int | None
     caps: tuple[int | None, ...] = ()
     """Those that it was admitted under, scope by scope."""
     soft: tuple[Scope, ...] = ()
@@ -153,7 +157,7 @@ class Group:
         results: list[object] = [None] * len(self._ops)
         for index in self._each(Task):
             results[index] = self._task(self._ops[index])
-        self._book = Book(load(self._connection, self._scopes()))
+        self._book = Book(load_accounts(self._connection, self._scopes()))
         for kind in (Finish, Begin, EndCall, Withdraw):
             for index in self._each(kind):
                 results[index] = self._try(self._ops[index])
@@ -211,18 +215,18 @@ class Group:
     def _begin(self, op: Begin) -> object:
         attempt, writes = op.attempt, self._writes
         calls = [] if op.call is None else [self._call_start(call) for call in (op.call, *op.members)]
-        refused = self._book.admit(op.scopes, attempt.ceiling_pico or 0)
+        refused = self._book.admit(op.scopes, attempt.max_cost_pico or 0)
         if refused is not None:
             return replace(refused, releases=self._state.releases)
         keys = tuple(scope.key for scope in op.scopes)
         writes.calls += calls
         writes.attempts.append(columns.attempt_start(attempt))
         writes.holds.append(
-            (attempt.id, self._state.owner_id, attempt.ceiling_pico, columns.scope_keys(keys))
+            (attempt.id, self._state.owner_id, attempt.max_cost_pico, columns.scope_keys(keys))
         )
         soft = tuple(scope for scope in op.scopes if scope.soft_pico is not None)
         caps = tuple(scope.cap_pico for scope in op.scopes)
-        self._open[attempt.id] = Open(keys, attempt.ceiling_pico, caps, soft)
+        self._open[attempt.id] = Open(keys, attempt.max_cost_pico, caps, soft)
         return _ADMITTED
 
     def _finish(self, op: Finish) -> object:
@@ -276,7 +280,7 @@ class Group:
         if opened is None:
             raise LedgerError(f"attempt {show_id(end.id)} is not open in this process")
         row = columns.attempt_end(end, self._price_source(end))
-        overrun = self._book.settle(opened.scopes, opened.ceiling_pico, end.charged_pico, opened.caps)
+        overrun = self._book.settle(opened.scopes, opened.max_cost_pico, end.charged_pico, opened.caps)
         self._writes.attempt_ends.append(row)
         if end.state is AttemptState.UNKNOWN:
             self._writes.unknowns.append((end.id,))
@@ -322,3 +326,224 @@ class Group:
         sql.insert_replies(connection, writes.replies)
         sql.update_rows(connection, writes.row_ends)
         store(connection, self._book, self._state.now_us())
+
+
+def load_accounts(connection: Connection, scopes: Collection[str]) -> dict[str, Account]:
+    """These scopes' accounts; those that aren't there yet are left out."""
+    # One by one, for they are few and an IN of any length costs a compilation; in order, so
+    # that two processes on PostgreSQL can't lock each other out.
+    rows = {key: sql.find_account(connection, key) for key in sorted(scopes)}
+    return {key: Account(*row) for key, row in rows.items() if row is not None}
+
+
+def store(connection: Connection, book: Book, now_us: int) -> None:
+    """Write what changed."""
+    new, changed = book.new(), book.changed()
+    sql.insert_budgets(connection, [(key, *_columns(account, now_us)) for key, account in new.items()])
+    sql.update_budgets(connection, [(*_columns(account, now_us), key) for key, account in changed.items()])
+
+
+def _columns(account: Account, now_us: int) -> tuple[sql.Column, ...]:
+    return (
+        account.cap_pico,
+        account.spent_pico,
+        account.reserved_pico,
+        account.over_pico,
+        account.stopped_cap_pico,
+        now_us,
+    )
+
+
+def store_tagsets(connection: Connection, sets: Mapping[int, str]) -> None:
+    """Sets of tags by their id, each as canonical JSON."""
+    if not sets:
+        return
+    connection.execute(
+        or_ignore(connection, t.TAGSETS), [{"id": number, "tags": text} for number, text in sets.items()]
+    )
+    members = [
+        {"tagset_id": number, "name": name, "value": str(value)}
+        for number, text in sets.items()
+        for name, value in read_object(text).items()
+    ]
+    connection.execute(or_ignore(connection, t.TAGS), members)
+
+
+def store_price_sources(connection: Connection, sources: Mapping[str, int]) -> None:
+    """Price sources and their ids."""
+    if sources:
+        rows = [{"id": number, "source": source} for source, number in sources.items()]
+        connection.execute(or_ignore(connection, t.PRICE_SOURCES), rows)
+
+
+def store_templates(connection: Connection, sources: Iterable[StoredSource], now_us: int) -> None:
+    """Template sources; one that is there already stays as it is."""
+    rows = [
+        {
+            "digest": source.digest,
+            "ref": source.ref,
+            "source": storable(source.text),
+            "includes": to_json(source.includes),
+            "first_used_us": now_us,
+        }
+        for source in sources
+    ]
+    if rows:
+        connection.execute(or_ignore(connection, t.TEMPLATES), rows)
+
+
+UNCAPPED: Final = 2**63 - 1
+"""What stands as the cap of a scope that is only counted: the largest that a column holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The money of one scope: `spent + held <= cap + over` at all times.
+
+    `over_pico` is what stands above the cap without having been admitted under it;
+    `stopped_cap_pico` is the cap up to which an overrun has stopped the scope.
+    """
+
+    cap_pico: int
+    spent_pico: int = 0
+    reserved_pico: int = 0
+    over_pico: int = 0
+    stopped_cap_pico: int | None = None
+
+    @property
+    def taken_pico(self) -> int:
+        """Spent and held together."""
+        return self.spent_pico + self.reserved_pico
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a bill above its ceiling stopped it, and the cap wasn't raised since."""
+        return (
+            self.stopped_cap_pico is not None
+            and self.cap_pico <= self.stopped_cap_pico
+            and self.cap_pico != UNCAPPED
+        )
+
+    def under(self, scope: Scope) -> Account:
+        """The same under the cap that a scope has now."""
+        return self.recapped(UNCAPPED if scope.cap_pico is None else scope.cap_pico)
+
+    def recapped(self, cap_pico: int) -> Account:
+        """The same under another cap; a cap below what is taken leaves the rest standing over it."""
+        if cap_pico == self.cap_pico:
+            return self
+        return replace(self, cap_pico=cap_pico, over_pico=max(0, self.taken_pico - cap_pico))
+
+    def holding(self, max_cost_pico: int) -> Account:
+        """The same with one more hold, which must fit."""
+        return replace(self, reserved_pico=self.reserved_pico + max_cost_pico)
+
+    def settled(self, max_cost_pico: int | None, charged_pico: int, under_pico: int | None = None) -> Account:
+        """The same with a hold turned into money spent; a bill above its ceiling stops the scope.
+
+        No ceiling (no price was known, and the user allowed that) held nothing and stops nothing.
+        `under_pico` is the cap that the hold was admitted under: of two processes with different
+        caps the other may have been here since, and both are to stop.
+        """
+        held = max_cost_pico or 0
+        spent_pico, reserved_pico = self.spent_pico + charged_pico, self.reserved_pico - held
+        beyond = max(0, spent_pico + reserved_pico - self.cap_pico)
+        stopped = self.stopped_cap_pico
+        if overran(max_cost_pico, charged_pico):
+            caps = (self.cap_pico, under_pico, stopped)
+            stopped = max((pico for pico in caps if pico is not None and pico != UNCAPPED), default=None)
+        # Only a charge above what was held may lift what the CHECK allows.
+        over_pico = beyond if charged_pico > held else min(self.over_pico, beyond)
+        return Account(self.cap_pico, spent_pico, reserved_pico, over_pico, stopped)
+
+
+def overran(max_cost_pico: int | None, charged_pico: int) -> bool:
+    """Whether a provider billed above the ceiling."""
+    return max_cost_pico is not None and charged_pico > max_cost_pico
+
+
+def refusal(account: Account, scope: str, max_cost_pico: int) -> Refused | None:
+    """Why this account has no room for a hold, or None where it has."""
+    if not account.stopped and account.taken_pico + max_cost_pico <= account.cap_pico:
+        return None
+    return Refused(
+        scope_key=scope,
+        cap_pico=account.cap_pico,
+        spent_pico=account.spent_pico,
+        reserved_pico=account.reserved_pico,
+        may_free=not account.stopped and account.spent_pico + max_cost_pico <= account.cap_pico,
+        stopped=account.stopped,
+    )
+
+
+class Book:
+    """The accounts that one group of writes touches, and how they change.
+
+    Args:
+        accounts: the scopes as they stand on disk; a scope that is missing is new.
+    """
+
+    __slots__ = ("_before", "accounts")
+
+    def __init__(self, accounts: Mapping[str, Account]) -> None:
+        self._before = accounts
+        self.accounts = dict(accounts)
+
+    def admit(self, scopes: tuple[Scope, ...], max_cost_pico: int) -> Refused | None:
+        """Hold the ceiling in all scopes, or in none and say why.
+
+        Where several scopes refuse, one that waiting can't help comes first.
+        """
+        accounts = self.accounts
+        refused: Refused | None = None
+        for scope in scopes:
+            account = (accounts.get(scope.key) or Account(UNCAPPED)).under(scope)
+            accounts[scope.key] = account
+            no = refusal(account, scope.key, max_cost_pico)
+            if no is not None and (refused is None or not no.may_free):
+                refused = no
+        if refused is None:
+            for scope in scopes:
+                accounts[scope.key] = accounts[scope.key].holding(max_cost_pico)
+        return refused
+
+    def settle(
+        self,
+        scopes: tuple[str, ...],
+        max_cost_pico: int | None,
+        charged_pico: int,
+        caps: tuple[int | None, ...] = (),
+    ) -> tuple[str, ...]:
+        """Turn a hold into money spent; returns the scopes that it stopped.
+
+        Args:
+            scopes: where it is held.
+            max_cost_pico: how much; None: no price was known.
+            charged_pico: what it came to.
+            caps: those that it was admitted under, scope by scope, where that is known.
+        """
+        accounts = self.accounts
+        for key, cap_pico in zip_longest(scopes, caps):
+            accounts[key] = accounts[key].settled(max_cost_pico, charged_pico, cap_pico)
+        if not overran(max_cost_pico, charged_pico):
+            return ()
+        own = zip_longest(scopes, caps)
+        return tuple(key for key, cap_pico in own if accounts[key].stopped or cap_pico is not None)
+
+    def soft(self, scopes: tuple[Scope, ...]) -> tuple[SoftPassed, ...]:
+        """Those of the scopes whose soft cap is reached."""
+        spent = {scope: self.accounts[scope.key].spent_pico for scope in scopes}
+        return tuple(
+            SoftPassed(scope.key, scope.soft_pico, pico)
+            for scope, pico in spent.items()
+            if scope.soft_pico is not None and pico >= scope.soft_pico
+        )
+
+    def new(self) -> dict[str, Account]:
+        """The accounts that aren't on disk yet."""
+        return {key: account for key, account in self.accounts.items() if key not in self._before}
+
+    def changed(self) -> dict[str, Account]:
+        """The accounts on disk that stand otherwise now."""
+        before = self._before
+        return {key: now for key, now in self.accounts.items() if key in before and before[key] != now}

@@ -10,23 +10,21 @@ from typing import Any, Final
 from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from promptkit.errors import InputError
+from promptkit.ledger import statements as columns
+from promptkit.ledger import statements as sql
+from promptkit.ledger import tables as t
 from promptkit.types import Json
 
-from . import columns
-from . import statements as sql
-from . import tables as t
-from .encoding import TagIds, maybe_json, read_json, read_object, storable, to_json
-from .interning import store_tagsets
+from .calls import REJECTED
+from .group import store_tagsets
 from .records import Ingested, InputRead, JobRecord, JobStart, JobState, RowEnd, RowStart, RowState
-from .served import REJECTED
+from .statements import TagIds, maybe_json, read_json, read_object, storable, to_json
 
 CHUNK: Final = 500
 """Rows a transaction: enough to be quick, few enough that calls of a running job get in between."""
 
 
 # ------------------------------------------------------------------------------- jobs
-
-
 def create_or_get(connection: Connection, start: JobStart) -> JobRecord:
     """The job of that name; made, and pinned to what `start` says, if there is none."""
     found = connection.execute(select(t.JOBS).where(t.JOBS.c.name == start.name)).mappings().first()
@@ -153,8 +151,6 @@ def reset_rows(connection: Connection, job_id: int, states: Sequence[RowState]) 
 
 
 # ------------------------------------------------------------------------------- rows
-
-
 def end_row(connection: Connection, row: RowEnd) -> None:
     """Say how a row ended that no call was made for."""
     sql.update_rows(connection, [columns.row_end(row)])

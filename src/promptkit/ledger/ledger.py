@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -15,39 +15,222 @@ from typing import Final, Self
 from sqlalchemy import Connection, Engine, select
 from sqlalchemy.exc import DBAPIError
 
+from promptkit._util.locks import CommitLock, JobLock, LockFile, LockFolder
 from promptkit.errors import LedgerError
-from promptkit.ids import IdMaker
-from promptkit.templates import StoredSource
-from promptkit.types import Scope
+from promptkit.ledger import database as care
+from promptkit.ledger import database as schema
+from promptkit.ledger import erasing, jobs, search
+from promptkit.ledger import queries as job_books
+from promptkit.ledger import shared as leases
+from promptkit.ledger import shared as owners
+from promptkit.ledger import tables as t
+from promptkit.routing.health import Changes, CircuitKey, Lanes
+from promptkit.routing.limits import Ask
+from promptkit.templates.template import StoredSource
+from promptkit.types import Json, Scope
+from promptkit.types.ids import IdMaker
 
-from . import care, erasing, jobs, owners, schema, search
-from . import tables as t
-from .connect import check_writable, explain, prepare, reading_engine, writing_engine
+from .database import check_writable, explain, prepare, reading_engine, writing_engine
 from .erasing import Erase
-from .group import Begin, EndCall, Finish, State, Withdraw
-from .interning import store_templates
-from .job_writes import JobWrites
-from .locks import CommitLock, LockFile, LockFolder
+from .group import Begin, EndCall, Finish, Op, State, Task, Withdraw, store_templates
+from .queries import JobBooks
 from .records import (
     Admitted,
     AttemptEnd,
     AttemptStart,
     CallEnd,
     CallStart,
+    Ingested,
+    InputRead,
+    JobRecord,
+    JobStart,
+    JobState,
     MemberEnd,
     Refused,
     RowEnd,
+    RowStart,
+    RowState,
     Settled,
 )
+from .shared import claim, learn, load_health, reset
 from .writer import Writer
 
 _SWEEP_EVERY_S: Final = 1.0
+
+
 _MIGRATION_S: Final = 60.0
+
+
 _ERASING_S: Final = 15.0
 
 
 def _now_us() -> int:
     return time.time_ns() // 1000
+
+
+class Sharing(JobBooks):
+    """The part of `Ledger` that is shared state, and no books; and how all of its parts write."""
+
+    _writer: Writer
+    _state: State
+
+    def lanes(self) -> Lanes:
+        """The lanes of all providers as they stand; a read of a fraction of a millisecond."""
+        with self._read() as connection:
+            return load_health(connection)
+
+    def learn(self, changed: Changes, now_s: float) -> asyncio.Future[object]:
+        """Bring in what this process learned of the targets' health.
+
+        It is queued at once: with the attempt that is finished next, it goes into one commit.
+
+        Args:
+            changed: what became of which lanes.
+            now_s: seconds since the epoch.
+
+        Returns:
+            What is done when it is on disk.
+        """
+        return self._soon(partial(learn, changed=changed, now_s=now_s))
+
+    async def claim_probe(self, keys: tuple[CircuitKey, ...], now_s: float, until_s: float) -> bool:
+        """Claim to be the one that tries half-open lanes; False where another does, or has closed one."""
+        owner_id = self._state.owner_id
+        run = partial(claim, keys=keys, now_s=now_s, until_s=until_s, owner_id=owner_id)
+        return bool(await self._soon(run))
+
+    async def reset_lanes(self, provider: str, *, terminal_of: str | None = None) -> int:
+        """Open the lanes of a provider by hand: all, or the terminal ones of an account; returns how many."""
+        opened = await self._soon(partial(reset, provider=provider, terminal_of=terminal_of))
+        assert isinstance(opened, int)  # noqa: S101 - what the task gives
+        return opened
+
+    async def lease(
+        self, place: leases.Place, asks: Sequence[Ask], today: leases.Today | None, now_s: float
+    ) -> leases.Leased:
+        """Lease the next units of a target's rates, and requests of its day."""
+        result = await self._soon(partial(leases.take, place=place, asks=asks, today=today, now_s=now_s))
+        assert isinstance(result, leases.Leased)  # noqa: S101 - what the task gives
+        return result
+
+    def join(self, place: leases.Place, now_s: float) -> asyncio.Future[object]:
+        """Take part in a provider's slots for a few seconds; the result is how many processes do."""
+        owner_id = self._state.owner_id
+        return self._soon(partial(leases.join, place=place, owner_id=owner_id, now_s=now_s))
+
+    def _soon(self, run: Callable[[Connection], object]) -> asyncio.Future[object]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[object] = loop.create_future()
+        self._writer.put(Task(run), loop, future)
+        return future
+
+    async def _ask_task(self, run: Callable[[Connection], object]) -> object:
+        op: Op = Task(run)
+        return await self._writer.ask(op)
+
+    async def _do(self, run: Callable[[Connection], None]) -> None:
+        await self._ask_task(run)
+
+    async def _count(self, run: Callable[[Connection], int]) -> int:
+        result = await self._ask_task(run)
+        assert isinstance(result, int)  # noqa: S101 - what the task gives
+        return result
+
+
+class JobWrites(Sharing):
+    """The part of `Ledger` that writes of jobs as a whole; their calls are written as any others."""
+
+    _folder: LockFolder
+
+    async def create_or_get_job(self, start: JobStart) -> JobRecord:
+        """The job of that name; made if there is none (then its id is `start.id`)."""
+        result = await self._ask_task(partial(jobs.create_or_get, start=start))
+        assert isinstance(result, JobRecord)  # noqa: S101 - what the task gives
+        return result
+
+    async def take_back_job(self, job_id: int) -> None:
+        """Remove a job that this process made, locked, and has asked nothing for."""
+        await self._do(partial(jobs.take_back, job_id=job_id))
+
+    async def ingest_rows(
+        self,
+        job_id: int,
+        rows: Iterable[RowStart],
+        read: Callable[[], InputRead] = InputRead,
+    ) -> Ingested:
+        """Take in a reading of the job's input, in chunks; the rows needn't fit in memory.
+
+        Rows that it no longer holds are neither pending nor written out. Until the end is
+        reached the job's `ingested_us` is None, and the input is to be read again.
+
+        Args:
+            job_id: the job.
+            rows: its input.
+            read: asked when `rows` has ended: only then are columns and digest known.
+
+        Raises:
+            InputError: two rows have the same key and ordinal.
+        """
+        number = await self._count(partial(jobs.begin_ingest, job_id=job_id))
+        total = Ingested()
+        for chunk in jobs.chunks(rows):
+            part = await self._ask_task(partial(jobs.ingest, job_id=job_id, number=number, rows=chunk))
+            assert isinstance(part, Ingested)  # noqa: S101 - what the task gives
+            total = total + part
+        now_us = self._state.now_us()
+        await self._do(partial(jobs.end_ingest, job_id=job_id, now_us=now_us, read=read()))
+        return total
+
+    async def set_job_state(self, job_id: int, state: JobState, note: str | None = None) -> None:
+        """Say where a job stands; one that isn't open gets its end time."""
+        ended_us = None if state is JobState.OPEN else self._state.now_us()
+        await self._do(partial(jobs.set_state, job_id=job_id, state=state, ended_us=ended_us, note=note))
+
+    async def cancel_job(self, job_id: int) -> bool:
+        """Ask whoever runs the job to stop, and keep it stopped; False where it is no longer open."""
+        return bool(await self._ask_task(partial(jobs.cancel, job_id=job_id, now_us=self._state.now_us())))
+
+    async def remember_run(self, job_id: int, options: Mapping[str, Json], output_path: str | None) -> None:
+        """Keep how a job runs now: these options join, or replace, what its record has."""
+        await self._do(partial(jobs.remember_run, job_id=job_id, options=options, output_path=output_path))
+
+    async def mark_canary(self, row_ids: Sequence[int]) -> None:
+        """Make these rows the canary of their job."""
+        await self._do(partial(job_books.mark_canary, row_ids=row_ids))
+
+    async def reset_rows(self, job_id: int, states: Sequence[RowState]) -> int:
+        """Make rows pending again (`--retry-failed`); returns how many."""
+        return await self._count(partial(jobs.reset_rows, job_id=job_id, states=states))
+
+    async def end_row(self, row: RowEnd) -> None:
+        """End a row that no call is made for."""
+        await self._do(partial(jobs.end_row, row=row))
+
+    async def erase_texts(
+        self, job_id: int, *, replies_of: Sequence[int] = (), inputs_of: Sequence[int] = ()
+    ) -> None:
+        """Erase texts that the settings keep out, now that a job is done with them.
+
+        Args:
+            job_id: the job.
+            replies_of: rows whose replies go; at most some hundreds at once.
+            inputs_of: rows whose variables and cells go; the next start reads the input again.
+        """
+        await self._do(partial(jobs.erase_texts, job_id=job_id, replies_of=replies_of, inputs_of=inputs_of))
+        search.drop(self._path)
+
+    def lock_job(self, job: JobRecord) -> JobLock:
+        """Lock a job for this process; a SIGKILL releases it.
+
+        Raises:
+            LockHeld: another process runs it.
+        """
+        self._writer.check_process()
+        return self._folder.job(job.id, job.name)
+
+    def job_runner(self, job: JobRecord) -> int | None:
+        """The process that runs a job; None where none does."""
+        return self._folder.job_runner(job.id)
 
 
 class Ledger(JobWrites):

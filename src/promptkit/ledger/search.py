@@ -17,17 +17,27 @@ from typing import Final
 
 from sqlalchemy import Connection, select
 
+from promptkit.ledger import tables as t
 from promptkit.types import Json
 
-from . import tables as t
-from .encoding import read_json
+from .statements import read_json
 
 _PAGE: Final = 500
+
+
 _LATE: Final = (3 * 24 * 3_600_000) << 21
 """So much earlier (in ids, which begin with milliseconds) a call can have begun that ends only now."""
+
+
 _TERM: Final = re.compile(r'"([^"]*)"?|([^\s"]+)')
+
+
 _WORD: Final = re.compile(r"[^\W_]")
+
+
 _UNSPACED: Final = re.compile("[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+
+
 _SCHEMA: Final = """
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(text, content='', tokenize="unicode61 remove_diacritics 2");
 CREATE TABLE IF NOT EXISTS done (id INTEGER PRIMARY KEY);

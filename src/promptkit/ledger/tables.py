@@ -33,6 +33,7 @@ METADATA: Final = MetaData(
     }
 )
 
+
 Id: Final = BigInteger().with_variant(Integer(), "sqlite")
 """INTEGER on SQLite makes it the rowid: one tree instead of two."""
 
@@ -240,7 +241,7 @@ class Attempts(_Table, table=True):
     __table_args__ = (Index(None, "call_id"),)
     id: int = _id()
     call_id: int = _link("calls.id")
-    hop: int = _big()
+    target_number: int = _big()
     number: int = _big()
     provider: str = _text()
     model: str = _text()
@@ -258,7 +259,7 @@ class Attempts(_Table, table=True):
     cache_write_tokens: int | None = _maybe_big()
     cache_write_1h_tokens: int | None = _maybe_big()
     reasoning_tokens: int | None = _maybe_big()
-    ceiling_pico: int | None = _maybe_big()
+    max_cost_pico: int | None = _maybe_big()
     cost_pico: int | None = _maybe_big()
     cost_basis: str | None = _maybe_text()
     cache_saved_pico: int | None = _maybe_big()
@@ -289,13 +290,13 @@ class Budgets(_Table, table=True):
     """
 
     __table_args__ = (
-        CheckConstraint("spent_pico + held_pico <= cap_pico + over_pico", name="cap_holds"),
-        CheckConstraint("spent_pico >= 0 AND held_pico >= 0 AND over_pico >= 0", name="not_negative"),
+        CheckConstraint("spent_pico + reserved_pico <= cap_pico + over_pico", name="cap_holds"),
+        CheckConstraint("spent_pico >= 0 AND reserved_pico >= 0 AND over_pico >= 0", name="not_negative"),
     )
     scope: str = _text(key=True)
     cap_pico: int = _big()
     spent_pico: int = _zero()
-    held_pico: int = _zero()
+    reserved_pico: int = _zero()
     over_pico: int = _zero()
     stopped_cap_pico: int | None = _maybe_big()
     updated_us: int = _big()
@@ -307,7 +308,7 @@ class Holds(_Table, table=True):
     __table_args__ = (Index(None, "owner_id"),)
     attempt_id: int = _id("attempts.id")
     owner_id: int = _big()
-    ceiling_pico: int | None = _maybe_big()
+    max_cost_pico: int | None = _maybe_big()
     scopes: str = _text()
 
 
@@ -359,15 +360,39 @@ def _table(name: str) -> Table:
 
 
 TEMPLATES: Final = _table("templates")
+
+
 JOBS: Final = _table("jobs")
+
+
 ROWS: Final = _table("rows")
+
+
 TAGSETS: Final = _table("tagsets")
+
+
 TAGS: Final = _table("tags")
+
+
 CALLS: Final = _table("calls")
+
+
 ATTEMPTS: Final = _table("attempts")
+
+
 REPLIES: Final = _table("replies")
+
+
 BUDGETS: Final = _table("budgets")
+
+
 HOLDS: Final = _table("holds")
+
+
 HEALTH: Final = _table("health")
+
+
 LEASES: Final = _table("leases")
+
+
 PRICE_SOURCES: Final = _table("price_sources")

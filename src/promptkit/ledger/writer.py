@@ -15,15 +15,18 @@ from typing import Final, TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from promptkit._util.locks import CommitLock
 from promptkit.errors import LedgerError
 
-from .connect import explain, identity
+from .database import explain, identity
 from .group import Group, Op, State
-from .locks import CommitLock
 
 T = TypeVar("T")
 
+
 GROUP_AT_MOST: Final = 1_000
+
+
 QUEUE_AT_MOST: Final = 4_000
 
 

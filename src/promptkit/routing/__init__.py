@@ -1,1 +1,1 @@
-"""Where a call goes next: faults and their hints, health lanes, the plan and the flow. All pure."""
+"""Routing decisions: faults, failover, circuit breakers, rate limits, budgets. Pure."""

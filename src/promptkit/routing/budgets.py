@@ -15,9 +15,15 @@ from promptkit.types import Scope
 LARGEST_CAP_USD: Final = 9_000_000
 """Pico-USD live in 64-bit integers, which end at about nine million dollars."""
 
+
 _PICO_DIGITS: Final = 12
+
+
 _GO_ON: Final = "; a job goes on with the same command"
+
+
 _SMALLEST = Decimal("1e-12")
+
 
 Tag: TypeAlias = tuple[str, str]
 """A tag's name and value: `("client", "barly")`."""

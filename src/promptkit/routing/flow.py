@@ -1,6 +1,6 @@
 """The flow of one call over its targets, as a generator: it decides, the engine acts.
 
-The engine runs each step and resumes the flow with a `Moment`: what came of it, the time,
+The engine runs each step and resumes the flow with a `Snapshot`: what came of it, the time,
 the health of the targets as it is now, and a random draw. No step reads a clock, sleeps or
 sends, so a whole outage is tested as a script of outcomes in and a trace of steps out.
 
@@ -36,15 +36,21 @@ from .health import Park
 
 _BACK_OFF: Final = wait_exponential(multiplier=0.5, max=20.0)
 """The bound of the nth wait, in seconds: 0.5, 1, 2, ... 20; the draw picks a point below it."""
+
+
 SPREAD_S: Final = 2.0
 """Calls that wait for the same target come back within a tenth of the wait, and this at most."""
+
+
 PACE_S: Final = 5.0
 """A turn under one's own limits that comes so soon is waited for: sooner than with another model."""
+
+
 PACED: Final = "its own limit is used up"
 
 
 @dataclass(frozen=True, slots=True)
-class Hop:
+class PlannedTarget:
     """A target of a plan; `window` is its model's context window in tokens, None if unknown.
 
     `weight` is its share of the calls where they are drawn (see `strategies.weighted`).
@@ -59,9 +65,9 @@ class Hop:
 class Plan:
     """Where one call may go. See `routing.plan` for how it comes from a route."""
 
-    hops: tuple[Hop, ...]
+    targets: tuple[PlannedTarget, ...]
     attempts: int
-    patience_s: float
+    max_wait_s: float
     last_resort: Target | None = None
     on_content: OnContent = OnContent.STOP
     resend_unknown: bool = True
@@ -79,7 +85,7 @@ class Send:
     """Send the call to `target`: attempt `number` (from 1) of the call, on its hop `hop` (from 0)."""
 
     target: Target
-    hop: int
+    target_number: int
     number: int
 
 
@@ -100,7 +106,7 @@ class Standing(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
+class Snapshot:
     """What the engine resumes the flow with.
 
     `outcome` is what came of a Send, None after a Sleep. None after a Send: the target had closed
@@ -137,8 +143,12 @@ class GaveUp:
 
 
 Step: TypeAlias = Send | Sleep
+
+
 Verdict: TypeAlias = Answered | GaveUp
-Flow: TypeAlias = Generator[Step, Moment, Verdict]
+
+
+Flow: TypeAlias = Generator[Step, Snapshot, Verdict]
 
 
 @dataclass(slots=True)
@@ -161,15 +171,15 @@ class _State:
     out: set[Target] = field(default_factory=set[Target])
     """Can't answer this call at all."""
 
-    def opens_s(self, target: Target, now: Moment) -> float:
+    def opens_s(self, target: Target, now: Snapshot) -> float:
         """When the target may be sent to: now or in the past where it is open."""
         park = now.health.park(target, now.now_s)
         return max(park.until_s if park else 0.0, self.not_before.get(target, 0.0))
 
     def can_wait(self, seconds: float) -> bool:
-        return self.waited_s + seconds <= self.plan.patience_s
+        return self.waited_s + seconds <= self.plan.max_wait_s
 
-    def will_open(self, target: Target, now: Moment) -> bool:
+    def will_open(self, target: Target, now: Snapshot) -> bool:
         """Whether it is open, or opens while this call can still wait for it."""
         return self.can_wait(self.opens_s(target, now) - now.now_s) or _is_pace(target, now)
 
@@ -181,16 +191,16 @@ class _State:
         if not self.tries[target]:
             del self.tries[target]
 
-    def candidates(self, now: Moment) -> list[Target]:
+    def candidates(self, now: Snapshot) -> list[Target]:
         """The targets that may still be tried, within what the budget reserves."""
-        able = [hop.target for hop in self.plan.hops if hop.target not in self.out]
+        able = [planned.target for planned in self.plan.targets if planned.target not in self.out]
         waiting = [target for target in able if target not in self.tries and self.will_open(target, now)]
         if self.left > len(waiting):
             return able
         return [target for target in able if target not in self.tries]
 
 
-def flow(plan: Plan, start: Moment) -> Flow:
+def flow(plan: Plan, start: Snapshot) -> Flow:
     """Decide, step by step, where the call goes.
 
     Args:
@@ -198,7 +208,7 @@ def flow(plan: Plan, start: Moment) -> Flow:
         start: the time, health and draw at the beginning.
 
     Returns:
-        A generator that yields steps, is sent a `Moment` for each, and returns the verdict.
+        A generator that yields steps, is sent a `Snapshot` for each, and returns the verdict.
     """
     reserve = 0 if plan.last_resort is None else 1
     state = _State(plan, left=max(plan.attempts - reserve, 1))
@@ -222,23 +232,27 @@ def flow(plan: Plan, start: Moment) -> Flow:
     return (yield from _last_resort(state, now))
 
 
-def _last_resort(state: _State, now: Moment) -> Flow:
+def _last_resort(state: _State, now: Snapshot) -> Flow:
     """The one attempt on the last resort, or giving up."""
     target = state.plan.last_resort
     if target is not None and now.health.park(target, now.now_s) is None:
-        now = yield Send(target, len(state.plan.hops), state.sent + 1)
+        now = yield Send(target, len(state.plan.targets), state.sent + 1)
         outcome = now.outcome
         if isinstance(outcome, Completion):
             return Answered(outcome, target, degraded=True)
         state.failure = outcome or state.failure
     failure = state.failure or _refused_key(state, now)
     why = _why_none(state, now) if state.failure is None else state.failure.detail
-    opens = [state.opens_s(hop.target, now) for hop in state.plan.hops if hop.target not in state.out]
+    opens = [
+        state.opens_s(planned.target, now)
+        for planned in state.plan.targets
+        if planned.target not in state.out
+    ]
     retry_at_s = min(opens, default=math.inf)
     return GaveUp(failure, why, retry_at_s if now.now_s < retry_at_s < math.inf else None)
 
 
-def _next_step(state: _State, now: Moment) -> Step | None:
+def _next_step(state: _State, now: Snapshot) -> Step | None:
     """The next send, the wait before it, or None when there is nothing left to do."""
     target = _choose(state, now) if state.left else None
     if target is None:
@@ -250,11 +264,11 @@ def _next_step(state: _State, now: Moment) -> Step | None:
     state.sent += 1
     state.again = None
     state.tries[target] = state.tries.get(target, 0) + 1
-    hop = next(index for index, hop in enumerate(state.plan.hops) if hop.target == target)
-    return Send(target, hop, state.sent)
+    index = next(index for index, planned in enumerate(state.plan.targets) if planned.target == target)
+    return Send(target, index, state.sent)
 
 
-def _wait(state: _State, target: Target, wait_s: float, now: Moment) -> Sleep | None:
+def _wait(state: _State, target: Target, wait_s: float, now: Snapshot) -> Sleep | None:
     """The wait for a target; None where it is longer than this call's patience."""
     park = now.health.park(target, now.now_s)
     if park is not None and park.pace:
@@ -263,27 +277,27 @@ def _wait(state: _State, target: Target, wait_s: float, now: Moment) -> Sleep | 
         return None
     if park is None:
         return Sleep(wait_s, "asking again")  # the back-off was drawn already
-    left_s = state.plan.patience_s - state.waited_s
+    left_s = state.plan.max_wait_s - state.waited_s
     return Sleep(min(wait_s + now.draw * min(wait_s / 10, SPREAD_S), left_s), "every target is closed")
 
 
-def _is_pace(target: Target, now: Moment) -> bool:
+def _is_pace(target: Target, now: Snapshot) -> bool:
     park = now.health.park(target, now.now_s)
     return park is not None and park.pace
 
 
-def _why_none(state: _State, now: Moment) -> str:
+def _why_none(state: _State, now: Snapshot) -> str:
     """Why not one target could be tried."""
-    parks = ((hop.target, now.health.park(hop.target, now.now_s)) for hop in state.plan.hops)
+    parks = ((planned.target, now.health.park(planned.target, now.now_s)) for planned in state.plan.targets)
     closed = [
         f"{target} is closed until {_clock(park.until_s)} ({park.why})" for target, park in parks if park
     ]
     return "; ".join(closed) or "no target could be tried"
 
 
-def _refused_key(state: _State, now: Moment) -> Failure | None:
+def _refused_key(state: _State, now: Snapshot) -> Failure | None:
     """The failure of a call that wasn't made because every key is known to be refused."""
-    parks = [now.health.park(hop.target, now.now_s) for hop in state.plan.hops]
+    parks = [now.health.park(planned.target, now.now_s) for planned in state.plan.targets]
     refused = [park for park in parks if park is not None and park.fault is Fault.AUTH]
     return Failure(Fault.AUTH, _why_none(state, now)) if refused and len(refused) == len(parks) else None
 
@@ -292,7 +306,7 @@ def _clock(seconds: float) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _choose(state: _State, now: Moment) -> Target | None:
+def _choose(state: _State, now: Snapshot) -> Target | None:
     """The target to go to next: again, else the first that is open, else the first to open."""
     candidates = state.candidates(now)
     # A queued retry looks at the lane again: it may have been parked while this call waited.
@@ -305,7 +319,7 @@ def _choose(state: _State, now: Moment) -> Target | None:
     return min(candidates, key=lambda target: state.opens_s(target, now), default=None)
 
 
-def _take_in(state: _State, target: Target, failure: Failure, now: Moment) -> None:
+def _take_in(state: _State, target: Target, failure: Failure, now: Snapshot) -> None:
     """Learn from a failure that does not end the call."""
     action = ACTIONS[failure.fault]
     if failure.retry_after_s is not None:
@@ -320,7 +334,7 @@ def _take_in(state: _State, target: Target, failure: Failure, now: Moment) -> No
         state.out.add(target)
 
 
-def _stumble(state: _State, target: Target, failure: Failure, action: Action, now: Moment) -> None:
+def _stumble(state: _State, target: Target, failure: Failure, action: Action, now: Snapshot) -> None:
     """Ask the same target again after a pause, or let the next one have its turn."""
     tries = state.tries[target]
     pause_s = max(failure.retry_after_s or 0.0, now.draw * back_off_s(tries))
@@ -350,8 +364,8 @@ def back_off_s(tries: int) -> float:
 
 def _rule_out_smaller_windows(state: _State, target: Target) -> None:
     """After a context-length error only a model with a larger window can help."""
-    window = next((hop.window for hop in state.plan.hops if hop.target == target), None) or 0
-    state.out.update(hop.target for hop in state.plan.hops if (hop.window or 0) <= window)
+    window = next((planned.window for planned in state.plan.targets if planned.target == target), None) or 0
+    state.out.update(planned.target for planned in state.plan.targets if (planned.window or 0) <= window)
 
 
 def _ends_the_call(plan: Plan, failure: Failure) -> bool:

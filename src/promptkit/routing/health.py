@@ -26,30 +26,53 @@ from .faults import ACTIONS
 
 STREAK: Final = 5
 """So many failures in a row park a target."""
+
+
 COOL_S: Final = 15.0
 """How long a streak parks it; twice as long after each probe that fails, up to `LONGEST_COOL_S`."""
+
+
 LONGEST_COOL_S: Final = 240.0
+
+
 THROTTLE_S: Final = 5.0
 """How long a throttled target rests where the provider named no time."""
+
+
 QUOTA_S: Final = 3600.0
 """How long a spent quota parks a provider where it named no time."""
+
+
 AUTH_S: Final = 3600.0
 """How long a refused key is left alone; another key, or `providers reset`, opens at once."""
+
+
 GONE_S: Final = 6 * 3600.0
 """How long a model that is gone isn't asked again."""
+
+
 PROBE_S: Final = 30.0
 """How long the others wait for a probe before one of them is the next."""
 
+
 WINDOW_S: Final = 60.0
+
+
 SAMPLE: Final = 20
 """So many calls within a window, before their ratio says anything."""
+
+
 RATIO: Final = 0.5
 """More failures than this share of a window's calls park a target."""
 
+
 _STUMBLES: Final = frozenset({Fault.TRANSIENT, Fault.UNKNOWN_OUTCOME, Fault.BROKEN_REPLY})
 """The faults that say that a target doesn't answer."""
+
+
 _UNSENT: Final = frozenset({Fault.BUDGET, Fault.UNPRICED})
 """The faults that say nothing of a target: it wasn't asked."""
+
 
 _REST_S: Final[Mapping[Fault, float]] = {
     Fault.RATE_LIMIT: THROTTLE_S,
@@ -73,7 +96,7 @@ PASSING: Final = frozenset({Lane.THROTTLE, Lane.HEALTH})
 """The lanes that say how a target was lately, and not what must change before it can be asked."""
 
 
-class LaneKey(NamedTuple):
+class CircuitKey(NamedTuple):
     """Whose lane it is; an empty account or model stands for all, and a health lane's account is an address."""
 
     lane: Lane
@@ -96,7 +119,7 @@ class Park:
 
 
 @dataclass(frozen=True, slots=True)
-class LaneState:
+class CircuitState:
     """A lane that is closed, was, or soon will be. Times are seconds since the epoch.
 
     `failures` counts those in a row; below `STREAK` nothing is closed (`until_s` is 0).
@@ -110,8 +133,10 @@ class LaneState:
     probe_until_s: float = 0.0
 
 
-Lanes: TypeAlias = Mapping[LaneKey, LaneState]
-Changes: TypeAlias = Mapping[LaneKey, LaneState | None]
+Lanes: TypeAlias = Mapping[CircuitKey, CircuitState]
+
+
+Changes: TypeAlias = Mapping[CircuitKey, CircuitState | None]
 """What became of lanes; None: all is well there."""
 
 
@@ -132,7 +157,7 @@ class Health:
     close is everybody's. Lanes that are `ignored` are kept, and keep nobody out.
     """
 
-    lanes: Lanes = field(default_factory=dict[LaneKey, LaneState])
+    lanes: Lanes = field(default_factory=dict[CircuitKey, CircuitState])
     accounts: Mapping[str, str] = field(default_factory=dict[str, str])
     windows: Mapping[Target, Window] = field(default_factory=dict[Target, Window])
     ignored: frozenset[Lane] = frozenset()
@@ -144,7 +169,7 @@ class Health:
         parks = (_park_of(state, now_s) for _, state in self._heeded(target))
         return max((park for park in parks if park is not None), key=lambda park: park.until_s, default=None)
 
-    def half_open(self, target: Target, now_s: float) -> tuple[LaneKey, ...]:
+    def half_open(self, target: Target, now_s: float) -> tuple[CircuitKey, ...]:
         """The lanes whose time is over, and of which nobody knows yet whether they are well."""
         if not self.lanes:
             return ()
@@ -162,7 +187,7 @@ class Health:
         if key is None:
             return known
         rest_s = _REST_S.get(outcome.fault, 0.0) if outcome.retry_after_s is None else outcome.retry_after_s
-        closed = LaneState(now_s + rest_s, outcome.fault, outcome.detail)
+        closed = CircuitState(now_s + rest_s, outcome.fault, outcome.detail)
         return replace(known, lanes={**known.lanes, key: later(known.lanes.get(key), closed)})
 
     def answered(self, target: Target, now_s: float) -> Health:
@@ -179,20 +204,20 @@ class Health:
         lanes = {key: state for key, state in self.lanes.items() if key not in well}
         return replace(self, lanes=lanes, windows=self._counted(target, now_s, failed=False))
 
-    def probing(self, keys: tuple[LaneKey, ...], until_s: float) -> Health:
+    def probing(self, keys: tuple[CircuitKey, ...], until_s: float) -> Health:
         """The same while a probe is under way; a time in the past: it came to nothing."""
         probed = {key: replace(self.lanes[key], probe_until_s=until_s) for key in keys if key in self.lanes}
         return replace(self, lanes={**self.lanes, **probed})
 
     # ------------------------------------------------------------------ inside
 
-    def _lanes_of(self, target: Target) -> Iterator[tuple[LaneKey, LaneState]]:
+    def _lanes_of(self, target: Target) -> Iterator[tuple[CircuitKey, CircuitState]]:
         for key in keys_of(target, self.accounts.get(target.provider, "")):
             state = self.lanes.get(key)
             if state is not None:
                 yield key, state
 
-    def _heeded(self, target: Target) -> Iterator[tuple[LaneKey, LaneState]]:
+    def _heeded(self, target: Target) -> Iterator[tuple[CircuitKey, CircuitState]]:
         return ((key, state) for key, state in self._lanes_of(target) if key.lane not in self.ignored)
 
     def _stumbled(self, target: Target, failure: Failure, now_s: float) -> Health:
@@ -212,7 +237,7 @@ class Health:
         until_s = now_s + cool_s(failures) if closed else 0.0
         if closed:
             windows = {key: value for key, value in windows.items() if key != target}
-        counted = LaneState(until_s, failure.fault, why, failures)
+        counted = CircuitState(until_s, failure.fault, why, failures)
         return replace(self, lanes={**self.lanes, key: counted}, windows=windows)
 
     def _counted(self, target: Target, now_s: float, *, failed: bool) -> Mapping[Target, Window]:
@@ -226,20 +251,20 @@ class Health:
         return {**self.windows, target: counted}
 
 
-def keys_of(target: Target, account: str) -> tuple[LaneKey, ...]:
+def keys_of(target: Target, account: str) -> tuple[CircuitKey, ...]:
     """The lanes that a target stands in."""
     provider, model = target.provider, target.model
     return (
-        LaneKey(Lane.TERMINAL, provider, account),
-        LaneKey(Lane.TERMINAL, provider, account, model),
+        CircuitKey(Lane.TERMINAL, provider, account),
+        CircuitKey(Lane.TERMINAL, provider, account, model),
         _health_of(target, account),
-        LaneKey(Lane.THROTTLE, provider, account, model),
+        CircuitKey(Lane.THROTTLE, provider, account, model),
     )
 
 
-def _health_of(target: Target, account: str) -> LaneKey:
+def _health_of(target: Target, account: str) -> CircuitKey:
     """The health lane: of an address, whoever asks there."""
-    return LaneKey(Lane.HEALTH, target.provider, account.rpartition(":")[0], target.model)
+    return CircuitKey(Lane.HEALTH, target.provider, account.rpartition(":")[0], target.model)
 
 
 def cool_s(failures: int) -> float:
@@ -247,7 +272,7 @@ def cool_s(failures: int) -> float:
     return min(COOL_S * 2.0 ** min(max(failures - STREAK, 0), 8), LONGEST_COOL_S)
 
 
-def later(old: LaneState | None, new: LaneState) -> LaneState:
+def later(old: CircuitState | None, new: CircuitState) -> CircuitState:
     """A lane that is to be closed twice: the longer time holds, with its reason; no count goes back."""
     if old is None:
         return new
@@ -259,7 +284,7 @@ def changes(before: Lanes, after: Lanes) -> Changes:
     """What has changed from one to the other."""
     if before is after:
         return {}
-    changed: dict[LaneKey, LaneState | None] = {
+    changed: dict[CircuitKey, CircuitState | None] = {
         key: state for key, state in after.items() if before.get(key) != state
     }
     changed.update((key, None) for key in before if key not in after)
@@ -284,20 +309,20 @@ def merged(lanes: Lanes, changed: Changes, now_s: float) -> Lanes:
     }
 
 
-def _lane_of(target: Target, failure: Failure, account: str) -> LaneKey | None:
+def _lane_of(target: Target, failure: Failure, account: str) -> CircuitKey | None:
     """The lane that a failure closes at once; None where it closes none."""
     if failure.fault is Fault.MODEL_GONE:
-        return LaneKey(Lane.TERMINAL, target.provider, account, target.model)
+        return CircuitKey(Lane.TERMINAL, target.provider, account, target.model)
     park = ACTIONS[failure.fault].park
     if park == "provider":
-        return LaneKey(Lane.TERMINAL, target.provider, account)
+        return CircuitKey(Lane.TERMINAL, target.provider, account)
     # A stumble parks nothing by itself; but what the server asks for holds for every call.
     if park == "target" or (failure.fault in _STUMBLES and failure.retry_after_s):
-        return LaneKey(Lane.THROTTLE, target.provider, account, target.model)
+        return CircuitKey(Lane.THROTTLE, target.provider, account, target.model)
     return None
 
 
-def _park_of(state: LaneState, now_s: float) -> Park | None:
+def _park_of(state: CircuitState, now_s: float) -> Park | None:
     if state.until_s > now_s:
         return Park(state.until_s, state.fault, state.why)
     if state.probe_until_s > now_s:
@@ -305,10 +330,10 @@ def _park_of(state: LaneState, now_s: float) -> Park | None:
     return None
 
 
-def _is_half_open(key: LaneKey, state: LaneState, now_s: float) -> bool:
+def _is_half_open(key: CircuitKey, state: CircuitState, now_s: float) -> bool:
     probed = key.lane is not Lane.THROTTLE and state.until_s > 0
     return probed and state.until_s <= now_s and state.probe_until_s <= now_s
 
 
-def _may_clear(key: LaneKey, state: LaneState, now_s: float) -> bool:
+def _may_clear(key: CircuitKey, state: CircuitState, now_s: float) -> bool:
     return key.lane is not Lane.THROTTLE and state.until_s <= now_s

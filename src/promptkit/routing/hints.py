@@ -17,10 +17,11 @@ from typing import Final
 
 from promptkit.types import Json
 
-from .signal import Signal, details_of, is_daily_quota, status_of, texts_of, words
+from .faults import Signal, details_of, is_daily_quota, status_of, texts_of, words
 
 _LONGEST_S: Final = 32 * 86400.0
 """A monthly limit may name up to 31 days."""
+
 
 _UNITS_S: Final = {
     "d": 86400.0,
@@ -32,15 +33,27 @@ _UNITS_S: Final = {
     "µs": 1e-6,
     "ns": 1e-9,
 }
+
+
 _PIECE: Final = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(ms|us|µs|ns|d|h|m|s)")
+
+
 _DURATION: Final = re.compile(rf"(?:{_PIECE.pattern})+")
+
+
 _TRY_AGAIN: Final = re.compile(rf"(?:retry|try again) in ((?:{_PIECE.pattern})+)", re.IGNORECASE)
+
+
 _REGAIN: Final = re.compile(r"regain access on (\d{4}-\d\d-\d\d)")
+
 
 _DAILY_RESET_UTC: Final = time(8, tzinfo=UTC)
 """Gemini's days end at midnight in California: 08:00 UTC, or 07:00 in summer. Never early."""
 
+
 _ANTHROPIC_RESET: Final = re.compile(r"anthropic-ratelimit-(.+)-reset")
+
+
 _OPENAI_RESET: Final = re.compile(r"x-ratelimit-reset-(.+)")
 
 

@@ -24,13 +24,22 @@ from .hints import duration_s
 
 LEASE_S: Final = 2.0
 """So many seconds' worth of a rate is leased at once, at most."""
+
+
 BURST_S: Final = 2.0
 """So many seconds' worth that nobody used may be taken at once; what is older is lost."""
+
+
 SHARE_S: Final = 2.0
 """How often a process says that it takes its part of the slots."""
 
+
 _MINUTE_S: Final = 60.0
+
+
 _DAY_S: Final = 86_400.0
+
+
 _DAY_BEGINS_S: Final[Mapping[str, float]] = {"gemini": 8 * 3600.0}
 """Where a provider's day begins after 00:00 UTC; Gemini's at midnight in California, never early."""
 
@@ -67,8 +76,6 @@ def _first(own: int | None, base: int | None) -> int | None:
 
 
 # ------------------------------------------------------------------- what is leased
-
-
 class Ask(NamedTuple):
     """A wish for units of one kind, at the asker's rate; `not_before_s` holds the line back."""
 
@@ -121,8 +128,6 @@ def share(limit: int, processes: int) -> int:
 
 
 # ------------------------------------------------------------------- what a process holds
-
-
 class Allowance(NamedTuple):
     """What a process holds of one rate; a tuple, for each call makes some of them.
 
@@ -217,8 +222,6 @@ def allowances(limits: Limits) -> dict[Kind, Allowance]:
 
 
 # ------------------------------------------------------------------- estimates
-
-
 @dataclass(frozen=True, slots=True)
 class Guess:
     """What calls of a target will use, learned from those before.
@@ -244,8 +247,6 @@ class Guess:
 
 
 # ------------------------------------------------------------------- what replies say
-
-
 class Told(NamedTuple):
     """What a reply's headers say of one kind: how much is left, and of how much a minute."""
 
@@ -261,6 +262,8 @@ _HEADERS: Final = (
     ("anthropic-ratelimit-input-tokens-{}", (Kind.INPUT,)),
     ("anthropic-ratelimit-output-tokens-{}", (Kind.OUTPUT,)),
 )
+
+
 _NAMES: Final = tuple(
     (form.format("remaining"), form.format("limit"), form.format("reset"), kinds) for form, kinds in _HEADERS
 )

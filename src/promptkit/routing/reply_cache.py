@@ -15,8 +15,13 @@ from promptkit.types import Call, Target
 NOT_LOOKED_UP: Final = 0.0
 """The age that no reply has: the call is made, and its reply kept for later ones."""
 
+
 _AGE: Final = re.compile(r"(\d{1,6})\s*([smhdw])")
+
+
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
 _MASK: Final = (1 << 63) - 1
 
 

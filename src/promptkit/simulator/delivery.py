@@ -13,6 +13,8 @@ from aiohttp import web
 from .exchange import Delivery
 
 _BROKEN: Final = b'data: {"id": "broken", "cho\n\n'
+
+
 _LINGER_0: Final = struct.pack("ii", 1, 0)
 
 

@@ -6,28 +6,38 @@ No socket is touched here; `delivery` puts the result on the wire.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from math import log
+from random import Random
 from time import monotonic
 from typing import Final
 
-from . import faults, limits
-from .bill import Bill, Line
-from .cache import Lookup, PrefixCache
-from .checks import check_asked, check_key, find_model, read_body
+from promptkit.simulator import faults, limits
+from promptkit.simulator import text as words_of
+
+from .bill import Bill, Journal, Line, Note, prompt_digest
 from .formats import Events
 from .formats.base import dumps
-from .journal import Journal, Note, prompt_digest
-from .latency import AT_ONCE, Pace, pace
-from .models import Family, Models, SimModel
-from .reply import Draft, draft
-from .routes import Place, key_of
-from .scenario import FaultRule, Latency, Scenario
-from .script import Script, Sighting
+from .models import Family, Models, SimModel, Tokens
+from .prompt_cache import Lookup, PrefixCache
+from .requests import Answer, Asked, End, Refused
+from .routes import Place, check_asked, check_key, find_model, key_of, read_body
+from .scenario import FaultRule, Latency, Scenario, Script, Sighting
 from .text import digest
-from .words import Answer, Asked, Refused
 
 _TURNS_KEPT: Final = 500_000
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds until the first byte, and seconds for the rest of the tokens."""
+
+    first_s: float = 0.0
+    rest_s: float = 0.0
+
+
+AT_ONCE: Final = Pace()
 
 
 @dataclass(slots=True)
@@ -343,3 +353,127 @@ def _shown_id(family: Family, request_id: str) -> str:
 
 def _tier_header(place: Place, asked: Asked) -> dict[str, str]:
     return {"x-gemini-service-tier": asked.tier or "standard"} if place.family is Family.GEMINI else {}
+
+
+_FIRST_BYTE_S: Final = (log(0.45), 0.5)
+
+
+_TOKENS_A_SECOND: Final = (log(80), 0.3)
+
+
+def pace(latency: Latency, drawn: bytes, output_tokens: int) -> Pace:
+    """The pace of one reply. Realistic: a lognormal first byte (median 450 ms), then about 80 tokens/s."""
+    if latency is None:
+        return AT_ONCE
+    if latency != "realistic":
+        return Pace(latency / 1000)
+    rng = Random(int.from_bytes(drawn[8:16]))  # noqa: S311  a simulation, no secret
+    return Pace(rng.lognormvariate(*_FIRST_BYTE_S), output_tokens / rng.lognormvariate(*_TOKENS_A_SECOND))
+
+
+_SORRY: Final = "I'm sorry, but I can't help with that request."
+
+
+_ITEMS: Final = "reply.items_"
+
+
+_MYSTERY: Final = "mystery-model-9"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A reply before it has an id: `tokens` is what is billed, `told` whether the reply says so."""
+
+    text: str
+    end: End
+    tokens: Tokens
+    served: str
+    stop: str | None = None
+    told: bool = True
+
+
+def draft(
+    asked: Asked,
+    model: SimModel,
+    family: Family,
+    tokens: Tokens,
+    drawn: bytes,
+    rule: FaultRule | None,
+) -> Draft:
+    """The reply. `tokens` has the input; `drawn` are 32 bytes of the seed and prompt.
+
+    Raises:
+        Refused: the prompt is blocked, by a provider that answers so with an error.
+    """
+    rng = Random(int.from_bytes(drawn[:8]))  # noqa: S311  a simulation, no secret
+    limit = min(asked.max_tokens or model.max_output_tokens, model.max_output_tokens)
+    thinking = min(limit, max(1, int(asked.thinking * (0.5 + rng.random())))) if asked.thinking else 0
+    wanted = _wanted(rng, asked, rule)
+    wanted, stop = words_of.stop_at(wanted, asked.stops)
+    text, cut_off = words_of.cut(wanted, limit - thinking)
+    output = limit if cut_off else min(limit, thinking + words_of.count_tokens(text))
+    end = End.LENGTH if cut_off else End.STOP_SEQUENCE if stop else End.STOP
+    spent = replace(tokens, output=output, reasoning=thinking)
+    plain = Draft(text, end, spent, model.served, None if cut_off else stop)
+    change = None if rule is None else _CHANGES.get(rule.fault)
+    return change(plain, limit, family) if change else plain
+
+
+def _wanted(rng: Random, asked: Asked, rule: FaultRule | None) -> str:
+    fault = None if rule is None else rule.fault
+    if rule is not None and fault == "reply.says":
+        return rule.message or ""
+    if asked.schema is None or fault == "reply.not_json":
+        return words_of.prose(rng, asked.topic)
+    if fault == "reply.wrong_json":
+        return '{"unasked": [null]}' if asked.schema.get("type") == "object" else "{}"
+    said = words_of.fitting_json(rng, asked.topic, asked.schema)
+    if fault is not None and fault.startswith(_ITEMS) and words_of.answers_by_id(asked.schema):
+        return words_of.spoiled(said, fault.removeprefix(_ITEMS))
+    return said
+
+
+def _said(plain: Draft, text: str, end: End) -> Draft:
+    output = plain.tokens.reasoning + words_of.count_tokens(text)
+    return replace(plain, text=text, end=end, stop=None, tokens=replace(plain.tokens, output=output))
+
+
+def _refusal(plain: Draft, limit: int, family: Family) -> Draft:
+    text = "" if family is Family.GEMINI else words_of.cut(_SORRY, limit - plain.tokens.reasoning)[0]
+    return _said(plain, text, End.REFUSAL)
+
+
+def _filtered(plain: Draft, limit: int, family: Family) -> Draft:  # noqa: ARG001  one signature for all changes
+    return _said(plain, plain.text[: len(plain.text) // 2], End.FILTER)
+
+
+def _blocked(plain: Draft, limit: int, family: Family) -> Draft:  # noqa: ARG001  one signature for all changes
+    match family:
+        case Family.OPENAI:
+            raise Refused("openai.content_policy")
+        case Family.ANTHROPIC:
+            raise Refused("anthropic.bad_request", "Output blocked by content filtering policy")
+        case Family.GEMINI:
+            return replace(
+                plain, text="", end=End.BLOCKED, tokens=replace(plain.tokens, output=0, reasoning=0)
+            )
+
+
+def _truncated(plain: Draft, limit: int, family: Family) -> Draft:  # noqa: ARG001  one signature for all changes
+    return _said(plain, plain.text[: max(1, len(plain.text) // 2)], End.LENGTH)
+
+
+def _empty(plain: Draft, limit: int, family: Family) -> Draft:  # noqa: ARG001  one signature for all changes
+    tokens = replace(plain.tokens, output=limit, reasoning=limit)
+    return replace(plain, text="", end=End.LENGTH, stop=None, tokens=tokens)
+
+
+_CHANGES: Final[dict[str, Callable[[Draft, int, Family], Draft]]] = {
+    "reply.refusal": _refusal,
+    "reply.content_filter": _filtered,
+    "reply.blocked_prompt": _blocked,
+    "reply.truncated": _truncated,
+    "reply.empty": _empty,
+    "reply.unknown_model": lambda plain, _limit, _family: replace(plain, served=_MYSTERY),
+    "reply.no_usage": lambda plain, _limit, _family: replace(plain, told=False),
+}

@@ -1,23 +1,351 @@
-"""The named faults: what each one looks like on the wire. Pure functions over `fault_table`.
-
-Names are `FAMILY.NAME` for error replies in one provider's own shape, `http.STATUS` for a
-plain error of that status in whatever shape the provider speaks, `wire.NAME` for broken
-exchanges and `reply.NAME` for replies that arrive and are not what was hoped for.
-"""
+"""The tables of named faults: data, and the two shapes that hold it."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from http import HTTPStatus
 from typing import Any, Final
 
-from .fault_table import ANTHROPIC, ERRORS, REPLY, WIRE, ErrorSpec
 from .models import Family
-from .words import ErrorReply
+from .requests import ErrorReply
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorSpec:
+    """One error reply: `kind` is the error type (openai, anthropic) or status word (gemini)."""
+
+    status: int
+    kind: str
+    message: str
+    code: str | None = None
+    param: str | None = None
+    details: tuple[Mapping[str, Any], ...] = ()
+    html: bool = False
+    hinted: bool = False
+    """Whether the provider says when to come back."""
+
+
+@dataclass(frozen=True, slots=True)
+class WireSpec:
+    """A broken exchange; `billed` is what holds where the script doesn't say."""
+
+    what: str
+    billed: bool
+
+
+WIRE: Final[Mapping[str, WireSpec]] = {
+    "wire.reset_before": WireSpec("the connection is reset before the body is read", billed=False),
+    "wire.reset_after": WireSpec("the connection is reset after the request was read", billed=True),
+    "wire.stall": WireSpec("the request is read and never answered", billed=False),
+    "wire.stall_stream": WireSpec(
+        "a stream stops in the middle and stays open (a whole reply: as stall)", billed=True
+    ),
+    "wire.slow_first_byte": WireSpec("the first byte comes `seconds` late (default 1)", billed=True),
+    "wire.cut_body": WireSpec("the body ends short of its Content-Length", billed=True),
+    "wire.cut_stream": WireSpec("a stream is cut inside an event (a whole reply: as cut_body)", billed=True),
+    "wire.early_end": WireSpec("a stream ends cleanly without its terminal event", billed=True),
+    "wire.malformed": WireSpec(
+        "status 200 and a body that is no JSON (a stream: one broken event)", billed=True
+    ),
+    "wire.stream_error": WireSpec("an error event inside a stream; `error` names which", billed=False),
+}
+
+
+REPLY: Final[Mapping[str, str]] = {
+    "reply.refusal": "the model refuses (Gemini: finish reason PROHIBITED_CONTENT)",
+    "reply.content_filter": "a filter cuts the reply (Anthropic: refusal; Gemini: SAFETY)",
+    "reply.blocked_prompt": "the prompt is blocked (Gemini's promptFeedback; elsewhere a 400)",
+    "reply.truncated": "the reply hits its length limit, whatever that is",
+    "reply.empty": "no text, finish `length`, usage billed: reasoning ate the limit",
+    "reply.unknown_model": "the served model is one that nobody has heard of",
+    "reply.not_json": "prose, where JSON was asked for",
+    "reply.wrong_json": "JSON that doesn't fit the schema that was asked for",
+    "reply.items_missing": "of a list of answers by id, every second one is missing",
+    "reply.items_repeated": "of a list of answers by id, the first comes twice",
+    "reply.items_extra": "a list of answers by id has one for an id that nobody asked about",
+    "reply.says": "the rule's `message` is what the model says",
+    "reply.no_usage": "usage is missing (it is billed all the same)",
+}
+
+
+_POLICY: Final = "Internal error while evaluating the content policy service. This is an outage on our side."
+
+
+OPENAI: Final[Mapping[str, ErrorSpec]] = {
+    "bad_request": ErrorSpec(400, "invalid_request_error", "Invalid request.", "invalid_value"),
+    "context_length": ErrorSpec(
+        400,
+        "invalid_request_error",
+        "Your input exceeds the context window of this model. Please adjust your input and try again.",
+        "context_length_exceeded",
+        "input",
+    ),
+    "content_policy": ErrorSpec(
+        400,
+        "invalid_request_error",
+        "Invalid prompt: your prompt was flagged as potentially violating our usage policy.",
+        "invalid_prompt",
+    ),
+    "unauthorized": ErrorSpec(401, "invalid_request_error", "Incorrect API key provided.", "invalid_api_key"),
+    "forbidden": ErrorSpec(
+        403,
+        "request_forbidden",
+        "Country, region, or territory not supported",
+        "unsupported_country_region_territory",
+    ),
+    "not_found": ErrorSpec(
+        404,
+        "invalid_request_error",
+        "The model does not exist or you do not have access to it.",
+        "model_not_found",
+    ),
+    "timeout": ErrorSpec(408, "server_error", "Request timed out.", "request_timeout"),
+    "conflict": ErrorSpec(
+        409, "invalid_request_error", "The resource is locked by another request.", "conflict"
+    ),
+    "too_large": ErrorSpec(413, "invalid_request_error", "Request body too large.", "request_too_large"),
+    "unprocessable": ErrorSpec(422, "invalid_request_error", "Unprocessable request."),
+    "rate_limit": ErrorSpec(
+        429,
+        "requests",
+        "Rate limit reached for requests per min (RPM). Please try again later.",
+        "rate_limit_exceeded",
+        hinted=True,
+    ),
+    "slow_down": ErrorSpec(429, "requests", "Please slow down and retry.", "slow_down", hinted=True),
+    "insufficient_quota": ErrorSpec(
+        429,
+        "insufficient_quota",
+        "You exceeded your current quota, please check your plan and billing details.",
+        "insufficient_quota",
+    ),
+    "credit_balance_exhausted": ErrorSpec(
+        429, "billing_error", "Your credit balance is exhausted.", "credit_balance_exhausted"
+    ),
+    "organization_spend_limit": ErrorSpec(
+        429,
+        "billing_error",
+        "Your organization's spend limit has been reached.",
+        "organization_spend_limit_exceeded",
+    ),
+    "project_spend_limit": ErrorSpec(
+        429, "billing_error", "Your project's spend limit has been reached.", "project_spend_limit_exceeded"
+    ),
+    "organization_usage_limit": ErrorSpec(
+        429,
+        "billing_error",
+        "Your organization's usage limit has been reached.",
+        "organization_usage_limit_exceeded",
+    ),
+    "flex_unavailable": ErrorSpec(
+        429,
+        "resource_unavailable",
+        "Resource unavailable: flex capacity is not available right now. You were not charged.",
+        "resource_unavailable",
+    ),
+    "concurrency": ErrorSpec(
+        429,
+        "rate_limit_error",
+        "INSUFFICIENT QUOTA: too many concurrent requests for this key.",
+        "concurrency_limit",
+        hinted=True,
+    ),
+    "server_error": ErrorSpec(500, "server_error", "The server had an error while processing your request."),
+    "policy_500": ErrorSpec(500, "server_error", _POLICY),
+    "bad_gateway": ErrorSpec(502, "server_error", "Bad gateway.", html=True),
+    "unavailable": ErrorSpec(
+        503, "server_error", "The engine is currently unavailable, please try again later."
+    ),
+    "overloaded": ErrorSpec(
+        503,
+        "service_unavailable_error",
+        "Our servers are currently overloaded. Please try again later.",
+        "server_is_overloaded",
+        hinted=True,
+    ),
+    "gateway_timeout": ErrorSpec(504, "server_error", "Gateway timeout.", html=True),
+}
+
+
+def _spend(code: str) -> tuple[Mapping[str, Any], ...]:
+    return ({"error_code": code},)
+
+
+ANTHROPIC: Final[Mapping[str, ErrorSpec]] = {
+    "bad_request": ErrorSpec(400, "invalid_request_error", "Invalid request."),
+    "credit_400": ErrorSpec(
+        400,
+        "invalid_request_error",
+        "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase credits.",
+    ),
+    "own_limit_400": ErrorSpec(
+        400,
+        "invalid_request_error",
+        "You have reached your specified API usage limits. You will regain access on 2026-12-01 at 00:00 UTC.",
+    ),
+    "context_length": ErrorSpec(
+        400, "invalid_request_error", "prompt is too long: 1200000 tokens > 1000000 maximum"
+    ),
+    "unauthorized": ErrorSpec(401, "authentication_error", "invalid x-api-key"),
+    "billing_402": ErrorSpec(
+        402, "billing_error", "There is an issue with your payment or billing information."
+    ),
+    "forbidden": ErrorSpec(
+        403, "permission_error", "Your API key does not have permission to use the specified resource."
+    ),
+    "not_found": ErrorSpec(404, "not_found_error", "model: not found"),
+    "timeout_408": ErrorSpec(408, "timeout_error", "Request timed out."),
+    "conflict": ErrorSpec(409, "conflict_error", "The resource was changed by another request."),
+    "too_large": ErrorSpec(413, "request_too_large", "Request exceeds the maximum size"),
+    "unprocessable": ErrorSpec(422, "invalid_request_error", "Unprocessable request."),
+    "rate_limit": ErrorSpec(
+        429,
+        "rate_limit_error",
+        "This request would exceed your organization's rate limit of requests per minute.",
+        hinted=True,
+    ),
+    "ramp_limit": ErrorSpec(
+        429,
+        "rate_limit_error",
+        "This request would exceed a ramp limit.",
+        details=_spend("ramp_limit_exceeded"),
+        hinted=True,
+    ),
+    "spend_limit": ErrorSpec(
+        429,
+        "rate_limit_error",
+        "Your organization has reached its monthly API spend limit.",
+        details=_spend("enforced_spend_limit_reached"),
+    ),
+    "contract_limit": ErrorSpec(
+        429,
+        "rate_limit_error",
+        "Your organization has reached the spend limit of its contract.",
+        details=_spend("contract_spend_limit_reached"),
+    ),
+    "api_error": ErrorSpec(500, "api_error", "Internal server error"),
+    "policy_500": ErrorSpec(500, "api_error", _POLICY),
+    "bad_gateway": ErrorSpec(502, "api_error", "Bad gateway", html=True),
+    "unavailable": ErrorSpec(503, "api_error", "Service unavailable"),
+    "timeout_504": ErrorSpec(504, "timeout_error", "The request timed out while processing."),
+    "overloaded_529": ErrorSpec(529, "overloaded_error", "Overloaded"),
+}
+
+
+_HELP: Final[Mapping[str, Any]] = {
+    "@type": "type.googleapis.com/google.rpc.Help",
+    "links": [
+        {
+            "description": "Learn more about Gemini API quotas",
+            "url": "https://ai.google.dev/gemini-api/docs/rate-limits",
+        }
+    ],
+}
+
+
+def _quota(quota_id: str, value: str) -> tuple[Mapping[str, Any], ...]:
+    violation: dict[str, Any] = {
+        "quotaMetric": "generativelanguage.googleapis.com/generate_requests",
+        "quotaId": quota_id,
+        "quotaDimensions": {"location": "global"},
+    }
+    if value != "0":
+        violation["quotaValue"] = value
+    return ({"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": [violation]}, _HELP)
+
+
+def _reason(reason: str) -> tuple[Mapping[str, Any], ...]:
+    kind = "type.googleapis.com/google.rpc.ErrorInfo"
+    return ({"@type": kind, "reason": reason, "domain": "googleapis.com"},)
+
+
+_EXCEEDED: Final = (
+    "You exceeded your current quota, please check your plan and billing details.\n"
+    "* Quota exceeded for metric: generativelanguage.googleapis.com/generate_requests, limit: {}"
+)
+
+
+GEMINI: Final[Mapping[str, ErrorSpec]] = {
+    "bad_request": ErrorSpec(400, "INVALID_ARGUMENT", "Request contains an invalid argument."),
+    "context_length": ErrorSpec(
+        400,
+        "INVALID_ARGUMENT",
+        "The input token count (1200000) exceeds the maximum number of tokens allowed (1048576).",
+    ),
+    "failed_precondition": ErrorSpec(
+        400,
+        "FAILED_PRECONDITION",
+        "User location is not supported for the API use without a billing account linked.",
+    ),
+    "invalid_key_400": ErrorSpec(
+        400,
+        "INVALID_ARGUMENT",
+        "API key not valid. Please pass a valid API key.",
+        details=_reason("API_KEY_INVALID"),
+    ),
+    "unauthorized": ErrorSpec(
+        401,
+        "UNAUTHENTICATED",
+        "Request had invalid authentication credentials.",
+        details=_reason("API_KEY_INVALID"),
+    ),
+    "forbidden": ErrorSpec(
+        403,
+        "PERMISSION_DENIED",
+        "Method doesn't allow unregistered callers (callers without established identity).",
+    ),
+    "not_found": ErrorSpec(
+        404,
+        "NOT_FOUND",
+        "The model is not found for API version v1beta, or is not supported for generateContent.",
+    ),
+    "timeout_408": ErrorSpec(408, "DEADLINE_EXCEEDED", "Request timed out."),
+    "conflict": ErrorSpec(409, "ABORTED", "The operation was aborted."),
+    "too_large": ErrorSpec(
+        413, "INVALID_ARGUMENT", "Request payload size exceeds the limit: 20971520 bytes."
+    ),
+    "unprocessable": ErrorSpec(422, "INVALID_ARGUMENT", "Unprocessable request."),
+    "per_minute": ErrorSpec(
+        429,
+        "RESOURCE_EXHAUSTED",
+        _EXCEEDED.format("15"),
+        details=_quota("GenerateRequestsPerMinutePerProjectPerModel", "15"),
+        hinted=True,
+    ),
+    "per_day": ErrorSpec(
+        429,
+        "RESOURCE_EXHAUSTED",
+        _EXCEEDED.format("1000"),
+        details=_quota("GenerateRequestsPerDayPerProjectPerModel", "1000"),
+        hinted=True,
+    ),
+    "limit_0": ErrorSpec(
+        429,
+        "RESOURCE_EXHAUSTED",
+        _EXCEEDED.format("0"),
+        details=_quota("GenerateContentInputTokensPerModelPerMinute-FreeTier", "0"),
+        hinted=True,
+    ),
+    "internal": ErrorSpec(500, "INTERNAL", "An internal error has occurred. Please retry or report."),
+    "policy_500": ErrorSpec(500, "INTERNAL", _POLICY),
+    "bad_gateway": ErrorSpec(502, "UNAVAILABLE", "Bad gateway.", html=True),
+    "overloaded": ErrorSpec(503, "UNAVAILABLE", "The model is overloaded. Please try again later."),
+    "deadline": ErrorSpec(504, "DEADLINE_EXCEEDED", "Deadline expired before operation could complete."),
+}
+
+
+ERRORS: Final[Mapping[str, ErrorSpec]] = {
+    f"{family}.{name}": spec
+    for family, table in ((Family.OPENAI, OPENAI), (Family.ANTHROPIC, ANTHROPIC), (Family.GEMINI, GEMINI))
+    for name, spec in table.items()
+}
+
 
 _HTML: Final = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center></body></html>"
+
 
 _GEMINI_WORDS: Final = {
     400: "INVALID_ARGUMENT",
@@ -30,6 +358,8 @@ _GEMINI_WORDS: Final = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
+
+
 _ANTHROPIC_WORDS: Final = {spec.status: spec.kind for spec in reversed(tuple(ANTHROPIC.values()))}
 
 

@@ -12,8 +12,14 @@ from .models import Family
 from .scenario import LimitRule
 
 _MINUTE: Final = 60.0
+
+
 _DAY: Final = 86_400
+
+
 _GENEROUS: Final = LimitRule(requests_per_minute=30_000, tokens_per_minute=150_000_000)
+
+
 _LONG_AGO: Final = "1970-01-01"
 
 

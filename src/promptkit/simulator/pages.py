@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from promptkit.errors import UsageError
+from promptkit.simulator import faults
+from promptkit.types import JsonObject
 
-from . import faults
-from .catalogue import model_json, models_json
-from .checks import check_key, find_model
 from .exchange import World
 from .formats.base import dumps
-from .models import Family
-from .routes import Action, Place, key_of
-from .scenario import read_faults
-from .script import Script
-from .words import Refused
+from .models import Family, SimModel
+from .requests import Refused
+from .routes import Action, Place, check_key, find_model, key_of
+from .scenario import Script, read_faults
 
 if TYPE_CHECKING:
     from .server import Simulator
@@ -89,3 +87,36 @@ async def _switch(path: str, simulator: Simulator) -> web.Response:
 
 def _json(value: Mapping[str, Any], status: int = 200) -> web.Response:
     return web.Response(status=status, body=dumps(value), content_type="application/json")
+
+
+_CREATED = 1_789_000_000
+
+
+def model_json(family: Family, provider: str, model: SimModel) -> JsonObject:
+    """One model, as its provider describes it."""
+    match family:
+        case Family.OPENAI:
+            return {"id": model.id, "object": "model", "created": _CREATED, "owned_by": provider}
+        case Family.ANTHROPIC:
+            sizes = {"max_input_tokens": model.context_window, "max_tokens": model.max_output_tokens}
+            said = {"type": "model", "id": model.id, "display_name": model.id, "lifecycle": "active"}
+            return {**said, "created_at": "2026-10-01T00:00:00Z", **sizes}
+        case Family.GEMINI:
+            sizes = {"inputTokenLimit": model.context_window, "outputTokenLimit": model.max_output_tokens}
+            methods = ["generateContent", "streamGenerateContent"]
+            said = {"name": f"models/{model.id}", "displayName": model.id, "version": "001"}
+            return {**said, **sizes, "supportedGenerationMethods": methods}
+
+
+def models_json(family: Family, provider: str, models: Sequence[SimModel]) -> JsonObject:
+    """The list, in one page."""
+    listed = [model_json(family, provider, model) for model in models]
+    match family:
+        case Family.OPENAI:
+            return {"object": "list", "data": listed}
+        case Family.ANTHROPIC:
+            ids = [model.id for model in models]
+            ends = {"first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None}
+            return {"data": listed, "has_more": False, **ends}
+        case Family.GEMINI:
+            return {"models": listed}

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from aiohttp import web
 
 from promptkit.errors import UsageError
+from promptkit.simulator import pages, routes
 from promptkit.types import Json
 
-from . import pages, routes
 from .delivery import deliver, reset
 from .exchange import Visit, World
-from .listener import LOOPBACK, Handler, Listener
+from .requests import Refused
 from .routes import Action, Place
-from .scenario import FaultRule, Latency, Scenario, read_faults, read_scenario
-from .words import Refused
+from .scenario import FaultRule, Latency, Scenario, read_faults, read_latency, read_scenario
+
+if TYPE_CHECKING:
+    from asyncio import Task
+
+    from aiohttp.abc import AbstractStreamWriter
+    from aiohttp.http import RawRequestMessage
+    from aiohttp.streams import StreamReader
+    from aiohttp.web_protocol import RequestHandler
+
 
 _OWN_PORTS: Final = ("openai", "anthropic", "gemini")
+
+
 _BEHIND: Final = {"openai": "/v1", "anthropic": "", "gemini": ""}
 
 
@@ -158,3 +173,125 @@ class Simulator:
             return await deliver(request, self.world.refuse(visit, Refused(f"{place.family}.too_large")))
         visit = Visit(place, request.path, request.headers, raw)
         return await deliver(request, self.world.answer(visit))
+
+
+LOOPBACK: Final = "127.0.0.1"
+
+
+MAX_BODY: Final = 32 * 1024 * 1024
+
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class Listener:
+    """A port of 127.0.0.1 that can be closed, so that it refuses, and opened again."""
+
+    def __init__(self, handler: Handler, port: int) -> None:
+        self._handler = handler
+        self.port = port
+        self._runner: web.ServerRunner | None = None
+        self._placeholder: socket.socket | None = None
+
+    async def open(self) -> None:
+        """Listen; port 0 becomes whichever is free."""
+        if self._runner is not None:
+            return
+        self._release()
+        server = web.Server(
+            self._handler, request_factory=_request, handler_cancellation=True, access_log=None
+        )
+        runner = web.ServerRunner(server, shutdown_timeout=0.05)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, LOOPBACK, self.port, backlog=1024).start()
+        except OSError as error:
+            await runner.cleanup()
+            what = f"port {self.port} can't be opened: {error.strerror or error}"
+            raise UsageError(what, remedy="choose another --port, or 0 for a free one") from error
+        self.port = runner.addresses[0][1]
+        self._runner = runner
+
+    async def refuse(self) -> None:
+        """Close, and keep the port without listening: connections are refused."""
+        if self._runner is None:
+            return
+        await self.close()
+        self._placeholder = socket.socket()
+        self._placeholder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._placeholder.bind((LOOPBACK, self.port))
+
+    async def close(self) -> None:
+        """Stop listening and break what is open."""
+        self._release()
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    def _release(self) -> None:
+        if self._placeholder is not None:
+            self._placeholder.close()
+            self._placeholder = None
+
+
+def _request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: RequestHandler,
+    writer: AbstractStreamWriter,
+    task: Task[None],
+) -> web.BaseRequest:
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY)
+
+
+def serve(  # noqa: PLR0913  the options of the command
+    *,
+    host: str = LOOPBACK,
+    port: int = 8090,
+    seed: int | None = None,
+    latency: str | float | None = None,
+    scenario: Path | None = None,
+    strict: bool = True,
+    on_ready: Callable[[Simulator], None] = lambda _: None,
+) -> signal.Signals:
+    """Serve until SIGINT or SIGTERM, and return which one it was. Blocks.
+
+    Args:
+        host: must be loopback.
+        port: the port that serves all providers.
+        seed: as for `Simulator`.
+        latency: `realistic` or milliseconds.
+        scenario: the TOML file.
+        strict: as for `Simulator`.
+        on_ready: called once when the ports are open.
+
+    Raises:
+        UsageError: host not loopback, port taken, latency or scenario not understood.
+    """
+    if host != "localhost" and not _is_loopback(host):
+        what = f"the simulator serves on loopback only, not on {host!r}"
+        raise UsageError(what, remedy=f"use --host {LOOPBACK}")
+    simulator = Simulator(seed, read_latency(latency), scenario, port, strict=strict)
+    return asyncio.run(_until_stopped(simulator, on_ready))
+
+
+def _is_loopback(host: str) -> bool:
+    with contextlib.suppress(ValueError):
+        return ip_address(host).is_loopback
+    return False
+
+
+async def _until_stopped(simulator: Simulator, on_ready: Callable[[Simulator], None]) -> signal.Signals:
+    loop = asyncio.get_running_loop()
+    stopped: asyncio.Future[signal.Signals] = loop.create_future()
+
+    def stop(by: signal.Signals) -> None:
+        if not stopped.done():
+            stopped.set_result(by)
+
+    for each in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(each, stop, each)
+    async with simulator:
+        on_ready(simulator)
+        return await stopped

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
-from typing import Final, cast
+from typing import Final, TypeAlias, cast
 
-from promptkit.toml import Table
-from promptkit.types import Format, Kind, Value, Variable
+from jinja2 import nodes
 
-from .methods import ATTRIBUTES
+from promptkit._util.toml import Table
+from promptkit.types import Format, Json, Kind, TemplateSpec, Value, Variable
+
 from .patterns import compiled
-from .variables import Bad, coerce
+from .sandbox import ATTRIBUTES
+from .variables import SPEAKERS, Bad, coerce
 
 MAX_NESTING: Final = 8
 """How deep objects and lists may be declared in one another."""
+
 
 RESERVED: Final = frozenset(
     [
@@ -63,8 +67,13 @@ RESERVED: Final = frozenset(
 )
 """Words that Jinja or promptkit keeps for itself."""
 
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
 _SIZED: Final = frozenset({Kind.STRING, Kind.LIST, Kind.MESSAGES})
+
+
 _NUMERIC: Final = frozenset({Kind.INTEGER, Kind.NUMBER})
 
 
@@ -220,3 +229,146 @@ def _plain(value: object) -> Value | None:
 
 def _float(number: Decimal | None) -> float | None:
     return None if number is None else float(number)
+
+
+Path: TypeAlias = tuple[str, ...]
+"""A variable and the way into it: `("brand", "name")`; `*` stands for each item of a list."""
+
+
+EACH: Final = "*"
+
+
+def path_of(node: nodes.Node) -> Path | None:
+    """The path that an expression is: names and constant keys only; None for any other."""
+    match node:
+        case nodes.Name():
+            return (node.name,)
+        case nodes.Getattr():
+            inner, key = path_of(node.node), node.attr
+        case nodes.Getitem(arg=nodes.Const(value=str() as key)):
+            inner = path_of(node.node)
+        case nodes.Getitem(arg=nodes.Const(value=int())):
+            inner, key = path_of(node.node), EACH
+        case _:
+            return None
+    return None if inner is None else (*inner, key)
+
+
+def unknown_field(variables: Mapping[str, Variable], path: Path) -> str | None:
+    """The first part of a path that names no field of a declared object; None where all is well."""
+    variable = variables.get(path[0])
+    for part in path[1:]:
+        if variable is None:
+            return None
+        if part == EACH:
+            variable = variable.items
+        elif variable.kind is not Kind.OBJECT or part in ATTRIBUTES["dict"]:
+            return None
+        elif part not in variable.fields:
+            return part
+        else:
+            variable = variable.fields[part]
+    return None
+
+
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+
+
+_TYPES: Final[Mapping[Kind, str]] = {
+    Kind.STRING: "string",
+    Kind.INTEGER: "integer",
+    Kind.NUMBER: "number",
+    Kind.BOOLEAN: "boolean",
+    Kind.LIST: "array",
+    Kind.OBJECT: "object",
+    Kind.MESSAGES: "array",
+}
+
+
+_FORMATS: Final[Mapping[Format, str]] = {
+    Format.DATE: "date",
+    Format.URL: "uri",
+    Format.EMAIL: "email",
+    Format.LANGUAGE: "language",  # no name of the standard's own: validators take it for a remark
+}
+
+
+_ITEM: Final[dict[str, Json]] = {"type": ["string", "number", "boolean", "array"]}
+
+
+_TURN: Final[dict[str, Json]] = {
+    "type": "object",
+    "properties": {
+        "role": {"enum": list(SPEAKERS)},
+        "content": {"type": "string", "minLength": 1},
+    },
+    "required": ["role", "content"],
+    "additionalProperties": False,
+}
+
+
+def variables_schema(spec: TemplateSpec, title: str = "") -> dict[str, Json]:
+    """The schema (draft 2020-12) of an object with a template's variables.
+
+    Args:
+        spec: its front matter.
+        title: what to call it, e.g. its reference.
+
+    What it takes, `Template.bind` takes too; that reads text as other kinds besides.
+    """
+    head: dict[str, Json] = {"$schema": DIALECT}
+    head |= {key: text for key, text in (("title", title), ("description", spec.description)) if text}
+    return {**head, **_object(spec.variables)}
+
+
+def _object(fields: Mapping[str, Variable]) -> dict[str, Json]:
+    required: list[Json] = [name for name, field in fields.items() if field.required]
+    return {
+        "type": "object",
+        "properties": {name: _schema(field) for name, field in fields.items()},
+        **({"required": required} if required else {}),
+        "additionalProperties": False,
+    }
+
+
+def _schema(variable: Variable) -> dict[str, Json]:
+    """The schema of one variable."""
+    found: dict[str, Json] = {"type": _TYPES[variable.kind]}
+    if variable.kind is Kind.OBJECT:
+        found = _object(variable.fields)
+    elif variable.kind is Kind.LIST:
+        found["items"] = _items(variable)
+    elif variable.kind is Kind.MESSAGES:
+        found["items"] = dict(_TURN)
+    elif variable.choices:
+        found["enum"] = _schema_choices(variable)
+    size = "Length" if variable.kind is Kind.STRING else "Items"
+    members: dict[str, Json] = {
+        "description": variable.description or None,
+        "default": cast("Json", variable.default),
+        f"min{size}": variable.min_length,
+        f"max{size}": variable.max_length,
+        "minimum": variable.minimum,
+        "maximum": variable.maximum,
+        "format": None if variable.format is None else _FORMATS[variable.format],
+        "pattern": None if variable.pattern is None else f"^(?:{_bare(variable.pattern)})$",
+        "x-untrusted": variable.untrusted or None,
+    }
+    return found | {key: member for key, member in members.items() if member is not None}
+
+
+def _items(variable: Variable) -> dict[str, Json]:
+    if variable.items is not None:
+        return _schema(variable.items)
+    return {"enum": _schema_choices(variable)} if variable.choices else dict(_ITEM)
+
+
+def _schema_choices(variable: Variable) -> list[Json]:
+    return cast("list[Json]", list(variable.choices))
+
+
+def _bare(pattern: str) -> str:
+    """A pattern without the anchors that it doesn't need."""
+    text = pattern.removeprefix("^")
+    slashes = len(text[:-1]) - len(text[:-1].rstrip("\\"))
+    return text[:-1] if text.endswith("$") and slashes % 2 == 0 else text

@@ -19,30 +19,59 @@ from jinja2.utils import _PassArg  # pyright: ignore[reportPrivateUsage] - the o
 
 from promptkit.errors import RenderLimit, TemplateError
 
-from .meter import CONTAINERS, FILTER_STEPS, Context, Meter, is_container
-from .methods import replaced
-from .operators import concatenate, cut, printf
+from .sandbox import (
+    CONTAINERS,
+    FILTER_STEPS,
+    Context,
+    Meter,
+    concatenate,
+    cut,
+    is_container,
+    printf,
+    replaced,
+)
 from .untrusted import Untrusted, changed
 
 MAX_PRECISION: Final = 20
+
+
 MAX_JSON_INDENT: Final = 8
+
+
 MAX_WRAPPED: Final = 20_000
+
 
 Filter = Callable[..., Any]
 
+
 _JINJA: Final = cast("Mapping[str, Filter]", filters.FILTERS)  # pyright: ignore[reportUnknownMemberType] - untyped there
+
+
 _JINJA_TESTS: Final = cast("Mapping[str, Callable[..., bool]]", tests.TESTS)  # pyright: ignore[reportUnknownMemberType] - the same
 
+
 _WORD = re.compile(r"\w+")
+
 
 _CARRYING: Final = frozenset({"d", "default", "trim", "truncate"})
 """Filters that untrusted text passes through, staying what it is."""
 
+
 LOOP: Final = " loop"
+
+
 STEP: Final = " step"
+
+
 SLICE: Final = " slice"
+
+
 CONCAT: Final = " concat"
+
+
 KEEP: Final = " keep"
+
+
 SCAN: Final = " scan"
 """Names of guards that the compiler writes into a template; with a space, so that nobody else can."""
 
@@ -255,6 +284,7 @@ def _truncate(meter: Meter, text: str, *args: Any, **kwargs: Any) -> None:
 
 _PLAIN: Final = "abs default d dictsort first float groupby last map max min reject rejectattr select selectattr sort unique".split()  # noqa: SIM905 - a list of words reads better as one
 
+
 FILTERS: Final[dict[str, Filter]] = {
     **{name: _of_jinja(name) for name in _PLAIN},
     "capitalize": _of_str(str.capitalize),
@@ -324,6 +354,7 @@ GUARDS: Final[dict[str, Filter]] = {
     SCAN: _scan,
 }
 
+
 _PLAIN_TESTS: Final = [
     "boolean",
     "defined",
@@ -344,6 +375,8 @@ _PLAIN_TESTS: Final = [
     "undefined",
     "upper",
 ]
+
+
 _COMPARING: Final = "!= < <= == > >= eq equalto ge greaterthan gt in le lessthan lt ne".split()  # noqa: SIM905 - a list of words reads better as one
 
 

@@ -13,17 +13,35 @@ from functools import lru_cache, partial
 from typing import Final, TypeAlias
 
 MAX_PATTERN: Final = 500
+
+
 MAX_STATES: Final = 2_000
+
+
 MAX_COUNT: Final = 1_000
+
+
 MAX_DEPTH: Final = 20
+
+
 _MAX_KNOWN: Final = 5_000
 
+
 _COUNTED = re.compile(r"\{([0-9]{1,4})(?:(,)([0-9]{1,4})?)?\}")
+
+
 _QUANTIFIERS: Final = {"*": (0, None), "+": (1, None), "?": (0, 1)}
+
+
 _SETS: Final = frozenset("dDwWsS")
+
+
 _CONTROLS: Final = frozenset("ntrfv")
 
+
 State: TypeAlias = int
+
+
 _Build: TypeAlias = Callable[[State], State]
 """Makes the states of a piece of the pattern, given the state behind it; returns the first."""
 

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from promptkit.errors import UsageError
-from promptkit.types import TemplateRef
+from promptkit.types import Message, TemplateRef
 
 DRAFT: Final = "draft"
+
+
 HASH: Final = "sha256:"
 
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(?:/[A-Za-z0-9][A-Za-z0-9_-]*)*")
+
+
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
+
+
 _VERSION_FILE = re.compile(r"[vV][0-9]+")
+
+
 _HASH = re.compile(r"sha256:[0-9a-f]{4,64}")
+
+
 _LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+
 
 _FORM = "A reference is NAME, NAME@2, NAME@LABEL, NAME@draft or NAME@sha256:PREFIX, e.g. ugc/script@2."
 
@@ -54,3 +69,40 @@ def version_of(ref: TemplateRef) -> int | None:
 def is_pinned(ref: TemplateRef) -> bool:
     """Whether it will always mean the same text: a version number or a digest."""
     return version_of(ref) is not None or (ref.at or "").startswith(HASH)
+
+
+def normalise(text: str) -> str:
+    """Text with LF line ends, whatever the editor or git made of them."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+EPOCH: Final = 1
+
+
+def template_digest(text: str, includes: Mapping[str, str], *, epoch: int = EPOCH) -> str:
+    """The digest that a seal holds, `epoch:sha256:hex`.
+
+    Args:
+        text: the whole source, LF-normalised.
+        includes: each include as written, with the template digest of what it meant.
+        epoch: the rendering epoch to seal under.
+    """
+    # JSON keeps the parts apart: no text can pose as another text plus an include.
+    body = json.dumps([epoch, text, dict(includes)], sort_keys=True, separators=(",", ":"))
+    return f"{epoch}:sha256:{hashlib.sha256(body.encode()).hexdigest()}"
+
+
+def epoch_of(digest: str) -> int | None:
+    """The epoch that a template digest was made under; None where it is no such digest."""
+    number, _, rest = digest.partition(":")
+    return int(number) if number.isdecimal() and rest.startswith("sha256:") else None
+
+
+def prompt_digest(messages: Sequence[Message]) -> str:
+    """The digest of roles and text as sent, `sha256:hex`."""
+    # Each text stands behind its length, so that none can pose as another message.
+    parts: list[bytes] = []
+    for message in messages:
+        content = message.content.encode("utf-8", "surrogatepass")
+        parts += (b"%b %d\n" % (message.role.encode(), len(content)), content)
+    return f"sha256:{hashlib.sha256(b''.join(parts)).hexdigest()}"

@@ -16,7 +16,10 @@ from promptkit.errors import TemplateError
 from promptkit.types import Kind, Value, Variable
 
 TAG: Final = "untrusted"
+
+
 _DIGITS: Final = 16
+
 
 _CONTROL = re.compile(
     r"<[ \t]{0,4}\|[^<>|]{1,40}\|[ \t]{0,4}>"  # <|im_start|>, <|eot_id|>
@@ -28,12 +31,15 @@ _CONTROL = re.compile(
 )
 """Marks that chat formats of models are made of, and this module's own delimiters."""
 
+
 _ROLE = re.compile(
     r"^[ \t>#*\-_\[(]{0,20}(?P<mark>(?:system|developer|assistant|human|user|ai)[\])*_ \t]{0,4}:"
     r"|(?:(?:new|additional|updated) )?(?:system )?(?:instruction|prompt)s?[ \t]{0,4}:)"
     r"|^#{1,6}[ \t]{0,4}(?:system|instructions?|response)\b",
     re.IGNORECASE | re.MULTILINE,
 )
+
+
 _ORDER = re.compile(
     r"\b(?:ignore|disregard|forget|override)\s{1,4}(?:(?:all|any|the|your|of|my|these|those)\s{1,4}){0,4}"
     r"(?:previous|prior|above|earlier|preceding|foregoing|system|your|instructions?)\b",

@@ -1,4 +1,4 @@
-"""Variables: what a caller gave, coerced to what a skeleton declares."""
+"""Variables: what a caller gave, coerced to what a template declares."""
 
 from __future__ import annotations
 
@@ -6,38 +6,54 @@ import difflib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Final, cast
+from urllib.parse import urlsplit
 
 from promptkit.errors import counted
 from promptkit.types import Format, Kind, Role, Value, Variable
 
-from .formats import EXAMPLES, fits
 from .patterns import compiled
 from .untrusted import Untrusted, imitation, is_marked
 
 MAX_DEPTH: Final = 8
 """How deep lists may nest."""
+
+
 MAX_PROBLEMS: Final = 20
 """How many problems of one list or object are told."""
 
+
 SPEAKERS: Final = (Role.USER.value, Role.ASSISTANT.value)
-"""Who may speak in a variable of messages; the system's words are the skeleton's own."""
+"""Who may speak in a variable of messages; the system's words are the template's own."""
+
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,19}")
+
+
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+
+
 _WORDS: Final = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
 _KINDS: Final[Mapping[type, Kind]] = {
     str: Kind.STRING,
     bool: Kind.BOOLEAN,
     int: Kind.INTEGER,
     float: Kind.NUMBER,
 }
+
+
 _UNITS: Final = {Kind.LIST: "item", Kind.MESSAGES: "message"}
+
+
 _INT64: Final = 1 << 63
+
+
 _SHOWN: Final = 40
 
 
@@ -91,7 +107,7 @@ def bind(
 
 def _unknown(name: str, variables: Mapping[str, Variable]) -> str:
     if not variables:
-        return f"{name}: unknown; this skeleton takes no variables"
+        return f"{name}: unknown; this template takes no variables"
     close = difflib.get_close_matches(name, variables, n=1)
     hint = f"did you mean {close[0]}?" if close else f"it takes {', '.join(variables)}"
     return f"{name}: unknown; {hint}"
@@ -379,3 +395,90 @@ _TURN: Final = Variable(
     fields={"role": Variable("role", choices=SPEAKERS), "content": Variable("content", min_length=1)},
 )
 """One message of a conversation."""
+
+
+MAX_URL: Final = 2_048
+
+
+MAX_EMAIL: Final = 254
+
+
+MAX_LANGUAGE: Final = 100
+
+
+EXAMPLES: Final[Mapping[Format, str]] = {
+    Format.DATE: "a date like 2026-11-21",
+    Format.URL: "an address like https://example.com/page",
+    Format.EMAIL: "an e-mail address like name@example.com",
+    Format.LANGUAGE: "a language tag like fr or pt-BR",
+}
+"""Each format in words."""
+
+
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+_LABEL: Final = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+
+
+_EMAIL = re.compile(rf"[A-Za-z0-9.!#$%&'*+/=?^_`{{|}}~-]{{1,64}}@{_LABEL}(?:\.{_LABEL})*")
+
+
+_UNWRITTEN = re.compile(r"[\s\x00-\x1f\x7f<>\"\\^`{|}]")
+
+
+_LANGUAGE = re.compile(
+    r"(?:[a-z]{2,3}(?:-[a-z]{3}){0,3}|[a-z]{4,8})"  # language, and extended language
+    r"(?:-[a-z]{4})?"  # script
+    r"(?:-(?:[a-z]{2}|[0-9]{3}))?"  # region
+    r"(?:-(?:[a-z0-9]{5,8}|[0-9][a-z0-9]{3}))*"  # variants
+    r"(?:-[a-wyz0-9](?:-[a-z0-9]{2,8})+)*"  # extensions
+    r"(?:-x(?:-[a-z0-9]{1,8})+)?"  # for private use
+    r"|x(?:-[a-z0-9]{1,8})+",
+    re.IGNORECASE | re.ASCII,
+)
+"""A well-formed tag (RFC 5646, section 2.1) but for the grandfathered ones, which it deprecates."""
+
+
+def fits(kind: Format, text: str) -> bool:
+    """Whether a text is of a format."""
+    return _CHECKS[kind](text)
+
+
+def _is_date(text: str) -> bool:
+    if not _DATE.fullmatch(text):
+        return False
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_url(text: str) -> bool:
+    """An http or https address with a host; what RFC 3986 wants percent-encoded must be."""
+    if len(text) > MAX_URL or _UNWRITTEN.search(text):
+        return False
+    try:
+        parts = urlsplit(text)
+        port_fits = parts.port is None or parts.port > 0
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname) and port_fits
+
+
+def _is_email(text: str) -> bool:
+    """As HTML's e-mail field takes it (WHATWG): nobody's real address is refused."""
+    return len(text) <= MAX_EMAIL and _EMAIL.fullmatch(text) is not None
+
+
+def _is_language(text: str) -> bool:
+    return len(text) <= MAX_LANGUAGE and _LANGUAGE.fullmatch(text) is not None
+
+
+_CHECKS: Final[Mapping[Format, Callable[[str], bool]]] = {
+    Format.DATE: _is_date,
+    Format.URL: _is_url,
+    Format.EMAIL: _is_email,
+    Format.LANGUAGE: _is_language,
+}

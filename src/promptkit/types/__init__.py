@@ -1,20 +1,34 @@
 """The words: frozen values that cross from one room to another.
 
-Units stand in the names (`timeout_s`, `input_mtok`, `ceiling_pico`). Money is an integer
+Units stand in the names (`timeout_s`, `input_mtok`, `max_cost_pico`). Money is an integer
 of pico-USD (1e-12 USD); what is not known is None, never 0.
 """
 
 from __future__ import annotations
 
-from .calls import Call, Completion, Failure, Fault, Finish, Outcome, Usage, WireBreak, WireReply, WireRequest
+from .calls import (
+    Call,
+    Completion,
+    Failure,
+    Fault,
+    Finish,
+    Outcome,
+    TransportFailure,
+    Usage,
+    WireReply,
+    WireRequest,
+)
 from .money import PICO_PER_USD, Basis, Cost, Estimate, Scope, dollars, usd
 from .prompts import (
     Checks,
     Format,
+    Json,
+    JsonObject,
     Kind,
     Message,
     OnFailure,
     Params,
+    Parsed_co,
     Prefix,
     Prompt,
     Reasoning,
@@ -22,11 +36,11 @@ from .prompts import (
     Rules,
     TemplateRef,
     TemplateSpec,
+    Value,
     Variable,
 )
 from .providers import Checked, Limits, Model, OnContent, OnReject, PriceOverride, Provider, Route, Target
 from .results import Attempt, AttemptState, OnMiss, Reply, Row, RowResult, Status
-from .values import Json, JsonObject, Parsed_co, Value
 
 __all__ = [
     "PICO_PER_USD",
@@ -72,10 +86,10 @@ __all__ = [
     "Target",
     "TemplateRef",
     "TemplateSpec",
+    "TransportFailure",
     "Usage",
     "Value",
     "Variable",
-    "WireBreak",
     "WireReply",
     "WireRequest",
     "dollars",

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
-from .prompts import Params, Prompt
-from .values import Json
+from .prompts import Json, Params, Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ class WireReply:
 
 
 @dataclass(frozen=True, slots=True)
-class WireBreak:
+class TransportFailure:
     """An exchange that broke. `sent` is whether the request may have reached the provider."""
 
     sent: bool
@@ -71,7 +70,7 @@ class Fault(StrEnum):
     INVALID_OUTPUT = "invalid_output"
     """A whole reply that isn't the JSON that was asked for."""
     CHECK = "failed_check"
-    """A whole reply that doesn't keep to the checks of its skeleton."""
+    """A whole reply that doesn't keep to the checks of its template."""
     BUDGET = "budget"
     """promptkit's own cap said no: never retried, never failed over."""
     UNPRICED = "unpriced"

@@ -1,12 +1,33 @@
-"""What is said to a model: skeletons' declarations, their parameters and checks, and the rendered prompt."""
+"""What a value can be: JSON, a template's variables, and what a structured reply is read as."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from .values import Json, Value
+Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
+"""What JSON can say."""
+
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    Parsed_co = TypeVar("Parsed_co", covariant=True, default=Json)
+    """What a structured reply is read as: JSON, or an instance of the caller's model."""
+else:  # before Python 3.13 its own has no defaults, and nothing at run time asks for them
+    from typing import TypeVar
+
+    Parsed_co = TypeVar("Parsed_co", covariant=True)
+
+
+Value: TypeAlias = "str | int | float | bool | list[Value] | dict[str, Value]"
+"""What a template variable can hold once it is coerced. Never None: absent is absent."""
+
+
+JsonObject: TypeAlias = dict[str, Any]
+"""A JSON object whose members a room reads by name and checks itself."""
 
 
 class Role(StrEnum):
@@ -36,10 +57,10 @@ class Reasoning(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Params:
-    """What a skeleton asks of a model besides the text. None leaves it to the model.
+    """What a template asks of a model besides the text. None leaves it to the model.
 
     `max_output_tokens` counts reasoning tokens too; it is always sent, since a budget's
-    ceiling stands on it (where a skeleton is silent, the route's default serves).
+    ceiling stands on it (where a template is silent, the route's default serves).
     """
 
     max_output_tokens: int | None = None
@@ -147,7 +168,7 @@ class Rules:
 
 
 class OnFailure(StrEnum):
-    """What to do with a reply that doesn't keep to the checks of its skeleton."""
+    """What to do with a reply that doesn't keep to the checks of its template."""
 
     RETRY = "retry"
     """Ask the same target once more, then the next one."""
@@ -159,7 +180,7 @@ class OnFailure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Checks:
-    """The checks of a skeleton's replies, its `[checks]`.
+    """The checks of a template's replies, its `[checks]`.
 
     `banned_from` and `required_from` name variables that hold further words, `language_from` one
     that holds the language: `promptkit.checks.rules_for` puts a call's values in.
@@ -174,7 +195,7 @@ class Checks:
 
 @dataclass(frozen=True, slots=True)
 class TemplateSpec:
-    """The front matter of a skeleton."""
+    """The front matter of a template."""
 
     description: str = ""
     variables: Mapping[str, Variable] = field(default_factory=dict[str, Variable])
@@ -189,7 +210,7 @@ class TemplateSpec:
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """How the prompts of a skeleton begin, the same in call after call: what providers can cache.
+    """How the prompts of a template begin, the same in call after call: what providers can cache.
 
     `texts` are what its first messages begin with; all but the last are whole messages. `digest`
     is over roles and texts (`sha256:...`).
@@ -201,7 +222,7 @@ class Prefix:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A rendered skeleton: what would be sent, and from which source.
+    """A rendered template: what would be sent, and from which source.
 
     `digest` is the prompt digest (`sha256:...` over roles and text as sent);
     `template_digest` is the seal of the source that made it (`epoch:sha256:...`).

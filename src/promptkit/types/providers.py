@@ -142,7 +142,7 @@ class OnContent(StrEnum):
 class Route:
     """Where a call may go, in what order, how often and for how long.
 
-    `attempts` is one budget over all targets; `patience_s` is what the call may spend waiting,
+    `attempts` is one budget over all targets; `max_wait_s` is what the call may spend waiting,
     `outage_s` what a batch may, with no answer from anywhere, before it stops (0: its rows fail).
     `weights`, where given, holds a target's share of the calls, one a target in their order
     (for the strategy `weighted`; 0: only when others failed).
@@ -152,11 +152,11 @@ class Route:
     targets: tuple[Target, ...]
     strategy: str = "ordered"
     attempts: int = 6
-    patience_s: float = 120.0
+    max_wait_s: float = 120.0
     last_resort: Target | None = None
     on_content: OnContent = OnContent.STOP
     max_output_tokens: int = 1024
-    """The output limit where a skeleton names none."""
+    """The output limit where a template names none."""
     weights: tuple[int, ...] = ()
     cache_s: float | None = None
     """How old a reply may be that serves a call again, in seconds; None: no reply does."""

@@ -10,9 +10,8 @@ from typing import Generic
 
 from .calls import Fault, Usage
 from .money import Cost, Estimate, usd
-from .prompts import TemplateRef
+from .prompts import Json, Parsed_co, TemplateRef, Value
 from .providers import Target
-from .values import Json, Parsed_co, Value
 
 
 class AttemptState(StrEnum):
@@ -84,7 +83,7 @@ class Reply(Generic[Parsed_co]):
     parsed: Parsed_co | None = None
     """The value of a structured reply; None for plain text, and where it was cut off."""
     flags: tuple[str, ...] = ()
-    """What it doesn't keep to of its skeleton's checks, where those say that it is kept all the same."""
+    """What it doesn't keep to of its template's checks, where those say that it is kept all the same."""
     cached_from: int | None = None
     """The call whose reply served this one from the reply cache: nothing was sent, and it cost nothing."""
     saved_pico: int | None = None
@@ -106,7 +105,7 @@ class Row:
     """One row of a batch, read, bound and named.
 
     `number` counts the file's rows from 1, `line` is the physical line where the row starts.
-    `cells` are the input's columns as read; `variables` what the skeleton gets of them, coerced,
+    `cells` are the input's columns as read; `variables` what the template gets of them, coerced,
     before defaults. `key` names the row within its job (the row key, or the `--key` column's
     value); `content` is the digest of `variables`: the same key with other content is a new
     generation.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from . import anthropic_messages, gemini_generate, openai_chat, openai_responses
+from promptkit.simulator.formats import anthropic as anthropic_messages
+from promptkit.simulator.formats import gemini as gemini_generate
+from promptkit.simulator.formats import openai_chat, openai_responses
+
 from .base import Events, Format
 
 ANTHROPIC_MESSAGES = anthropic_messages.FORMAT

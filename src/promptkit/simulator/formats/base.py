@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from promptkit.simulator.cache import Mark
 from promptkit.simulator.models import Family
-from promptkit.simulator.words import Answer, Asked, Body, Refused
+from promptkit.simulator.prompt_cache import Mark
+from promptkit.simulator.requests import Answer, Asked, Body, Refused
 
 _PIECES: Final = 12
+
+
 _ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
 
 EFFORT_TOKENS: Final[Mapping[str, int]] = {
     "none": 0,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from promptkit.simulator import strict
-from promptkit.simulator.models import Family
-from promptkit.simulator.rates import Tokens
-from promptkit.simulator.words import Answer, Asked, Body, End
+from promptkit.simulator import validation as strict
+from promptkit.simulator.formats import openai_shared
+from promptkit.simulator.models import Family, Tokens
+from promptkit.simulator.requests import Answer, Asked, Body, End
 
-from . import openai_shared
 from .base import EFFORT_TOKENS, Events, Format, PromptText, data, inner, pieces
 
 _DONE: Final = b"data: [DONE]\n\n"
+
+
 _FINISH: Final = {
     End.STOP: "stop",
     End.STOP_SEQUENCE: "stop",

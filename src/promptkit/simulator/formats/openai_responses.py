@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from promptkit.simulator import strict
-from promptkit.simulator.models import Family
-from promptkit.simulator.rates import Tokens
-from promptkit.simulator.words import Answer, Asked, Body, End
+from promptkit.simulator import validation as strict
+from promptkit.simulator.formats import openai_shared
+from promptkit.simulator.models import Family, Tokens
+from promptkit.simulator.requests import Answer, Asked, Body, End
 
-from . import openai_shared
 from .base import EFFORT_TOKENS, Events, Format, PromptText, event, inner, pieces
 
 _REASON: Final = {

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from promptkit.simulator.models import Family
-from promptkit.simulator.words import Body
+from promptkit.simulator.requests import Body
 
 from .base import inner, invalid, schema_problem
 

@@ -6,9 +6,16 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "pk0001"
+
+
 down_revision = None
+
+
 branch_labels = None
+
+
 depends_on = None
+
 
 ID = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
@@ -20,15 +27,15 @@ def upgrade() -> None:
         sa.Column("scope", sa.Text(), nullable=False),
         sa.Column("cap_pico", sa.BigInteger(), nullable=False),
         sa.Column("spent_pico", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
-        sa.Column("held_pico", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("reserved_pico", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("over_pico", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("stopped_cap_pico", sa.BigInteger(), nullable=True),
         sa.Column("updated_us", sa.BigInteger(), nullable=False),
         sa.CheckConstraint(
-            "spent_pico + held_pico <= cap_pico + over_pico", name=op.f("ck_budgets_cap_holds")
+            "spent_pico + reserved_pico <= cap_pico + over_pico", name=op.f("ck_budgets_cap_holds")
         ),
         sa.CheckConstraint(
-            "spent_pico >= 0 AND held_pico >= 0 AND over_pico >= 0", name=op.f("ck_budgets_not_negative")
+            "spent_pico >= 0 AND reserved_pico >= 0 AND over_pico >= 0", name=op.f("ck_budgets_not_negative")
         ),
         sa.PrimaryKeyConstraint("scope", name=op.f("pk_budgets")),
     )
@@ -220,7 +227,7 @@ def upgrade() -> None:
         "attempts",
         sa.Column("id", ID, autoincrement=False, nullable=False),
         sa.Column("call_id", ID, nullable=False),
-        sa.Column("hop", sa.BigInteger(), nullable=False),
+        sa.Column("target_number", sa.BigInteger(), nullable=False),
         sa.Column("number", sa.BigInteger(), nullable=False),
         sa.Column("provider", sa.Text(), nullable=False),
         sa.Column("model", sa.Text(), nullable=False),
@@ -238,7 +245,7 @@ def upgrade() -> None:
         sa.Column("cache_write_tokens", sa.BigInteger(), nullable=True),
         sa.Column("cache_write_1h_tokens", sa.BigInteger(), nullable=True),
         sa.Column("reasoning_tokens", sa.BigInteger(), nullable=True),
-        sa.Column("ceiling_pico", sa.BigInteger(), nullable=True),
+        sa.Column("max_cost_pico", sa.BigInteger(), nullable=True),
         sa.Column("cost_pico", sa.BigInteger(), nullable=True),
         sa.Column("cost_basis", sa.Text(), nullable=True),
         sa.Column("cache_saved_pico", sa.BigInteger(), nullable=True),
@@ -261,7 +268,7 @@ def upgrade() -> None:
         "holds",
         sa.Column("attempt_id", ID, autoincrement=False, nullable=False),
         sa.Column("owner_id", sa.BigInteger(), nullable=False),
-        sa.Column("ceiling_pico", sa.BigInteger(), nullable=True),
+        sa.Column("max_cost_pico", sa.BigInteger(), nullable=True),
         sa.Column("scopes", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name=op.f("fk_holds_attempt_id")),
         sa.PrimaryKeyConstraint("attempt_id", name=op.f("pk_holds")),

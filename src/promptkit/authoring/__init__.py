@@ -1,0 +1,1 @@
+"""Tools for template authors: new, lint, diff, test and publish."""

@@ -1,0 +1,398 @@
+"""The questions of a report: the database adds up, only sums come out.
+
+A call belongs to the target of its last attempt, an attempt to its own; each to the day on which it
+itself began. So every call and every attempt is in one group, and groups add up to the whole. A request
+that carried a pack is counted by the calls of its rows, to the part that each has in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    FromClause,
+    Label,
+    Select,
+    and_,
+    case,
+    exists,
+    func,
+    literal,
+    select,
+)
+
+from promptkit._util.shares import PARTS
+from promptkit.ledger import tables as t
+from promptkit.types import AttemptState, Basis, Json, Status, Target
+
+from .calls import carrier, conditions
+from .records import FIELDS, Key, LogFilter, Seen, SumOf, Tally
+from .statements import read_object
+
+_ANSWERED: Final = (Status.OK.value, Status.TRUNCATED.value, Status.DEGRADED.value)
+
+
+_YIELDED: Final = (AttemptState.OK.value, AttemptState.TRUNCATED.value)
+
+
+_CALL: Final = t.CALLS.c
+
+
+_ATTEMPT: Final = t.ATTEMPTS.c
+
+
+class Sums:
+    """A report's questions over one connection: all see the same state of the books."""
+
+    def __init__(self, connection: Connection, what: SumOf) -> None:
+        self._connection = connection
+        self._what = what
+
+    def by_slots(self, slot_us: int) -> Sums:
+        """The same questions, with days told as slots of that length."""
+        return Sums(self._connection, replace(self._what, slot_us=slot_us))
+
+    def span(self) -> tuple[int, int] | None:
+        """When the first and the last of the calls and attempts began; None where there are none."""
+        found: list[int] = []
+        for column in (_CALL.started_us, _ATTEMPT.started_us):
+            query = select(func.min(column), func.max(column)).where(*self._within(column))
+            found += [us for us in self._connection.execute(query).one() if us is not None]
+        return (min(found), max(found)) if found else None
+
+    def tallies(self) -> Iterator[tuple[Key, Tally]]:
+        """The sums, in parts: a key may come several times."""
+        yield from self._sum(self._of_attempts(_spending()), _spending())
+        yield from self._sum(self._of_calls(_counting()), _counting())
+
+    def fallbacks(self) -> Iterator[tuple[Key, str, int]]:
+        """Which faults sent calls on to another target, and how often, by the target that failed."""
+        later = t.ATTEMPTS.alias()
+        went_on = exists(
+            select(later.c.id).where(
+                later.c.call_id == _ATTEMPT.call_id,
+                later.c.number == _ATTEMPT.number + 1,
+                later.c.target_number > _ATTEMPT.target_number,
+            )
+        )
+        count = [func.sum(_part(literal(1))).label("count")]
+        query = (
+            self._of_attempts(count)
+            .add_columns(_ATTEMPT.fault)
+            .where(_ATTEMPT.fault.is_not(None), went_on)
+            .group_by(_ATTEMPT.fault)
+        )
+        width = len(self._what.by)
+        for row in self._connection.execute(query):
+            if row[-2]:
+                yield tuple(row[:width]), row[-1], int(row[-2])
+
+    def deliverables(self) -> Iterator[tuple[str, Key]]:
+        """Each deliverable that was answered, with a key of the calls for it; those of one come together."""
+        query = (
+            self._of_calls([_CALL.deliverable.label("name")], grouped=False)
+            .where(_CALL.deliverable.is_not(None), _CALL.status.in_(_ANSWERED))
+            .distinct()
+            .order_by(_CALL.deliverable)
+        )
+        for row in self._connection.execute(query):
+            yield row[-1], tuple(row[:-1])
+
+    # ---------------------------------------------------------------------- pieces
+
+    def _sum(self, query: Select[Any], columns: list[Label[Any]]) -> Iterator[tuple[Key, Tally]]:
+        names = [column.name for column in columns]
+        width = len(self._what.by)
+        for row in self._connection.execute(query):
+            sums = dict(zip(names, (int(value or 0) for value in row[width:]), strict=True))
+            yield tuple(row[:width]), Tally(**sums)
+
+    def _of_attempts(self, columns: list[Label[Any]]) -> Select[Any]:
+        target = _ATTEMPT.provider + "/" + _ATTEMPT.model
+        joined = t.CALLS.join(t.ATTEMPTS, _ATTEMPT.call_id == carrier())
+        keys, joined = self._keys(target, _ATTEMPT.started_us, joined)
+        return self._grouped(keys, columns, joined, self._within(_ATTEMPT.started_us))
+
+    def _of_calls(self, columns: list[Label[Any]], *, grouped: bool = True) -> Select[Any]:
+        last = (
+            select(_ATTEMPT.provider + "/" + _ATTEMPT.model)
+            .where(_ATTEMPT.call_id == carrier())
+            .order_by(_ATTEMPT.id.desc())
+            .limit(1)
+            .scalar_subquery()
+        )
+        start: FromClause = t.CALLS
+        if grouped:
+            start = start.outerjoin(t.ROWS, and_(t.ROWS.c.id == _CALL.row_id, t.ROWS.c.call_id == _CALL.id))
+        keys, joined = self._keys(last, _CALL.started_us, start)
+        return self._grouped(keys, columns, joined, self._within(_CALL.started_us), grouped=grouped)
+
+    def _grouped(
+        self,
+        keys: list[Label[Any]],
+        columns: list[Label[Any]],
+        joined: FromClause,
+        within: list[ColumnElement[bool]],
+        *,
+        grouped: bool = True,
+    ) -> Select[Any]:
+        what = self._what
+        asked = LogFilter(tags=what.tags, template=what.template, job=what.job)
+        query = (
+            select(*keys, *columns)
+            .select_from(joined)
+            .where(_CALL.pack_items.is_(None), *within, *conditions(asked))
+        )
+        return query.group_by(*keys) if grouped and keys else query
+
+    def _keys(
+        self, target: ColumnElement[Any], began: ColumnElement[int], start: FromClause
+    ) -> tuple[list[Label[Any]], FromClause]:
+        """The columns to group by, and what must be joined for them."""
+        keys: list[Label[Any]] = []
+        for place, name in enumerate(self._what.by):
+            match name:
+                case "template":
+                    column: ColumnElement[Any] = _CALL.template_ref
+                case "target":
+                    column = target
+                case "deliverable":
+                    column = _CALL.deliverable
+                case "day":
+                    column = began // self._what.slot_us
+                case "job":
+                    start = start.outerjoin(t.JOBS, t.JOBS.c.id == _CALL.job_id)
+                    column = t.JOBS.c.name
+                case tag:
+                    tags = t.TAGS.alias(f"tag_{place}")
+                    start = start.outerjoin(
+                        tags, and_(tags.c.tagset_id == _CALL.tagset_id, tags.c.name == tag)
+                    )
+                    column = tags.c.value
+            keys.append(column.label(f"key_{place}"))
+        return keys, start
+
+    def _within(self, began: ColumnElement[int]) -> list[ColumnElement[bool]]:
+        since, until = self._what.since_us, self._what.until_us
+        return [
+            *([] if since is None else [began >= since]),
+            *([] if until is None else [began < until]),
+        ]
+
+
+def _spending() -> list[Label[Any]]:
+    """What is summed over attempts, under the names of `Tally`."""
+    later = t.ATTEMPTS.alias()
+    superseded = exists(
+        select(later.c.id).where(later.c.call_id == _ATTEMPT.call_id, later.c.id > _ATTEMPT.id)
+    )
+    failed = _CALL.status.is_not(None) & _CALL.status.not_in(_ANSWERED)
+    lost = (
+        (_ATTEMPT.state.not_in(_YIELDED) & (_ATTEMPT.state != AttemptState.OPEN.value)) | failed | superseded
+    )
+    named = _CALL.deliverable.is_not(None)
+    unknown = _ATTEMPT.cost_pico.is_(None)
+    columns = {
+        "attempts": func.sum(_part(literal(1))),
+        "unknown": _sum_if(unknown, literal(1)),
+        "known_pico": func.sum(_part(_ATTEMPT.cost_pico)),
+        "charged_pico": func.sum(_part(_ATTEMPT.charged_pico)),
+        "lost_attempts": _sum_if(lost, literal(1)),
+        "lost_unknown": _sum_if(lost & unknown, literal(1)),
+        "lost_known_pico": _sum_if(lost, _ATTEMPT.cost_pico),
+        "lost_charged_pico": _sum_if(lost, _ATTEMPT.charged_pico),
+        "named_known_pico": _sum_if(named, _ATTEMPT.cost_pico),
+        "named_charged_pico": _sum_if(named, _ATTEMPT.charged_pico),
+        "cache_saved_pico": func.sum(_part(_ATTEMPT.cache_saved_pico)),
+        **{name: func.sum(_part(_ATTEMPT[name])) for name in FIELDS if name.endswith("_tokens")},
+    }
+    return [column.label(name) for name, column in columns.items()]
+
+
+def _counting() -> list[Label[Any]]:
+    """What is counted over calls, under the names of `Tally`."""
+    columns = {
+        "calls": func.count(),
+        "ended": func.count(_CALL.status),
+        "answered": _count(_CALL.status.in_(_ANSWERED)),
+        "reply_saved_pico": func.sum(_CALL.saved_pico),
+        "rows": func.count(t.ROWS.c.id),
+        "accepted": _count(_CALL.verdict == "accept"),
+        "rejected": _count(_CALL.verdict == "reject"),
+    }
+    return [column.label(name) for name, column in columns.items()]
+
+
+def _count(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.count(case((condition, 1)))
+
+
+def _sum_if(condition: ColumnElement[bool], amount: ColumnElement[int]) -> ColumnElement[int]:
+    return func.sum(case((condition, _part(amount))))
+
+
+def _part(amount: ColumnElement[int]) -> ColumnElement[int]:
+    """Of an attempt's amount, what the call has in it: all, but for a row in a pack (see `batch.shares`)."""
+    end, begin = _CALL.share_end, _CALL.share_begin
+    return case((end.is_(None), amount), else_=amount * end // PARTS - amount * begin // PARTS)
+
+
+LATEST: Final = 1_000
+"""So many of the last attempts are looked at: some milliseconds."""
+
+
+_JOBS: Final = 3
+
+
+_CALLS: Final = 500
+"""So many of the latest calls of each of a template's latest jobs are looked at, and of single ones."""
+
+
+_LATELY_ANSWERED: Final = (AttemptState.OK.value, AttemptState.TRUNCATED.value)
+
+
+_TIMED: Final = (*_LATELY_ANSWERED, AttemptState.UNKNOWN.value)
+"""A request that was never answered took its time as well; one that failed at once says nothing."""
+
+
+def latencies(connection: Connection, since_us: int) -> dict[Target, float]:
+    """The mean latency in seconds of each target's latest answers, if there are any since then."""
+    latest = select(t.ATTEMPTS).order_by(t.ATTEMPTS.c.id.desc()).limit(LATEST).subquery().c
+    query = (
+        select(latest.provider, latest.model, func.avg(latest.latency_us))
+        .where(
+            latest.started_us >= since_us,
+            latest.state.in_(_TIMED),
+            latest.latency_us.is_not(None),
+            # A stream that its caller gave up took as long as the caller liked.
+            func.coalesce(latest.cost_basis, "") != Basis.ESTIMATED.value,
+        )
+        .group_by(latest.provider, latest.model)
+    )
+    return {Target(provider, model): float(mean) / 1e6 for provider, model, mean in connection.execute(query)}
+
+
+def output_tokens(connection: Connection, template_digest: str) -> dict[Target | None, float]:
+    """The mean output tokens of a template's latest answers by target, and under None over all.
+
+    A pack is as many answers as it has items.
+    """
+    latest = select(t.ATTEMPTS).order_by(t.ATTEMPTS.c.id.desc()).limit(LATEST).subquery().c
+    items = func.coalesce(t.CALLS.c.pack_items, 1)
+    query = (
+        select(latest.provider, latest.model, func.sum(latest.output_tokens), func.sum(items))
+        .join(t.CALLS, t.CALLS.c.id == latest.call_id)
+        .where(
+            t.CALLS.c.template_digest == template_digest,
+            latest.state.in_(_LATELY_ANSWERED),
+            latest.output_tokens.is_not(None),
+        )
+        .group_by(latest.provider, latest.model)
+    )
+    sums = {
+        Target(provider, model): (int(total), int(count))
+        for provider, model, total, count in connection.execute(query)
+    }
+    means: dict[Target | None, float] = {target: total / count for target, (total, count) in sums.items()}
+    if sums:
+        means[None] = sum(total for total, _ in sums.values()) / sum(count for _, count in sums.values())
+    return means
+
+
+def of_template(connection: Connection, template_digest: str) -> list[Seen]:
+    """The latest attempts with a version of a template: those of its last jobs, and single calls."""
+    return _seen(
+        connection, t.CALLS.c.template_digest == template_digest, t.JOBS.c.template_digest == template_digest
+    )
+
+
+def of_other_versions(connection: Connection, name: str) -> list[Seen]:
+    """The latest attempts with any version of a template."""
+    calls, jobs = t.CALLS.c.template_ref, t.JOBS.c.template_ref
+    return _seen(
+        connection,
+        calls.startswith(f"{name}@", autoescape=True) | (calls == name),
+        jobs.startswith(f"{name}@", autoescape=True) | (jobs == name),
+    )
+
+
+def _seen(connection: Connection, of_calls: ColumnElement[bool], of_jobs: ColumnElement[bool]) -> list[Seen]:
+    jobs = select(t.JOBS.c.id).where(of_jobs).order_by(t.JOBS.c.id.desc()).limit(_JOBS)
+    calls: set[int] = set()
+    for job_id in connection.execute(jobs).scalars().all():
+        calls.update(_latest(connection, t.CALLS.c.job_id == job_id))
+    # Not by its template at once: no index leads there, and a large ledger would be read whole.
+    window = select(t.CALLS).order_by(t.CALLS.c.id.desc()).limit(LATEST).subquery()
+    latest = _latest(connection, t.CALLS.c.id.in_(select(window.c.id)) & of_calls)
+    calls.update(latest)
+    attempt = t.ATTEMPTS.c
+    found: list[Seen] = []
+    for page in _pages(sorted(calls)):
+        rows = connection.execute(
+            select(
+                attempt.call_id,
+                attempt.provider,
+                attempt.model,
+                attempt.state,
+                attempt.input_tokens,
+                attempt.output_tokens,
+                attempt.latency_us,
+                attempt.charged_pico,
+                attempt.cache_read_tokens,
+                attempt.cache_write_tokens,
+                t.CALLS.c.job_id,
+                t.CALLS.c.pack_items,
+            )
+            .join(t.CALLS, t.CALLS.c.id == attempt.call_id)
+            .where(
+                attempt.call_id.in_(page),
+                attempt.state != AttemptState.OPEN.value,
+                func.coalesce(attempt.cost_basis, "") != Basis.ESTIMATED.value,
+            )
+        )
+        for (
+            call,
+            provider,
+            model,
+            state,
+            tokens,
+            output,
+            latency_us,
+            charged,
+            read,
+            written,
+            job,
+            items,
+        ) in rows:
+            told = output if state in _LATELY_ANSWERED else None
+            target, waited_s = Target(provider, model), None if latency_us is None else latency_us / 1e6
+            if items is None:
+                found.append(
+                    Seen(call, target, tokens, told, waited_s, charged, job, read or 0, written or 0)
+                )
+                continue
+            # Of a row in a pack, only the length of its answer says something of a row alone.
+            length = None if told is None else told // items
+            found += [Seen(call, target, None, length, None, charged // items)] * items
+    return found
+
+
+def _latest(connection: Connection, which: ColumnElement[bool]) -> list[int]:
+    query = select(t.CALLS.c.id).where(which).order_by(t.CALLS.c.id.desc()).limit(_CALLS)
+    return list(connection.execute(query).scalars())
+
+
+def _pages(ids: list[int]) -> list[list[int]]:
+    return [ids[start : start + _CALLS] for start in range(0, len(ids), _CALLS)]
+
+
+def variables(connection: Connection, calls: Sequence[int]) -> dict[int, Mapping[str, Json]]:
+    """What calls were rendered from, where that is kept."""
+    query = select(t.CALLS.c.id, t.CALLS.c.variables).where(
+        t.CALLS.c.id.in_(calls), t.CALLS.c.variables.is_not(None)
+    )
+    return {call: read_object(text) for call, text in connection.execute(query)}

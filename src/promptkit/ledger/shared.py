@@ -1,0 +1,246 @@
+"""The health table: lanes that are closed, or will be, as all processes know them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, select, update
+
+from promptkit._util.locks import LockFile, LockFolder
+from promptkit.ledger import statements as sql
+from promptkit.ledger import tables as t
+from promptkit.routing.health import Changes, CircuitKey, CircuitState, Lane, Lanes, merged
+from promptkit.routing.limits import SHARE_S, Ask, Kind, lease, lease_today
+from promptkit.types import AttemptState, Fault
+
+from .group import Book, load_accounts, store
+from .statements import read_json
+
+_ALL: Final = select(t.HEALTH)
+
+
+def load_health(connection: Connection) -> Lanes:
+    """All lanes: there are few, for what is well is not kept."""
+    return dict(_lane(row) for row in connection.execute(_ALL).mappings())
+
+
+def learn(connection: Connection, changed: Changes, now_s: float) -> None:
+    """Bring in what a process learned."""
+    before = load_health(connection)
+    after = merged(before, changed, now_s)
+    _store(connection, before, after, now_s, owner_id=None)
+
+
+def claim(
+    connection: Connection, keys: tuple[CircuitKey, ...], now_s: float, until_s: float, owner_id: int
+) -> bool:
+    """Take the probe of half-open lanes: all of them, or none because somebody else tries one."""
+    before = load_health(connection)
+    mine = {key: before[key] for key in keys if key in before}
+    if any(max(state.until_s, state.probe_until_s) > now_s for state in mine.values()):
+        return False
+    probed = {
+        key: CircuitState(state.until_s, state.fault, state.why, state.failures, until_s)
+        for key, state in mine.items()
+    }
+    _store(connection, before, {**before, **probed}, now_s, owner_id)
+    return True
+
+
+def reset(connection: Connection, provider: str, terminal_of: str | None = None) -> int:
+    """Open the lanes of a provider: all, or the terminal ones of an account; returns how many there were."""
+    column = t.HEALTH.c
+    mine = column.provider == provider
+    if terminal_of is not None:
+        mine &= (column.lane == Lane.TERMINAL.value) & (column.account == terminal_of)
+    count = len(connection.execute(select(t.HEALTH.c.lane).where(mine)).all())
+    connection.execute(delete(t.HEALTH).where(mine))
+    return count
+
+
+def _store(connection: Connection, before: Lanes, after: Lanes, now_s: float, owner_id: int | None) -> None:
+    for key in before:
+        if after.get(key) != before[key]:
+            column = t.HEALTH.c
+            connection.execute(
+                delete(t.HEALTH).where(
+                    column.lane == key.lane.value,
+                    column.provider == key.provider,
+                    column.account == key.account,
+                    column.model == key.model,
+                )
+            )
+    for key, state in after.items():
+        if before.get(key) != state:
+            connection.execute(insert(t.HEALTH), _columns(key, state, now_s, owner_id))
+
+
+def _columns(key: CircuitKey, state: CircuitState, now_s: float, owner_id: int | None) -> dict[str, object]:
+    return {
+        "lane": key.lane.value,
+        "provider": key.provider,
+        "account": key.account,
+        "model": key.model,
+        "until_us": round(state.until_s * 1e6),
+        "fault": state.fault.value,
+        "why": state.why,
+        "failures": state.failures,
+        "probe_owner_id": owner_id if state.probe_until_s else None,
+        "probe_until_us": round(state.probe_until_s * 1e6),
+        "updated_us": round(now_s * 1e6),
+    }
+
+
+def _lane(row: Mapping[Any, Any]) -> tuple[CircuitKey, CircuitState]:
+    key = CircuitKey(Lane(row["lane"]), row["provider"], row["account"], row["model"])
+    until_s, probe_until_s = row["until_us"] / 1e6, (row["probe_until_us"] or 0) / 1e6
+    return key, CircuitState(until_s, Fault(row["fault"]), row["why"], row["failures"], probe_until_s)
+
+
+_ABSENT_S = 3 * SHARE_S
+
+
+class Place(NamedTuple):
+    """Whose limit it is: a model's, or with an empty model a provider's, under one account."""
+
+    provider: str
+    account: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Today:
+    """A wish for requests of a day that began at `began_s`."""
+
+    wanted: int
+    limit: int
+    began_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """From when the units of each rate are free, and how many requests of the day were given."""
+
+    starts_s: Mapping[Kind, float]
+    today: int = 0
+
+
+def take(
+    connection: Connection, place: Place, asks: Sequence[Ask], today: Today | None, now_s: float
+) -> Leased:
+    """Lease the next units of some rates, and requests of a day."""
+    starts: dict[Kind, float] = {}
+    for ask in asks:
+        free_us, _ = _read(connection, place, ask.kind) or (0, 0)
+        starts[ask.kind], free_s = lease(free_us / 1e6, ask, now_s)
+        _write(connection, place, ask.kind, round(free_s * 1e6), 0)
+    if today is None:
+        return Leased(starts)
+    began_us, used = _read(connection, place, Kind.TODAY) or (0, 0)
+    given, used = lease_today(began_us / 1e6, used, today.wanted, today.limit, today.began_s)
+    _write(connection, place, Kind.TODAY, round(today.began_s * 1e6), used)
+    return Leased(starts, given)
+
+
+def join(connection: Connection, place: Place, owner_id: int, now_s: float) -> int:
+    """Take part in a provider's slots for a few seconds; returns how many processes do."""
+    column = t.LEASES.c
+    mine = (*_at(place, Kind.SLOTS), column.owner_id == owner_id)
+    all_of_them = _at(place, Kind.SLOTS)
+    now_us, until_us = round(now_s * 1e6), round((now_s + _ABSENT_S) * 1e6)
+    connection.execute(delete(t.LEASES).where(*all_of_them, column.at_us < now_us))
+    if connection.execute(update(t.LEASES).where(*mine).values(at_us=until_us)).rowcount == 0:
+        connection.execute(insert(t.LEASES), _leases_columns(place, Kind.SLOTS, until_us, 0, owner_id))
+    return connection.execute(select(func.count()).select_from(t.LEASES).where(*all_of_them)).scalar_one()
+
+
+def _at(place: Place, kind: Kind) -> tuple[ColumnElement[bool], ...]:
+    column = t.LEASES.c
+    return (
+        column.kind == kind.value,
+        column.provider == place.provider,
+        column.account == place.account,
+        column.model == place.model,
+    )
+
+
+def _read(connection: Connection, place: Place, kind: Kind) -> tuple[int, int] | None:
+    query = select(t.LEASES.c.at_us, t.LEASES.c.amount).where(*_at(place, kind), t.LEASES.c.owner_id == 0)
+    row = connection.execute(query.with_for_update()).first()
+    return None if row is None else (row[0], row[1])
+
+
+def _write(connection: Connection, place: Place, kind: Kind, at_us: int, amount: int) -> None:
+    mine = (*_at(place, kind), t.LEASES.c.owner_id == 0)
+    changed = connection.execute(update(t.LEASES).where(*mine).values(at_us=at_us, amount=amount))
+    if changed.rowcount == 0:
+        connection.execute(insert(t.LEASES), _leases_columns(place, kind, at_us, amount, 0))
+
+
+def _leases_columns(place: Place, kind: Kind, at_us: int, amount: int, owner_id: int) -> dict[str, object]:
+    return {
+        "kind": kind.value,
+        "provider": place.provider,
+        "account": place.account,
+        "model": place.model,
+        "owner_id": owner_id,
+        "at_us": at_us,
+        "amount": amount,
+    }
+
+
+_MARK = (
+    update(t.ATTEMPTS)
+    .where(t.ATTEMPTS.c.id == bindparam("key"))
+    .values(
+        state=AttemptState.UNKNOWN.value,
+        fault=Fault.UNKNOWN_OUTCOME.value,
+        detail="its process ended before the answer was recorded",
+        charged_pico=bindparam("new_charged"),
+        billed=1,
+        ended_us=bindparam("new_ended"),
+    )
+)
+
+
+def sweep(connection: Connection, folder: LockFolder, owner_id: int, now_us: int) -> int:
+    """Settle what dead processes left open; returns how many attempts that were."""
+    dead: list[tuple[int, LockFile]] = []
+    for (owner,) in connection.execute(select(t.HOLDS.c.owner_id).distinct()).all():
+        lock = folder.owner(owner)
+        if owner != owner_id and lock.try_lock():
+            dead.append((owner, lock))
+    try:
+        return settle_owners(connection, [owner for owner, _ in dead], now_us)
+    finally:
+        # Should the transaction fail, the next sweep makes the file again and finds the holds.
+        for _, lock in dead:
+            lock.release()
+
+
+def settle_owners(connection: Connection, owners: Iterable[int], now_us: int) -> int:
+    """Mark these owners' open attempts unknown, and charge them at their ceilings."""
+    owned = t.HOLDS.c.owner_id.in_(list(owners))
+    holds = connection.execute(
+        select(t.HOLDS.c.attempt_id, t.HOLDS.c.max_cost_pico, t.HOLDS.c.scopes).where(owned)
+    ).all()
+    if not holds:
+        return 0
+    scopes = {attempt_id: _scopes(text) for attempt_id, _, text in holds}
+    book = Book(load_accounts(connection, {key for keys in scopes.values() for key in keys}))
+    for attempt_id, max_cost_pico, _ in holds:
+        book.settle(scopes[attempt_id], max_cost_pico, max_cost_pico or 0)
+    connection.execute(
+        _MARK, [{"key": row[0], "new_charged": row[1] or 0, "new_ended": now_us} for row in holds]
+    )
+    sql.count_unknowns(connection, [(row[0],) for row in holds])
+    connection.execute(delete(t.HOLDS).where(owned))
+    store(connection, book, now_us)
+    return len(holds)
+
+
+def _scopes(text: str) -> tuple[str, ...]:
+    keys = read_json(text)
+    return tuple(str(key) for key in keys) if isinstance(keys, list) else ()

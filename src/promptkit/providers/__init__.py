@@ -1,0 +1,1 @@
+"""Providers: wire formats, SDK clients, prices and token counts."""

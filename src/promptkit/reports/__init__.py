@@ -1,0 +1,1 @@
+"""Reports: costs, caps, comparisons and outage drills."""

@@ -1,0 +1,1 @@
+"""Checks on replies: text rules and JSON Schema. Pure."""

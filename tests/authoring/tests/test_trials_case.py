@@ -1,0 +1,107 @@
+"""tests.toml: what it says, and what it can't."""
+
+from __future__ import annotations
+
+import pytest
+
+from promptkit.authoring.test_cases import Case, JsonTest, ReplyTest, Says, read_cases, slug
+from promptkit.errors import TemplateError
+from promptkit.types import Role, Rules
+
+WHOLE = """
+[[tests]]
+name = "Tout, en français"
+snapshot = true
+max_tokens = 100
+contains = ["a"]
+not_contains = ["b"]
+[tests.variables]
+brand = "Barly"
+price = 2.5
+when = 2026-11-22
+shots = [{ place = "kitchen", at = [1, 2.5] }]
+[tests.system]
+contains = ["c"]
+[tests.assistant]
+not_contains = ["d"]
+[tests.reply]
+max_words = 5
+schema = { type = "object", properties = { a = { maximum = 1.5 } } }
+function = "tools.checks:short"
+json = [{ path = "$.a", equals = 1 }, { path = "b[*]", matches = "x", min_items = 1, max_items = 2 }]
+"""
+
+
+def test_every_key() -> None:
+    """All keys arrive, TOML's own kinds as a caller would give them."""
+    (case,) = read_cases(WHOLE, file="t")
+    assert case == Case(
+        name="Tout, en français",
+        variables={
+            "brand": "Barly",
+            "price": 2.5,
+            "when": "2026-11-22",
+            "shots": [{"place": "kitchen", "at": [1, 2.5]}],
+        },
+        file="t",
+        line=3,
+        says={
+            None: Says(("a",), ("b",)),
+            Role.SYSTEM: Says(("c",)),
+            Role.ASSISTANT: Says((), ("d",)),
+        },
+        max_tokens=100,
+        snapshot=True,
+        reply=ReplyTest(
+            Rules(max_words=5),
+            {"type": "object", "properties": {"a": {"maximum": 1.5}}},
+            (JsonTest("$.a", 1), JsonTest("b[*]", None, "x", 1, 2)),
+            "tools.checks:short",
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Tout, en français", "tout-en-francais"),
+        ("  A/B: 2 ²  ", "a-b-2-2"),
+        ("日本", "日本"),
+        ("?!", ""),
+    ],
+)
+def test_names_as_files(name: str, expected: str) -> None:
+    """A name becomes that of a file on any system."""
+    assert slug(name) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "why", "line"),
+    [
+        ("[[test]]", "unknown key test", 1),
+        ("[[tests]]\nsnapshot = true", "tests.name is missing", 1),
+        ('[[tests]]\nname = "?!"\nsnapshot = true', "needs a letter", 2),
+        ('[[tests]]\nname = "a"', "the test 'a' expects nothing", 1),
+        ('[[tests]]\nname = "a"\nerror = "x"\nmax_tokens = 3', "expects an error and a prompt", 3),
+        ('[[tests]]\nname = "a"\nerror = "x"\n[tests.reply]', "expects an error and a prompt", 3),
+        ('[[tests]]\nname = "a b"\nerror = "x"\n[[tests]]\nname = "A-b"\nerror = "y"', "two tests", 5),
+        ('[[tests]]\nname = "a"\nsnapshot = 1', "snapshot must be true, or the text", 3),
+        ('[[tests]]\nname = "a"\nmax_tokens = 0', "max_tokens must be at least 1", 3),
+        ('[[tests]]\nname = "a"\n[tests.user]\ncontain = ["x"]', "unknown key tests.user.contain", 4),
+        ('[[tests]]\nname = "a"\n[tests.reply]\nschema = "x"', "schema must be true", 4),
+        ('[[tests]]\nname = "a"\n[tests.reply]\nfunction = "x"', "'x' is no module:function", 4),
+        ('[[tests]]\nname = "a"\n[tests.reply]\njson = [{ path = "a..b" }]', "'a..b' is no path", 4),
+        ('[[tests]]\nname = "a"\n[tests.reply]\njson = [{ path = "a", matches = "(" }]', "no regular", 4),
+        ('[[tests]]\nname = "a"\n[tests.reply]\nmax_word = 1', "unknown key tests.reply.max_word", 4),
+    ],
+)
+def test_what_cannot_stand(text: str, why: str, line: int | None) -> None:
+    """Each mistake is refused with file and line."""
+    with pytest.raises(TemplateError, match=why) as caught:
+        read_cases(text, file="t")
+    assert (caught.value.file, caught.value.line) == ("t", line)
+
+
+def test_an_empty_file_has_no_tests() -> None:
+    """No tests, no complaint."""
+    assert read_cases("", file="t") == ()
