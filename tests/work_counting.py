@@ -13,16 +13,16 @@ TWICE = 2.5
 
 
 @dataclass
-class Work:
+class CallRequest:
     """The calls counted so far, of Python's functions and of C's."""
 
     calls: int = 0
 
 
 @contextmanager
-def counted() -> Generator[Work]:
+def counted() -> Generator[CallRequest]:
     """Count the calls that this thread makes in the block."""
-    work = Work()
+    work = CallRequest()
 
     def seen(frame: FrameType, event: str, argument: object) -> None:
         del frame, argument
