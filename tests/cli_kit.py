@@ -20,7 +20,7 @@ import pytest
 import waiting
 from waiting import HANGS_S
 
-from promptkit.cli.run import execute
+from promptkit.cli.main import execute
 from promptkit.simulator import server
 from promptkit.simulator.server import Simulator
 

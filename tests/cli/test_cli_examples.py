@@ -52,7 +52,7 @@ def test_a_night_and_its_report(project: Path, sim: Simulator, invoke: Invoke) -
     ran = night(project, "--deadline", f"{datetime.now().astimezone() + timedelta(days=1):%Y-%m-%dT%H:%M}")
     assert (ran.code, ran.err.count("\n") <= 2) == (1, True), ran.err
     assert [bool(row["text"]) for row in written(project)] == [True] * 6 + [False]
-    assert "7 rows: 1 failed, 0 waiting" in ran.out
+    assert "7 rows: 1 failed, 0 pending" in ran.out
     assert "client Barly: $0.00" in ran.out
     assert "deliverable rope 4: $0.00" in ran.out
     assert "1 failed: " in ran.out
@@ -88,7 +88,7 @@ def test_a_night_that_was_stopped_goes_on_by_the_same_command(
         out, err = running.communicate(timeout=HANGS_S)
         if how is signal.SIGTERM:
             assert running.returncode == 143, err
-            assert "next: the same command goes on" in out
+            assert "next: run the same command again" in out
             assert 0 < len(written(project)) < COUNT
         ran = night(project)
         assert ran.code == 0, ran.err

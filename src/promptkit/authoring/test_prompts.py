@@ -222,7 +222,7 @@ def judge_reply(
     value = read_json(text) if structured or test.json else NotJson()
     told = text_of(value) if structured and not isinstance(value, NotJson) else text
     problems = [
-        problem.what for rules in (test.rules, checks) if rules for problem in check_text(told, rules)
+        problem.message for rules in (test.rules, checks) if rules for problem in check_text(told, rules)
     ]
     if test.json:
         if isinstance(value, NotJson):

@@ -61,7 +61,7 @@ def retake_of(
             f"{template.ref} is not a template for retakes: it declares no {' and no '.join(missing)}",
             remedy=f"{RETAKE} is one.",
         )
-    parent = ledger.call(call_id)
+    parent = ledger.calls.get(call_id)
     if parent is None:
         raise UsageError(f"no call {show_id(call_id)}", remedy="Run promptkit log to list the calls.")
     variables: dict[str, object] = {
@@ -95,7 +95,7 @@ def _ancestry(ledger: Ledger, call: CallRecord) -> Iterator[CallRecord]:
     """Yield a call and the calls that it revised, the latest first."""
     for _ in range(_MOST_ROUNDS):
         yield call
-        parent = None if call.parent_id is None else ledger.call(call.parent_id)
+        parent = None if call.parent_id is None else ledger.calls.get(call.parent_id)
         if parent is None:
             return
         call = parent

@@ -41,12 +41,12 @@ async def test_a_canary_that_passed_is_not_repeated(studio: Studio) -> None:
         job = studio.job(kit, brands(30), canary=3, limit=10)
         await run_all(job)
         ledger = await kit.session.ledger()
-        first = [row.row.canary for row in ledger.rows_in_order(job.record.id)]
+        first = [row.row.canary for row in ledger.jobs.output_rows(job.record.id)]
         assert first == [True] * 3 + [False] * 27
         again = studio.job(kit, brands(30), canary=8, max_fail_rate=0.0)
         await run_all(again)
         assert again.stop is None
-        assert ledger.canary_counts(job.record.id) == {RowState.OK: 3}
+        assert ledger.jobs.canary_counts(job.record.id) == {RowState.OK: 3}
 
 
 async def test_a_failed_canary_can_be_done_without(studio: Studio) -> None:
@@ -128,7 +128,7 @@ async def test_a_cancelled_job_stops_whoever_runs_it(studio: Studio) -> None:
             async for _ in job.results():
                 count += 1
                 if count == 2:
-                    assert await ledger.cancel_job(job.record.id)
+                    assert await ledger.jobs.cancel(job.record.id)
         assert isinstance(job.stop, StoppedEarly)
         assert count == studio.asked() < 60
-        assert ledger.job_state(job.record.id) is JobState.CANCELLED
+        assert ledger.jobs.state(job.record.id) is JobState.CANCELLED

@@ -207,7 +207,8 @@ def test_a_read_only_folder(desk: Desk, templates: Path, monkeypatch: pytest.Mon
 RACER = """
 import sys
 from pathlib import Path
-from promptkit.library import Desk, Library, publish
+from promptkit.authoring.publish import Desk, publish
+from promptkit.templates.library import Library
 folder, own = Path(sys.argv[1]), sys.argv[2]
 desk = Desk(Library([folder]), [folder])
 print("ready", flush=True)
