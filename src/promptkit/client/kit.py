@@ -270,7 +270,7 @@ class AsyncPromptKit:
         check_names(options, RunOptions)
         record = job_named(await self._session.ledger(), name, self._session.today())
         format_ = None if "out" in options else pinned_output(record)[0]
-        options = RunOptions(**{"out": record.output_path, **options})
+        options.setdefault("out", record.output_path)
         job = JobAgain(self._session, record, said_again(record, **job_fields(options, self._session)))
         return AsyncJob(job, self._session, _files(options, format_))
 
