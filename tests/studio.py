@@ -200,7 +200,7 @@ def assert_books_agree(ledger: Ledger, studio: Studio) -> None:
 
     What the provider never told is charged at its ceiling, which the bill doesn't pass.
     """
-    money, bill = ledger.spent_total(), studio.bill
+    money, bill = ledger.reports.spent_total(), studio.bill
     missing = studio.billed_pico - money.known_pico
     assert 0 <= missing <= money.at_most_unknown_pico
     for attempt in attempts_of(ledger):
@@ -215,8 +215,8 @@ def assert_books_agree(ledger: Ledger, studio: Studio) -> None:
 def attempts_of(ledger: Ledger) -> list[AttemptRecord]:
     """Every attempt in the books, in the order in which they were made."""
     found: list[AttemptRecord] = []
-    for logged in ledger.calls(limit=100_000):
-        call = ledger.call(logged.id)
+    for logged in ledger.calls.search(limit=100_000):
+        call = ledger.calls.get(logged.id)
         assert call is not None
         if call.pack_id is None:  # a row in a pack has parts of its carrier's
             found.extend(call.attempts)

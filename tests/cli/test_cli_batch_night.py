@@ -198,7 +198,9 @@ class TestFiles:
         assert '"peaux; sèches"' in again
         with Ledger.open(project / "promptkit.db") as ledger:
             variables = [
-                one.variables for one in map(ledger.call, (c.id for c in ledger.calls(limit=2))) if one
+                one.variables
+                for one in map(ledger.calls.get, (c.id for c in ledger.calls.search(limit=2)))
+                if one
             ]
         assert {f"{(one or {})['brand']}" for one in variables} == {"@lume"}
 

@@ -305,14 +305,14 @@ class TestDoctor:
         settings = Cli(config=project / "promptkit.toml").settings()
         told = list(cron({"MISTRAL_API_KEY": "sk-only-in-this-shell"}, settings))
         assert [one.health for one in told] == [Health.WARN, Health.OK, Health.WARN]
-        assert "MISTRAL_API_KEY comes from this shell" in told[2].says
+        assert "MISTRAL_API_KEY comes from this shell" in told[2].text
         assert "sk-only" not in str(told)
 
     def test_the_clock_names_the_budget_day(self, project: Path) -> None:
         """Time, zone, and the day that caps count."""
         settings: Settings = Cli(config=project / "promptkit.toml").settings()
         (found,) = clock(settings, datetime(2026, 11, 21, 23, tzinfo=UTC))
-        assert "2026-11-21 23:00:00 in UTC; the budget day is 2026-11-21" in found.says
+        assert "2026-11-21 23:00:00 in UTC; the budget day is 2026-11-21" in found.text
         (found,) = clock(settings, datetime(1970, 1, 1, tzinfo=UTC))
         assert (found.health, "timedatectl" in (found.remedy or "")) == (Health.FAIL, True)
 
@@ -320,7 +320,7 @@ class TestDoctor:
         """SQLite's WAL needs shared memory, which such a drive doesn't give."""
         settings = Cli(config=project / "promptkit.toml").settings()
         found = next(database(settings, f"nas:/x {project} nfs4 rw 0 0\n", whole=False))
-        assert (found.health, "network drive (nfs4)" in found.says) == (Health.FAIL, True)
+        assert (found.health, "network drive (nfs4)" in found.text) == (Health.FAIL, True)
 
     def test_caps_keys_and_folders_that_are_missing_are_warnings(self, invoke: Invoke, project: Path) -> None:
         """No cap, a target without a key, a template folder that isn't there."""
@@ -353,7 +353,7 @@ class TestDatabase:
         assert invoke("db", "backup", "copy.db").code == 0
         assert stat.S_IMODE((project / "copy.db").stat().st_mode) == 0o600
         with Ledger.open(project / "copy.db") as ledger:
-            assert ledger.calls() == ()
+            assert ledger.calls.search() == ()
         assert invoke("db", "backup", "copy.db").code == 9
 
     def test_migrating_says_the_schema(self, invoke: Invoke, project: Path) -> None:

@@ -121,12 +121,12 @@ class TestShown:
             _, err = running.communicate(timeout=HANGS_S)
         assert (running.returncode, "job n was cancelled" in err, "jobs resume n" in err) == (8, True, True)
         with Ledger.open(slow_project / "promptkit.db") as ledger:
-            job = ledger.job("n")
+            job = ledger.jobs.get("n")
             assert job is not None
-            counts, asked = ledger.row_counts(job.id), len(slow.requests()) - before
+            counts, asked = ledger.jobs.row_counts(job.id), len(slow.requests()) - before
             assert sum(counts.values()) == 200
-            assert asked == sum(counts.values()) - len(ledger.pending_rows(job.id)) < 200
-            assert [call.money.unknown for call in ledger.calls()][:3] == [0, 0, 0]
+            assert asked == sum(counts.values()) - len(list(ledger.jobs.pending_rows(job.id))) < 200
+            assert [call.money.unknown for call in ledger.calls.search()][:3] == [0, 0, 0]
         assert [one["state"] for one in told_of(slow_project, "jobs", "list", "--json").json()] == [
             "cancelled"
         ]

@@ -82,7 +82,7 @@ def test_the_first_signal_lets_calls_in_flight_finish(
     assert "36 pending; next: run the same command again" in ran.err
     assert len((slow_project / "out.csv").read_text("utf-8").splitlines()) == 1 + 4
     with Ledger.open(slow_project / "promptkit.db") as ledger:
-        calls = ledger.calls()
+        calls = ledger.calls.search()
         assert [call.money.unknown for call in calls] == [0, 0, 0, 0]
 
 
@@ -91,12 +91,13 @@ def test_the_second_signal_stops_at_once(slow_project: Path, slow: Simulator) ->
     ran = stopped(slow_project, slow, signal.SIGINT, signal.SIGINT)
     assert (ran.code, "unknown outcomes" in ran.err) == (130, True)
     with Ledger.open(slow_project / "promptkit.db") as ledger:
-        attempts = [attempt for call in ledger.calls() for attempt in ledger.call(call.id).attempts]  # pyright: ignore[reportOptionalMemberAccess]
+        calls = [ledger.calls.get(call.id) for call in ledger.calls.search()]
+        attempts = [attempt for call in calls if call is not None for attempt in call.attempts]
         assert {attempt.state for attempt in attempts} == {AttemptState.UNKNOWN}
         assert all(attempt.charged_pico == attempt.max_cost_pico for attempt in attempts)
-        job = ledger.job("n")
+        job = ledger.jobs.get("n")
         assert job is not None
-        assert len(ledger.pending_rows(job.id)) == 40
+        assert len(list(ledger.jobs.pending_rows(job.id))) == 40
 
 
 def test_a_call_that_is_interrupted_is_in_the_books(slow_project: Path, slow: Simulator) -> None:
@@ -109,7 +110,7 @@ def test_a_call_that_is_interrupted_is_in_the_books(slow_project: Path, slow: Si
         out, err = running.communicate(timeout=HANGS_S)
     assert (running.returncode, out, "bug" in err) == (130, "", False)
     with Ledger.open(slow_project / "promptkit.db") as ledger:
-        (call,) = ledger.calls()
+        (call,) = ledger.calls.search()
         assert call.money.unknown == 1
 
 
@@ -210,7 +211,7 @@ def test_a_reader_that_goes_away_ends_it_quietly(project: Path) -> None:
         code = running.wait(HANGS_S)
     assert (code, err) == (0, b"")
     with Ledger.open(project / "promptkit.db") as ledger:
-        assert all(call.money.unknown == 0 for call in ledger.calls(100))
+        assert all(call.money.unknown == 0 for call in ledger.calls.search(100))
 
 
 @pytest.mark.parametrize("buffered", ["", "1"])
@@ -253,7 +254,7 @@ class TestFullDisk:
         assert (ran.code, "nothing is paid twice" in ran.err) == (9, True)
         assert process("batch", "ugc/hooks", "rows.csv", "--job", "n", "-q", cwd=project).code == 0
         with Ledger.open(project / "promptkit.db") as ledger:
-            assert len(ledger.calls(100)) == 3
+            assert len(ledger.calls.search(100)) == 3
 
     def test_a_file_that_can_not_be_written_is_exit_9(self, project: Path) -> None:
         """-o on a full disk: the results are in the ledger, and the message says how to get them."""

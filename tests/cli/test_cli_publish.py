@@ -301,6 +301,52 @@ class TestDiff:
             "shared/mood@1 -> shared/mood@draft\n\nsource: text\n@@ -1 +1 @@\n-Calm.\n+Loud.\n"
         )
 
+    def test_a_moved_pin_changes_variables(self, project: Path, invoke: Invoke) -> None:
+        """`show` and `diff` name the partial that declares a variable."""
+        partial, folder = project / "templates/shared/mood", project / "templates/clips/mood"
+        for path in (partial, folder):
+            path.mkdir(parents=True)
+        (folder / "draft.jinja").write_text(
+            '+++\n[variables.brand]\n+++\n{% message "user" %}{{ brand }} {% include "shared/mood" %}{% endmessage %}'
+        )
+        for longest in (20, 30):
+            (partial / "draft.jinja").write_text(
+                f"+++\n[variables.mood]\nmax_length = {longest}\ndefault = 'calm'\n+++\n{{{{ mood }}}}"
+            )
+            for name in ("shared/mood", "clips/mood"):
+                assert invoke("templates", "publish", name).code == 0
+        out = invoke("templates", "diff", "clips/mood@1", "@2").out
+        assert "\nvariables\n  ~ mood.max_length: 20 -> 30 (shared/mood@2)\n" in out
+        (change,) = invoke("templates", "diff", "clips/mood@1", "@2", "--json").json()["changes"]
+        assert change == {
+            "path": ["variables", "mood", "max_length"],
+            "how": "changed",
+            "old": 20,
+            "new": 30,
+            "from": "shared/mood@2",
+        }
+        shown = {
+            line.split()[0]: line.split()[-1]
+            for line in invoke("templates", "show", "clips/mood").out.splitlines()
+            if line
+        }
+        assert (shown["variable"], shown["brand"], shown["mood"]) == ("from", "(required)", "shared/mood@2")
+        variables = invoke("templates", "show", "clips/mood", "--json").json()["variables"]
+        assert [(each["name"], each["from"]) for each in variables] == [
+            ("brand", None),
+            ("mood", "shared/mood@2"),
+        ]
+        (folder / "draft.jinja").write_text(
+            '+++\n[variables.brand]\n+++\n{% message "user" %}{{ brand }}{% endmessage %}'
+        )
+        ran = invoke("templates", "diff", "clips/mood@2", "@draft")
+        assert ran.code == 0, ran.err
+        out = ran.out
+        assert '  - mood: {"name": "mood"' in out
+        assert " (shared/mood@2)\n" in out
+        (folder / "draft.jinja").write_text('{% message "user" %}none{% endmessage %}')
+        assert "\nvariables\n  - it: {" in invoke("templates", "diff", "clips/mood@2", "@draft").out
+
     def test_what_is_gone_and_other_sizes_are_told(self, published: Path, invoke: Invoke) -> None:
         draft = published / "draft.jinja"
         edit(draft, "max_output_tokens = 2000", "max_output_tokens = 3000")

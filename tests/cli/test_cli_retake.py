@@ -68,7 +68,7 @@ class TestRetake:
         """Without the text, or with a template that takes none, nothing is sent and the way out is told."""
         kept = run(invoke)
         ran = invoke("retake", kept, "--note", "x", "--template", "ugc/hooks")
-        assert (ran.code, "is no template of a retake: it declares no text and no note" in ran.err) == (
+        assert (ran.code, "is not a template for retakes: it declares no text and no note" in ran.err) == (
             2,
             True,
         )
@@ -85,7 +85,7 @@ class TestRetake:
         invoke("run", "ugc/hooks", *VALUES, "--target", "openai/gpt-6-luna")
         call = invoke("log", "--json").json()[0]["id"]
         ran = invoke("retake", call, "--note", "x")
-        assert (ran.code, "has no reply to go back to" in ran.err) == (2, True)
+        assert (ran.code, "has no reply to revise" in ran.err) == (2, True)
 
 
 class TestRate:

@@ -96,15 +96,15 @@ def test_an_interrupt_in_mid_text(
     assert (running.returncode, (first + rest)[-1:], "bug" in err) == (code, "\n", False)
     assert "counts at its ceiling" in err
     with Ledger.open(folder / "promptkit.db") as ledger:
-        call = ledger.call(ledger.calls()[0].id)
+        call = ledger.calls.get(ledger.calls.search()[0].id)
         assert call is not None
         (attempt,) = call.attempts
         # What had come and was not printed yet is kept, too.
         assert (call.status, (call.text or "").startswith((first + rest)[:-1])) == (Status.FAILED, True)
         assert (attempt.state, attempt.charged_pico) == (AttemptState.UNKNOWN, attempt.max_cost_pico)
         assert attempt.estimate is not None
-        assert not any(scope.reserved_pico for scope in ledger.budgets())
-        assert int(str(sim.bill()["total_pico"])) <= ledger.budgets()[0].spent_pico
+        assert not any(scope.reserved_pico for scope in ledger.reports.budgets())
+        assert int(str(sim.bill()["total_pico"])) <= ledger.reports.budgets()[0].spent_pico
 
 
 def test_a_reader_that_goes_away(project: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_reader_that_goes_away(project: Path) -> None:
         running.stdout.close()
         assert (running.stderr.read(), running.wait(HANGS_S)) == (b"", 0)
     with Ledger.open(project / "promptkit.db") as ledger:
-        (call,) = ledger.calls()
+        (call,) = ledger.calls.search()
         assert (call.status, call.money.unknown) == (Status.OK, 0)
 
 

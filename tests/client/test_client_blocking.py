@@ -292,7 +292,7 @@ def test_budgets_that_cannot_stand(blocking: Studio) -> None:
     """A budget that is negative, no number or finer than a pico-dollar is a usage error."""
     with kit_of(blocking) as kit:
         for budget in (Decimal(-1), Decimal("NaN"), Decimal("1e-13")):
-            with pytest.raises(UsageError, match="can't stand"):
+            with pytest.raises(UsageError, match="is not possible"):
                 kit.run(REF, {"brand": "B"}, budget_usd=budget)
             with pytest.raises(UsageError):
                 kit.batch(REF, brands(1), job="x", budget_usd=budget)
@@ -300,6 +300,24 @@ def test_budgets_that_cannot_stand(blocking: Studio) -> None:
             kit.run(REF, {"brand": "B"}, route="default", targets=["openai/gpt-6-luna"])
         with pytest.raises(UsageError, match="unknown route 'defualt'"):
             kit.run(REF, {"brand": "B"}, route="defualt")
+
+
+def test_an_unknown_option_is_refused_with_the_closest(blocking: Studio) -> None:
+    """By every method, before anything is sent."""
+    wrong: dict[str, Any] = {"tag": {"client": "barly"}}
+    with kit_of(blocking) as kit:
+        for method in (
+            partial(kit.run, REF, {"brand": "B"}),
+            partial(kit.stream, REF, {"brand": "B"}),
+            partial(kit.retake, 1, "shorter"),
+            partial(kit.batch, REF, brands(1), job="x"),
+        ):
+            with pytest.raises(UsageError, match="no option 'tag'") as refused:
+                method(**wrong)
+            assert refused.value.remedy == "Did you mean 'tags'?"
+        with pytest.raises(UsageError, match="no option 'key'"):
+            kit.resume("x", key="id")  # pyright: ignore[reportCallIssue, reportArgumentType] - that is what is refused
+    assert blocking.asked() == 0
 
 
 @pytest.mark.parametrize("tags", [{"client": "barly", "x": 1}, {"x": None}, {1: "x"}])

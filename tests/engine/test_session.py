@@ -82,8 +82,12 @@ async def test_a_night_is_one_day(studio: Studio) -> None:
         for moment in moments:
             kit.session.now = moment.timestamp
             await run_all(kit.batch(REF, brands(1), job="night-{date}"))
-        assert {job.name for job in ledger.jobs()} == {"night-2026-11-21", "night-2026-11-22"}
-        days = {scope.scope: scope.spent_pico for scope in ledger.budgets() if scope.scope.startswith("day:")}
+        assert {job.name for job in ledger.jobs.newest()} == {"night-2026-11-21", "night-2026-11-22"}
+        days = {
+            scope.scope: scope.spent_pico
+            for scope in ledger.reports.budgets()
+            if scope.scope.startswith("day:")
+        }
     assert studio.asked() == 2
     assert set(days) == {"day:2026-11-21", "day:2026-11-22"}
     assert sum(days.values()) == studio.billed_pico
@@ -115,7 +119,7 @@ async def test_two_openings_at_once(studio: Studio) -> None:
         assert len(set(map(id, engines))) == 1
         ledger = await kit.session.ledger()
     with pytest.raises(LedgerError, match="closed"):
-        await ledger.set_job_state(1, JobState.OPEN)
+        await ledger.jobs.set_state(1, JobState.OPEN)
 
 
 def test_a_route_of_targets(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from promptkit.simulator.faults import ERRORS, REPLY, WIRE
 
 FAMILIES: Final = ("openai", "anthropic", "gemini")
 COMMAND: Final = Path(sys.executable).with_name("promptkit")
-SWEPT: Final = "its process ended before the answer was recorded"
+SWEPT: Final = "its process ended before the reply was recorded"
 """What the ledger says of an attempt whose process was killed."""
 _PARKS: Final = (
     "unauthorized",

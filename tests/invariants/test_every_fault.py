@@ -105,7 +105,7 @@ async def _arrive_by(studio: Studio, third: str, rows: int = 3) -> None:
         attempts = attempts_of(ledger)
         assert {str(attempt.target) for attempt in attempts if attempt.fault is None} == {third}
         assert len({attempt.target for attempt in attempts}) == 3
-        assert ledger.job_money(ledger.jobs()[0].id) == ledger.spent_total()
+        assert ledger.reports.spent_by_job(ledger.jobs.newest()[0].id) == ledger.reports.spent_total()
 
 
 @pytest.mark.parametrize(("first", "fault", "other"), _pairs())

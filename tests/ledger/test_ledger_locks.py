@@ -85,17 +85,17 @@ async def test_a_full_queue_makes_callers_wait(ledger: Ledger, monkeypatch: pyte
     monkeypatch.setattr(writing, "QUEUE_AT_MOST", 3)
     tasks = [asyncio.create_task(one_call(ledger)) for _ in range(50)]
     call = call_start()
-    dropped = asyncio.create_task(ledger.begin(attempt_start(call.id), (), call))
+    dropped = asyncio.create_task(ledger.calls.begin(attempt_start(call.id), (), call))
     await asyncio.sleep(0)
     dropped.cancel()
     await asyncio.gather(*tasks)
     assert dropped.cancelled()
-    assert ledger.spent_total().attempts == 50
+    assert ledger.reports.spent_total().attempts == 50
 
 
 async def test_leaving_while_waiting(ledger: Ledger) -> None:
     """A caller that stops waiting for room, or whose loop has ended, disturbs nobody."""
-    waiting = asyncio.create_task(ledger.freed(180))
+    waiting = asyncio.create_task(ledger.calls.wait_for_release(180))
     await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
@@ -110,7 +110,7 @@ async def test_leaving_while_waiting(ledger: Ledger) -> None:
         loop.close()
 
     await asyncio.to_thread(elsewhere)
-    await ledger.remember_template([SOURCE])
+    await ledger.calls.store_templates([SOURCE])
     await one_call(ledger)
 
 

@@ -406,7 +406,7 @@ async def test_a_bad_script_is_refused_and_changes_nothing(
     clients.sim.script(["http.500"])
     with pytest.raises(UsageError) as caught:
         read_faults(rule if isinstance(rule, str) else [rule])
-    assert names_it in caught.value.what
+    assert names_it in caught.value.message
     async with (
         aiohttp.ClientSession() as http,
         http.post(clients.sim.url + "/_faults", json={"faults": [rule]}) as answer,

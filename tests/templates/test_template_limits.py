@@ -6,9 +6,9 @@ import pytest
 from work_counting import counted
 
 from promptkit.errors import TemplateError
-from promptkit.templates.compiler import compile_source
+from promptkit.templates.jinja.compiler import compile_source
+from promptkit.templates.jinja.sandbox import MAX_STEPS
 from promptkit.templates.reference import parse_ref
-from promptkit.templates.sandbox import MAX_STEPS
 from promptkit.templates.source import read_source
 from promptkit.templates.template import Part, Template
 

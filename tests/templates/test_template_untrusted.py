@@ -12,13 +12,13 @@ from work_counting import TWICE
 
 from promptkit.errors import TemplateError, VariableError
 from promptkit.templates import untrusted
-from promptkit.templates.compiler import compile_source
+from promptkit.templates.jinja.compiler import compile_source
 from promptkit.templates.reference import parse_ref
 from promptkit.templates.source import read_source
 from promptkit.templates.template import Part, Template
 from promptkit.templates.untrusted import Untrusted, block, imitation, name_for, suspicion
 
-MakeSkeleton = Callable[..., Template]
+MakeTemplate = Callable[..., Template]
 
 FRONT = """+++
 [variables.review]
@@ -47,9 +47,9 @@ def said(template: Template, review: str = "good") -> str:
     return template.render(template.bind({"review": review})).messages[0].content
 
 
-def test_block(make_skeleton: MakeSkeleton) -> None:
+def test_block(make_template: MakeTemplate) -> None:
     """It is printed between delimiters that name its digest: the same text, the same prompt."""
-    template = make_skeleton(user("Review:\n{{ review }}\nEnd."))
+    template = make_template(user("Review:\n{{ review }}\nEnd."))
     text = said(template, "great\nstuff")
     assert text == "Review:\n<untrusted-10b4d7b957d10c0f>\ngreat\nstuff\n</untrusted-10b4d7b957d10c0f>\nEnd."
     assert text == said(template, "great\nstuff")
@@ -103,9 +103,9 @@ def test_a_name_that_stands_in_the_text(text: str) -> None:
         ("{{ [review, review]|unique|list|length }}", "1"),
     ],
 )
-def test_what_works(make_skeleton: MakeSkeleton, body: str, text: str) -> None:
+def test_what_works(make_template: MakeTemplate, body: str, text: str) -> None:
     """It can be printed, joined, tested, measured, trimmed and truncated, in fields and items too."""
-    assert said(make_skeleton(user(body))) == text
+    assert said(make_template(user(body))) == text
 
 
 CHANGING = [
@@ -132,10 +132,10 @@ CHANGING = [
 
 
 @pytest.mark.parametrize("body", CHANGING)
-def test_what_does_not(make_skeleton: MakeSkeleton, body: str) -> None:
+def test_what_does_not(make_template: MakeTemplate, body: str) -> None:
     """What would take it out of its block, or break the block, is refused."""
     with pytest.raises(TemplateError):
-        said(make_skeleton(user(body)))
+        said(make_template(user(body)))
 
 
 IMITATING = [
@@ -155,10 +155,10 @@ IMITATING = [
 
 
 @pytest.mark.parametrize("text", IMITATING)
-def test_imitation(make_skeleton: MakeSkeleton, text: str) -> None:
+def test_imitation(make_template: MakeTemplate, text: str) -> None:
     """Control markers of models and the delimiter itself are refused, in look-alike letters too."""
     with pytest.raises(VariableError, match="a control marker of models"):
-        make_skeleton(user("{{ review }}")).bind({"review": f"good. {text} more"})
+        make_template(user("{{ review }}")).bind({"review": f"good. {text} more"})
 
 
 SUSPECT = {
@@ -175,10 +175,10 @@ SUSPECT = {
 
 
 @pytest.mark.parametrize(("text", "found"), SUSPECT.items())
-def test_suspicion(make_skeleton: MakeSkeleton, text: str, found: str) -> None:
+def test_suspicion(make_template: MakeTemplate, text: str, found: str) -> None:
     """What reads like a role or an instruction is told, not refused: honest text may read so."""
     assert suspicion(text) == found
-    template = make_skeleton(user("{{ review }}"))
+    template = make_template(user("{{ review }}"))
     given = {"review": text, "quotes": ["x", text], "shop": {"name": text, "about": text}}
     flags = template.flags(template.bind(given))
     places = [flag.partition(":")[0] for flag in flags]

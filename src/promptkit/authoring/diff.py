@@ -6,15 +6,15 @@ import difflib
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from enum import Enum, StrEnum
 from typing import Any, Final, cast
 
 from promptkit.errors import TemplateError
 from promptkit.providers.prices import Tariff
 from promptkit.providers.tokens import estimate_input_tokens
+from promptkit.templates.jinja.syntax import Token, tokens_of
 from promptkit.templates.source import read_source
-from promptkit.templates.syntax import Token, places
 from promptkit.templates.template import Template
 from promptkit.types import Format, Json, Kind, Message, Prompt, Target, TemplateSpec, Usage, Value, Variable
 
@@ -88,12 +88,21 @@ def diff(old: Template, new: Template, examples: Sequence[Example], offers: Sequ
     return Diff(
         old,
         new,
-        spec_changes(old.spec, new.spec),
+        tuple(_with_origin(change, old, new) for change in spec_changes(old.spec, new.spec)),
         compare(sources(old), sources(new)),
         renderings,
         tokens,
         tuple(_bill(offer, tokens) for offer in offers),
     )
+
+
+def _with_origin(change: Change, old: Template, new: Template) -> Change:
+    if change.path[0] != "variables" or len(change.path) == 1:
+        return change
+    name = change.path[1]
+    side = new if name in new.spec.variables else old
+    declared = side.inherited.get(name)
+    return change if declared is None else replace(change, origin=str(declared.ref))
 
 
 def _rendering(old: Template, new: Template, example: Example) -> Rendering:
@@ -119,7 +128,7 @@ def _render(template: Template, example: Example) -> tuple[Prompt | None, tuple[
     try:
         return template.render(template.bind(values)), made_up, None
     except TemplateError as cause:
-        return None, made_up, cause.what
+        return None, made_up, cause.message
 
 
 def _mean(renderings: Sequence[Rendering]) -> tuple[int | None, int | None]:
@@ -154,13 +163,15 @@ class How(StrEnum):
 class Change:
     """A key that is new, gone or changed: `("variables", "brand", "max_length")`, 80, 120.
 
-    `old` is None where it was added, `new` where it was removed.
+    `old` is None where it was added, `new` where it was removed. `origin` is the include that declares a
+    variable, on the new side if it is there; empty if the template declares it.
     """
 
     path: tuple[str, ...]
     how: How
     old: Json = None
     new: Json = None
+    origin: str = ""
 
 
 def spec_changes(old: TemplateSpec, new: TemplateSpec) -> tuple[Change, ...]:
@@ -360,7 +371,7 @@ def _split(body: str) -> tuple[list[tuple[str, str]], str]:
 
 def _messages(body: str) -> Iterator[tuple[str, int, int]]:
     """The role of each message block, and where its text begins and ends."""
-    tokens = list(places(body))
+    tokens = list(tokens_of(body))
     for at, token in enumerate(tokens):
         if token.kind == "block_begin" and tokens[at + 1].text == "message":
             opened = next(i for i in range(at, len(tokens)) if tokens[i].kind == "block_end")

@@ -79,10 +79,10 @@ def from_error(template: str, error: PromptKitError) -> Finding:
         template: its reference.
         error: what loading it raised.
     """
-    told = f"{error.what} {error.file or ''}"
+    told = f"{error.message} {error.file or ''}"
     code = next((code for words, code in _BY_WORDS.items() if words in told), "PK601")
     return Finding(
-        code, RULES[code].name, ERROR, error.what, template, error.file, error.line, error.remedy or ""
+        code, RULES[code].name, ERROR, error.message, template, error.file, error.line, error.remedy or ""
     )
 
 

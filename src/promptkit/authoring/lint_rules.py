@@ -13,7 +13,7 @@ from typing import Final
 from promptkit.providers.schemas import not_taken
 from promptkit.providers.tokens import estimate_text_tokens
 from promptkit.providers.wire_formats import for_provider
-from promptkit.templates.syntax import Lexeme
+from promptkit.templates.jinja.syntax import Lexeme
 from promptkit.types import (
     Call,
     Failure,
@@ -56,16 +56,22 @@ def undeclared(subject: Subject, _world: World) -> Iterator[Spot]:
 
 
 def unused(subject: Subject, _world: World) -> Iterator[Spot]:
-    """Variables that neither the text nor the checks read."""
+    """Variables that neither the text nor the checks read, also those of includes."""
+    if subject.template.is_partial:
+        return  # the templates that include it may read them
     checks = subject.spec.checks
     elsewhere = {*checks.banned_from, *checks.required_from, checks.language_from} if checks else set[str]()
     for name in subject.uses.unused:
         if name not in elsewhere:
+            declared = subject.template.part.declarations[name]
+            is_own = declared.source is subject.source
             yield Spot(
-                f"the variable {name} is declared and never used",
-                subject.file,
-                subject.key_line("variables", name),
-                "Use it in the text, or take its declaration out: callers are asked for it in vain.",
+                f"the variable {name} is declared {'' if is_own else f'in {declared.ref} '}and never used",
+                declared.source.file,
+                declared.line,
+                "Use it in the text, or take its declaration out: callers are asked for it in vain."
+                if is_own
+                else f"Use it in {subject.template.ref}, or move its declaration into a partial of its own.",
             )
 
 
@@ -93,7 +99,7 @@ def undescribed(subject: Subject, _world: World) -> Iterator[Spot]:
 
 def undescribed_variable(subject: Subject, _world: World) -> Iterator[Spot]:
     """Variables without a description."""
-    for name, variable in subject.spec.variables.items():
+    for name, variable in subject.source.spec.variables.items():
         if not variable.description.strip():
             yield Spot(
                 f"the variable {name} has no description",

@@ -11,16 +11,13 @@ from typing import Any, Final, NamedTuple
 
 from jinja2 import nodes
 
-from promptkit._util import toml
-from promptkit.errors import TemplateError
 from promptkit.providers.prices import Prices
 from promptkit.routing.catalog import Catalog
-from promptkit.templates.compiler import is_message, parse
-from promptkit.templates.names import Findings as Uses
-from promptkit.templates.names import check
+from promptkit.templates.jinja.compiler import is_message, parse
+from promptkit.templates.jinja.syntax import Lexeme, lexemes_of
+from promptkit.templates.names import NameUsage, check
 from promptkit.templates.prefix import differing_names, reads
 from promptkit.templates.source import Source
-from promptkit.templates.syntax import Lexeme, lexemes_of
 from promptkit.templates.template import Part, Template
 from promptkit.types import Model, Provider, Route, Target, TemplateSpec
 
@@ -92,7 +89,7 @@ class Subject:
         return self.source.file
 
     @cached_property
-    def uses(self) -> Uses:
+    def uses(self) -> NameUsage:
         """Which variables it reads, where, and on which ways."""
         return check(self.template)
 
@@ -115,17 +112,9 @@ class Subject:
         """A line of the file, from one of the body."""
         return body_line + self.source.offset
 
-    @cached_property
-    def _front_matter(self) -> toml.Table:
-        lines = self.source.text.split("\n")[1 : max(1, self.source.offset - 1)]
-        return toml.parse("\n".join(lines), file=self.file, error=TemplateError, line_offset=1)
-
     def key_line(self, *path: str) -> int:
-        """The line of a key of the front matter, or of its nearest table; 1 where there is none."""
-        table = self._front_matter
-        for name in path[:-1]:
-            table = table.table(name)
-        return table.fail("", path[-1]).line or 1
+        """Return the line of a key of the front matter, or of its nearest table; 1 if there is none."""
+        return self.source.key_line(*path)
 
 
 Check = Callable[[Subject, World], Iterable[Spot]]

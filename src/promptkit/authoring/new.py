@@ -8,7 +8,7 @@ from typing import Final
 
 from promptkit._util.files import locked, make_folder, read_bytes, write_bytes
 from promptkit.errors import TemplateError, UsageError
-from promptkit.templates.folder import Home, is_template_file
+from promptkit.templates.folder import TemplateFolder, is_template_file
 from promptkit.templates.reference import DRAFT, parse_ref
 from promptkit.templates.template import Template
 from promptkit.types import TemplateRef
@@ -69,7 +69,7 @@ def begin(desk: Desk, name: str, *, source: str | None = None) -> Begun:
     return Begun(file, None if origin is None else origin.ref, brought)
 
 
-def _check_free(desk: Desk, here: Home, origin: Template | None) -> None:
+def _check_free(desk: Desk, here: TemplateFolder, origin: Template | None) -> None:
     """Refuse to put a template over one that is there, unless it starts from it."""
     if desk.has(here) and here.has_draft:
         raise _has_draft(here.name, here.file(DRAFT))
@@ -136,7 +136,8 @@ reasoning = "low"
 +++
 {# A comment like this is never sent. All text stands in messages: "system", "user", "assistant".
    Put first what is the same in every call: providers bill a repeated beginning at a fraction.
-   Text that several templates share goes into one of its own, and is included by its name. #}
+   Text that several templates share goes into a partial of its own, with the variables that it reads:
+   a template without messages. Include it by its name, and its variables are inherited. #}
 {% message "system" %}
 You write the first line of a short vertical video: spoken language, 12 words at most, no greeting, no brand name.
 Answer with that line alone.

@@ -14,11 +14,11 @@ from typing import Final, TypeAlias
 
 from promptkit._util.files import locked, read_bytes, write_bytes, write_text
 from promptkit.errors import TemplateError, TemplateNotFound, UsageError
-from promptkit.templates.folder import Home, missing, numbers
+from promptkit.templates.folder import TemplateFolder, missing, numbers
+from promptkit.templates.jinja.syntax import pin
 from promptkit.templates.library import Library
 from promptkit.templates.reference import DRAFT, HASH, epoch_of, is_pinned, parse_ref, version_of
 from promptkit.templates.source import read_source
-from promptkit.templates.syntax import pin
 from promptkit.templates.template import Part, Template
 from promptkit.templates.versions import FILE, LabelMove, write_versions
 from promptkit.types import TemplateRef
@@ -76,7 +76,7 @@ def publish(desk: Desk, name: str, *, gate: Gate = open_gate) -> Published:
     return Published(part.ref, home.file(version), is_new=True, pinned=pinned)
 
 
-def _candidate(desk: Desk, home: Home) -> tuple[bytes, dict[str, str], Part]:
+def _candidate(desk: Desk, home: TemplateFolder) -> tuple[bytes, dict[str, str], Part]:
     """The version-to-be: its bytes, what was pinned, and itself put together."""
     if not home.has_draft:
         raise missing(home, TemplateRef(home.name, DRAFT))
@@ -93,7 +93,7 @@ def _candidate(desk: Desk, home: Home) -> tuple[bytes, dict[str, str], Part]:
     return sealed.encode(), pins, part
 
 
-def _is_newest(home: Home, part: Part) -> bool:
+def _is_newest(home: TemplateFolder, part: Part) -> bool:
     """Whether the newest version has this very text."""
     seal = home.versions.seals.get(home.versions.newest or 0)
     return seal is not None and part.seal(epoch_of(seal) or 0) == seal
@@ -111,7 +111,7 @@ def _pinned(written: str, inner: Part, draft: Part) -> str:
     return written if is_pinned(parse_ref(written)) else str(inner.ref)
 
 
-def _next_version(home: Home, raw: bytes) -> int:
+def _next_version(home: TemplateFolder, raw: bytes) -> int:
     """The number to publish under; a file left behind without its seal is taken up again."""
     newest = max([0, *home.versions.seals, *numbers(home)])
     if newest and newest not in home.versions.seals and read_bytes(home.file(newest)) == raw:
@@ -144,18 +144,18 @@ class Desk:
     library: Library
     folders: Sequence[Path]
 
-    def find(self, name: str) -> Home | None:
+    def find(self, name: str) -> TemplateFolder | None:
         """A template of any folder, or None."""
         try:
             return self.library.home(name)
         except TemplateNotFound:
             return None
 
-    def has(self, home: Home) -> bool:
+    def has(self, home: TemplateFolder) -> bool:
         """Whether a template is one of the studio's own."""
         return any(home.path == folder / home.name for folder in self.folders)
 
-    def owned(self, name: str) -> Home:
+    def owned(self, name: str) -> TemplateFolder:
         """A template of the studio's own, as it is on disk now.
 
         Raises:
@@ -260,7 +260,7 @@ def rollback(desk: Desk, name: str, label: str, signature: Signature) -> Moved:
 
 
 def _write(
-    home: Home,
+    home: TemplateFolder,
     label: str,
     version: int,
     signature: Signature,
@@ -283,7 +283,7 @@ def _write(
     return move
 
 
-def _published(desk: Desk, home: Home, ref: TemplateRef) -> int:
+def _published(desk: Desk, home: TemplateFolder, ref: TemplateRef) -> int:
     """The version that a reference to a published one means."""
     if ref.at is None:
         newest = home.versions.newest
@@ -314,7 +314,7 @@ def _check_label(name: str, label: str) -> None:
         )
 
 
-def _never_moved(home: Home, label: str) -> TemplateError:
+def _never_moved(home: TemplateFolder, label: str) -> TemplateError:
     stands = home.versions.labels.get(label)
     if stands is None:
         known = ", ".join(sorted(home.versions.labels)) or "none"

@@ -95,7 +95,9 @@ def _problems(template: Template, case: Case, *, update: bool) -> tuple[tuple[st
     except TemplateError as error:
         if case.error is None:
             return (str(error),), ""
-        return () if case.error in str(error) else (f"it fails with {error.what!r}, not {case.error!r}",), ""
+        return () if case.error in str(error) else (
+            f"it fails with {error.message!r}, not {case.error!r}",
+        ), ""
     if case.error is not None:
         return (f"it renders, where {case.error!r} is expected",), ""
     difference, note = _snapshot(case, prompt, update=update)
@@ -220,7 +222,7 @@ def judge_reply(
     value = read_json(text) if structured or test.json else NotJson()
     told = text_of(value) if structured and not isinstance(value, NotJson) else text
     problems = [
-        problem.what for rules in (test.rules, checks) if rules for problem in check_text(told, rules)
+        problem.message for rules in (test.rules, checks) if rules for problem in check_text(told, rules)
     ]
     if test.json:
         if isinstance(value, NotJson):

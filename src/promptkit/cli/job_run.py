@@ -294,7 +294,7 @@ class RowsOnStdout:
 
 def _print_outcome(cli: Cli, job: Job, files: Delivery, summary: Path | None, outcome: Outcome) -> None:
     lines = _lines(outcome)
-    ending = f"{outcome.stop.what}; exit {outcome.code}" if outcome.stop else f"exit {outcome.code}"
+    ending = f"{outcome.stop.message}; exit {outcome.code}" if outcome.stop else f"exit {outcome.code}"
     members = _outcome_json(job, files, outcome)
     if summary is not None:
         _write_summary(summary, members, [ending, *lines])
@@ -365,7 +365,7 @@ def _outcome_json(job: Job, files: Delivery, outcome: Outcome) -> dict[str, Json
         "output": None if files.out is None else str(files.out),
         "failed": None if files.failed is None else str(files.failed),
         "soft_caps_passed": [passed.scope_key for passed in outcome.soft],
-        "stopped": None if outcome.stop is None else outcome.stop.what,
+        "stopped": None if outcome.stop is None else outcome.stop.message,
         "exit_code": outcome.code,
     }
 

@@ -174,7 +174,7 @@ def read_cap(text: str | None) -> int | None:
     Raises:
         UsageError: it is not an amount, or an amount that no cap can have.
     """
-    from promptkit.client.kit import cap_of
+    from promptkit.client.options import cap_of
 
     amount = read_budget(text)
     return None if amount is None else cap_of(amount)

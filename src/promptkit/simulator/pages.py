@@ -67,7 +67,7 @@ def _script(method: str, body: bytes, script: Script) -> web.Response:
         if method != "GET":
             script.set(read_faults(json.loads(body)) if method == "POST" else ())
     except (ValueError, UsageError) as error:
-        what = error.what if isinstance(error, UsageError) else f"the body is not JSON: {error}"
+        what = error.message if isinstance(error, UsageError) else f"the body is not JSON: {error}"
         return _json({"error": {"message": what, "names": list(faults.names())}}, 400)
     rules = [
         {**asdict(rule), "key": None if rule.key is None else "***", "struck": struck}
@@ -81,7 +81,7 @@ async def _switch(path: str, simulator: Simulator) -> web.Response:
     try:
         await (simulator.down(provider) if what == "_down" else simulator.up(provider))
     except UsageError as error:
-        return _json({"error": {"message": error.what}}, 400)
+        return _json({"error": {"message": error.message}}, 400)
     return _json({provider: what.removeprefix("_")})
 
 

@@ -13,6 +13,7 @@ from promptkit.engine import limits as standing
 from promptkit.engine.attempts import accounts_of
 from promptkit.errors import AllTargetsFailed, LedgerError, NoUsableKey
 from promptkit.ledger.ledger import Ledger
+from promptkit.ledger.shared import Shared
 from promptkit.routing.health import STREAK, CircuitKey, CircuitState, Lane
 from promptkit.types import Fault
 
@@ -68,7 +69,7 @@ async def test_a_process_that_finds_all_closed_says_until_when_and_why(studio: S
         with pytest.raises(AllTargetsFailed) as caught:
             await kit.run(REF, {"brand": "Barly"})
     assert studio.asked() == 1
-    assert f"{OPENAI} is closed until " in caught.value.what
+    assert f"{OPENAI} is closed until " in caught.value.message
     assert "opens again at" in f"{caught.value.remedy}"
 
 
@@ -84,7 +85,7 @@ async def test_half_open_sends_one_probe_over_all_processes(studio: Studio) -> N
         assert studio.asked() == 1
         assert set(await asyncio.gather(*calls)) == {OPENAI}
         ledger = await one.session.ledger()
-        assert ledger.lanes() == {}
+        assert ledger.shared.circuits() == {}
         assert_books_agree(ledger, studio)
 
 
@@ -95,7 +96,7 @@ async def test_a_probe_that_fails_closes_the_lane_for_longer(studio: Studio) -> 
     await _close(studio, CircuitState(studio.now() - 1, Fault.TRANSIENT, "it was down", STREAK))
     async with studio.kit() as kit:
         assert set(await asyncio.gather(*(ask(kit, f"B{n}") for n in range(10)))) == {ANTHROPIC}
-        [state] = (await kit.session.ledger()).lanes().values()
+        [state] = (await kit.session.ledger()).shared.circuits().values()
         assert state.failures == STREAK + 1
         assert state.until_s > studio.now() + 20
     assert studio.asked("openai") == 1
@@ -109,7 +110,7 @@ async def test_a_probe_that_is_never_sent_is_given_back(studio: Studio) -> None:
         reply = await asyncio.gather(kit.run(REF, {"brand": "Barly"}), return_exceptions=True)
         assert isinstance(reply[0], Exception)
         ledger = await kit.session.ledger()
-        await until(lambda: [state.probe_until_s for state in ledger.lanes().values()] == [0.0])
+        await until(lambda: [state.probe_until_s for state in ledger.shared.circuits().values()] == [0.0])
 
 
 async def test_reset_opens_a_lane_and_wakes_who_waits_for_it(studio: Studio) -> None:
@@ -122,7 +123,7 @@ async def test_reset_opens_a_lane_and_wakes_who_waits_for_it(studio: Studio) -> 
         await asyncio.sleep(0.3)
         assert studio.asked() == 0
         began_s = studio.now()
-        assert await (await other.session.ledger()).reset_lanes("openai") == 1
+        assert await (await other.session.ledger()).shared.reset_circuits("openai") == 1
         assert await call == OPENAI
         assert studio.now() - began_s <= standing.FRESH_S
 
@@ -146,7 +147,9 @@ async def test_a_wrong_address_parks_nothing_of_the_right_one(studio: Studio) ->
     async with studio.kit({"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}) as kit:
         for n in range(STREAK + 1):
             assert await ask(kit, f"B{n}") == ANTHROPIC
-        assert [state.failures for state in (await kit.session.ledger()).lanes().values()] == [STREAK]
+        assert [state.failures for state in (await kit.session.ledger()).shared.circuits().values()] == [
+            STREAK
+        ]
     async with studio.kit() as kit:
         assert await ask(kit) == OPENAI
 
@@ -185,7 +188,7 @@ async def test_a_ledger_that_cannot_be_read_loses_no_reply(
 
     async with studio.kit() as kit:
         ledger = await kit.session.ledger()
-        monkeypatch.setattr(Ledger, "lanes", broken)
+        monkeypatch.setattr(Shared, "circuits", broken)
         assert await ask(kit) == OPENAI
         assert_books_agree(ledger, studio)
 
@@ -193,13 +196,13 @@ async def test_a_ledger_that_cannot_be_read_loses_no_reply(
 async def test_where_all_is_well_nothing_is_written(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     """Health costs a good call no write, and no read of its own: one serves all calls of a quarter of a second."""
     reads: list[float] = []
-    lanes = Ledger.lanes
+    lanes = Shared.circuits
 
-    def counted(ledger: Ledger) -> object:
+    def counted(ledger: Shared) -> object:
         reads.append(studio.now())
         return lanes(ledger)
 
-    monkeypatch.setattr(Ledger, "lanes", counted)
+    monkeypatch.setattr(Shared, "circuits", counted)
     async with studio.kit() as kit:
         for _ in range(3):
             await asyncio.sleep(standing.FRESH_S)
@@ -213,7 +216,7 @@ async def test_the_ledger_keeps_no_key(studio: Studio) -> None:
     studio.sim.script([{"fault": "openai.unauthorized", "times": None}])
     async with studio.kit() as kit:
         assert await ask(kit) == ANTHROPIC
-        [key] = (await kit.session.ledger()).lanes()
+        [key] = (await kit.session.ledger()).shared.circuits()
     assert [len(part) for part in key.account.split(":")] == [12, 12]
     for path in (studio.folder / "promptkit.db", studio.folder / "promptkit.db-wal"):
         assert not path.exists() or b"sk-canary" not in path.read_bytes()
@@ -225,4 +228,4 @@ async def _close(studio: Studio, state: CircuitState) -> None:
     account = accounts_of(settings.catalog, settings.keys)["openai"]
     key = CircuitKey(Lane.HEALTH, "openai", account.partition(":")[0], "gpt-6-luna")
     with Ledger.open(Path(studio.folder / "promptkit.db")) as ledger:
-        await ledger.learn({key: state}, studio.now())
+        await ledger.shared.merge_circuits({key: state}, studio.now())

@@ -46,7 +46,7 @@ def assert_given_up(studio: Studio, streams: int = 1) -> None:
         attempts = attempts_of(ledger)
         assert [attempt.state for attempt in attempts] == [AttemptState.UNKNOWN] * streams
         assert all(attempt.estimate is not None for attempt in attempts)
-        assert not any(scope.reserved_pico for scope in ledger.budgets())
+        assert not any(scope.reserved_pico for scope in ledger.reports.budgets())
         assert_books_agree(ledger, studio)
 
 

@@ -115,7 +115,7 @@ async def test_the_time_is_total() -> None:
     """A call that goes on for ever is stopped between two tokens by its time-out, whole or streamed."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
-    over = TransportFailure(sent=True, detail=f"no whole answer within {HANGS_S} s")
+    over = TransportFailure(sent=True, detail=f"no complete reply within {HANGS_S} s")
     sent = Talks()
     call = asyncio.ensure_future(LocalTransport(sent).send(ask(), HANGS_S))
     assert await asyncio.to_thread(sent.speaks.wait, HANGS_S)
@@ -131,18 +131,18 @@ async def test_the_time_is_total() -> None:
                 parts += 1
                 if parts == 10:
                     loop.skip(HANGS_S)
-    assert (caught.value.broken, parts >= 10) == (over, True)
+    assert (caught.value.failure, parts >= 10) == (over, True)
     assert await asyncio.to_thread(streamed.stopped.wait, HANGS_S)
     async with LocalTransport(Talks()).stream(ask(), 0) as start:
-        assert start == TransportFailure(sent=True, detail="no whole answer within 0 s")
+        assert start == TransportFailure(sent=True, detail="no complete reply within 0 s")
 
 
 async def test_a_call_that_is_over_makes_room_for_the_next(model: Transport) -> None:
     """More calls than the model runs at once, out of time, left or cancelled in the middle: it still answers."""
     long = ask("Tell a long story.", max_tokens=1500)
-    assert await model.send(long, 0.5) == TransportFailure(sent=True, detail="no whole answer within 0.5 s")
+    assert await model.send(long, 0.5) == TransportFailure(sent=True, detail="no complete reply within 0.5 s")
     for _ in range(PARALLEL + 1):
-        assert await model.send(long, 0) == TransportFailure(sent=True, detail="no whole answer within 0 s")
+        assert await model.send(long, 0) == TransportFailure(sent=True, detail="no complete reply within 0 s")
         async with model.stream(long, HANGS_S) as start:
             assert isinstance(start, WireStream)
             assert await anext(start.chunks)
@@ -219,7 +219,7 @@ async def test_an_answer_that_it_gives_up_is_a_failure_with_what_had_come(error:
             async for part in start.chunks:
                 decoder.feed(part)
         except StreamBroken as cause:
-            broken = cause.broken
+            broken = cause.failure
     outcome = decoder.end(broken)
     assert isinstance(outcome, Failure)
     assert outcome.text == "Once upon"

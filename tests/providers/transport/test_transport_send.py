@@ -168,7 +168,7 @@ async def test_the_time_is_total(script: Script, peer: Peer, opener: Opener, sdk
     peer.script, total_s, loop = script, short_s(sdk, 0.3), asyncio.get_running_loop()
     transport, began_s = opener(peer.url), loop.time()
     broken = await transport.send(REQUEST, total_s)
-    assert broken == TransportFailure(sent=True, detail=f"no whole answer within {total_s:g} s")
+    assert broken == TransportFailure(sent=True, detail=f"no complete reply within {total_s:g} s")
     assert sdk == "google-generativeai" or loop.time() - began_s == pytest.approx(total_s, abs=0.02)
 
 

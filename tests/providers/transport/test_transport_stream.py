@@ -72,7 +72,7 @@ async def test_no_first_byte_in_time(peer: Peer, opener: Opener, sdk: str) -> No
 
     peer.script, total_s = stall, short_s(sdk, 0.2)
     async with opener(peer.url).stream(REQUEST, total_s) as start:
-        assert start == TransportFailure(sent=True, detail=f"no whole answer within {total_s:g} s")
+        assert start == TransportFailure(sent=True, detail=f"no complete reply within {total_s:g} s")
     await asyncio.wait_for(peer.hung_up.wait(), 60)
 
 
@@ -107,8 +107,8 @@ async def test_a_break_is_raised_after_what_had_arrived(
             async for part in start.chunks:
                 parts.append(part)  # noqa: PERF401 - kept when the loop breaks
     assert b"".join(parts).startswith(b"data: 1\n\n")
-    assert caught.value.broken.sent
-    assert KEY not in caught.value.broken.detail
+    assert caught.value.failure.sent
+    assert KEY not in caught.value.failure.detail
 
 
 async def test_a_flood_is_cut_off(peer: Peer, opener: Opener) -> None:

@@ -22,11 +22,11 @@ def cancel(cli: Cli, name: options.Job) -> None:
     session = cli.session()
     with cli.ledger(session.settings) as ledger:
         job = job_named(ledger, name, session.today())
-        if not asyncio.run(ledger.cancel_job(job.id)):
-            is_done = ledger.job_state(job.id) is JobState.DONE
+        if not asyncio.run(ledger.jobs.cancel(job.id)):
+            is_done = ledger.jobs.state(job.id) is JobState.DONE
             cli.notice(f"job {job.name} is already {'done' if is_done else 'cancelled'}")
             return
-        runner = ledger.job_runner(job)
+        runner = ledger.jobs.runner(job)
     if runner is None:
         cli.notice(f"job {job.name} is cancelled; no process was running it")
     else:

@@ -44,7 +44,7 @@ def export(
                 check_out(path, input_file(job))
         if out is not None:
             count = write_output(ledger, job, out, format_=format_, like=manner.like, mark=manner.mark)
-            total = sum(ledger.row_counts(job.id).values())
+            total = sum(ledger.jobs.row_counts(job.id).values())
             cli.notice(f"wrote {count:,} of {counted(total, 'row')} to {out}")
         if failed is not None:
             count = write_failed(ledger, job, failed, manner)

@@ -37,10 +37,10 @@ def list_jobs(cli: Cli, count: Count = 20, state: States = None) -> None:
     settings = cli.settings()
     with cli.ledger(settings) as ledger:
         jobs: list[tuple[JobSummary, State]] = []
-        for job in ledger.jobs(sys.maxsize if state else count):
+        for job in ledger.jobs.newest(sys.maxsize if state else count):
             job_state = state_of(ledger, job)
             if not state or job_state in state:
-                jobs.append((ledger.summaries([job])[0], job_state))
+                jobs.append((ledger.jobs.summaries([job])[0], job_state))
             if len(jobs) == count:
                 break
     if cli.as_json:

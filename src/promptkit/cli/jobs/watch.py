@@ -44,8 +44,8 @@ def watch(cli: Cli, name: options.Job) -> int:
         except KeyboardInterrupt:
             cli.notice(f"job {job.name} continues")
             return 128 + signal.SIGINT
-        ended = ledger.job(job.name) or job
-        summary, state = ledger.summaries([ended])[0], state_of(ledger, ended)
+        ended = ledger.jobs.get(job.name) or job
+        summary, state = ledger.jobs.summaries([ended])[0], state_of(ledger, ended)
     if cli.as_json:
         cli.print_json(summary_json(summary, state))
     else:
@@ -56,20 +56,20 @@ def watch(cli: Cli, name: options.Job) -> int:
 
 def _follow(cli: Cli, settings: Settings, ledger: Ledger, job: JobRecord) -> None:
     """Show progress until no process runs the job."""
-    first = ledger.summaries([job])[0]
-    account = ledger.spent(f"job:{job.id}")
+    first = ledger.jobs.summaries([job])[0]
+    account = ledger.reports.budget(f"job:{job.id}")
     cap_pico = None if account is None else account.cap_pico
     pace = Pace(
         first.total, first.total - first.pending, first.pending, first.money.known_pico, cap_pico=cap_pico
     )
-    circuits = OpenCircuits(settings, pinned_route(job).targets, ledger.lanes)
+    circuits = OpenCircuits(settings, pinned_route(job).targets, ledger.shared.circuits)
     lines: list[str] = []
     with show_progress(cli, pace, lambda: lines) as progress:
         wait_s = _INTERVAL_S
-        while ledger.job_runner(job) is not None:
+        while ledger.jobs.runner(job) is not None:
             time.sleep(wait_s)
             began_s = time.monotonic()
-            _update(pace, first, ledger.summaries([job])[0])
+            _update(pace, first, ledger.jobs.summaries([job])[0])
             lines[:] = circuits.lines()
             progress.tick()
             wait_s = max(_INTERVAL_S, _SHARE * (time.monotonic() - began_s))

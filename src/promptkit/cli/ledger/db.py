@@ -124,8 +124,8 @@ def forget(cli: Cli, tag: Tags = None, call: Calls = None, yes: Yes = False, dry
     with cli.ledger(cli.settings()) as ledger:
         call_ids = tuple(find_call(ledger, text) for text in call or ())
         _erase(cli, ledger, Erase(tags, call_ids), yes=yes, dry_run=dry_run)
-        for job in ledger.jobs(_LATEST_JOBS) if tags and not dry_run else ():
-            if job.state is JobState.OPEN and ledger.job_runner(job) is not None:
+        for job in ledger.jobs.newest(_LATEST_JOBS) if tags and not dry_run else ():
+            if job.state is JobState.OPEN and ledger.jobs.runner(job) is not None:
                 cli.notice(
                     f"job {job.name} is running and may still send rows that it has read; "
                     "run this command again when it has ended"

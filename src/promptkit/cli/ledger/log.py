@@ -87,7 +87,7 @@ def log(
         verdict=None if verdict is None else verdict.value,
     )
     with cli.ledger(settings) as ledger:
-        calls = ledger.calls(count, where)
+        calls = ledger.calls.search(count, where)
     if cli.as_json:
         cli.print_json([to_json(call, ("money", "saved_pico"), **cost_json(call.money)) for call in calls])
     elif calls:

@@ -39,7 +39,7 @@ def rate(cli: Cli, words: Words, note: Why = None) -> None:
     with cli.ledger(cli.settings()) as ledger:
         call_ids = [find_call(ledger, call) for call in calls]
         stored = None if verdict == "clear" else verdict
-        asyncio.run(ledger.rate(call_ids, stored, None if stored is None else note))
+        asyncio.run(ledger.calls.rate(call_ids, stored, None if stored is None else note))
     if cli.as_json:
         cli.print_json([{"id": show_id(call_id), "verdict": stored, "note": note} for call_id in call_ids])
     else:

@@ -116,7 +116,7 @@ def _checks(cli: Cli) -> Iterator[Finding]:
     try:
         settings = cli.settings()
     except PromptKitError as cause:
-        yield _fail("config", f"{cause.where}: {cause.what}", cause.remedy)
+        yield _fail("config", f"{cause.where}: {cause.message}", cause.remedy)
         return
     yield from _configuration(settings)
     yield from _seals(settings)
@@ -236,7 +236,7 @@ def _database_file(path: Path, *, whole: bool) -> Iterator[Finding]:
             yield _ok("database", f"{path}: {size / 1e6:,.1f} MB, schema {HEAD}")
             problems = ledger.quick_check() if whole or size < _QUICK_CHECK_SIZE else None
     except LedgerError as cause:
-        yield _fail("database", f"{cause.where}: {cause.what}", cause.remedy)
+        yield _fail("database", f"{cause.where}: {cause.message}", cause.remedy)
         return
     if path.stat().st_mode & _OTHER_USERS:
         yield _warn("database", "other users can read the database", f"chmod 600 {path}")

@@ -204,7 +204,7 @@ async def _exit_code(cli: Cli, session: Session, comparing: Comparing, compariso
     from promptkit.reports.compare import TAG
 
     codes = [exit_code(stop) for stop in comparing.stops]
-    for stop in {stop.what: stop for stop in comparing.stops}.values():
+    for stop in {stop.message: stop for stop in comparing.stops}.values():
         report_error(stop)
     for passed in (await session.engine()).soft_passed.values():
         cli.notice(soft_cap_text(passed))

@@ -22,7 +22,7 @@ from promptkit.providers.replies import from_reply, from_transport_failure
 from promptkit.providers.tokens import max_input_tokens
 from promptkit.providers.transport import open_transport
 from promptkit.routing.health import Lane
-from promptkit.templates.compiler import compile_source
+from promptkit.templates.jinja.compiler import compile_source
 from promptkit.templates.reference import parse_ref
 from promptkit.templates.source import read_source
 from promptkit.templates.template import Part, Template
@@ -166,14 +166,16 @@ async def _close_circuits(cli: Cli, session: Session, checks: list[Check]) -> li
     accounts = accounts_of(settings.catalog, settings.keys)
     try:
         ledger = await session.ledger()
-        terminal = {(key.provider, key.account) for key in ledger.lanes() if key.lane is Lane.TERMINAL}
+        terminal = {
+            (key.provider, key.account) for key in ledger.shared.circuits() if key.lane is Lane.TERMINAL
+        }
         reopened = [
             result
             for result in checks
             if result.usable and (result.provider, accounts[result.provider]) in terminal
         ]
         for result in reopened:
-            await ledger.reset_lanes(result.provider, terminal_of=accounts[result.provider])
+            await ledger.shared.reset_circuits(result.provider, terminal_of=accounts[result.provider])
     except LedgerError as error:
         cli.notice(f"open circuits are unknown, because the ledger is not readable: {error}")
         return checks

@@ -44,4 +44,4 @@ def reset(cli: Cli, names: Names = None, all_: All = False) -> None:
 
 async def _reset(cli: Cli, settings: Settings, providers: list[Provider]) -> dict[str, int]:
     with cli.ledger(settings) as ledger:
-        return {provider.name: await ledger.reset_lanes(provider.name) for provider in providers}
+        return {provider.name: await ledger.shared.reset_circuits(provider.name) for provider in providers}

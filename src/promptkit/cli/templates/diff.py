@@ -98,13 +98,14 @@ def _lines(result: Diff) -> Iterator[str]:
 
 def _change_text(change: Change) -> str:
     name = ".".join(change.path[1:]) or "value"
+    origin = f" ({change.origin})" if change.origin else ""
     match change.how:
         case How.ADDED:
-            return f"+ {name}: {_value_text(change.new)}"
+            return f"+ {name}: {_value_text(change.new)}{origin}"
         case How.REMOVED:
-            return f"- {name}: {_value_text(change.old)}"
+            return f"- {name}: {_value_text(change.old)}{origin}"
         case _:
-            return f"~ {name}: {_value_text(change.old)} -> {_value_text(change.new)}"
+            return f"~ {name}: {_value_text(change.old)} -> {_value_text(change.new)}{origin}"
 
 
 def _value_text(value: Json) -> str:
@@ -161,7 +162,9 @@ def diff_json(result: Diff) -> dict[str, Json]:
         "old": {"template": str(result.old.ref), "template_digest": result.old.digest},
         "new": {"template": str(result.new.ref), "template_digest": result.new.digest},
         "same": result.is_same,
-        "changes": [to_json(change) for change in result.spec],
+        "changes": [
+            to_json(change, ("origin",), **{"from": change.origin or None}) for change in result.spec
+        ],
         "source": [_text_json(text) for text in result.sources],
         "prompts": [
             {

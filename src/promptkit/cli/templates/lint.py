@@ -90,7 +90,7 @@ def world_of(cli: Cli, session: Session, route: Route) -> World:
             with cli.ledger(session.settings) as ledger:
                 gone = frozenset(target for target in route.targets if _is_gone(ledger, target))
         except LedgerError as error:
-            cli.notice(f"whether models are gone is unknown: {error.what}")
+            cli.notice(f"whether models are gone is unknown: {error.message}")
     return World(session.settings.catalog, Prices(), route, datetime.now(UTC), gone)
 
 
@@ -98,8 +98,8 @@ def _is_gone(ledger: Ledger, target: Target) -> bool:
     """Return whether the last call to a target failed because the model does not exist."""
     from promptkit.ledger.records import LogFilter
 
-    last = ledger.calls(1, LogFilter(target=str(target)))
-    failed = ledger.calls(1, LogFilter(target=str(target), fault=Fault.MODEL_GONE))
+    last = ledger.calls.search(1, LogFilter(target=str(target)))
+    failed = ledger.calls.search(1, LogFilter(target=str(target), fault=Fault.MODEL_GONE))
     return bool(last and failed) and last[0].id == failed[0].id
 
 

@@ -67,14 +67,28 @@ def _page(template: Template, entry: TemplateEntry, versions: Versions) -> Page:
     }
     blocks: list[str | Table] = ["It takes no variables."]
     if variables := sorted(template.spec.variables.values(), key=lambda variable: not variable.required):
+        inherited = template.inherited
+        columns = ("variable", "~what it is", "~takes", "default", *(("from",) if inherited else ()))
         rows = [
-            (variable.name, variable.description, takes(variable), _default_text(variable))
+            (
+                variable.name,
+                variable.description,
+                takes(variable),
+                _default_text(variable),
+                *((_origin(template, variable) or "",) if inherited else ()),
+            )
             for variable in variables
         ]
-        blocks = [Table(("variable", "~what it is", "~takes", "default"), rows)]
+        blocks = [Table(columns, rows)]
     if versions.moves:
         blocks.append(history_table(versions))
     return Page(facts, blocks)
+
+
+def _origin(template: Template, variable: Variable) -> str | None:
+    """Return the partial that declares a variable; None if the template does."""
+    declaration = template.inherited.get(variable.name)
+    return None if declaration is None else str(declaration.ref)
 
 
 def _default_text(variable: Variable) -> str:
@@ -127,7 +141,10 @@ def template_json(template: Template, entry: TemplateEntry) -> dict[str, Json]:
         "description": spec.description,
         "variables": [
             to_json(
-                variable, ("format", "pattern", "untrusted", "fields", "items"), required=variable.required
+                variable,
+                ("format", "pattern", "untrusted", "fields", "items"),
+                required=variable.required,
+                **{"from": _origin(template, variable)},
             )
             for variable in spec.variables.values()
         ],

@@ -62,7 +62,7 @@ def find_call(ledger: Ledger, text: str) -> int:
         low, high = id_range(text)
     except ValueError:
         raise UsageError(f"{text!r} is not the id of a call, such as 38g0qj26ewp2c", remedy=remedy) from None
-    match ledger.call_ids(low, high):
+    match ledger.calls.ids_between(low, high):
         case (call_id,):
             return call_id
         case ():
@@ -80,17 +80,17 @@ def read_call(ledger: Ledger, call_id: int) -> CallView:
     Raises:
         UsageError: there is no such call.
     """
-    call = ledger.call(call_id)
+    call = ledger.calls.get(call_id)
     if call is None:
         raise UsageError(f"no call {show_id(call_id)}")
-    children = ledger.children(call_id)
+    children = ledger.calls.children(call_id)
     if call.forgotten_us is not None:
         return CallView(call, None, "its texts were erased", children)
-    items = ledger.pack_items(call_id) if call.pack_items is not None else ()
+    items = ledger.calls.pack_items(call_id) if call.pack_items is not None else ()
     if any(item.variables is None for item in items) if items else call.variables is None:
         return CallView(call, None, "its variables were not kept ([storage] variables)", children, items)
     try:
-        template = Template.rebuild(call.template_digest, ledger.stored_source)
+        template = Template.rebuild(call.template_digest, ledger.calls.stored_source)
         if items:
             return CallView(call, _packed_prompt(template, items), "", children, items)
         return CallView(call, template.render(template.bind(call.variables or {})), "", children)
@@ -269,7 +269,8 @@ def call_json(view: CallView) -> dict[str, Json]:
         children=[show_id(child.id) for child in view.children],
         rated=iso(call.verdict_us),
         erased=iso(call.forgotten_us),
-        **cost_json(call.money) | {"attempts": [_attempt_json(attempt) for attempt in call.attempts]},
+        **cost_json(call.money),
+        attempts=[_attempt_json(attempt) for attempt in call.attempts],
     )
 
 

@@ -66,7 +66,7 @@ def recorded_circuits(cli: Cli, settings: Settings, providers: Sequence[Provider
 
     try:
         with cli.ledger(settings) as ledger:
-            states = ledger.lanes()
+            states = ledger.shared.circuits()
     except LedgerError as error:
         cli.notice(f"open circuits are unknown, because the ledger is not readable: {error}")
         return []

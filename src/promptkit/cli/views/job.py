@@ -49,7 +49,7 @@ class State(StrEnum):
 
 def state_of(ledger: Ledger, job: JobRecord) -> State:
     """Return the state of a job; the job of a process that was killed is open."""
-    runs = ledger.job_runner(job) is not None
+    runs = ledger.jobs.runner(job) is not None
     if job.state is JobState.CANCELLED:
         return State.STOPPING if runs else State.CANCELLED
     return State.RUNNING if runs else State(job.state.value)
@@ -84,18 +84,18 @@ class JobView:
 
 def read_job(ledger: Ledger, job: JobRecord) -> JobView:
     """Read everything about a job from the ledger, except its texts."""
-    account = ledger.spent(f"job:{job.id}")
+    account = ledger.reports.budget(f"job:{job.id}")
     return JobView(
-        summary=ledger.summaries([job])[0],
+        summary=ledger.jobs.summaries([job])[0],
         state=state_of(ledger, job),
-        runner=ledger.job_runner(job),
-        shares=ledger.target_shares(job.id),
-        reasons=ledger.reasons(job.id),
-        problems=ledger.troubles(job.id),
+        runner=ledger.jobs.runner(job),
+        shares=ledger.jobs.target_shares(job.id),
+        reasons=ledger.jobs.failure_reasons(job.id),
+        problems=ledger.jobs.problems(job.id),
         cap_pico=None if account is None else account.cap_pico,
-        canary=ledger.canary_counts(job.id),
-        redo_of=None if job.redo_of_id is None else ledger.job_name(job.redo_of_id),
-        redos=ledger.redos(job.id),
+        canary=ledger.jobs.canary_counts(job.id),
+        redo_of=None if job.redo_of_id is None else ledger.jobs.name(job.redo_of_id),
+        redos=ledger.jobs.redos(job.id),
     )
 
 

@@ -1,8 +1,8 @@
-"""What one rendering has used up, and may still use.
+"""The limits of a rendering, and the operators, methods and calls that they bound.
 
 Two counters bound a rendering. *Steps* count template nodes each time they are evaluated and
 items each time they are walked. *Characters* count all text that is made, also in between, so
-that what is alive at any moment is bounded too. Whatever could grow asks before it runs.
+that memory is bounded at any moment. An operation that could grow is checked before it runs.
 """
 
 from __future__ import annotations
@@ -10,47 +10,32 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sized
 from types import BuiltinMethodType, MethodType
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 from jinja2.runtime import Context as JinjaContext
 from jinja2.runtime import LoopContext, Macro, Undefined
 from jinja2.utils import Namespace
 
 from promptkit.errors import RenderLimit, TemplateError
+from promptkit.templates.untrusted import Untrusted, changed
 from promptkit.types import Message
 
-from .untrusted import Untrusted, changed
-
-MAX_STEPS: Final = 500_000
-
-
-MAX_CHARACTERS: Final = 10_000_000
-
-
-MAX_DEPTH: Final = 40
-
-
-MAX_BITS: Final = 128
-
-
-FILTER_STEPS: Final = 4
-
-
-CALL_STEPS: Final = 8
-
-
-CONTAINER_STEPS: Final = 4
+MAX_STEPS = 500_000
+MAX_CHARACTERS = 10_000_000
+MAX_DEPTH = 40
+MAX_BITS = 128
+FILTER_STEPS = 4
+CALL_STEPS = 8
+CONTAINER_STEPS = 4
 """What these take, measured in nodes of a template."""
 
 
-METER: Final = " meter"
+METER = " meter"
 """Where a context keeps its meter: no template can write a name with a space in it."""
 
 
-CONTAINERS: Final = (list, tuple, dict)
-
-
-_READ: Final = (str, *CONTAINERS)
+CONTAINERS = (list, tuple, dict)
+_READ = (str, *CONTAINERS)
 
 
 Container: TypeAlias = "list[object] | tuple[object, ...] | dict[object, object]"
@@ -81,12 +66,12 @@ class Meter:
                 remedy="Loop over less: every item of every loop counts, in nested loops too.",
             )
 
-    def room_for_steps(self, count: int) -> None:
+    def check_steps(self, count: int) -> None:
         """Refuse what would take that many steps, before it runs."""
         if count > self.steps:
             self.step(count)
 
-    def room(self, size: int) -> None:
+    def check_size(self, size: int) -> None:
         """Refuse what would make that many characters, before it runs.
 
         Raises:
@@ -94,15 +79,15 @@ class Meter:
         """
         if size > self.characters:
             raise RenderLimit(
-                f"rendering makes more than {MAX_CHARACTERS:,} characters, counting text made in between",
+                f"rendering makes more than {MAX_CHARACTERS:,} characters, counting intermediate text",
                 remedy="Shorten the values, or give the variable a max_length.",
             )
 
-    def made(self, text: str) -> str:
-        """Count text that was made."""
+    def counted(self, text: str) -> str:
+        """Count a new text and return it."""
         self.characters -= len(text)
         if self.characters < 0:
-            self.room(0)
+            self.check_size(0)
         return text
 
     def concat(self, pieces: Iterable[str]) -> str:
@@ -111,11 +96,11 @@ class Meter:
         size = sum(map(len, parts))
         self.characters -= size
         if self.characters < 0:
-            self.room(size)
+            self.check_size(size)
         return "".join(parts)
 
     def text(self, value: Any) -> str:
-        """A plain value as text.
+        """Return a plain value as text.
 
         Raises:
             TemplateError: None, a list or anything else that would print as Python.
@@ -126,15 +111,15 @@ class Meter:
         if kind is int or kind is float or kind is bool:
             text = str(value)
             self.characters -= len(text)
-            return text if self.characters >= 0 else self.made(text)
+            return text if self.characters >= 0 else self.counted(text)
         if isinstance(value, Undefined):
             return str(value)  # raises, naming what is undefined
         if kind is Untrusted:
-            return self.made(str(value))
+            return self.counted(str(value))
         raise _unprintable(value)
 
     def bare(self, value: Any, by: str) -> str:
-        """A plain value as text that will be changed, which untrusted text may not be.
+        """Return a plain value as text that will be changed, which untrusted text may not be.
 
         Raises:
             TemplateError: it is untrusted, or would print as Python.
@@ -144,10 +129,10 @@ class Meter:
         return self.text(value)
 
     def keep(self, value: Any) -> Any:
-        """Count a result that was just made, whatever it is; a lazy one becomes a list."""
+        """Count a new result of any kind and return it; a lazy one becomes a list."""
         kind = value.__class__
         if kind is str:
-            self.made(value)
+            self.counted(value)
         elif kind is int:
             if value.bit_length() > MAX_BITS:
                 raise RenderLimit(f"a number beyond {MAX_BITS} bits", remedy="Keep numbers small.")
@@ -158,7 +143,7 @@ class Meter:
         return value
 
     def weigh(self, value: Container) -> None:
-        """Walk a container that was just made: lists in lists may share members and explode."""
+        """Walk a new container: nested lists may share members and grow without bound."""
         pending: list[Container] = [value]
         while pending:
             top = pending.pop()
@@ -167,18 +152,18 @@ class Meter:
             pending.extend(cast("Container", item) for item in members if isinstance(item, CONTAINERS))
 
     def items(self, value: object) -> list[object]:
-        """The items of anything that can be walked, as a list."""
+        """Return the items of an iterable as a list."""
         if isinstance(value, Sized):
-            self.room_for_steps(len(value))
+            self.check_steps(len(value))
         if not isinstance(value, Iterable):
             raise TemplateError(
                 f"{describe(value)} has no items", remedy="Only lists, text, ranges and mappings do."
             )
-        found: list[object] = []
+        items: list[object] = []
         for item in cast("Iterable[object]", value):
             self.step()
-            found.append(item)
-        return found
+            items.append(item)
+        return items
 
     def scan(self, value: object) -> None:
         """Count the time that reading a value from end to end takes."""
@@ -187,12 +172,12 @@ class Meter:
 
 
 def is_container(value: Any) -> bool:
-    """Whether it is a list, a tuple or a mapping."""
+    """Return whether it is a list, a tuple or a mapping."""
     return isinstance(value, CONTAINERS)
 
 
 def describe(value: object) -> str:
-    """What a value is, in the words of the front matter."""
+    """Name the kind of a value, in the words of the front matter."""
     if value is None:
         return "None"
     names: Mapping[type, str] = {
@@ -244,22 +229,20 @@ _SPEC = re.compile(
 )
 
 
-_FLOAT_DIGITS: Final = 320  # %f writes 1e308 out
-
-
-MAX_WIDTH: Final = 1_000
+_FLOAT_DIGITS = 320  # %f writes 1e308 out
+MAX_WIDTH = 1_000
 """The widest field of a `%` format, in characters."""
 
 
 def add(meter: Meter, left: Any, right: Any) -> Any:
-    """`+`: numbers, text or lists."""
+    """Evaluate `+`: numbers, text or lists."""
     if _is_long(left) and _is_long(right):
         _grows(meter, left, len(left) + len(right))
     return left + right
 
 
 def multiply(meter: Meter, left: Any, right: Any) -> Any:
-    """`*`: numbers, or text or a list repeated."""
+    """Evaluate `*`: numbers, or text or a list repeated."""
     for some, times in ((left, right), (right, left)):
         if _is_long(some) and isinstance(times, int):
             _grows(meter, some, len(some) * max(0, times))
@@ -269,14 +252,14 @@ def multiply(meter: Meter, left: Any, right: Any) -> Any:
 
 
 def power(_meter: Meter, left: Any, right: Any) -> Any:
-    """`**`: numbers."""
+    """Evaluate `**`: numbers."""
     if isinstance(left, int) and isinstance(right, int) and right > 0 and left not in {-1, 0, 1}:
         _bits(left.bit_length() * right)
     return left**right
 
 
 def modulo(meter: Meter, left: Any, right: Any) -> Any:
-    """`%`: the rest of a division, or text with `%s` filled in."""
+    """Evaluate `%`: the rest of a division, or text with `%s` filled in."""
     if not isinstance(left, str):
         return left % right
     return printf(meter, left, right)
@@ -290,8 +273,8 @@ def printf(meter: Meter, pattern: str, values: Any) -> str:
         TemplateError: a value is a list or None.
     """
     by_name = cast("dict[str, Any]", values) if isinstance(values, dict) else None
-    by_place = _as_tuple(values)
-    members = list(by_place if by_name is None else by_name.values())
+    positional = _as_tuple(values)
+    members = list(positional if by_name is None else by_name.values())
     longest = max((len(meter.bare(member, "a % format")) for member in members), default=0)
     size = len(pattern)
     for spec in _SPEC.finditer(pattern):
@@ -302,11 +285,11 @@ def printf(meter: Meter, pattern: str, values: Any) -> str:
             if part and (len(part) > len(str(MAX_WIDTH)) or int(part) > MAX_WIDTH):
                 raise RenderLimit(f"a % format wider than {MAX_WIDTH:,}", remedy="Write a smaller width.")
             size += int(part or 0)
-    meter.room(size)
-    return pattern % (by_place if by_name is None else by_name)
+    meter.check_size(size)
+    return pattern % (positional if by_name is None else by_name)
 
 
-BINARY: Final[Mapping[str, Callable[[Meter, Any, Any], Any]]] = {
+BINARY: Mapping[str, Callable[[Meter, Any, Any], Any]] = {
     "+": add,
     "*": multiply,
     "**": power,
@@ -320,13 +303,13 @@ def binary(context: Context, operator: str, left: Any, right: Any) -> Any:
 
 
 def concatenate(context: Context, first: Any, *rest: Any) -> str:
-    """`~`: plain values as text, one after the other."""
+    """Evaluate `~`: join plain values as text."""
     meter = context.meter
     return meter.concat([meter.text(value) for value in (first, *rest)])
 
 
 def cut(context: Context, value: Any, start: Any, stop: Any, step: Any) -> Any:
-    """`x[a:b:c]` on text and lists."""
+    """Evaluate `x[a:b:c]` on text and lists."""
     if not (_is_long(value) or isinstance(value, range)):
         raise TemplateError(f"{describe(value)} can't be sliced", remedy="Only text and lists can.")
     size = len(range(*slice(start, stop, step).indices(len(value))))
@@ -339,16 +322,16 @@ def _as_tuple(values: Any) -> tuple[Any, ...]:
 
 
 def _is_long(value: Any) -> bool:
-    """Whether it is text or a list, whose operators make longer ones."""
+    """Return whether it is text or a list, whose operators make longer ones."""
     return isinstance(value, (str, list, tuple))
 
 
 def _grows(meter: Meter, like: object, size: int) -> None:
     """Room for text or a list of that size."""
     if isinstance(like, str):
-        meter.room(size)
+        meter.check_size(size)
     else:
-        meter.room_for_steps(size)
+        meter.check_steps(size)
 
 
 def _bits(count: int) -> None:
@@ -357,7 +340,7 @@ def _bits(count: int) -> None:
         raise RenderLimit(f"a number beyond {MAX_BITS} bits", remedy="Keep numbers small.")
 
 
-_TEXT: Final = frozenset(
+_TEXT = frozenset(
     [
         "capitalize",
         "casefold",
@@ -401,12 +384,12 @@ _TEXT: Final = frozenset(
 )
 
 
-LOOP_VALUES: Final = frozenset(
+LOOP_VALUES = frozenset(
     "depth depth0 first index index0 last length nextitem previtem revindex revindex0".split()  # noqa: SIM905 - a list of words reads better as one
 )
 
 
-ATTRIBUTES: Final[Mapping[str, frozenset[str]]] = {
+ATTRIBUTES: Mapping[str, frozenset[str]] = {
     "str": _TEXT,
     "list": frozenset({"copy", "count", "index"}),
     "tuple": frozenset({"count", "index"}),
@@ -418,37 +401,37 @@ ATTRIBUTES: Final[Mapping[str, frozenset[str]]] = {
 
 
 def allowed(obj: object, attribute: str) -> bool:
-    """Whether a template may look that up."""
+    """Return whether a template may look up an attribute."""
     if isinstance(obj, Namespace):
         return not attribute.startswith("_")
     return attribute in ATTRIBUTES.get(type(obj).__name__, ())
 
 
 def _width(meter: Meter, text: str, width: Any = 0, *_: Any) -> None:
-    meter.room(max(len(text), int(width)))
+    meter.check_size(max(len(text), int(width)))
 
 
 def _joined(meter: Meter, text: str, parts: Any = (), *_: Any) -> None:
     items = meter.items(parts)
-    meter.room(sum(len(item) for item in items if isinstance(item, str)) + len(text) * len(items))
+    meter.check_size(sum(len(item) for item in items if isinstance(item, str)) + len(text) * len(items))
 
 
 def replaced(meter: Meter, text: str, old: str = "", new: str = "", count: int = -1) -> None:
     """Room for `text.replace(old, new, count)`."""
-    found = text.count(old)
-    times = found if count < 0 else min(found, count)
-    meter.room(len(text) + times * (len(new) - len(old)))
+    occurrences = text.count(old)
+    times = occurrences if count < 0 else min(occurrences, count)
+    meter.check_size(len(text) + times * (len(new) - len(old)))
 
 
 def _split(meter: Meter, text: str, sep: str | None = None, *_: Any, **__: Any) -> None:
-    meter.room_for_steps(len(text) // 2 + 1 if sep is None else text.count(sep) + 1)
+    meter.check_steps(len(text) // 2 + 1 if sep is None else text.count(sep) + 1)
 
 
 def _lines(meter: Meter, text: str, *_: Any, **__: Any) -> None:
-    meter.room_for_steps(len(text) // 2 + 1)
+    meter.check_steps(len(text) // 2 + 1)
 
 
-_CHECKS: Final[Mapping[str, Callable[..., None]]] = {
+_CHECKS: Mapping[str, Callable[..., None]] = {
     "center": _width,
     "join": _joined,
     "ljust": _width,
@@ -499,7 +482,7 @@ def call(
 
 
 def _is_own_method(obj: object) -> bool:
-    """`loop.cycle` and `loop.changed`."""
+    """Return whether it is `loop.cycle` or `loop.changed`."""
     return isinstance(obj, MethodType) and isinstance(obj.__self__, LoopContext)
 
 
@@ -518,7 +501,7 @@ def _deeper(meter: Meter, run: Callable[[], Any]) -> Any:
 
 
 def bounded_range(*args: int) -> range:
-    """`range`, no longer than a rendering may take steps."""
+    """Return a `range` no longer than the steps of a rendering."""
     numbers = range(*args)
     if numbers and (numbers[-1] - numbers[0]) // numbers.step >= MAX_STEPS:
         raise RenderLimit(f"a range of more than {MAX_STEPS:,} numbers", remedy="Loop over less.")

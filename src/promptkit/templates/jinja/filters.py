@@ -1,6 +1,6 @@
-"""The filters and tests a template may use: Jinja's own behind guards, and its growing ones anew.
+"""The filters and tests of templates: Jinja's own behind guards, and new ones for those whose results grow.
 
-What isn't here doesn't exist: `random` isn't deterministic, `safe`, `escape`, `urlize` and
+Other filters are not available: `random` isn't deterministic, `safe`, `escape`, `urlize` and
 `xmlattr` make HTML, `pprint` prints Python. Filters that yield lazily in Jinja give lists here,
 so that all work is counted where it is done.
 """
@@ -11,13 +11,14 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from functools import wraps
-from typing import Any, Final, cast
+from typing import Any, cast
 
 from jinja2 import filters, pass_context, tests
 from jinja2.runtime import Undefined
 from jinja2.utils import _PassArg  # pyright: ignore[reportPrivateUsage] - the only name for it
 
 from promptkit.errors import RenderLimit, TemplateError
+from promptkit.templates.untrusted import Untrusted, changed
 
 from .sandbox import (
     CONTAINERS,
@@ -30,59 +31,42 @@ from .sandbox import (
     printf,
     replaced,
 )
-from .untrusted import Untrusted, changed
 
-MAX_PRECISION: Final = 20
-
-
-MAX_JSON_INDENT: Final = 8
-
-
-MAX_WRAPPED: Final = 20_000
+MAX_PRECISION = 20
+MAX_JSON_INDENT = 8
+MAX_WRAPPED = 20_000
 
 
 Filter = Callable[..., Any]
 
 
-_JINJA: Final = cast("Mapping[str, Filter]", filters.FILTERS)  # pyright: ignore[reportUnknownMemberType] - untyped there
+_JINJA = cast("Mapping[str, Filter]", filters.FILTERS)  # pyright: ignore[reportUnknownMemberType] - untyped there
 
 
-_JINJA_TESTS: Final = cast("Mapping[str, Callable[..., bool]]", tests.TESTS)  # pyright: ignore[reportUnknownMemberType] - the same
+_JINJA_TESTS = cast("Mapping[str, Callable[..., bool]]", tests.TESTS)  # pyright: ignore[reportUnknownMemberType] - the same
 
 
 _WORD = re.compile(r"\w+")
-
-
-_CARRYING: Final = frozenset({"d", "default", "trim", "truncate"})
+_CARRYING = frozenset({"d", "default", "trim", "truncate"})
 """Filters that untrusted text passes through, staying what it is."""
 
 
-LOOP: Final = " loop"
-
-
-STEP: Final = " step"
-
-
-SLICE: Final = " slice"
-
-
-CONCAT: Final = " concat"
-
-
-KEEP: Final = " keep"
-
-
-SCAN: Final = " scan"
-"""Names of guards that the compiler writes into a template; with a space, so that nobody else can."""
+LOOP = " loop"
+STEP = " step"
+SLICE = " slice"
+CONCAT = " concat"
+KEEP = " keep"
+SCAN = " scan"
+"""Names of guards that the compiler writes into a template. No template can write a name with a space."""
 
 
 def _of_jinja(name: str, *, text: bool = False, check: Callable[..., None] | None = None) -> Filter:
-    """One of Jinja's filters, its work counted and its result kept.
+    """Return one of Jinja's filters that counts its work and keeps its result.
 
     Args:
         name: Jinja's name of it.
         text: whether it works on text; anything plain is turned into text first.
-        check: asks for room, given the meter, the value and the arguments.
+        check: refuses a result that would be too large, given the meter, the value and the arguments.
     """
     inner: Filter = _JINJA[name]
     passes_context = getattr(inner, "jinja_pass_arg", None)
@@ -97,7 +81,7 @@ def _of_jinja(name: str, *, text: bool = False, check: Callable[..., None] | Non
                 raise changed(f"|{name}")
             if text:
                 text_of = inner(*_lead(passes_context, context), value.text, *args, **kwargs)
-                return Untrusted(meter.made(text_of))
+                return Untrusted(meter.counted(text_of))
         elif text:
             value = meter.text(value)
         meter.scan(value)
@@ -109,7 +93,7 @@ def _of_jinja(name: str, *, text: bool = False, check: Callable[..., None] | Non
 
 
 def _lead(passes: Any, context: Context) -> tuple[Any, ...]:
-    """The argument that Jinja passes to this filter first."""
+    """Return the argument that Jinja passes to this filter first."""
     if passes is None:
         return ()
     # Filters that Jinja can also await take the evaluation context.
@@ -118,20 +102,20 @@ def _lead(passes: Any, context: Context) -> tuple[Any, ...]:
 
 
 def _of_str(change: Callable[[str], str]) -> Filter:
-    """A filter that is one method of str: the ones in nearly every template, so kept short."""
+    """Return a filter that is one method of str. Nearly every template uses them, so they are short."""
 
     @pass_context
     def guarded(context: Context, value: Any) -> str:
         meter = context.meter
         text = value if value.__class__ is str else meter.bare(value, f"|{change.__name__}")
         meter.step(FILTER_STEPS + (len(text) >> 6))
-        return meter.made(change(text))
+        return meter.counted(change(text))
 
     return guarded
 
 
 def _counted(function: Callable[..., Any]) -> Filter:
-    """One of our own filters: `function(meter, value, ...)`."""
+    """Return one of our own filters: `function(meter, value, ...)`."""
 
     @pass_context
     @wraps(function)
@@ -171,7 +155,7 @@ def _join(context: Context, value: Any, d: str = "", attribute: str | int | None
         items = list(map(filters.make_attrgetter(context.environment, attribute), items))
     texts = [meter.text(item) for item in items]
     glue = meter.text(d)
-    meter.room(sum(map(len, texts)) + len(glue) * max(0, len(texts) - 1))
+    meter.check_size(sum(map(len, texts)) + len(glue) * max(0, len(texts) - 1))
     return glue.join(texts)
 
 
@@ -199,10 +183,10 @@ def _sum(context: Context, value: Any, attribute: str | int | None = None, start
 
 
 def _tojson(context: Context, value: Any, indent: int | None = None) -> str:
-    """JSON as people write it: not escaped for HTML, keys in order."""
+    """Return JSON as people write it: not escaped for HTML, keys in order."""
     if indent is not None and not 0 <= indent <= MAX_JSON_INDENT:
         raise RenderLimit(f"|tojson indents by 0 to {MAX_JSON_INDENT}", remedy="Indent less.")
-    context.meter.room(_json_size(context.meter, value, indent or 0))
+    context.meter.check_size(_json_size(context.meter, value, indent or 0))
     return json.dumps(value, ensure_ascii=False, indent=indent, sort_keys=True, allow_nan=False)
 
 
@@ -234,16 +218,16 @@ def _wordcount(context: Context, value: Any) -> int:
 
 
 def _center(meter: Meter, text: str, width: int = 80) -> None:
-    meter.room(max(len(text), width))
+    meter.check_size(max(len(text), width))
 
 
 def _indent(meter: Meter, text: str, width: int | str = 4, *_: Any, **__: Any) -> None:
     lines = len(text.splitlines()) if len(text) < MAX_WRAPPED else len(text)
-    meter.room(len(text) + lines * (len(width) if isinstance(width, str) else width))
+    meter.check_size(len(text) + lines * (len(width) if isinstance(width, str) else width))
 
 
 def _wordwrap(meter: Meter, text: str, width: int = 79, *args: Any, **kwargs: Any) -> None:
-    """Python's textwrap takes time by the square of a long word's length, so only short text is wrapped."""
+    """Refuse long text: Python's textwrap takes time by the square of a word's length."""
     if len(text) > MAX_WRAPPED or width < 1:
         raise RenderLimit(
             f"|wordwrap takes text of at most {MAX_WRAPPED:,} characters and a width above 0",
@@ -251,19 +235,19 @@ def _wordwrap(meter: Meter, text: str, width: int = 79, *args: Any, **kwargs: An
         )
     wrapstring = kwargs.get("wrapstring", args[1] if len(args) > 1 else None)
     meter.step(len(text))
-    meter.room(len(text) * (1 + len(wrapstring or "\n")))
+    meter.check_size(len(text) * (1 + len(wrapstring or "\n")))
 
 
 def _title(meter: Meter, text: str) -> None:
-    meter.room_for_steps(len(text) // 2)
+    meter.check_steps(len(text) // 2)
 
 
 def _batch(meter: Meter, _value: Any, linecount: int, fill_with: Any = None) -> None:
-    meter.room_for_steps(linecount if fill_with is not None else 0)
+    meter.check_steps(linecount if fill_with is not None else 0)
 
 
 def _slice(meter: Meter, _value: Any, slices: int, *_: Any, **__: Any) -> None:
-    meter.room_for_steps(slices)
+    meter.check_steps(slices)
 
 
 def _round(_meter: Meter, _value: Any, precision: int = 0, *_: Any, **__: Any) -> None:
@@ -274,18 +258,16 @@ def _round(_meter: Meter, _value: Any, precision: int = 0, *_: Any, **__: Any) -
 def _int(meter: Meter, value: Any, *_: Any, **__: Any) -> None:
     # Powers of two read any length of text into a number as long.
     if isinstance(value, str) and len(value) > MAX_WRAPPED:
-        meter.room(len(value) * len(value))
+        meter.check_size(len(value) * len(value))
 
 
 def _truncate(meter: Meter, text: str, *args: Any, **kwargs: Any) -> None:
     end = kwargs.get("end", args[2] if len(args) > 2 else "...")  # noqa: PLR2004 - its place in Jinja's signature
-    meter.room(len(text) + len(end))
+    meter.check_size(len(text) + len(end))
 
 
-_PLAIN: Final = "abs default d dictsort first float groupby last map max min reject rejectattr select selectattr sort unique".split()  # noqa: SIM905 - a list of words reads better as one
-
-
-FILTERS: Final[dict[str, Filter]] = {
+_PLAIN = "abs default d dictsort first float groupby last map max min reject rejectattr select selectattr sort unique".split()  # noqa: SIM905 - a list of words reads better as one
+FILTERS: dict[str, Filter] = {
     **{name: _of_jinja(name) for name in _PLAIN},
     "capitalize": _of_str(str.capitalize),
     "lower": _of_str(str.lower),
@@ -318,7 +300,7 @@ FILTERS: Final[dict[str, Filter]] = {
 
 @pass_context
 def _loop(context: Context, iterable: Any, weight: int) -> Any:
-    """What a loop walks, all its iterations counted before the first: nothing to pay in each."""
+    """Return the items of a loop; count all iterations before the first, so that none costs anything."""
     meter = context.meter
     if isinstance(iterable, Undefined):
         iter(iterable)  # raises, naming what is undefined
@@ -345,7 +327,7 @@ def _scan(context: Context, value: Any) -> Any:
     return value
 
 
-GUARDS: Final[dict[str, Filter]] = {
+GUARDS: dict[str, Filter] = {
     LOOP: _loop,
     STEP: _step,
     SLICE: pass_context(cut),
@@ -355,7 +337,7 @@ GUARDS: Final[dict[str, Filter]] = {
 }
 
 
-_PLAIN_TESTS: Final = [
+_PLAIN_TESTS = [
     "boolean",
     "defined",
     "divisibleby",
@@ -377,7 +359,7 @@ _PLAIN_TESTS: Final = [
 ]
 
 
-_COMPARING: Final = "!= < <= == > >= eq equalto ge greaterthan gt in le lessthan lt ne".split()  # noqa: SIM905 - a list of words reads better as one
+_COMPARING = "!= < <= == > >= eq equalto ge greaterthan gt in le lessthan lt ne".split()  # noqa: SIM905 - a list of words reads better as one
 
 
 def _comparing(name: str) -> Callable[..., bool]:
@@ -394,7 +376,7 @@ def _comparing(name: str) -> Callable[..., bool]:
     return guarded
 
 
-TESTS: Final[dict[str, Callable[..., bool]]] = {
+TESTS: dict[str, Callable[..., bool]] = {
     **{name: _JINJA_TESTS[name] for name in _PLAIN_TESTS},
     **{name: _comparing(name) for name in _COMPARING},
 }

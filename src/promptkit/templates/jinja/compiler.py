@@ -1,4 +1,4 @@
-"""From the body of a source to code: what it includes and reads is surveyed, what could grow is guarded."""
+"""The compiler of template bodies: checks what they use, guards what could grow, and makes Python code."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
 from types import CodeType, MethodType
-from typing import Any, Final, NoReturn, cast
+from typing import Any, NoReturn, cast
 
 from jinja2 import StrictUndefined, Template, TemplateSyntaxError, nodes
 from jinja2.compiler import CodeGenerator, Frame
@@ -22,18 +22,17 @@ from jinja2.utils import Namespace
 from jinja2.visitor import NodeTransformer
 
 from promptkit.errors import TemplateError
-from promptkit.templates import sandbox as methods
-from promptkit.templates import sandbox as operators
+from promptkit.templates.declarations import Path, path_of
+from promptkit.templates.reference import EPOCH
+from promptkit.templates.source import Source
+from promptkit.templates.variables import SPEAKERS
 from promptkit.types import Message, Role
 
-from .declarations import Path, path_of
+from . import sandbox
 from .filters import CONCAT, FILTERS, GUARDS, KEEP, LOOP, SCAN, SLICE, STEP, TESTS
-from .reference import EPOCH
 from .sandbox import Context
-from .source import Source
-from .variables import SPEAKERS
 
-_REFUSED: Final[Mapping[type[nodes.Node], str]] = {
+_REFUSED: Mapping[type[nodes.Node], str] = {
     nodes.Extends: "extends",
     nodes.Block: "block",
     nodes.Import: "import",
@@ -42,7 +41,7 @@ _REFUSED: Final[Mapping[type[nodes.Node], str]] = {
 }
 
 
-_HIDDEN: Final = frozenset({"self", "super", "varargs", "kwargs"})
+_HIDDEN = frozenset({"self", "super", "varargs", "kwargs"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ class Compiled:
 
 
 def fresh(source: Source) -> nodes.Template:
-    """The same tree, made anew: to be changed and compiled."""
+    """Parse a source into a new tree, to be changed and compiled."""
     return _environment().parse(source.body)
 
 
@@ -76,7 +75,7 @@ def compile_tree(tree: nodes.Template, name: str) -> CodeType:
 
 
 def body_key(source: Source) -> str:
-    """The name under which a body's code is kept."""
+    """Return the name under which a body's code is kept."""
     return hashlib.sha256(f"{EPOCH}\n{source.body}".encode()).hexdigest()
 
 
@@ -86,7 +85,7 @@ def _environment() -> TemplateEnvironment:
 
 
 def parse(source: Source) -> nodes.Template:
-    """The syntax tree of a source that compiles, as it was written: to be read, not to be changed."""
+    """Return the syntax tree of a source that compiles, as written: to be read, not to be changed."""
     return _tree(source.body)
 
 
@@ -153,9 +152,9 @@ class _Survey:
                 'Put it between {% message "user" %} and {% endmessage %}, or in a comment {# #}.',
             )
 
-    def fail(self, what: str, line: int, remedy: str) -> NoReturn:
+    def fail(self, problem: str, line: int, remedy: str) -> NoReturn:
         """Refuse, at a line of the body."""
-        raise TemplateError(what, file=self.source.file, line=line + self.source.offset, remedy=remedy)
+        raise TemplateError(problem, file=self.source.file, line=line + self.source.offset, remedy=remedy)
 
     def _statement(self, node: nodes.Node, *, captured: bool) -> None:
         self._check(node, captured=captured)
@@ -228,20 +227,20 @@ class _Survey:
             )
         self.includes.setdefault(target.value, node.lineno)
 
-    def _known(self, what: str, name: str, known: Iterable[str], line: int) -> None:
+    def _known(self, kind: str, name: str, known: Iterable[str], line: int) -> None:
         if name in known:
             return
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"Did you mean {close[0]}?" if close else f"There are: {', '.join(sorted(known))}."
-        self.fail(f"no {what} named {name!r}", line, hint)
+        self.fail(f"no {kind} named {name!r}", line, hint)
 
 
 def is_message(node: nodes.CallBlock) -> bool:
-    """Whether a call block is a message tag."""
+    """Return whether a call block is a message tag."""
     return isinstance(node.call.node, nodes.ExtensionAttribute)
 
 
-SETTINGS: Final[Mapping[str, Any]] = {
+SETTINGS: Mapping[str, Any] = {
     "trim_blocks": True,
     "lstrip_blocks": True,
     "keep_trailing_newline": False,
@@ -253,7 +252,7 @@ SETTINGS: Final[Mapping[str, Any]] = {
 """What shapes the text; part of the rendering epoch."""
 
 
-GLOBALS: Final[Mapping[str, Any]] = {"range": methods.bounded_range, "namespace": Namespace}
+GLOBALS: Mapping[str, Any] = {"range": sandbox.bounded_range, "namespace": Namespace}
 
 
 class MessageTag(Extension):
@@ -268,7 +267,7 @@ class MessageTag(Extension):
     tags = {"message"}  # noqa: RUF012 - as the base class has it
 
     def parse(self, parser: Parser) -> nodes.Node:
-        """Read the tag into a call block."""
+        """Return the syntax tree of a source that compiles, as written: to be read, not to be changed."""
         line = next(parser.stream).lineno
         role = parser.parse_expression()
         if not isinstance(role, nodes.Const) or role.value not in set(Role):
@@ -295,29 +294,29 @@ class MessageTag(Extension):
 
 
 class MessagesTag(Extension):
-    """`{% messages history %}`: each turn of a conversation becomes a message, its content as it is."""
+    """`{% messages history %}`: each entry of a conversation becomes a message, its content unchanged."""
 
     tags = {"messages"}  # noqa: RUF012 - as the base class has it
 
     def parse(self, parser: Parser) -> nodes.Node:
-        """Read the tag into a call."""
+        """Return the syntax tree of a source that compiles, as written: to be read, not to be changed."""
         line = next(parser.stream).lineno
-        turns = parser.parse_expression()
-        call = self.call_method("collect", [nodes.ContextReference(), turns], lineno=line)
+        messages = parser.parse_expression()
+        call = self.call_method("collect", [nodes.ContextReference(), messages], lineno=line)
         return nodes.ExprStmt(call).set_lineno(line)
 
-    def collect(self, context: Context, turns: object) -> None:
-        """Keep the turns; called by compiled templates."""
+    def collect(self, context: Context, messages: object) -> None:
+        """Keep the messages; called by compiled templates."""
         meter = context.meter
         if meter.in_message:
             raise TemplateError("messages inside a message", remedy="Close the message before them.")
-        for number, turn in enumerate(meter.items(turns), start=1):
-            meter.messages.append(_message(number, turn))
+        for number, message in enumerate(meter.items(messages), start=1):
+            meter.messages.append(_message(number, message))
 
 
-def _message(number: int, turn: object) -> Message:
-    """One turn as a message: a value never speaks as the system."""
-    given = cast("dict[str, object]", turn) if isinstance(turn, dict) else dict[str, object]()
+def _message(number: int, message: object) -> Message:
+    """Read an entry of a conversation as a message: a value never speaks as the system."""
+    given = cast("dict[str, object]", message) if isinstance(message, dict) else dict[str, object]()
     role, content = given.get("role"), given.get("content")
     if role not in SPEAKERS or not isinstance(content, str) or not content.strip():
         raise TemplateError(
@@ -355,6 +354,17 @@ class _Generator(CodeGenerator):
                 symbols.loads[target] = (VAR_LOAD_RESOLVE, name)
         super().enter_frame(frame)
 
+    def visit_Include(self, node: nodes.Include, frame: Frame) -> None:  # noqa: N802 - Jinja's name
+        """Write an include: a template asks its environment, and text goes straight into a buffer."""
+        assert isinstance(node.template, nodes.Const)  # noqa: S101 - the survey refuses any other
+        call = (
+            f"environment.include(context, {self.name!r}, {node.template.value!r},"
+            f" {self.dump_local_context(frame)})"
+        )
+        self.writeline(
+            f"yield from {call}" if frame.buffer is None else f"{frame.buffer}.extend({call})", node
+        )
+
     def _output_child_to_const(self, node: nodes.Expr, frame: Frame, finalize: Any) -> str:
         if isinstance(node, nodes.TemplateData):
             return super()._output_child_to_const(node, frame, finalize)
@@ -368,6 +378,15 @@ class _Generator(CodeGenerator):
         self.write(").__class__ is str else show(shown))")
 
 
+@dataclass(frozen=True, slots=True)
+class Include:
+    """A compiled include; one without text only declares variables."""
+
+    template: Template
+    has_text: bool
+    sets_names: bool
+
+
 class TemplateEnvironment(ImmutableSandboxedEnvironment):
     """One template's environment: what its includes mean is its own.
 
@@ -376,7 +395,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
 
     code_generator_class = _Generator
     context_class = Context
-    intercepted_binops = frozenset(operators.BINARY)
+    intercepted_binops = frozenset(sandbox.BINARY)
 
     def __init__(self) -> None:
         super().__init__(
@@ -385,43 +404,48 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         self.filters = {**FILTERS, **GUARDS}
         self.tests = dict(TESTS)
         self.globals = dict(GLOBALS)
-        self.parts: dict[tuple[str, str], Template] = {}
+        self.parts: dict[tuple[str, str], Include] = {}
 
-    def get_template(self, name: str | Template, parent: str | None = None, globals: Any = None) -> Template:  # noqa: A002, ARG002 - Jinja's names
-        """An include, as the template resolved it."""
-        return self.parts[str(parent), str(name)]
+    def include(self, context: Context, parent: str, name: str, local: dict[str, Any]) -> Iterable[str]:
+        """Return the output of an include; called by compiled templates."""
+        included = self.parts[parent, name]
+        if not included.has_text:
+            return ()
+        template = included.template
+        # Only an include that sets names, or reads local ones, needs a context of its own.
+        if local or included.sets_names:
+            context = cast("Context", template.new_context(context.get_all(), shared=True, locals=local))
+        return template.root_render_func(context)
 
     def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
         """Only what is listed, and never what Jinja's own sandbox refuses."""
-        return methods.allowed(obj, attr) and super().is_safe_attribute(obj, attr, value)
+        return sandbox.allowed(obj, attr) and super().is_safe_attribute(obj, attr, value)
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """A dot: what loops are asked for in every turn goes a short way."""
-        if obj.__class__ is LoopContext and attribute in methods.LOOP_VALUES:
+        """Read an attribute; the values of a loop, read in every iteration, take a short path."""
+        if obj.__class__ is LoopContext and attribute in sandbox.LOOP_VALUES:
             return getattr(obj, attribute)
-        if obj.__class__ is dict and attribute in obj and attribute not in methods.ATTRIBUTES["dict"]:
+        if obj.__class__ is dict and attribute in obj and attribute not in sandbox.ATTRIBUTES["dict"]:
             return cast("dict[str, Any]", obj)[attribute]
         return super().getattr(obj, attribute)
 
     def call_binop(self, context: JinjaContext, operator: str, left: Any, right: Any) -> Any:
-        """An operator that could grow."""
-        return operators.binary(_ours(context), operator, left, right)
+        """Evaluate an operator whose result could grow."""
+        return sandbox.binary(_ours(context), operator, left, right)
 
     def call(self, context: JinjaContext, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
-        """A call, counted and bounded."""
+        """Make a call, counted and bounded."""
         if obj.__class__ is MethodType and obj.__func__ in _TAGS:
             return obj(*args, caller=kwargs["caller"]) if "caller" in kwargs else obj(*args)
         inner = (
             {key: kwargs[key] for key in kwargs if key not in _INNER} if _INNER & kwargs.keys() else kwargs
         )
         run = super().call
-        return methods.call(_ours(context), obj, lambda: run(context, obj, *args, **kwargs), args, inner)
+        return sandbox.call(_ours(context), obj, lambda: run(context, obj, *args, **kwargs), args, inner)
 
 
-_TAGS: Final = frozenset({MessageTag.collect, MessagesTag.collect})
-
-
-_INNER: Final = frozenset({"_loop_vars", "_block_vars"})
+_TAGS = frozenset({MessageTag.collect, MessagesTag.collect})
+_INNER = frozenset({"_loop_vars", "_block_vars"})
 
 
 def _ours(context: JinjaContext) -> Context:
@@ -458,7 +482,7 @@ def _weight_of(node: nodes.Node) -> int:
 
 
 def _weight(body: Iterable[nodes.Node]) -> int:
-    """How many nodes one evaluation of a body touches, but for bodies that count for themselves."""
+    """Count the nodes that one evaluation of a body touches, without bodies that count for themselves."""
     return sum(1 for _ in _touched(body))
 
 
@@ -472,13 +496,13 @@ def _touched(body: Iterable[nodes.Node]) -> Iterator[nodes.Node]:
 
 
 def _charged(node: Any, weight: int) -> nodes.Node:
-    """A file, macro or call block: each evaluation of its body counts."""
+    """Count each evaluation of the body of a file, macro or call block."""
     node.body.insert(0, nodes.ExprStmt(_call(nodes.Const(weight, lineno=1), STEP), lineno=1))
     return node
 
 
 def _loop(node: Any, weight: int) -> nodes.Node:
-    """A loop: all its iterations count before the first."""
+    """Count all iterations of a loop before the first."""
     node.iter = _call(node.iter, LOOP, nodes.Const(weight, lineno=node.lineno))
     return node
 
@@ -495,18 +519,18 @@ def _getitem(node: Any, _weight: int) -> nodes.Node:
 
 
 def _operand(node: Any, _weight: int) -> nodes.Node:
-    """What is compared with, or sought in: reading it takes time by its length."""
+    """Count an operand by its length: comparing and searching take that long."""
     if not isinstance(node.expr, nodes.Const):
         node.expr = _call(node.expr, SCAN)
     return node
 
 
 def _container(node: Any, _weight: int) -> nodes.Node:
-    """A list, tuple or mapping that is made here; not the target of an assignment."""
+    """Count a list, tuple or mapping that is made here; not the target of an assignment."""
     return node if getattr(node, "ctx", "load") == "store" else _call(node, KEEP)
 
 
-_REWRITES: Final[Mapping[type[nodes.Node], Callable[[Any, int], nodes.Node]]] = {
+_REWRITES: Mapping[type[nodes.Node], Callable[[Any, int], nodes.Node]] = {
     nodes.Template: _charged,
     nodes.Macro: _charged,
     nodes.CallBlock: _charged,

@@ -1,7 +1,7 @@
 """Compiled templates on disk, so that a cold start needs no compiling.
 
-Loading code is running code, so nothing is believed that another user could have written:
-the folder and each file must belong to this user and be writable by nobody else.
+Loading code is running code, so files that another user could have written are not used:
+the folder and each file must belong to this user, and no other user may write to them.
 """
 
 from __future__ import annotations
@@ -15,19 +15,32 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 from types import CodeType
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import jinja2
 
+from promptkit.templates.reference import EPOCH
+from promptkit.templates.source import Source
+
+from . import compiler
 from .compiler import Compiled, body_key, compile_source
-from .reference import EPOCH
-from .source import Source
 
-_LAYOUT: Final = 4
+_LAYOUT = 5
 
 
-_MAGIC: Final = (
-    f"promptkit {_LAYOUT} {EPOCH} jinja {jinja2.__version__} {sys.implementation.cache_tag}"
+def compiler_digest() -> str:
+    """Return a digest of the compiler's own file: another version of it may write other code.
+
+    The version of promptkit would not change during development, and takes 20 ms to look up.
+    """
+    try:
+        return hashlib.sha256(Path(compiler.__file__).read_bytes()).hexdigest()[:16]
+    except OSError:  # an installation without files
+        return ""
+
+
+_MAGIC = (
+    f"promptkit {_LAYOUT} {EPOCH} {compiler_digest()} jinja {jinja2.__version__} {sys.implementation.cache_tag}"
     f" {sys.hexversion:x}\n"
 ).encode()
 
@@ -37,13 +50,9 @@ _Fields: TypeAlias = tuple[
 ]
 
 
-_CHECKSUM_BYTES: Final = 32
-
-
-_FOLDER_MODE: Final = 0o700
-
-
-_OTHERS_WRITE: Final = stat.S_IWGRP | stat.S_IWOTH
+_CHECKSUM_BYTES = 32
+_FOLDER_MODE = 0o700
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class Bytecode:
@@ -62,7 +71,7 @@ class Bytecode:
         self._usable: bool | None = None
 
     def compiled(self, source: Source) -> Compiled:
-        """The code of a source: from the folder, else compiled and put there.
+        """Return the code of a source, from the folder if it is there; else compile it and store it.
 
         Raises:
             TemplateError: it doesn't compile.
@@ -70,22 +79,22 @@ class Bytecode:
         if not self._is_safe():
             return compile_source(source)
         key = body_key(source)
-        found = self._read(key)
-        if found is None:
-            found = compile_source(source)
-            self._write(found)
-        return found
+        compiled = self._read(key)
+        if compiled is None:
+            compiled = compile_source(source)
+            self._write(compiled)
+        return compiled
 
     def _is_safe(self) -> bool:
-        """Whether the folder is this user's own and nobody else's; asked once."""
+        """Return whether the folder belongs to this user alone; it is checked once."""
         if self._usable is None:
             try:
                 self._folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
-                found = self._folder.lstat()
+                status = self._folder.lstat()
             except OSError:
                 self._usable = False
             else:
-                self._usable = stat.S_ISDIR(found.st_mode) and _is_ours(found)
+                self._usable = stat.S_ISDIR(status.st_mode) and _is_ours(status)
         return self._usable
 
     def _path(self, key: str) -> Path:
@@ -114,8 +123,8 @@ class Bytecode:
                 raise
 
 
-def _is_ours(found: os.stat_result) -> bool:
-    return found.st_uid == os.geteuid() and not found.st_mode & _OTHERS_WRITE
+def _is_ours(status: os.stat_result) -> bool:
+    return status.st_uid == os.geteuid() and not status.st_mode & _OTHERS_WRITE
 
 
 def _pack(compiled: Compiled) -> bytes:
@@ -134,7 +143,7 @@ def _pack(compiled: Compiled) -> bytes:
 
 
 def _unpack(data: bytes, key: str) -> Compiled | None:
-    """What was packed, or None: of other versions, or not whole (marshal can crash on such bytes)."""
+    """Read what was packed; None if it is of other versions or incomplete, because marshal can crash on such bytes."""
     if not data.startswith(_MAGIC):
         return None
     start = len(_MAGIC) + _CHECKSUM_BYTES

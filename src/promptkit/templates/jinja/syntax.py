@@ -1,4 +1,4 @@
-"""A body as tokens, for those who read templates instead of rendering them."""
+"""The tokens of a template's body, for lint, diff and the pinning of includes."""
 
 from __future__ import annotations
 
@@ -6,12 +6,13 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import takewhile
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from jinja2 import Environment
 
+from promptkit.templates.source import Source
+
 from .compiler import TemplateEnvironment
-from .source import Source
 
 
 class Lexeme(NamedTuple):
@@ -31,7 +32,7 @@ def _environment() -> TemplateEnvironment:
 
 
 def lexemes_of(source: Source) -> list[Lexeme]:
-    """The tokens of a source that compiles."""
+    """Return the tokens of a source that compiles."""
     return [Lexeme(*token) for token in _environment().lex(source.body)]
 
 
@@ -44,14 +45,14 @@ class Token(NamedTuple):
     text: str
 
 
-def places(body: str) -> Iterator[Token]:
-    """The tokens of a body that compiles, with their places; white space inside tags is left out.
+def tokens_of(body: str) -> Iterator[Token]:
+    """Return the tokens of a body that compiles, with their positions; white space inside tags is left out.
 
     `{%-` makes the lexer drop the white space before it, so each token is sought from the end of
     the one before: nothing but white space can lie between.
     """
     position = 0
-    for _, kind, text in _places_environment().lex(body):
+    for _, kind, text in _unstripped_environment().lex(body):
         start = body.index(text, position)
         position = start + len(text)
         if kind != "whitespace":
@@ -59,16 +60,16 @@ def places(body: str) -> Iterator[Token]:
 
 
 @cache
-def _places_environment() -> Environment:
-    """Jinja's own settings: those of templates strip lines, and a place must not move."""
+def _unstripped_environment() -> Environment:
+    """Return an environment with Jinja's own settings: those of templates strip lines and would move positions."""
     return Environment(keep_trailing_newline=True)  # noqa: S701 - it only cuts text
 
 
-_LINE_END: Final = re.compile(r"\r\n?")
+_LINE_END = re.compile(r"\r\n?")
 
 
 def pin(text: str, body_start: int, pins: Mapping[str, str]) -> str:
-    """A source with its includes renamed.
+    """Rename the includes of a source.
 
     Args:
         text: the whole source, with any line ends.
@@ -81,7 +82,7 @@ def pin(text: str, body_start: int, pins: Mapping[str, str]) -> str:
         for start, end, name in _includes(plain[body_start:])
         if name in pins
     ]
-    crlf = [found.start() for found in re.finditer(r"\r\n", text)]
+    crlf = [match.start() for match in re.finditer(r"\r\n", text)]
     for start, end, name in reversed(edits):
         left, right = _original(start, crlf), _original(end, crlf)
         text = f'{text[:left]}"{name}"{text[right:]}'
@@ -89,22 +90,22 @@ def pin(text: str, body_start: int, pins: Mapping[str, str]) -> str:
 
 
 def _original(position: int, crlf: list[int]) -> int:
-    """Where a position of the LF text stands in the original: each CRLF before it is one longer."""
-    return position + sum(1 for index, found in enumerate(crlf) if found - index < position)
+    """Return the position in the original of a position in the LF text: each CRLF before it adds one."""
+    return position + sum(1 for index, offset in enumerate(crlf) if offset - index < position)
 
 
 def _includes(body: str) -> Iterator[tuple[int, int, str]]:
-    """The place of each include's name, quotes included, and the name."""
-    pieces = places(body)
+    """Yield the position of each include's name, quotes included, and the name."""
+    pieces = tokens_of(body)
     for piece in pieces:
         if piece.kind != "block_begin" or next(pieces).text != "include":
             continue
         inside = takewhile(lambda inner: inner.kind != "block_end", pieces)
         strings = [inner for inner in inside if inner.kind == "string"]
-        # Jinja joins strings that stand side by side, as Python does.
+        # Jinja joins adjacent strings, as Python does.
         yield strings[0].start, strings[-1].end, "".join(_value(each.text) for each in strings)
 
 
 def _value(literal: str) -> str:
-    """What a string literal says, read as Jinja reads it."""
+    """Read a string literal as Jinja reads it."""
     return literal[1:-1].encode("ascii", "backslashreplace").decode("unicode-escape")
