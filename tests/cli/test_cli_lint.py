@@ -242,7 +242,9 @@ class TestTest:
         write("ad/line", CLEAN)
         ran = invoke("templates", "test")
         assert (ran.code, ran.out) == (0, "")
-        assert ran.err == "promptkit: no tests: write them into tests.toml, beside the versions of a template\n"
+        assert (
+            ran.err == "promptkit: no tests: write them into tests.toml, beside the versions of a template\n"
+        )
 
     def test_the_shipped_kit(self, invoke: Invoke) -> None:
         """`--all` runs the kit's own tests; a REF of the kit runs those of one."""

@@ -53,7 +53,10 @@ class TestPlan:
         """The exit code tells what the batch would do."""
         (project / "rows.csv").write_text(ROWS + ",bar,runners,a4\nBarly,bar,runners,a5\n", encoding="utf-8")
         ran = invoke(*PLAN)
-        assert (ran.code, "5 rows, 4 to send, 1 invalid, 1 identical to an earlier row" in ran.out) == (1, True)
+        assert (ran.code, "5 rows, 4 to send, 1 invalid, 1 identical to an earlier row" in ran.out) == (
+            1,
+            True,
+        )
         ran = invoke(*PLAN, "--budget", "0.0001")
         assert (ran.code, "may not suffice; batch needs --until-budget" in ran.out) == (6, True)
 

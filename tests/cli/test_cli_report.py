@@ -50,7 +50,17 @@ class TestReport:
     def test_people_get_a_table_that_fits(self, invoke: Invoke) -> None:
         """Empty columns are left out; below stand the facts of all; no line is wider than 80."""
         lines = invoke("report", "--by", "client").out.splitlines()
-        assert lines[0].split() == ["client", "calls", "rows", "in", "out", "cost", "failed", "attempts", "margin"]
+        assert lines[0].split() == [
+            "client",
+            "calls",
+            "rows",
+            "in",
+            "out",
+            "cost",
+            "failed",
+            "attempts",
+            "margin",
+        ]
         assert max(map(len, lines)) <= 80
         page = "\n".join(lines)
         assert "1 (1 quota)" in page
