@@ -47,7 +47,7 @@ def test_rows_in_one_request(invoke: Invoke, project: Path, sim: Simulator) -> N
     assert own["prompt_digest_matches"]
     assert (own["pack"], own["text"], own["items"]) == (carrier["id"], rows[0]["text"], None)
     page = invoke("show", rows[0]["call"]).out
-    assert f"went in the request of {carrier['id']}" in page
+    assert f"in the request of {carrier['id']}" in page
     assert "<item-" not in page
 
     assert "finished" in invoke(*BATCH).err

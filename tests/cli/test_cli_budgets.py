@@ -36,7 +36,7 @@ def test_no_caps_are_said(invoke: Invoke, project: Path, sim: Simulator) -> None
     configure(project, sim, "")
     ran = invoke("budgets")
     assert (ran.code, ran.out) == (0, "")
-    assert "there are no caps: [budgets]" in ran.err
+    assert "there are no caps; set them under [budgets]" in ran.err
     assert invoke("budgets", "--json").json() == []
 
 
@@ -139,7 +139,7 @@ def test_a_bill_above_its_ceiling_is_shown(invoke: Invoke, project: Path, sim: S
         asyncio.run(_spend_and_hold(ledger, scope, USD, 2 * USD, 0))
     day = line(invoke, "day")
     assert (day["stopped"], day["left_usd"], day["refuses_above_usd"]) == (True, "0", "0")
-    assert "a bill passed its ceiling" in invoke("budgets").out
+    assert "a bill exceeded its max cost" in invoke("budgets").out
     configure(project, sim, "per_day_usd = 21")
     assert (line(invoke, "day")["stopped"], line(invoke, "day")["left_usd"]) == (False, "19")
 

@@ -62,7 +62,7 @@ def test_list_says_what_is_closed_until_when_and_why(closed: Path, invoke: Invok
     assert ran.code == 0
     assert "no credit" in ran.out
     assert "wrong key (with another key or address)" in ran.out
-    assert "half open" in ran.out
+    assert "half-open" in ran.out
     assert "stumbled" not in ran.out
 
 
@@ -75,7 +75,7 @@ def test_list_as_json(closed: Path, invoke: Invoke) -> None:
     assert told["openai"][0]["until"] > time.time()
     assert told["anthropic"][0]["another_key"]
     assert told["gemini"] == [
-        {"model": "g", "lane": "health", "until": None, "why": "was down", "another_key": False}
+        {"model": "g", "circuit": "health", "until": None, "why": "was down", "another_key": False}
     ]
     assert told["mistral"] == []
 
@@ -85,8 +85,8 @@ def test_reset_opens_a_provider(closed: Path, invoke: Invoke, sim: Simulator) ->
     del closed
     sim.script([])
     ran = invoke("providers", "reset", "openai")
-    assert (ran.code, ran.out) == (0, "openai: open again\n")
-    assert invoke("providers", "reset", "openai").out == "openai: nothing was closed\n"
+    assert (ran.code, ran.out) == (0, "openai: circuits closed\n")
+    assert invoke("providers", "reset", "openai").out == "openai: no circuit was open\n"
     assert invoke("run", "ugc/hooks", *VALUES, "--target", "openai/gpt-6-luna").code == 0
     assert invoke("providers", "reset", "--all", "--json").json()["anthropic"] == 1
     assert invoke("providers", "reset", "--all").out == ""
@@ -99,11 +99,11 @@ def test_a_check_that_is_answered_opens_what_waited_for_it(closed: Path, invoke:
         one["provider"]: one["says"]
         for one in invoke("providers", "check", "openai", "anthropic", "--json").json()
     }
-    assert says["openai"].endswith("; it was closed, and is open again")
-    assert "open again" not in says["anthropic"]
+    assert says["openai"].endswith("; its circuit was open, and is closed now")
+    assert "closed now" not in says["anthropic"]
     told = {one["name"]: one["closed"] for one in invoke("providers", "list", "--json").json()}
     assert [len(told[name]) for name in ("openai", "anthropic", "gemini")] == [0, 1, 1]
-    assert "open again" not in invoke("providers", "check", "openai").out
+    assert "closed now" not in invoke("providers", "check", "openai").out
 
 
 def test_a_check_that_fails_opens_nothing(
@@ -131,7 +131,7 @@ def test_a_live_check_asks_whatever_was_met_before(project: Path, invoke: Invoke
         ),
     )
     ran = invoke("providers", "check", "openai", "--live")
-    assert (ran.code, "answered in" in ran.out) == (0, True)
+    assert (ran.code, "replied in" in ran.out) == (0, True)
     assert invoke("run", "ugc/hooks", *VALUES, "--target", "openai/gpt-6-luna").code != 0
 
 
@@ -151,7 +151,7 @@ def test_list_needs_no_ledger(project: Path, invoke: Invoke) -> None:
     assert not (project / "promptkit.db").exists()
     (project / "promptkit.db").write_text("no database")
     ran = invoke("providers", "list", "openai")
-    assert (ran.code, "can't say what is closed" in ran.err) == (0, True)
+    assert (ran.code, "open circuits are unknown" in ran.err) == (0, True)
 
 
 def test_a_time_is_told_on_the_users_clock() -> None:

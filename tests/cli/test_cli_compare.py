@@ -102,7 +102,7 @@ class TestOneOnEach:
         two = ("compare", "my/line@draft", "many.csv", "--targets", f"{OPENAI},{GEMINI}", "--json")
         ran = invoke(*two)
         assert len(ran.json()["rows"]) == 5
-        assert "the first 5 rows of many.csv: --limit N takes more" in ran.err
+        assert "the first 5 rows of many.csv; --limit N changes that" in ran.err
         before = asked(sim)
         more = invoke(*two, "--limit", "7")
         assert asked(sim) - before == 4
@@ -334,10 +334,10 @@ class TestPage:
         before = Path("c.html").read_bytes()
         again = invoke(*command, "--limit", "1")
         assert (again.code, Path("c.html").read_bytes()) == (0, before), again.err
-        assert "stands as it was" in again.err
+        assert "is unchanged" in again.err
         more = invoke(*command, "--limit", "2")
         assert (more.code, Path("c.html").read_bytes()) == (9, before)
-        assert "kept nowhere else" in more.err
+        assert "stored nowhere else" in more.err
 
 
 def test_json_has_unknown_as_null() -> None:

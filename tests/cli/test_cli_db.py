@@ -156,7 +156,7 @@ def test_erasing_beside_a_live_batch(
         out, err = running.communicate(timeout=HANGS_S)
     assert (pruned.code, forgot.code) == (0, 0), (pruned.err, forgot.err)
     assert running.returncode in (0, 1), (out, err)
-    assert "job night runs: rows that it has read may still be sent" in forgot.err
+    assert "job night is running and may still send rows that it has read" in forgot.err
     assert on_disk(studio, SECRET) == []
     rows = invoke("jobs", "show", "night", "--json").json()["rows"]
     assert rows["ok"] + rows["failed"] == 120

@@ -68,7 +68,7 @@ class TestInit:
         """The message names the file."""
         (empty / "file").write_text("", encoding="utf-8")
         ran = invoke("init", "file/below")
-        assert (ran.code, "promptkit.toml: can't be written" in ran.err) == (9, True)
+        assert (ran.code, "promptkit.toml: not writable" in ran.err) == (9, True)
 
     def test_the_configuration_has_the_machines_time_zone(self) -> None:
         """A zone that the machine names is written down; the example's own stands otherwise."""
@@ -157,7 +157,7 @@ class TestProviders:
         ran = invoke("providers", "check", "openai", "anthropic", "gemini", "--live")
         assert ran.code == 0
         assert ran.err.startswith("promptkit: 3 live calls: at most $0.000")
-        assert ran.out.count("answered in") == 3
+        assert ran.out.count("replied in") == 3
         assert len(invoke("log", "--tag", "check=live", "--json").json()) == 3
 
     def test_one_live_call_is_said_as_one(self, invoke: Invoke) -> None:
@@ -274,7 +274,7 @@ class TestDoctor:
         """No file, no keys, no ledger yet: warnings with a remedy, and nothing is made."""
         ran = invoke("doctor")
         assert ran.code == 0
-        for expected in ("promptkit init", "there are none", "isn't there yet"):
+        for expected in ("promptkit init", "there are none", "does not exist yet"):
             assert expected in ran.out
         assert not list(empty.iterdir())
         assert not (machine / "data").exists()

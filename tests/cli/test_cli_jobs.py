@@ -45,7 +45,7 @@ def write_rows(folder: Path, count: int) -> None:
 class TestListed:
     def test_a_job_is_a_line(self, invoke: Invoke) -> None:
         """Name, template, state, rows done, failed and waiting, cost, times."""
-        assert "no job was started yet" in invoke("jobs", "list").err
+        assert "there are no jobs yet" in invoke("jobs", "list").err
         invoke(*BATCH, "-o", "out.csv", "--job", "night", "--limit", "2")
         line = invoke("jobs", "list").out.splitlines()[-1].split()
         assert line[:7] == ["night", "ugc/hooks@1", "open", "3", "2", "0", "1"]
@@ -169,7 +169,7 @@ class TestGoingOn:
         """Cron's next start of the same command sends nothing, exit 8; `jobs resume` means it."""
         invoke(*BATCH, "-o", "out.csv", "--job", "night", "--limit", "1")
         assert "no process was running it" in invoke("jobs", "cancel", "night").err
-        assert "was cancelled before" in invoke("jobs", "cancel", "night").err
+        assert "is already cancelled" in invoke("jobs", "cancel", "night").err
         before = len(sim.requests())
         ran = invoke(*BATCH, "-o", "out.csv", "--job", "night")
         assert (ran.code, len(sim.requests()) - before, "jobs resume night" in ran.err) == (8, 0, True)
@@ -240,7 +240,7 @@ class TestWatched:
             heard(watching.stderr, " of 200 rows, ")
             leaving.send_signal(signal.SIGINT)
             _, err = leaving.communicate(timeout=HANGS_S)
-            assert (leaving.returncode, "job n goes on" in err, running.poll()) == (130, True, None)
+            assert (leaving.returncode, "job n continues" in err, running.poll()) == (130, True, None)
             told_of(slow_project, "jobs", "cancel", "n")
             held.let_go()
             running.communicate(timeout=HANGS_S)
@@ -265,7 +265,7 @@ class TestStoppedEarly:
         sim.script([{"fault": "http.400", "times": 1}])
         options = ("-o", "out.csv", "--job", "night", "--target", "openai/gpt-6-luna")
         ran = invoke(*BATCH, *options, "--canary", "1", "--max-fail-rate", "0")
-        assert (ran.code, "the canary failed: 1 of 1 row" in ran.err, "2 rows wait" in ran.err) == (
+        assert (ran.code, "the canary failed: 1 of 1 row" in ran.err, "2 pending" in ran.err) == (
             8,
             True,
             True,

@@ -116,7 +116,7 @@ def test_the_beginning_of_an_id_is_enough(invoke: Invoke, made: list[str]) -> No
     assert (ran.code, "fits several calls" in ran.err) == (2, True)
     for text in ("zz", "not-an-id"):
         ran = invoke("show", text)
-        assert (ran.code, "promptkit log lists them" in ran.err) == (2, True)
+        assert (ran.code, "`promptkit log` lists the calls" in ran.err) == (2, True)
 
 
 def test_what_was_not_kept_can_not_be_shown(invoke: Invoke, project: Path) -> None:

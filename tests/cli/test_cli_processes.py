@@ -79,7 +79,7 @@ def test_the_first_signal_lets_calls_in_flight_finish(
     ran = stopped(slow_project, slow, number)
     assert ran.code == code
     assert STOPPING in ran.err
-    assert "36 rows wait: the same command goes on" in ran.err
+    assert "36 pending; next: run the same command again" in ran.err
     assert len((slow_project / "out.csv").read_text("utf-8").splitlines()) == 1 + 4
     with Ledger.open(slow_project / "promptkit.db") as ledger:
         calls = ledger.calls.search()
@@ -87,9 +87,9 @@ def test_the_first_signal_lets_calls_in_flight_finish(
 
 
 def test_the_second_signal_stops_at_once(slow_project: Path, slow: Simulator) -> None:
-    """What was in flight is recorded as unknown, at its ceiling; the job can go on."""
+    """What was in flight is unknown outcomes, at its ceiling; the job can go on."""
     ran = stopped(slow_project, slow, signal.SIGINT, signal.SIGINT)
-    assert (ran.code, "recorded as unknown" in ran.err) == (130, True)
+    assert (ran.code, "unknown outcomes" in ran.err) == (130, True)
     with Ledger.open(slow_project / "promptkit.db") as ledger:
         calls = [ledger.calls.get(call.id) for call in ledger.calls.search()]
         attempts = [attempt for call in calls if call is not None for attempt in call.attempts]
@@ -145,7 +145,7 @@ def test_cron_finds_the_same_ledger_and_keys(project: Path, sim: Simulator) -> N
         env={},
     )
     assert (ran.code, len(sim.requests()) - before) == (0, 0), ran.err
-    assert "job night is finished: 3 rows: 3 ok; nothing was sent" in ran.err
+    assert "job night is done: 3 rows: 3 ok; nothing was sent" in ran.err
     assert (project / "cron.csv").read_bytes() == (project / "here.csv").read_bytes()
     fresh = process(
         *("run", "ugc/hooks", *VALUES, "--config", project / "promptkit.toml", "-q"), cwd=Path("/"), env={}
@@ -234,7 +234,7 @@ class TestFullDisk:
         with Path("/dev/full").open("w") as full:
             ran = process("run", "ugc/hooks", *VALUES, "-q", cwd=project, stdout=full)
         assert ran.code == 9
-        assert ran.err == "promptkit: stdout can't be written: No space left on device\n"
+        assert ran.err == "promptkit: stdout is not writable: No space left on device\n"
 
     @pytest.mark.parametrize("buffered", ["", "1"])
     @pytest.mark.parametrize("words", [(), ("--help",), ("--version",), ("run", "--help"), ("providers",)])
@@ -245,7 +245,7 @@ class TestFullDisk:
         env = {**os.environ, "PYTHONUNBUFFERED": buffered}
         with Path("/dev/full").open("w") as full:
             ran = process(*words, cwd=project, stdout=full, env=env)
-        assert (ran.code, ran.err) == (9, "promptkit: stdout can't be written: No space left on device\n")
+        assert (ran.code, ran.err) == (9, "promptkit: stdout is not writable: No space left on device\n")
 
     def test_rows_that_can_not_be_printed_are_exit_9_and_kept(self, project: Path) -> None:
         """A batch stops when stdout is full; what was paid is in the ledger, and is not paid again."""
@@ -260,7 +260,7 @@ class TestFullDisk:
         """-o on a full disk: the results are in the ledger, and the message says how to get them."""
         ran = process("batch", "ugc/hooks", "rows.csv", "-o", "/dev/full", "--format", "csv", cwd=project)
         assert ran.code == 9
-        assert "/dev/full: can't be written: No space left on device" in ran.err
+        assert "/dev/full: not writable: No space left on device" in ran.err
 
 
 def test_a_pipe_that_is_never_read_is_not_waited_for(project: Path) -> None:

@@ -92,7 +92,7 @@ class TestNew:
         assert (refused.code, "it isn't what the snapshot says" in refused.err) == (3, True)
         assert invoke("templates", "test", "ugc/script@draft", "--update").code == 0
         assert invoke("templates", "publish", "ugc/script").out == "ugc/script@2\n"
-        assert "its versions came along: 1" in invoke("templates", "new", "ugc/cta", "--from", "ugc/cta").err
+        assert "copied with its versions: 1" in invoke("templates", "new", "ugc/cta", "--from", "ugc/cta").err
 
 
 class TestPublish:
@@ -150,7 +150,7 @@ class TestLabels:
         assert ran.out == f"{NAME} production: 1 -> 2\n"
         assert "9 words" in invoke("render", NAME).out
         again = invoke("templates", "promote", f"{NAME}@2", "production")
-        assert (again.out, "stood there already" in again.err) == (f"{NAME} production: 2\n", True)
+        assert (again.out, "was already there" in again.err) == (f"{NAME} production: 2\n", True)
         back = invoke("templates", "rollback", NAME, "production", "--reason", "too short", "--json").json()
         assert back.pop("at")[:2] == "20"
         assert back.pop("by")
@@ -235,7 +235,7 @@ class TestDiff:
         )
         assert "\nsource: system message\n@@ -1,2 +1,2 @@\n-You write" in ran.out
         assert "\nprompt of 'made-up values': system message\n" in ran.out
-        assert "A call, before -> after (mean of 1 example)" in ran.out
+        assert "Per call, old -> new (mean of 1 example)" in ran.out
         assert "openai/gpt-6-luna" in ran.out
         assert "\x1b" not in ran.out
 
@@ -265,7 +265,7 @@ class TestDiff:
     def test_the_same_twice(self, published: Path, invoke: Invoke) -> None:
         assert published.exists()
         ran = invoke("templates", "diff", f"{NAME}@1", f"{NAME}@1")
-        assert (ran.code, ran.out) == (0, f"{NAME}@1 -> {NAME}@1\nnothing differs\n")
+        assert (ran.code, ran.out) == (0, f"{NAME}@1 -> {NAME}@1\nno differences\n")
 
     def test_what_cannot_be_rendered_says_why(self, published: Path, invoke: Invoke) -> None:
         draft = published / "draft.jinja"
@@ -276,11 +276,11 @@ class TestDiff:
         )
         edit(draft, "Tone: {{ tone }}", "Tone: {{ tone }} {{ code }} {{ size }}")
         out = invoke("templates", "diff", NAME).out
-        assert "prompt of 'made-up values' can't be made" in out
+        assert "prompt of 'made-up values' can't be rendered" in out
         assert "A call" not in out
         edit(draft, "pattern = '[0-9]{4}'", "max_length = 4")
         out = invoke("templates", "diff", NAME).out
-        assert "prompt of 'made-up values': made up: code, size" in out
+        assert "prompt of 'made-up values': placeholders for code, size" in out
         assert "+Tone: warm [cod [size]" in out
         assert '  + code: {"name": "code"' in out
 

@@ -112,7 +112,7 @@ class TestRate:
 
     @pytest.mark.parametrize(
         ("words", "told"),
-        [(["accept"], "takes calls and a verdict"), (["abc", "good"], "doesn't end with a verdict")],
+        [(["accept"], "takes calls and a verdict"), (["abc", "good"], "does not end with a verdict")],
     )
     def test_what_is_no_verdict_is_exit_2(self, invoke: Invoke, words: list[str], told: str) -> None:
         """The way to say it is told."""

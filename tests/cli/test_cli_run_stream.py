@@ -70,7 +70,7 @@ def test_a_text_that_breaks_off_is_exit_5(invoke: Invoke, project: Path, sim: Si
     assert "nothing was sent again" in ran.err
     call = ran.err.partition("promptkit show ")[2].split()[0]
     shown = invoke("show", call)
-    assert f"--- what had come of the reply ---\n{ran.out}" in shown.out
+    assert f"--- partial reply ---\n{ran.out}" in shown.out
     assert "~$0." in shown.out
     assert ", up to $0." in shown.out
     (attempt,) = invoke("show", call, "--json").json()["attempts"]
