@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from promptkit._util.files import replacing
 from promptkit.batch.columns import usd_text
 from promptkit.batch.job import Job, JobReport
-from promptkit.batch.output import Delivery, check_out
+from promptkit.batch.output import OutputFiles, check_out
 from promptkit.batch.tables import Format
 from promptkit.engine.context import Session
 from promptkit.errors import (
@@ -60,9 +60,9 @@ class Order:
     """Where the last word goes, besides what is said."""
 
     @property
-    def files(self) -> Delivery:
+    def files(self) -> OutputFiles:
         """The files that have rows."""
-        return Delivery(self.out, self.format, self.failed)
+        return OutputFiles(self.out, self.format, self.failed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from zoneinfo import ZoneInfo
 
 from promptkit.batch.columns import usd_text
-from promptkit.batch.options import AGAIN
+from promptkit.batch.options import RETRIED_STATES
 from promptkit.errors import counted
 from promptkit.ledger.records import JobRecord, JobState, JobSummary, Money, RowProblem, RowState, TargetShare
 from promptkit.types import Json, dollars
@@ -260,7 +260,7 @@ def next_steps(page: JobPage) -> Iterator[str]:
         return
     if page.summary.pending and page.standing is not Standing.STOPPING:
         yield f"promptkit jobs resume {name}   does the {counted(page.summary.pending, 'waiting row')}"
-    again = sum(rows.get(state, 0) for state in AGAIN)
+    again = sum(rows.get(state, 0) for state in RETRIED_STATES)
     if again:
         yield f"promptkit log --job {name}   tells why, call by call"
         yield f"promptkit jobs resume {name} --retry-failed   does {counted(again, 'row')} again"

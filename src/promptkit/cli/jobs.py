@@ -118,15 +118,15 @@ def resume(
         promptkit jobs resume night-2026-11-21
         promptkit jobs resume night-2026-11-21 --retry-failed --budget 8
     """
-    from promptkit.batch.job import JobAgain, said_again
-    from promptkit.batch.options import pinned_output
+    from promptkit.batch.job import Job
+    from promptkit.batch.options import pinned_options, pinned_output
 
     from .conduct import Order, conduct
 
     session = face.session()
     with face.ledger(session.settings) as ledger:
         record = job_named(ledger, name, session.today())
-    wanted = said_again(
+    wanted = pinned_options(
         record,
         cap_pico=option_texts.read_cap(budget),
         until_budget=until_budget or None,
@@ -140,7 +140,7 @@ def resume(
     )
     path = out or (None if record.output_path is None else Path(record.output_path))
     order = Order(_input(record), path, pinned_output(record)[0] if out is None else None)
-    return asyncio.run(conduct(face, session, JobAgain(session, record, wanted), order))
+    return asyncio.run(conduct(face, session, Job.resume(session, record, wanted), order))
 
 
 def cancel(face: Face, name: Name) -> None:
@@ -190,18 +190,18 @@ def export(
     session = face.session()
     with face.ledger(session.settings) as ledger:
         job = job_named(ledger, name, session.today())
-        said, manner = pinned_output(job)
+        said, like = pinned_output(job)
         for path in (out, failed):
             if path is not None:
                 check_out(path, _input(job))
         if out is not None:
-            count = write_output(ledger, job, out, format_=format_, like=manner.like, mark=manner.mark)
+            count = write_output(ledger, job, out, format_=format_, like=like)
             face.say(f"{out} has {count:,} of {counted(sum(ledger.row_counts(job.id).values()), 'row')}")
         if failed is not None:
-            face.say(f"{failed} has {counted(write_failed(ledger, job, failed, manner), 'failed row')}")
+            face.say(f"{failed} has {counted(write_failed(ledger, job, failed, like), 'failed row')}")
         if out is None and failed is None:
-            chosen = output_format(None, manner.like, format_ or said)
-            for part in encoded(ledger, job, chosen, like=manner.like):
+            chosen = output_format(None, like, format_ or said)
+            for part in encoded(ledger, job, chosen, like=like):
                 face.print_bytes(part)
 
 

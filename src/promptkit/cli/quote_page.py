@@ -36,7 +36,7 @@ def _print(face: Face, quote: Quote) -> None:
         face.table(
             (*_COLUMNS[:1], ">rows", ">answers", *_COLUMNS[1:]),
             [
-                (str(one.target), f"{one.rows:,}", f"{one.answers:,}", *_cells(one.figures))
+                (str(one.target), f"{one.rows:,}", f"{one.replies:,}", *_cells(one.figures))
                 for one in quote.targets
             ],
         )
@@ -92,8 +92,8 @@ def _time(figures: Figures) -> str:
 def _words(quote: Quote) -> list[str]:
     figures = quote.figures
     basis = (
-        f"by {counted(quote.answers, 'answer')} of this template in the ledger"
-        if quote.answers
+        f"by {counted(quote.replies, 'answer')} of this template in the ledger"
+        if quote.replies
         else "no answer of this template is known yet: each is taken to be half as long as it may be"
     )
     cost = (
@@ -107,19 +107,19 @@ def _words(quote: Quote) -> list[str]:
 
 def _packing(packing: Packing) -> str:
     asked = f"--pack {_pack_said(packing)}"
-    if packing.why:
-        return f"{asked} sends each row alone: {packing.why}"
+    if packing.reason:
+        return f"{asked} sends each row alone: {packing.reason}"
     saves = packing.saves_pico
     size = f"{asked} sends up to {counted(packing.size, 'row')} a request"
     if saves is None:
         return f"{size}; what that saves can't be said without a price"
     what = f"saves {dollars(saves)}" if saves >= 0 else f"costs {dollars(-saves)} more"
-    packed, alone = packing.a_row(packing.packed_pico), packing.a_row(packing.alone_pico)
+    packed, alone = packing.per_row(packing.packed_pico), packing.per_row(packing.single_pico)
     return f"{size} and {what}: a row costs about {dollars(packed)} instead of {dollars(alone)}"
 
 
 def _pack_said(packing: Packing) -> int | str:
-    return "auto" if packing.said is None else packing.said
+    return "auto" if packing.requested is None else packing.requested
 
 
 def _caching(quote: Quote) -> list[str]:
@@ -156,12 +156,12 @@ def quote_json(quote: Quote) -> dict[str, Json]:
         "strategy": quote.strategy,
         **_figures_json(figures),
         "budget_usd": {"sure": usd_text(figures.worst_pico), "usual": usd_text(quote.usual_pico)},
-        "answers": quote.answers,
+        "answers": quote.replies,
         "targets": [
             {
                 "target": str(one.target),
                 "rows": one.rows,
-                "answers": one.answers,
+                "answers": one.replies,
                 **_figures_json(one.figures),
             }
             for one in quote.targets
@@ -185,7 +185,7 @@ def quote_json(quote: Quote) -> dict[str, Json]:
             for need in quote.needs
         ],
         "packing": None if quote.packing is None else _packing_json(quote.packing),
-        "manner": quote.manner or None,
+        "manner": quote.notice or None,
     }
 
 
@@ -196,11 +196,11 @@ def _packing_json(packing: Packing) -> dict[str, Json]:
         "rows": packing.size,
         "requests": packing.requests,
         "row_usd": {
-            "packed": usd_text(packing.a_row(packing.packed_pico)),
-            "alone": usd_text(packing.a_row(packing.alone_pico)),
+            "packed": usd_text(packing.per_row(packing.packed_pico)),
+            "alone": usd_text(packing.per_row(packing.single_pico)),
         },
         "saves_usd": usd_text(packing.saves_pico),
-        "why": packing.why or None,
+        "why": packing.reason or None,
     }
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from promptkit.batch.job import JobAgain, job_named
+from promptkit.batch.job import Job, job_named
 from promptkit.batch.options import JobOptions, pinned_options
 from promptkit.batch.redo import Redo, prepare
 from promptkit.batch.tables import Format
@@ -111,6 +111,6 @@ async def _redo(
 ) -> int:
     try:
         record = await prepare(session, original, chosen, wanted)
-        return await conduct(face, session, JobAgain(session, record, wanted), Order(None, out, format_))
+        return await conduct(face, session, Job.resume(session, record, wanted), Order(None, out, format_))
     finally:
         await session.aclose()

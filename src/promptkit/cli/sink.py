@@ -7,9 +7,8 @@ from typing import BinaryIO
 
 from promptkit.batch.columns import output_format, writer
 from promptkit.batch.job import Job
-from promptkit.batch.options import Manner
 from promptkit.batch.output import layout_of
-from promptkit.batch.tables import Format
+from promptkit.batch.tables import Dialect, Format
 from promptkit.errors import OutputError
 from promptkit.types import RowResult
 
@@ -17,11 +16,11 @@ from promptkit.types import RowResult
 class Stdout:
     """Results on stdout as they finish. A reader that has gone stops the job; so does a full disk."""
 
-    def __init__(self, job: Job, manner: Manner, said: Format | None) -> None:
+    def __init__(self, job: Job, like: Dialect, said: Format | None) -> None:
         self._job = job
         self._layout = layout_of(job.record)
-        format_ = output_format(None, manner.like, said)
-        self._writer = writer(format_, self._layout.header, delimiter=manner.like.delimiter)
+        format_ = output_format(None, like, said)
+        self._writer = writer(format_, self._layout.header, delimiter=like.delimiter)
         self._file: BinaryIO = sys.stdout.buffer
         self._trouble: OSError | None = None
 

@@ -14,7 +14,7 @@ from promptkit.types import OnMiss, Parsed_co, RowResult
 
 if TYPE_CHECKING:
     from promptkit.batch.job import Job, JobReport
-    from promptkit.batch.output import Delivery
+    from promptkit.batch.output import OutputFiles
     from promptkit.batch.quote import Quote
     from promptkit.batch.tables import Format
     from promptkit.engine.context import Session
@@ -109,12 +109,12 @@ def job_options(told: Mapping[str, Any], session: Session) -> dict[str, Any]:
 _KNOWN: Final = frozenset({*BatchOptions.__annotations__, "concurrency"})
 
 
-def delivery_of(told: Mapping[str, Any], format_: Format | None = None) -> Delivery:
+def delivery_of(told: Mapping[str, Any], format_: Format | None = None) -> OutputFiles:
     """The files that a run writes; without a format, their names tell."""
-    from promptkit.batch.output import Delivery
+    from promptkit.batch.output import OutputFiles
 
     out, failed = told.get("out"), told.get("failed")
-    return Delivery(None if out is None else Path(out), format_, None if failed is None else Path(failed))
+    return OutputFiles(None if out is None else Path(out), format_, None if failed is None else Path(failed))
 
 
 def _moment_s(told: str | datetime, session: Session) -> float:
@@ -149,7 +149,7 @@ class AsyncJob(Generic[Parsed_co]):
         PromptKitError: template, rows, keys or ledger can't stand.
     """
 
-    def __init__(self, job: Job, session: Session, files: Delivery, rows: object = None) -> None:
+    def __init__(self, job: Job, session: Session, files: OutputFiles, rows: object = None) -> None:
         self._job = job
         self._session = session
         self._files = files

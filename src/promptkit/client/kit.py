@@ -288,7 +288,7 @@ class AsyncPromptKit:
             until_budget=until_budget,
             by_rules=route is None and not targets,
             cache_s=None if cache is None else read_age(cache),
-            shape=None if output is None else output_model_of(output),
+            output_model=None if output is None else output_model_of(output),
             **job_options(told, self._session),
         )
         chosen = self._session.route(route, targets, ref=ref, tags=options.all_rows_tags)
@@ -318,19 +318,19 @@ class AsyncPromptKit:
         Raises:
             UsageError: there is no such job, or an argument can't stand.
         """
-        from promptkit.batch.job import JobAgain, job_named, said_again
-        from promptkit.batch.options import pinned_output
+        from promptkit.batch.job import Job, job_named
+        from promptkit.batch.options import pinned_options, pinned_output
 
         record = job_named(await self._session.ledger(), name, self._session.today())
         kept = None if "out" in more else pinned_output(record)[0]
         told: dict[str, Any] = {"out": record.output_path, "concurrency": concurrency, **more}
-        options = said_again(
+        options = pinned_options(
             record,
             cap_pico=None if budget_usd is None else cap_of(budget_usd),
             until_budget=until_budget,
             **job_options(told, self._session),
         )
-        return AsyncJob(JobAgain(self._session, record, options), self._session, delivery_of(told, kept))
+        return AsyncJob(Job.resume(self._session, record, options), self._session, delivery_of(told, kept))
 
     async def report(
         self,

@@ -15,7 +15,17 @@ from hypothesis import strategies as st
 
 from promptkit.batch.binding import Matrix
 from promptkit.batch.columns import as_input
-from promptkit.batch.tables import Dialect, Format, Record, Rows, blocks, format_of, manner, read_rows, sniff
+from promptkit.batch.tables import (
+    Dialect,
+    Format,
+    Record,
+    Rows,
+    blocks,
+    dialect_notice,
+    format_of,
+    read_rows,
+    sniff,
+)
 from promptkit.errors import ExitCode, InputError, exit_code
 from promptkit.types import Json
 
@@ -379,4 +389,4 @@ def test_memory_stays_flat() -> None:
 )
 def test_what_was_detected_is_told(dialect: Dialect, encoding: str, told: str) -> None:
     """Whatever isn't UTF-8, or not with the format's own delimiter, is told in words."""
-    assert manner(dialect, encoding) == told
+    assert dialect_notice(dialect, encoding) == told
