@@ -235,9 +235,9 @@ class TestGoingOn:
         """Two runs of one job can't overlap."""
         invoke(*BATCH, "--job", "night", "--limit", "0")
         with Ledger.open(project / "promptkit.db") as ledger:
-            job = ledger.job("night")
+            job = ledger.jobs.get("night")
             assert job is not None
-            with ledger.lock_job(job):
+            with ledger.jobs.lock(job):
                 ran = invoke(*BATCH, "--job", "night")
         assert (ran.code, "'night' is being run" in ran.err) == (7, True)
 
@@ -328,7 +328,7 @@ class TestTelling:
         assert "ugc/hooks@1: 4 rows, 3 to send, 1 invalid" in ran.out
         assert "rows.csv:5: row 4 is invalid" in ran.err
         with Ledger.open(project / "promptkit.db") as ledger:
-            assert ledger.jobs() == ()
+            assert ledger.jobs.newest() == ()
 
     def test_a_dry_run_renders_every_row(self, invoke: Invoke, project: Path) -> None:
         """A row whose values make no prompt is found before anything is paid."""

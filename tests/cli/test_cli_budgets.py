@@ -106,14 +106,14 @@ async def _spend_and_hold(ledger: Ledger, scope: Scope, ceiling: int, spent: int
     """Make an attempt under a scope, and leave another one open."""
     session = Session(load_settings(ledger.path.parent / "promptkit.toml"), print)
     template = session.template("ugc/hooks")
-    await ledger.remember_template(template.sources())
+    await ledger.calls.store_templates(template.sources())
     call = CallStart(session.ids(), template.digest, "ugc/hooks@1", "sha256:x", 1)
     target = Target("openai", "gpt-6-luna")
     attempt = AttemptStart(session.ids(), call.id, 1, 1, target, ceiling, 1)
-    await ledger.begin(attempt, (scope,), call)
-    await ledger.finish(AttemptEnd(attempt.id, AttemptState.OK, spent, 2, cost=Cost(spent, "test")))
+    await ledger.calls.begin(attempt, (scope,), call)
+    await ledger.calls.finish(AttemptEnd(attempt.id, AttemptState.OK, spent, 2, cost=Cost(spent, "test")))
     if held:
-        await ledger.begin(AttemptStart(session.ids(), call.id, 1, 2, target, held, 1), (scope,))
+        await ledger.calls.begin(AttemptStart(session.ids(), call.id, 1, 2, target, held, 1), (scope,))
 
 
 USD = 10**12

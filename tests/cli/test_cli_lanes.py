@@ -23,7 +23,7 @@ def close(folder: Path, **lanes: tuple[CircuitKey, CircuitState]) -> None:
 
     async def learn() -> None:
         with Ledger.open(folder / "promptkit.db") as ledger:
-            await ledger.learn(dict(lanes.values()), time.time())
+            await ledger.shared.merge_circuits(dict(lanes.values()), time.time())
 
     asyncio.run(learn())
 

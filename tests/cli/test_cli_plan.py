@@ -41,7 +41,7 @@ class TestPlan:
         assert float(told["budget_usd"]["usual"]) <= float(told["budget_usd"]["sure"])
         assert [cap["fits"] for cap in told["caps"]] == [True, True]
         with Ledger.open(project / "promptkit.db") as ledger:
-            assert ledger.jobs() == ()
+            assert ledger.jobs.newest() == ()
         assert invoke(*BATCH, "-o", "out.csv").code == 0
         after = invoke(*PLAN, "-o", "out.csv", "--json").json()
         assert (after["done"], after["to_send"], after["answers"]) == (3, 0, 3)

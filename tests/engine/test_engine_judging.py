@@ -228,9 +228,9 @@ async def test_a_flagged_reply_is_kept_and_said(studio: Studio) -> None:
         [flag] = reply.flags
         assert flag.startswith("banned: says 'beer', a banned word")
         ledger = await kit.session.ledger()
-        call = ledger.call(reply.id)
+        call = ledger.calls.get(reply.id)
         assert call is not None
-        assert call.flags == ledger.calls()[0].flags == reply.flags
+        assert call.flags == ledger.calls.search()[0].flags == reply.flags
         [result] = await run_all(kit.batch("ad/title", brands(1), job="night"))
         assert result.flags == reply.flags
         [again] = await run_all(kit.batch("ad/title", brands(1), job="night"))
@@ -257,8 +257,8 @@ async def test_where_every_reply_fails_the_last_is_kept_and_the_call_says_why(st
             await kit.run("ad/title", {"brand": "Barly"})
         assert [str(one.target) for one in caught.value.attempts] == [one for one in ALL for _ in range(2)]
         ledger = await kit.session.ledger()
-        [logged] = ledger.calls()
-        call = ledger.call(logged.id)
+        [logged] = ledger.calls.search()
+        call = ledger.calls.get(logged.id)
         assert call is not None
         assert (call.status, call.text) == (Status.FAILED, "gemini likes beer.")
         assert f"promptkit show {show_id(logged.id)}" in str(caught.value)

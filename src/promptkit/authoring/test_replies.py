@@ -125,9 +125,9 @@ def _stored(ledger: Ledger, key: str) -> Answer | None:
     """The newest whole reply to a test, if its text was kept."""
     from promptkit.ledger.records import LogFilter
 
-    for logged in ledger.calls(_LOOKED_AT, LogFilter(tags={KEY_TAG: key})):
+    for logged in ledger.calls.search(_LOOKED_AT, LogFilter(tags={KEY_TAG: key})):
         if logged.status in _TEXTS:
-            call = ledger.call(logged.id)
+            call = ledger.calls.get(logged.id)
             if call is not None and call.text is not None and logged.status is not None:
                 return Answer(call.text, logged.target, logged.status, replayed=True)
     return None

@@ -97,7 +97,7 @@ class RunMonitor:
 
     def check(self) -> bool:
         """Look at the ledger and the clock once; return whether the run is stopped."""
-        if self._ledger.job_state(self._job.id) is JobState.CANCELLED:
+        if self._ledger.jobs.state(self._job.id) is JobState.CANCELLED:
             self._signal.stop(cancelled(self._job.name))
             return True
         if self._options.deadline_s is None:

@@ -43,7 +43,7 @@ from .quote import Quote, Quoter, check_caps
 from .runner import PendingRows, Runner
 
 if TYPE_CHECKING:
-    from promptkit._util.locks import JobLock
+    from promptkit._util.locks import LockFile
     from promptkit.ledger.ledger import Ledger
 
 
@@ -106,7 +106,7 @@ class Job:
         self._options = options
         self._pinned: Pinned | None = None
         self._record: JobRecord | None = None
-        self._lock: JobLock | None = None
+        self._lock: LockFile | None = None
         self._pending: PendingRows | None = None
         self._signal = StopSignal()
         self.reading: Reading | None = None
@@ -192,7 +192,7 @@ class Job:
         has_ledger = self._session.settings.database_path.exists()
         ledger = await self._session.ledger() if has_ledger else None
         reading = None if self._source is None else self._source.read()
-        record = None if ledger is None else ledger.job(self.name)
+        record = None if ledger is None else ledger.jobs.get(self.name)
         if ledger is not None and record is not None:
             pinned = self._continued(ledger, record)
         else:
@@ -221,16 +221,16 @@ class Job:
         ledger = await self._session.ledger()
         created = await self._pin(ledger)
         self._options = with_pinned(self._options, self.record)
-        self._lock = ledger.lock_job(self.record)
+        self._lock = ledger.jobs.lock(self.record)
         try:
             await self._read_rows(ledger, created=created)
             await self._store_options(ledger)
             if self._options.retry_failed:
-                await ledger.reset_rows(self.record.id, RETRIED_STATES)
+                await ledger.jobs.reset_rows(self.record.id, RETRIED_STATES)
             self._pending = PendingRows(ledger, self.record, self._options)
-            closed = ledger.job_state(self.record.id) is not JobState.OPEN
-            if closed and ledger.pending_rows(self.record.id, limit=1):
-                await ledger.set_job_state(self.record.id, JobState.OPEN)
+            closed = ledger.jobs.state(self.record.id) is not JobState.OPEN
+            if closed and ledger.jobs.has_pending_rows(self.record.id):
+                await ledger.jobs.set_state(self.record.id, JobState.OPEN)
             if not self._options.until_budget:
                 await check_caps(self._session, self.pinned, self._options, self.record, self._pending)
         except BaseException:
@@ -249,7 +249,7 @@ class Job:
 
     async def _pin(self, ledger: Ledger) -> bool:
         """Find the job of this name, or create it; return whether it was created."""
-        record = ledger.job(self.name)
+        record = ledger.jobs.get(self.name)
         if record is None:
             template, rule_routes = self._template(), self._rule_routes()
             self._check_text_as(template.spec.output)
@@ -274,7 +274,7 @@ class Job:
                 input_path=self._input_name,
                 output_path=stored_path(self._options.out),
             )
-            record = await ledger.create_or_get_job(start)
+            record = await ledger.jobs.create_or_get(start)
             if record.id == start.id:
                 self._record, self._pinned = record, Pinned(template, self._route, rule_routes)
                 return True
@@ -335,7 +335,7 @@ class Job:
             same = str(current.ref) == record.template_ref
             reason = f"{current.ref} has changed since" if same else f"{self._ref} is now {current.ref}"
         self._session.say(f"job {record.name}: it continues with {record.template_ref} as it began; {reason}")
-        return Template.rebuild(record.template_digest, ledger.stored_source)
+        return Template.rebuild(record.template_digest, ledger.calls.stored_source)
 
     # The start: read the rows.
 
@@ -352,7 +352,7 @@ class Job:
             self._check_text_as(self.record.schema)
         except PromptKitError:
             if created:
-                await ledger.take_back_job(self.record.id)
+                await ledger.jobs.discard(self.record.id)
             raise
 
     async def _ingest(self, ledger: Ledger, source: Source) -> None:
@@ -362,7 +362,7 @@ class Job:
             StoppedEarly: the job was cancelled: only a resume continues it.
         """
         job = self.record
-        if ledger.job_state(job.id) is JobState.CANCELLED:
+        if ledger.jobs.state(job.id) is JobState.CANCELLED:
             raise cancelled(job.name)
         if (
             job.ingested_us is not None
@@ -372,7 +372,7 @@ class Job:
             return
         self.reading = source.read()
         reader = self._reader(self.reading, self.pinned.template)
-        await ledger.ingest_rows(job.id, reader.rows(), reader.read)
+        await ledger.jobs.ingest(job.id, reader.rows(), reader.read)
         reader.notice()
         self._reload(ledger)
 
@@ -392,7 +392,7 @@ class Job:
         if job.ingested_us is None:
             raise JobConflict(f"the input of job {job.name!r} was never read to its end", remedy=remedy)
         retried = RETRIED_STATES if self._options.retry_failed else ()
-        erased = ledger.erased_rows(job.id, (RowState.PENDING, *retried))
+        erased = ledger.jobs.erased_row_count(job.id, (RowState.PENDING, *retried))
         if erased:
             raise JobConflict(
                 f"job {job.name!r}: [storage] has erased the variables of {counted(erased, 'pending row')}",
@@ -408,11 +408,11 @@ class Job:
         """Keep how the job runs now, if that has changed."""
         stored = stored_options(self._options)
         if any(self.record.options.get(name) != value for name, value in stored.items()):
-            await ledger.remember_run(self.record.id, stored, self.record.output_path)
+            await ledger.jobs.update_run(self.record.id, stored, self.record.output_path)
             self._reload(ledger)
 
     def _reload(self, ledger: Ledger) -> None:
-        self._record = ledger.job(self.record.name) or self._record
+        self._record = ledger.jobs.get(self.record.name) or self._record
 
     # The run, and after it.
 
@@ -437,20 +437,22 @@ class Job:
         if stored:
             for result in stored_results(ledger, self.record, self._options.read):
                 yield result
-        if ledger.pending_rows(self.record.id, limit=1):
+        if ledger.jobs.has_pending_rows(self.record.id):
             pending = self._pending or PendingRows(ledger, self.record, self._options)
             runner = Runner(self._session, self.record, self.pinned, self._options, pending, self._signal)
             async with aclosing(runner.results()) as results:
                 async for result in results:
                     yield result
-        if not ledger.pending_rows(self.record.id, limit=1):
-            await ledger.set_job_state(self.record.id, JobState.DONE)
+        if not ledger.jobs.has_pending_rows(self.record.id):
+            await ledger.jobs.set_state(self.record.id, JobState.DONE)
 
     async def report(self) -> JobReport:
         """Return the rows by state and the cost so far."""
         ledger = await self._session.ledger()
         job = self.record
-        return JobReport(job.name, job.template_ref, ledger.row_counts(job.id), ledger.job_money(job.id))
+        return JobReport(
+            job.name, job.template_ref, ledger.jobs.row_counts(job.id), ledger.reports.spent_by_job(job.id)
+        )
 
     async def remember_output(self, out: Path | None, stored: Mapping[str, Json]) -> None:
         """Keep where and how the output is written, if that has changed."""
@@ -459,7 +461,7 @@ class Job:
             record.options.get(name) != value for name, value in stored.items()
         ):
             ledger = await self._session.ledger()
-            await ledger.remember_run(record.id, stored, path)
+            await ledger.jobs.update_run(record.id, stored, path)
 
     async def forget(self, delivered: Path | None = None) -> None:
         """Erase the texts that `[storage]` keeps out of the ledger, if the job is done.
@@ -471,7 +473,7 @@ class Job:
             delivered: the file that contains them now.
         """
         ledger = await self._session.ledger()
-        if not ledger.pending_rows(self.record.id, limit=1):
+        if not ledger.jobs.has_pending_rows(self.record.id):
             await erase_kept_out(ledger, self.record.id, self._session.settings.storage, delivered)
 
 
@@ -486,7 +488,7 @@ def job_named(ledger: Ledger, name: str, today: str) -> JobRecord:
         UsageError: there is none; the message names the closest ones.
     """
     name = name.replace("{date}", today)
-    job = ledger.job(name)
+    job = ledger.jobs.get(name)
     if job is None:
-        raise UsageError(f"there is no job {name!r}", remedy=closest(name, ledger.job_names()))
+        raise UsageError(f"there is no job {name!r}", remedy=closest(name, ledger.jobs.names()))
     return job

@@ -85,7 +85,7 @@ class OutputFiles:
         record = job.record
         if self.out is not None:
             count = write_output(ledger, record, self.out, format_=self.format, like=like)
-            total = sum(ledger.row_counts(record.id).values())
+            total = sum(ledger.jobs.row_counts(record.id).values())
             rows = counted(total, "row")
             yield f"{self.out} has {rows if count == total else f'{count:,} of {rows}'}"
         if self.failed is not None:
@@ -148,7 +148,7 @@ def write_output(
     """
     if is_pattern(str(out)):
         return write_row_files(ledger, job, str(out))
-    kept, erased = ledger.texts(job.id)
+    kept, erased = ledger.jobs.reply_counts(job.id)
     if erased and out.is_file():
         if kept and not has_all(ledger, job, out):
             raise OutputError(
@@ -156,7 +156,7 @@ def write_output(
                 file=out,
                 remedy="Write the new rows to another file with -o.",
             )
-        return sum(ledger.row_counts(job.id).values())
+        return sum(ledger.jobs.row_counts(job.id).values())
     parts = encoded(ledger, job, output_format(out.name, like, format_), like=like)
     return _write(out, parts) - 2  # without the start and the end
 
@@ -192,7 +192,7 @@ def stored_results(
     ledger: Ledger, job: JobRecord, read: Callable[[Json], object] | None = None
 ) -> Iterator[RowResult]:
     """Yield the results that the ledger has of a job, in the order of the input."""
-    for out in _rows(ledger, job):
+    for out in ledger.jobs.output_rows(job.id):
         result = from_ledger(out, job.schema, read)
         if result is not None:
             yield result
@@ -222,7 +222,7 @@ def write_failed(ledger: Ledger, job: JobRecord, path: Path, like: Dialect) -> i
 
     def parts() -> Iterator[bytes]:
         yield encode.start
-        for out in _rows(ledger, job):
+        for out in ledger.jobs.output_rows(job.id):
             if out.row.state in {RowState.FAILED, RowState.REFUSED, RowState.INVALID}:
                 result = from_ledger(out, job.schema)
                 reason = None if result is None else result.error
@@ -231,13 +231,6 @@ def write_failed(ledger: Ledger, job: JobRecord, path: Path, like: Dialect) -> i
         yield encode.end
 
     return _write(path, parts()) - 2
-
-
-def _rows(ledger: Ledger, job: JobRecord) -> Iterator[OutputRow]:
-    after = -1
-    while page := ledger.rows_in_order(job.id, after, _PAGE):
-        after = page[-1].row.position
-        yield from page
 
 
 def _delimiter(like: Dialect) -> str:
@@ -269,7 +262,7 @@ def check_row_files(ledger: Ledger, job: JobRecord, pattern: str) -> None:
     """
     check_pattern(pattern, job.columns)
     seen = Ordinals()
-    for out in _rows(ledger, job):
+    for out in ledger.jobs.output_rows(job.id):
         number = out.row.position + 1
         path = row_file_name(pattern, out.row.passthrough or {}, number)
         if seen.next(name_digest(path)):
@@ -447,12 +440,11 @@ async def erase_kept_out(
         return
     if delivered is not None:
         delivery = _delivered(ledger, job_id, delivered)
-        await ledger.remember_run(job_id, {"delivered": {**delivery}}, delivery["path"])
-    after = 0
-    while page := ledger.row_tags(job_id, after, _PAGE):
-        after = page[-1][0]
+        await ledger.jobs.update_run(job_id, {"delivered": {**delivery}}, delivery["path"])
+    rows = ledger.jobs.row_tags(job_id)
+    while page := list(islice(rows, _PAGE)):
         kept = [(row_id, storage.of(tags)) for row_id, tags in page]
-        await ledger.erase_texts(
+        await ledger.jobs.erase_texts(
             job_id,
             replies_of=[row_id for row_id, keep in kept if keep.replies is not Keep.FULL],
             inputs_of=[row_id for row_id, keep in kept if keep.variables is not Keep.FULL],
@@ -465,7 +457,7 @@ def has_all(ledger: Ledger, job: JobRecord, out: Path) -> bool:
 
 
 def _delivered(ledger: Ledger, job_id: int, out: Path) -> dict[str, str]:
-    return {"path": str(out.absolute()), "answers": ledger.answers(job_id)}
+    return {"path": str(out.absolute()), "answers": ledger.jobs.replies_digest(job_id)}
 
 
 def _keeps_all(storage: Storage) -> bool:

@@ -126,7 +126,7 @@ class Quoter:
         if self._job is None or self._ledger is None:
             return frozenset()
         retried = RETRIED_STATES if self._options.retry_failed else ()
-        return self._ledger.ended_rows(self._job.id, [row.key for row in page], retried)
+        return self._ledger.jobs.ended_keys(self._job.id, [row.key for row in page], retried)
 
     def _is_duplicate(self, row: RowStart) -> bool:
         """Return whether a row before it has the same content."""
@@ -181,7 +181,7 @@ class Quoter:
         return Load(offers, plan.strategy, last, tuple(key for key, _ in hard)), packs
 
     def _account(self, key: str, cap_pico: int) -> Account:
-        record = None if self._ledger is None else self._ledger.spent(key)
+        record = None if self._ledger is None else self._ledger.reports.budget(key)
         if record is None:
             return Account(key, cap_pico, cap_pico)
         left = 0 if record.stops_at(cap_pico) else max(0, cap_pico - record.spent_pico)

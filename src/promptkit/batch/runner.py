@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from promptkit.ledger.ledger import Ledger
     from promptkit.routing.flow import Plan
 
-_PAGE = 500
 _CHECK_S = 0.5
 
 _UNKNOWN = "the outcome is unknown: an earlier request got no reply, and unknown outcomes are not sent again"
@@ -100,8 +99,8 @@ class Runner:
     async def _mark_canary(self, size: int) -> None:
         """Make the first pending rows the canary, unless the job has one."""
         ledger = self._pending.ledger
-        if not ledger.canary_counts(self._job.id):
-            await ledger.mark_canary([row.id for row in islice(self._pending, size)])
+        if not ledger.jobs.canary_counts(self._job.id):
+            await ledger.jobs.mark_canary([row.id for row in islice(self._pending, size)])
 
     # Rows: which are sent, and in which order.
 
@@ -120,7 +119,7 @@ class Runner:
 
     def _check_canary(self) -> Canary:
         """Return the result of the canary; end the run if it failed."""
-        rows = self._pending.ledger.canary_counts(self._job.id)
+        rows = self._pending.ledger.jobs.canary_counts(self._job.id)
         rate = DEFAULT_FAIL_RATE if self._options.max_fail_rate is None else self._options.max_fail_rate
         result = canary_result(rows, rate)
         if result is Canary.FAILED:
@@ -132,7 +131,7 @@ class Runner:
         self._outages.retried = 0
         rows = iter(self._pending)
         if canary:
-            pending = self._pending.ledger.canary_counts(self._job.id)[RowState.PENDING]
+            pending = self._pending.ledger.jobs.canary_counts(self._job.id)[RowState.PENDING]
             rows = islice((row for row in rows if row.canary), pending)
         for row in rows:
             if self._signal.halted or self._pending.limit == 0:
@@ -257,7 +256,7 @@ class Runner:
     ) -> AsyncGenerator[tuple[RowRecord, RowResult | None]]:
         """Record that a row can't be sent: it fails, and only it."""
         now_us = int(self._session.now() * 1e6)
-        await self._pending.ledger.end_row(RowEnd(row.id, Status.FAILED, now_us, None, reason))
+        await self._pending.ledger.jobs.end_row(RowEnd(row.id, Status.FAILED, now_us, None, reason))
         yield row, RowResult(row.position + 1, Status.FAILED, error=reason, cells=row.passthrough or {})
 
     async def _send_pack(
@@ -297,7 +296,7 @@ class Runner:
         next_step = self._outages.no_reply(row.id, began_s, now_s, call.retry_at_s)
         if next_step is NoReply.FAIL:
             end = RowEnd(row.id, call.status, int(now_s * 1e6), call.id, call.why)
-            await self._pending.ledger.end_row(end)
+            await self._pending.ledger.jobs.end_row(end)
             return from_call(row, call, request.call.prompt.ref)
         if next_step is NoReply.STOP:
             self._signal.stop(failure_of(call))
@@ -367,19 +366,16 @@ class PendingRows:
         self.limit = options.limit
         self.row_ids: frozenset[int] | None = None
         if options.sample is None:
-            pending = ledger.row_counts(job.id).get(RowState.PENDING, 0)
+            pending = ledger.jobs.row_counts(job.id).get(RowState.PENDING, 0)
         else:
-            self.row_ids = sample(ledger.row_names(job.id), options.sample, options.seed)
-            pending = sum(row_id in self.row_ids for row_id in ledger.pending_ids(job.id))
+            self.row_ids = sample(ledger.jobs.row_keys(job.id), options.sample, options.seed)
+            pending = sum(row_id in self.row_ids for row_id in ledger.jobs.pending_ids(job.id))
         self.count = pending if options.limit is None else min(pending, options.limit)
 
     def __iter__(self) -> Iterator[RowRecord]:
-        after = -1
-        while page := self.ledger.pending_rows(self._job_id, after, _PAGE):
-            after = page[-1].position
-            for row in page:
-                if self.row_ids is None or row.id in self.row_ids:
-                    yield row
+        for row in self.ledger.jobs.pending_rows(self._job_id):
+            if self.row_ids is None or row.id in self.row_ids:
+                yield row
 
 
 def sample(rows: Iterable[tuple[int, str, int]], count: int, seed: int) -> frozenset[int]:

@@ -112,7 +112,7 @@ def log(
         verdict=None if verdict is None else verdict.value,
     )
     with face.ledger(settings) as ledger:
-        calls = ledger.calls(count, where)
+        calls = ledger.calls.search(count, where)
     if face.as_json:
         face.print_json([call_json(call) for call in calls])
     elif calls:

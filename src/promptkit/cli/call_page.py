@@ -50,7 +50,7 @@ def find_call(ledger: Ledger, text: str) -> int:
         low, high = id_range(text)
     except ValueError:
         raise UsageError(f"{text!r} is no call's id", remedy="promptkit log lists them.") from None
-    match ledger.call_ids(low, high):
+    match ledger.calls.ids_between(low, high):
         case (only,):
             return only
         case ():
@@ -68,18 +68,18 @@ def read_page(ledger: Ledger, call_id: int) -> CallPage:
     Raises:
         UsageError: there is no such call.
     """
-    call = ledger.call(call_id)
+    call = ledger.calls.get(call_id)
     if call is None:
         raise UsageError(f"no call {show_id(call_id)}")
-    children = ledger.children(call_id)
+    children = ledger.calls.children(call_id)
     if call.forgotten_us is not None:
         return CallPage(call, None, "its texts were erased", children)
-    items = ledger.pack_items(call_id) if call.pack_items is not None else ()
+    items = ledger.calls.pack_items(call_id) if call.pack_items is not None else ()
     lost = any(item.variables is None for item in items) if items else call.variables is None
     if lost:
         return CallPage(call, None, "its variables were not kept ([storage] variables)", children, items)
     try:
-        template = Template.rebuild(call.template_digest, ledger.stored_source)
+        template = Template.rebuild(call.template_digest, ledger.calls.stored_source)
         if items:
             return CallPage(call, rebuilt(template, items), "", children, items)
         return CallPage(call, template.render(template.bind(call.variables or {})), "", children)

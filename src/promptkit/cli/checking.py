@@ -108,12 +108,14 @@ async def _reopened(session: Session, checks: list[Check], say: Callable[[str], 
     accounts = accounts_of(settings.catalog, settings.keys)
     try:
         ledger = await session.ledger()
-        closed = {(key.provider, key.account) for key in ledger.lanes() if key.lane is Lane.TERMINAL}
+        closed = {
+            (key.provider, key.account) for key in ledger.shared.circuits() if key.lane is Lane.TERMINAL
+        }
         again = [
             check for check in checks if check.usable and (check.provider, accounts[check.provider]) in closed
         ]
         for check in again:
-            await ledger.reset_lanes(check.provider, terminal_of=accounts[check.provider])
+            await ledger.shared.reset_circuits(check.provider, terminal_of=accounts[check.provider])
     except LedgerError as error:
         say(f"the ledger can't say what is closed: {error}")
         return checks

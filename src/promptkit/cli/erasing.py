@@ -96,8 +96,8 @@ def forget(
     with face.ledger(face.settings()) as ledger:
         ids = tuple(find_call(ledger, one) for one in call or ())
         _erase(face, ledger, Erase(tags, ids), yes=yes, dry_run=dry_run)
-        for job in ledger.jobs(_LATEST) if tags and not dry_run else ():
-            if job.state is JobState.OPEN and ledger.job_runner(job) is not None:
+        for job in ledger.jobs.newest(_LATEST) if tags and not dry_run else ():
+            if job.state is JobState.OPEN and ledger.jobs.runner(job) is not None:
                 face.say(
                     f"job {job.name} runs: rows that it has read may still be sent; run this again when it has ended"
                 )

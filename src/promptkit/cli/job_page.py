@@ -53,7 +53,7 @@ class Standing(StrEnum):
 
 def standing_of(ledger: Ledger, job: JobRecord) -> Standing:
     """Where a job stands: a process that was killed leaves it open, and nobody runs it."""
-    runs = ledger.job_runner(job) is not None
+    runs = ledger.jobs.runner(job) is not None
     if job.state is JobState.CANCELLED:
         return Standing.STOPPING if runs else Standing.CANCELLED
     return Standing.RUNNING if runs else Standing(job.state.value)
@@ -82,18 +82,18 @@ class JobPage:
 
 def read_page(ledger: Ledger, job: JobRecord) -> JobPage:
     """All that the ledger has of a job, but its texts."""
-    account = ledger.spent(f"job:{job.id}")
+    account = ledger.reports.budget(f"job:{job.id}")
     return JobPage(
-        summary=ledger.summaries([job])[0],
+        summary=ledger.jobs.summaries([job])[0],
         standing=standing_of(ledger, job),
-        runner=ledger.job_runner(job),
-        shares=ledger.target_shares(job.id),
-        reasons=ledger.reasons(job.id),
-        troubles=ledger.troubles(job.id),
+        runner=ledger.jobs.runner(job),
+        shares=ledger.jobs.target_shares(job.id),
+        reasons=ledger.jobs.failure_reasons(job.id),
+        troubles=ledger.jobs.problems(job.id),
         cap_pico=None if account is None else account.cap_pico,
-        canary=ledger.canary_counts(job.id),
-        redo_of=None if job.redo_of_id is None else ledger.job_name(job.redo_of_id),
-        redos=ledger.redos(job.id),
+        canary=ledger.jobs.canary_counts(job.id),
+        redo_of=None if job.redo_of_id is None else ledger.jobs.name(job.redo_of_id),
+        redos=ledger.jobs.redos(job.id),
     )
 
 

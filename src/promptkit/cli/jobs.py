@@ -65,10 +65,10 @@ def list_jobs(face: Face, count: Count = 20, state: States = None) -> None:
     settings = face.settings()
     with face.ledger(settings) as ledger:
         found: list[tuple[JobSummary, Standing]] = []
-        for job in ledger.jobs(sys.maxsize if state else count):
+        for job in ledger.jobs.newest(sys.maxsize if state else count):
             standing = standing_of(ledger, job)
             if not state or standing in state:
-                found.append((ledger.summaries([job])[0], standing))
+                found.append((ledger.jobs.summaries([job])[0], standing))
             if len(found) == count:
                 break
     if face.as_json:
@@ -155,12 +155,12 @@ def cancel(face: Face, name: Name) -> None:
     session = face.session()
     with face.ledger(session.settings) as ledger:
         job = job_named(ledger, name, session.today())
-        if not asyncio.run(ledger.cancel_job(job.id)):
-            was = ledger.job_state(job.id)
+        if not asyncio.run(ledger.jobs.cancel(job.id)):
+            was = ledger.jobs.state(job.id)
             told = "has finished" if was is JobState.DONE else "was cancelled before"
             face.say(f"job {job.name} {told}; there is nothing to cancel")
             return
-        runner = ledger.job_runner(job)
+        runner = ledger.jobs.runner(job)
     if runner is None:
         face.say(f"job {job.name} is cancelled; no process was running it")
     else:
@@ -196,7 +196,7 @@ def export(
                 check_out(path, _input(job))
         if out is not None:
             count = write_output(ledger, job, out, format_=format_, like=like)
-            face.say(f"{out} has {count:,} of {counted(sum(ledger.row_counts(job.id).values()), 'row')}")
+            face.say(f"{out} has {count:,} of {counted(sum(ledger.jobs.row_counts(job.id).values()), 'row')}")
         if failed is not None:
             face.say(f"{failed} has {counted(write_failed(ledger, job, failed, like), 'failed row')}")
         if out is None and failed is None:

@@ -88,7 +88,7 @@ def reset(face: Face, names: Chosen = None, everything: All = False) -> None:
 
 async def _reset(face: Face, settings: Settings, names: Sequence[str]) -> dict[str, int]:
     with face.ledger(settings) as ledger:
-        return {name: await ledger.reset_lanes(name) for name in names}
+        return {name: await ledger.shared.reset_circuits(name) for name in names}
 
 
 def closed_lanes(face: Face, settings: Settings, providers: Sequence[Provider]) -> list[Closed]:
@@ -99,7 +99,7 @@ def closed_lanes(face: Face, settings: Settings, providers: Sequence[Provider]) 
 
     try:
         with face.ledger(settings) as ledger:
-            lanes = ledger.lanes()
+            lanes = ledger.shared.circuits()
     except LedgerError as error:
         face.say(f"the ledger can't say what is closed: {error}")
         return []

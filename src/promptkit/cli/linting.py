@@ -116,8 +116,8 @@ def _is_gone(ledger: Ledger, target: Target) -> bool:
     """Whether the last call that asked a target was told that there is no such model."""
     from promptkit.ledger.records import LogFilter
 
-    asked = ledger.calls(1, LogFilter(target=str(target)))
-    told = ledger.calls(1, LogFilter(target=str(target), fault=Fault.MODEL_GONE))
+    asked = ledger.calls.search(1, LogFilter(target=str(target)))
+    told = ledger.calls.search(1, LogFilter(target=str(target), fault=Fault.MODEL_GONE))
     return bool(asked and told) and asked[0].id == told[0].id
 
 

@@ -124,7 +124,7 @@ def rate(face: Face, words: Words, note: Why = None) -> None:
     with face.ledger(settings) as ledger:
         found = [find_call(ledger, call) for call in calls]
         said = None if verdict == "clear" else verdict
-        asyncio.run(ledger.rate(found, said, None if said is None else note))
+        asyncio.run(ledger.calls.rate(found, said, None if said is None else note))
     shown = [show_id(call_id) for call_id in found]
     if face.as_json:
         face.print_json([{"id": one, "verdict": said, "note": note} for one in shown])

@@ -48,8 +48,8 @@ def watch(face: Face, name: Name) -> int:
         except KeyboardInterrupt:
             face.say(f"job {job.name} goes on")
             return 128 + signal.SIGINT
-        ended = ledger.job(job.name) or job
-        summary, standing = ledger.summaries([ended])[0], standing_of(ledger, ended)
+        ended = ledger.jobs.get(job.name) or job
+        summary, standing = ledger.jobs.summaries([ended])[0], standing_of(ledger, ended)
     if face.as_json:
         face.print_json(job_json(summary, standing))
     else:
@@ -59,19 +59,19 @@ def watch(face: Face, name: Name) -> int:
 
 def _follow(face: Face, settings: Settings, ledger: Ledger, job: JobRecord) -> None:
     """Show it until no process runs it any more."""
-    first = ledger.summaries([job])[0]
-    account = ledger.spent(f"job:{job.id}")
+    first = ledger.jobs.summaries([job])[0]
+    account = ledger.reports.budget(f"job:{job.id}")
     cap_pico = None if account is None else account.cap_pico
     done = first.total - first.pending
     pace = Pace(first.total, done, first.pending, first.money.known_pico, cap_pico=cap_pico)
-    weather = Weather(settings, pinned_route(job).targets, ledger.lanes)
+    weather = Weather(settings, pinned_route(job).targets, ledger.shared.circuits)
     lines: list[str] = []
     with following(face, pace, lambda: lines) as shown:
         wait_s = _LOOK_S
-        while ledger.job_runner(job) is not None:
+        while ledger.jobs.runner(job) is not None:
             time.sleep(wait_s)
             began = time.monotonic()
-            _take(pace, first, ledger.summaries([job])[0])
+            _take(pace, first, ledger.jobs.summaries([job])[0])
             lines[:] = weather.lines()
             shown.tick()
             wait_s = max(_LOOK_S, _SHARE * (time.monotonic() - began))

@@ -64,7 +64,7 @@ def retake_of(
             f"{template.ref} is no template of a retake: it declares no {' and no '.join(missing)}",
             remedy=f"{RETAKE} is one.",
         )
-    parent = ledger.call(call_id)
+    parent = ledger.calls.get(call_id)
     if parent is None:
         raise UsageError(f"no call {show_id(call_id)}", remedy="promptkit log lists them.")
     variables: dict[str, object] = {
@@ -98,7 +98,7 @@ def _line(ledger: Ledger, call: CallRecord) -> Iterator[CallRecord]:
     """A call and those that it goes back to."""
     for _ in range(_ROUNDS_AT_MOST):
         yield call
-        before = None if call.parent_id is None else ledger.call(call.parent_id)
+        before = None if call.parent_id is None else ledger.calls.get(call.parent_id)
         if before is None:
             return
         call = before

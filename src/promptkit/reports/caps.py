@@ -69,7 +69,7 @@ def standings(budgets: Budgets, period: Period, ledger: Ledger | None) -> list[C
         period: the budget day and month that it is.
         ledger: what was spent; None where no call was made yet.
     """
-    records = {} if ledger is None else {record.scope: record for record in ledger.budgets()}
+    records = {} if ledger is None else {record.scope: record for record in ledger.reports.budgets()}
     found = [*_configured(budgets, period, records)]
     if ledger is not None:
         found += _of_open_jobs(ledger, budgets, records)
@@ -96,7 +96,7 @@ def _of_open_jobs(
 ) -> Iterator[CapStanding]:
     from promptkit.ledger.records import JobState
 
-    jobs = {job.id: job.name for job in ledger.jobs() if job.state is JobState.OPEN}
+    jobs = {job.id: job.name for job in ledger.jobs.newest() if job.state is JobState.OPEN}
     softs = {None: budgets.job.soft_pico} | {tag: each.job.soft_pico for tag, each in budgets.tags.items()}
     for number, name in jobs.items():
         own = f"job:{number}"

@@ -32,9 +32,6 @@ TAG: Final = "compare"
 """The tag of every call of a comparison; its value is the comparison's name."""
 
 
-_PAGE: Final = 500
-
-
 _WAITS: Final = "not made yet: the same command goes on"
 
 
@@ -172,7 +169,7 @@ class Comparing:
 
     def erased(self, ledger: Ledger) -> int:
         """How many of its texts the ledger no longer has."""
-        return sum(ledger.texts(lane.record.id)[1] for lane in self._lanes)
+        return sum(ledger.jobs.reply_counts(lane.record.id)[1] for lane in self._lanes)
 
     async def forget(self) -> None:
         """Erase the texts that `[storage]` keeps out. For when they have been delivered."""
@@ -223,7 +220,7 @@ class Comparing:
         each: list[tuple[int | None, int | None]] = []
         for lane in self._lanes:
             template, route = lane.column.template, lane.column.route
-            for row in ledger.pending_rows(lane.record.id, limit=len(self._rows.records)):
+            for row in ledger.jobs.pending_rows(lane.record.id):
                 try:
                     prompt = template.render(template.bind(row.variables or {}))
                 except PromptKitError:
@@ -232,7 +229,7 @@ class Comparing:
         return Offer(
             cells=len(self._lanes) * len(self._rows.records),
             calls=len(each),
-            spent_pico=sum(ledger.job_money(lane.record.id).charged_pico for lane in self._lanes),
+            spent_pico=sum(ledger.reports.spent_by_job(lane.record.id).charged_pico for lane in self._lanes),
             about_pico=_sum(about for about, _ in each),
             at_most_pico=_sum(most for _, most in each),
         )
@@ -256,24 +253,21 @@ class Comparing:
         if self._options.cap_pico is None:
             return None
         others = [one.record.id for one in self._lanes if one is not lane]
-        return max(0, self._options.cap_pico - sum(ledger.job_money(one).charged_pico for one in others))
+        return max(
+            0, self._options.cap_pico - sum(ledger.reports.spent_by_job(one).charged_pico for one in others)
+        )
 
     def _cells(self, ledger: Ledger, lane: _Lane) -> dict[int, Cell]:
         """The cells of a column, by the rows' numbers."""
-        return {out.row.position + 1: _cell(ledger, lane, out) for out in _rows(ledger, lane.record.id)}
+        return {
+            out.row.position + 1: _cell(ledger, lane, out) for out in ledger.jobs.output_rows(lane.record.id)
+        }
 
 
 def _sum(picos: Iterator[int | None]) -> int | None:
     found = list(picos)
     known = [pico for pico in found if pico is not None]
     return sum(known) if len(known) == len(found) else None
-
-
-def _rows(ledger: Ledger, job_id: int) -> Iterator[OutputRow]:
-    after = -1
-    while page := ledger.rows_in_order(job_id, after, _PAGE):
-        after = page[-1].row.position
-        yield from page
 
 
 def _facts(cells: Mapping[str, Json]) -> dict[str, str]:
@@ -298,7 +292,7 @@ def _cell(ledger: Ledger, lane: _Lane, out: OutputRow) -> Cell:
     if row.state is RowState.PENDING:
         return Cell(None, why=_WAITS if lane.stop is None else lane.stop.what, money=out.money)
     status = Status.FAILED if row.state is RowState.INVALID else Status(row.state.value)
-    call = None if row.call_id is None else ledger.call(row.call_id)
+    call = None if row.call_id is None else ledger.calls.get(row.call_id)
     cell = Cell(
         status,
         text=_legible(out.text, lane.record.schema),

@@ -220,9 +220,11 @@ def _count(ledger: Ledger, simulator: Simulator, order: Order, watch: _Watch, en
     rows, notes, bill = ended.rows, simulator.requests(), cast("dict[str, Any]", simulator.bill())
     answered = sum(rows.get(state, 0) for state in (RowState.OK, RowState.TRUNCATED))
     degraded = rows.get(RowState.DEGRADED, 0)
-    money = ledger.spent_total()
+    money = ledger.reports.spent_total()
     over = sum(
-        max(0, one.spent_pico + one.reserved_pico - one.cap_pico) for one in ledger.budgets() if one.cap_pico
+        max(0, one.spent_pico + one.reserved_pico - one.cap_pico)
+        for one in ledger.reports.budgets()
+        if one.cap_pico
     )
     return Tally(
         rows=sum(rows.values()) - rows.get(RowState.INVALID, 0),

@@ -79,7 +79,7 @@ def make_report(ledger: Ledger, settings: Settings, asked: Asked) -> Report:
         template=asked.template,
         job=asked.job,
     )
-    with ledger.sums(what) as plain:
+    with ledger.reports.sums(what) as plain:
         if days is None:
             return fold(by, plain.tallies(), plain.fallbacks(), plain.deliverables(), rates)
         sums = plain.by_slots(days.slot_us(plain.span()))
