@@ -99,7 +99,7 @@ def test_an_object_from_columns() -> None:
 def test_an_object_twice() -> None:
     """The whole object and a field of it contradict each other, and so does -v; a missing one is asked for."""
     bound = Binding(("brand", "brand.name"), OBJECT, JobOptions(), "rows.csv")
-    with pytest.raises(InputError, match=r"'brand' holds the whole object, and 'brand.name' a field of it"):
+    with pytest.raises(InputError, match=r"'brand' contains the whole object, and 'brand.name' a field of it"):
         bound.variables(Record(1, 2, {"brand": "{}", "brand.name": "x"}))
     with pytest.raises(InputError, match=r"'brand' comes from -v and from column 'brand.name'"):
         Binding(("brand.name",), OBJECT, JobOptions(constants={"brand": "{}"}), "rows.csv")
@@ -232,7 +232,7 @@ def test_a_key_names_one_row() -> None:
     namer = Namer("rows.csv")
     row = namer.row(record(2, sku="7"), {"brand": "B"}, {"client": "c"}, "7")
     assert (row.key, row.tags, row.cells, row.line, row.number) == ("7", {"client": "c"}, {"sku": "7"}, 2, 1)
-    with pytest.raises(InputError, match="'7' is there twice") as caught:
+    with pytest.raises(InputError, match="'7' appears twice") as caught:
         namer.row(record(9, sku="7"), {"brand": "C"}, {}, "7")
     assert caught.value.line == 9
 
@@ -332,7 +332,7 @@ def test_the_text_has_the_name_that_it_is_given() -> None:
     check_text_as("hooks", ("brand",), {"type": "array"})
     with pytest.raises(UsageError, match="the input has a column"):
         check_text_as("brand", ("brand",), None)
-    with pytest.raises(UsageError, match="is no name"):
+    with pytest.raises(UsageError, match="is not a name"):
         check_text_as(" ", (), None)
     with pytest.raises(UsageError, match="are fields"):
         check_text_as("hook", (), {"properties": {"line": {}}})
