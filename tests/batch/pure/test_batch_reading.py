@@ -238,7 +238,7 @@ BAD: Final[list[tuple[bytes, str, int | None, str]]] = [
     ("a,b\n1,é\n1,2\n1,".encode() + b"\xc3", "a.csv", 4, "0xC3 is not UTF-8"),
     (b"\xef\xbb\xbfa,b\n1,\xe9\n", "a.csv", 2, "0xE9 is not UTF-8"),
     (b"a,b\n1,\xe9\n2,\x81\n", "a.csv", 3, "0x81 is neither"),
-    ("a,b\n".encode("utf-16") + b"\x00\xdc", "a.csv", 2, "no UTF-16"),
+    ("a,b\n".encode("utf-16") + b"\x00\xdc", "a.csv", 2, "not UTF-16"),
     (b'{"a": 1}\n[1]\n', "a.jsonl", 2, "expected an object"),
     (b'{"a": 1}\n{"a": \n', "a.jsonl", 2, "not valid JSON"),
     (b'{"a": 1}\n{"a": NaN}\n', "a.jsonl", 2, "NaN is not JSON"),
