@@ -66,7 +66,7 @@ async def test_more_groups_than_are_told_apart_go_alone(
     long_lines: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A table of many clients takes bounded memory: rows of those beyond the bound are counted alone."""
-    monkeypatch.setattr("promptkit.batch.quote._GROUPS", 1)
+    monkeypatch.setattr("promptkit.batch.quote._MAX_GROUPS", 1)
     rows = [{"brand": f"Brand {number}", "client": str(number % 2)} for number in range(8)]
     assert (await packing(long_lines, rows, tags={"client": "@client"}, pack=4)).requests == 1 + 4
 
