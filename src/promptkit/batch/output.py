@@ -36,7 +36,9 @@ _PAGE = 500
 _DIALECT_ROWS = 1000
 """An encoding that is still open after so many rows counts as UTF-8."""
 
-_RERUN = "The results are in the ledger. Free some space, then run the same command again: nothing is paid twice."
+_RERUN = (
+    "The results are in the ledger. Free some space, then run the same command again: nothing is paid twice."
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -99,7 +99,9 @@ def test_an_object_from_columns() -> None:
 def test_an_object_twice() -> None:
     """The whole object and a field of it contradict each other, and so does -v; a missing one is asked for."""
     bound = Binding(("brand", "brand.name"), OBJECT, JobOptions(), "rows.csv")
-    with pytest.raises(InputError, match=r"'brand' contains the whole object, and 'brand.name' a field of it"):
+    with pytest.raises(
+        InputError, match=r"'brand' contains the whole object, and 'brand.name' a field of it"
+    ):
         bound.variables(Record(1, 2, {"brand": "{}", "brand.name": "x"}))
     with pytest.raises(InputError, match=r"'brand' comes from -v and from column 'brand.name'"):
         Binding(("brand.name",), OBJECT, JobOptions(constants={"brand": "{}"}), "rows.csv")
