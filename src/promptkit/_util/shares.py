@@ -1,8 +1,7 @@
-"""Parts of a whole, in integers that add up to it exactly.
+"""Shares of a whole, as integers that add up to it exactly.
 
-A part is kept as where it begins and ends on a line of `PARTS` steps. Of any amount it is what lies
-between the two ends, each rounded down: neighbours share an end, so nothing is lost or counted
-twice, whatever is split: cost, charge, tokens, attempts.
+A share is a range on a line of `PARTS` steps. Its part of an amount is the difference between the
+two ends, each rounded down. Neighbours have an end in common, so nothing is lost or counted twice.
 """
 
 from __future__ import annotations
@@ -10,34 +9,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Final
 
-PARTS: Final = 10_000
-"""Steps of the line. An amount times this stays within 63 bits up to 922 USD in pico-USD."""
+PARTS = 10_000
+"""Steps of the line. Up to 922 USD, an amount in pico-USD times this fits into 63 bits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A part of a whole: from `begin` to `end`, of `PARTS`."""
+    """A share of a whole: from `begin` to `end`, of `PARTS`."""
 
     begin: int
     end: int
 
     def of(self, amount: int) -> int:
-        """This part of an amount."""
+        """Return this share of an amount."""
         return amount * self.end // PARTS - amount * self.begin // PARTS
 
 
-WHOLE: Final = Share(0, PARTS)
+WHOLE = Share(0, PARTS)
 
 
 def shares(weights: Sequence[int]) -> tuple[Share, ...]:
-    """One share a weight, side by side and in their order; equal ones where no weight is above 0.
+    """Return one share per weight, in their order; equal shares if no weight is above 0.
 
     Args:
-        weights: one at least, none below 0.
+        weights: at least one, none below 0.
     """
-    weighed = weights if any(weights) else [1] * len(weights)
-    total = sum(weighed)
-    ends = (reached * PARTS // total for reached in accumulate(weighed, initial=0))
+    weights = weights if any(weights) else [1] * len(weights)
+    total = sum(weights)
+    ends = (reached * PARTS // total for reached in accumulate(weights, initial=0))
     return tuple(Share(begin, end) for begin, end in pairwise(ends))
