@@ -130,13 +130,9 @@ _NOT_TEXT = (
 )
 
 _TAB = "\t"
-
 _DELIMITERS = ",;\t|"
-
 _SEP = re.compile(r'"?sep=(.)"?\r?\n?', re.IGNORECASE)
-
 _SAMPLED_RECORDS = 50
-
 _ENCODINGS = {"cp1252": "Windows-1252", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16"}
 
 
@@ -228,7 +224,6 @@ def _score(text: str, delimiter: str) -> tuple[float, int]:
 
 
 _BLOCK = 1 << 16
-
 _REMEDY = "save the whole file as UTF-8"
 
 
@@ -508,7 +503,6 @@ class Table:
 
 
 _SPACE = re.compile(r"[ \t\r\n]*")
-
 _JSON_ROWS_REMEDY = "a row is an object: {column: value, ...}"
 
 
