@@ -10,11 +10,11 @@ import select
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import pytest
 import waiting
@@ -22,7 +22,11 @@ from waiting import HANGS_S
 
 from promptkit.cli.main import execute
 from promptkit.simulator import server
+from promptkit.simulator.scenario import FaultRule
 from promptkit.simulator.server import Simulator
+from promptkit.types import Json
+
+T = TypeVar("T")
 
 KEYS = {
     "OPENAI_API_KEY": "sk-canary-openai-0001",
@@ -155,13 +159,40 @@ def holding_back(passing: int = 0) -> Generator[Held]:
             held.let_go()
 
 
+class ElsewhereSimulator(Simulator):
+    """A simulator on the loop of another thread: what it has seen and does is asked and told there, between requests."""
+
+    elsewhere: asyncio.AbstractEventLoop
+    thread: threading.Thread
+
+    def _there(self, function: Callable[[], T]) -> T:
+        """Call a function in the simulator's own thread."""
+        if threading.current_thread() is self.thread:
+            return function()
+
+        async def call() -> T:
+            return function()
+
+        return asyncio.run_coroutine_threadsafe(call(), self.elsewhere).result(HANGS_S)
+
+    def requests(self, *, bodies: bool = False) -> list[dict[str, Json]]:
+        return self._there(lambda: super(ElsewhereSimulator, self).requests(bodies=bodies))
+
+    def bill(self, *, lines: bool = True) -> dict[str, Json]:
+        return self._there(lambda: super(ElsewhereSimulator, self).bill(lines=lines))
+
+    def script(self, rules: Iterable[FaultRule | Mapping[str, Any] | str]) -> None:
+        self._there(lambda: super(ElsewhereSimulator, self).script(rules))
+
+
 @contextmanager
 def simulating(**options: Any) -> Generator[Simulator]:
     """A simulator on a loop thread of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    simulator = Simulator(**options)
+    simulator = ElsewhereSimulator(**options)
+    simulator.elsewhere, simulator.thread = loop, thread
     asyncio.run_coroutine_threadsafe(simulator.__aenter__(), loop).result(HANGS_S)
     try:
         yield simulator

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_kit import simulating
 from studio import BIG, LINE, REF, Studio, attempts_of, brands
 from waiting import HANGS_S, wait_for
 
@@ -26,29 +27,14 @@ from promptkit.errors import AllTargetsFailed, BudgetStop, UsageError, VariableE
 from promptkit.ledger.ledger import Ledger
 from promptkit.ledger.records import RowState
 from promptkit.simulator.scenario import Scenario
-from promptkit.simulator.server import Simulator
 from promptkit.types import AttemptState, Reply, Status
 
 
 @pytest.fixture
 def blocking(tmp_path: Path, blank_database: Path) -> Iterator[Studio]:
     """A studio whose simulator runs on another thread."""
-    loop, ready, over = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
-    made: list[Studio] = []
-
-    async def serve() -> None:
-        async with Simulator(seed=7, scenario=Scenario(models=(BIG,))) as sim:
-            made.append(Studio.build(tmp_path, sim, blank_database))
-            ready.set()
-            await over.wait()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    assert ready.wait(HANGS_S)
-    yield made[0]
-    loop.call_soon_threadsafe(over.set)
-    thread.join()
-    loop.close()
+    with simulating(seed=7, scenario=Scenario(models=(BIG,))) as sim:
+        yield Studio.build(tmp_path, sim, blank_database)
 
 
 def kit_of(studio: Studio) -> PromptKit:

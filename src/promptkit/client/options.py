@@ -113,7 +113,7 @@ class BatchOptions(RouteOptions, RunOptions, total=False):
     pack: int | Literal["auto"]
 
 
-def check_names(options: Mapping[str, object], kind: type) -> None:
+def check_names(options: Mapping[str, object], kind: type[Any]) -> None:
     """Check the names of options.
 
     Args:
@@ -123,13 +123,9 @@ def check_names(options: Mapping[str, object], kind: type) -> None:
     Raises:
         UsageError: there is no option of that name.
     """
-    known = _names(kind)
+    known = kind.__optional_keys__
     for name in options.keys() - known:
         raise UsageError(f"there is no option {name!r}", remedy=closest(name, known))
-
-
-def _names(kind: type) -> frozenset[str]:
-    return kind.__required_keys__ | kind.__optional_keys__  # pyright: ignore[reportAttributeAccessIssue] - a TypedDict
 
 
 _LEAST = {"limit": 1, "sample": 1, "canary": 0, "concurrency": 1}

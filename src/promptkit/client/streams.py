@@ -154,7 +154,7 @@ class Readings:
     """
 
     thread: Callable[[], LoopThread]
-    open: set[AsyncGenerator[Any]] = field(default_factory=set)
+    open: set[AsyncGenerator[Any]] = field(default_factory=set[AsyncGenerator[Any]])
 
     def read(self, items: AsyncGenerator[_T]) -> Iterator[_T]:
         """Yield each item as it arrives; leaving the loop closes its source."""

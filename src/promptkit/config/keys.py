@@ -139,7 +139,7 @@ class Trust:
     are `trusted_hosts` and `trusted_keys` of the user config.
     """
 
-    hosts_of: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    hosts_of: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
     hosts: frozenset[str] = frozenset()
     variables: frozenset[str] = frozenset()
 

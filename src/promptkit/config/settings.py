@@ -40,7 +40,7 @@ class Storage:
 
     replies: Keep = Keep.FULL
     variables: Keep = Keep.FULL
-    clients: Mapping[str, Kept] = field(default_factory=dict)
+    clients: Mapping[str, Kept] = field(default_factory=dict[str, Kept])
 
     def of(self, tags: Mapping[str, str]) -> Kept:
         """Return what the ledger keeps of a call with these tags."""
@@ -69,5 +69,5 @@ class Settings:
     storage: Storage
     keys: Keys
     rules: Rules = NO_RULES
-    clients: Mapping[str, Rate] = field(default_factory=dict)
+    clients: Mapping[str, Rate] = field(default_factory=dict[str, Rate])
     warnings: tuple[str, ...] = ()

@@ -72,7 +72,7 @@ class Fitted:
 
     messages: tuple[Message, ...]
     max_output_tokens: int
-    sampling: dict[str, Json] = field(default_factory=dict)
+    sampling: dict[str, Json] = field(default_factory=dict[str, Json])
     reasoning: str | int | None = None
     tier: str | None = None
     warnings: tuple[str, ...] = ()

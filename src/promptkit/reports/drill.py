@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from promptkit.authoring.diff import BARE, Example, completed
-from promptkit.batch.binding import Binding, Wishes
+from promptkit.batch.binding import Binding
 from promptkit.batch.job import Job
 from promptkit.batch.options import JobOptions
 from promptkit.batch.tables import Record
@@ -174,7 +174,7 @@ async def _stream(session: Session, order: Order, watch: _Watch, outage: Outage)
     del outage  # it stays as it is
     template, slots = session.library.load(order.ref, allow_draft=False), asyncio.Semaphore(order.concurrency)
     columns = list(dict.fromkeys(name for row in order.rows for name in row))
-    binding = Binding(columns, template.spec.variables, Wishes(tags=order.tags), "the rows")
+    binding = Binding(columns, template.spec.variables, JobOptions(tags=order.tags), "the rows")
 
     async def one(row: Record) -> tuple[RowState, str]:
         tags = binding.tags(row)

@@ -121,7 +121,7 @@ class Variable:
     format: Format | None = None
     pattern: str | None = None
     untrusted: bool = False
-    fields: Mapping[str, Variable] = field(default_factory=dict)
+    fields: Mapping[str, Variable] = field(default_factory=dict[str, "Variable"])
     items: Variable | None = None
 
     @property
@@ -197,13 +197,13 @@ class TemplateSpec:
     """The front matter of a template."""
 
     description: str = ""
-    variables: Mapping[str, Variable] = field(default_factory=dict)
+    variables: Mapping[str, Variable] = field(default_factory=dict[str, Variable])
     params: Params = Params()
     output: Mapping[str, Json] | None = None
     """JSON Schema of a structured reply; None for plain text."""
     checks: Checks | None = None
     """The checks of its replies."""
-    lint: Mapping[str, str] = field(default_factory=dict)
+    lint: Mapping[str, str] = field(default_factory=dict[str, str])
     """Lint rules that are switched off, each with the reason."""
 
 

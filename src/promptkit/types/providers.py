@@ -100,7 +100,7 @@ class Provider:
     checked: Checked = Checked.DOCS
     checked_on: date | None = None
     limits: Limits = Limits()
-    models: Mapping[str, Model] = field(default_factory=dict)
+    models: Mapping[str, Model] = field(default_factory=dict[str, Model])
     open_models: bool = False
     open_model: Model | None = None
     """The settings of models that the file doesn't list (its `id` is empty)."""

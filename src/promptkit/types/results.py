@@ -125,8 +125,8 @@ class Row:
     key: str
     content: str
     variables: Mapping[str, Value]
-    cells: Mapping[str, Json] = field(default_factory=dict)
-    tags: Mapping[str, str] = field(default_factory=dict)
+    cells: Mapping[str, Json] = field(default_factory=dict[str, Json])
+    tags: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class OnMiss(StrEnum):
@@ -156,7 +156,7 @@ class RowResult(Generic[Parsed_co]):
     target: Target | None = None
     template: TemplateRef | None = None
     call: int | None = None
-    cells: Mapping[str, Json] = field(default_factory=dict)
+    cells: Mapping[str, Json] = field(default_factory=dict[str, Json])
     cached_from: int | None = None
     """The call whose reply was reused from the reply cache."""
     flags: tuple[str, ...] = ()
