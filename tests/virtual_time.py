@@ -114,8 +114,8 @@ def watching_the_ledger() -> Generator[None]:
     submit = Writer.submit
 
     def watched(self: Writer, op: Any) -> asyncio.Future[Any]:
-        future: asyncio.Future[Any] = submit(self, op)
-        loop = future.get_loop()
+        future = submit(self, op)
+        loop = asyncio.get_running_loop()
         if isinstance(loop, VirtualLoop):
             loop.await_elsewhere(future)
         return future
