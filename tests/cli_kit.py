@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
+import select
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
+import waiting
+from waiting import HANGS_S
 
 from promptkit.cli.run import execute
+from promptkit.simulator import server
 from promptkit.simulator.server import Simulator
 
 KEYS = {
@@ -76,7 +80,7 @@ def process(
         stdin=subprocess.DEVNULL if stdin is None else None,
         text=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=HANGS_S,
         check=False,
     )
     return Ran(done.returncode, done.stdout or "", done.stderr)
@@ -94,13 +98,61 @@ def started(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(running: subprocess.Popen[str], condition: Callable[[], bool], seconds: float = 20) -> None:
+def wait_for(running: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
     """Wait until it holds, while the process runs."""
-    deadline = time.monotonic() + seconds
-    while not condition():
+
+    def runs() -> bool:
         assert running.poll() is None, running.communicate()
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
+        return True
+
+    waiting.wait_for(condition, runs)
+
+
+def heard(stream: IO[str] | None, text: str) -> str:
+    """What a process says until it has said a text; read past Python's buffer, so that `communicate` has the rest."""
+    assert stream is not None
+    said = b""
+    while text.encode() not in said:
+        assert select.select([stream], [], [], HANGS_S)[0], said
+        piece = os.read(stream.fileno(), 1)
+        assert piece, said
+        said += piece
+    return said.decode()
+
+
+class Held:
+    """The replies of the simulators of this process, which wait until they are let go."""
+
+    def __init__(self, passing: int) -> None:
+        self._passing = passing
+        self._asked = itertools.count()
+
+    def let_go(self) -> None:
+        """Hold back no more."""
+        self._passing = sys.maxsize
+
+    async def turn(self) -> None:
+        """Wait until the next reply may go."""
+        number = next(self._asked)
+        while number >= self._passing:  # noqa: ASYNC110 - it is let go from another thread
+            await asyncio.sleep(0.01)
+
+
+@contextmanager
+def holding_back(passing: int = 0) -> Generator[Held]:
+    """Hold back all replies but the first; requests are in the simulator's journal meanwhile."""
+    held, deliver = Held(passing), server.deliver
+
+    async def deliver_in_turn(request: Any, delivery: Any) -> Any:
+        await held.turn()
+        return await deliver(request, delivery)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server, "deliver", deliver_in_turn)
+        try:
+            yield held
+        finally:
+            held.let_go()
 
 
 @contextmanager
@@ -110,11 +162,11 @@ def simulating(**options: Any) -> Generator[Simulator]:
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
     simulator = Simulator(**options)
-    asyncio.run_coroutine_threadsafe(simulator.__aenter__(), loop).result(30)
+    asyncio.run_coroutine_threadsafe(simulator.__aenter__(), loop).result(HANGS_S)
     try:
         yield simulator
     finally:
-        asyncio.run_coroutine_threadsafe(simulator.__aexit__(None, None, None), loop).result(30)
+        asyncio.run_coroutine_threadsafe(simulator.__aexit__(None, None, None), loop).result(HANGS_S)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

@@ -8,7 +8,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from cli_kit import VALUES, Invoke, make_project, simulating, started, wait_for
+from cli_kit import VALUES, Invoke, holding_back, make_project, simulating, started, wait_for
+from waiting import HANGS_S
 
 pytestmark = pytest.mark.usefixtures("project")
 SECRET = "zanzibar-secret-phrase"
@@ -137,7 +138,7 @@ def test_erasing_beside_a_live_batch(
 ) -> None:
     """The batch ends with all its rows; what it had read when its texts were forgotten is told, and goes the second time."""
     del machine
-    with simulating(seed=7, latency=40) as sim:
+    with simulating(seed=7, latency=40) as sim, holding_back(10) as held:
         studio = make_project(tmp_path / "live", sim.url)
         (studio / "promptkit.db").write_bytes(blank_database.read_bytes())
         monkeypatch.chdir(studio)
@@ -151,7 +152,8 @@ def test_erasing_beside_a_live_batch(
         wait_for(running, lambda: len(sim.requests()) > 10)
         pruned = invoke("db", "prune", "--older-than", "0s", "--yes")
         forgot = invoke("db", "forget", "--tag", "client=Lumé", "--yes")
-        out, err = running.communicate(timeout=60)
+        held.let_go()
+        out, err = running.communicate(timeout=HANGS_S)
     assert (pruned.code, forgot.code) == (0, 0), (pruned.err, forgot.err)
     assert running.returncode in (0, 1), (out, err)
     assert "job night runs: rows that it has read may still be sent" in forgot.err

@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from cli_kit import COMMAND, Invoke, process, started
+from waiting import HANGS_S
 
 from promptkit.cli.examine import Health, clock, cron, database, file_system, local_model
 from promptkit.cli.face import Face
@@ -369,7 +370,7 @@ class TestSimulate:
         told = json.loads(said)
         assert told["base_urls"]["openai"] == f"{told['url']}/v1"
         running.send_signal(signal.SIGTERM)
-        assert (running.communicate(timeout=20)[1], running.returncode) == ("", 143)
+        assert (running.communicate(timeout=HANGS_S)[1], running.returncode) == ("", 143)
 
     def test_what_it_prints_is_a_configuration(self, tmp_path: Path) -> None:
         """For people it prints the lines to put into promptkit.toml."""
@@ -377,7 +378,7 @@ class TestSimulate:
         assert running.stdout is not None
         lines = [running.stdout.readline() for _ in range(8)]
         running.send_signal(signal.SIGINT)
-        running.communicate(timeout=20)
+        running.communicate(timeout=HANGS_S)
         assert running.returncode == 130
         assert set(tomllib.loads("".join(lines))["providers"]) == {"openai", "anthropic", "gemini"}
 

@@ -6,13 +6,13 @@ import json
 import signal
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from cli_kit import COMMAND, Invoke, process, started
+from cli_kit import COMMAND, Invoke, heard, process, started, wait_for
+from waiting import HANGS_S
 
 from promptkit.ledger.ledger import Ledger
 from promptkit.simulator.server import Simulator
@@ -28,7 +28,7 @@ def closed_stdin(folder: Path, rows: str) -> tuple[int, str]:
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=50,
+        timeout=HANGS_S,
         check=False,
     )
     return done.returncode, done.stderr
@@ -96,16 +96,14 @@ class TestPing:
     def test_a_monitor_hears_of_a_stop(self, monitor: Monitor, project: Path, sim: Simulator) -> None:
         """SIGTERM ends the job and says so: URL/143."""
         sim.script([{"fault": "wire.stall", "seconds": 20}])
+        before = len(sim.requests())
         running = started(*BATCH, "--ping", monitor.url, cwd=project)
-        for _ in range(600):
-            if len(sim.requests()) and monitor.asked:
-                break
-            time.sleep(0.05)
+        wait_for(running, lambda: len(sim.requests()) > before and bool(monitor.asked))
         running.send_signal(signal.SIGTERM)
-        time.sleep(0.3)
+        heard(running.stderr, "waiting for the calls in flight")
         running.send_signal(signal.SIGTERM)
-        assert running.wait(30) == 143
-        running.communicate()
+        running.communicate(timeout=HANGS_S)
+        assert running.returncode == 143
         assert monitor.asked[-1] == "/ping/secret-uuid/143"
 
 
@@ -128,7 +126,7 @@ class TestQuiet:
         with subprocess.Popen(  # noqa: S603 - our own command
             [COMMAND, *BATCH, "-q"], cwd=project, stdin=subprocess.PIPE, stderr=subprocess.PIPE
         ) as running:
-            assert running.wait(50) == 0
+            assert running.wait(HANGS_S) == 0
             assert running.stderr is not None
             assert running.stderr.read() == b""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from cli_kit import COMMAND, VALUES, Invoke, make_project, process, simulating, started
+from waiting import HANGS_S
 
 from promptkit.ledger.ledger import Ledger
 from promptkit.simulator.server import Simulator
@@ -87,9 +88,11 @@ def test_an_interrupt_in_mid_text(
     folder, sim = stalling
     running = started("run", "ugc/hooks", *VALUES, "--stream", cwd=folder)
     assert running.stdout is not None
-    first = running.stdout.read(1)  # flushed, though stdout is a pipe and the stream stands still
+    # Flushed, though stdout is a pipe and the stream stands still. By the system's own read: Python's
+    # would keep in its buffer whatever else had come, which `communicate` doesn't look at.
+    first = os.read(running.stdout.fileno(), 1).decode("ascii")
     running.send_signal(number)
-    rest, err = running.communicate(timeout=30)
+    rest, err = running.communicate(timeout=HANGS_S)
     assert (running.returncode, (first + rest)[-1:], "bug" in err) == (code, "\n", False)
     assert "counts at its ceiling" in err
     with Ledger.open(folder / "promptkit.db") as ledger:
@@ -117,7 +120,7 @@ def test_a_reader_that_goes_away(project: Path) -> None:
         assert running.stderr is not None
         assert running.stdout.read(1)
         running.stdout.close()
-        assert (running.stderr.read(), running.wait(30)) == (b"", 0)
+        assert (running.stderr.read(), running.wait(HANGS_S)) == (b"", 0)
     with Ledger.open(project / "promptkit.db") as ledger:
         (call,) = ledger.calls.search()
         assert (call.status, call.money.unknown) == (Status.OK, 0)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from cli_kit import COMMAND, VALUES, Invoke
+from waiting import HANGS_S
 
 from promptkit.simulator.server import Simulator
 
@@ -126,7 +127,7 @@ def test_the_chain_adds_up_to_one_cost_a_deliverable(invoke: Invoke, sim: Simula
     path = f"{COMMAND.parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(  # noqa: S603 - our own example
         ["/bin/sh", CHAIN, "videos.csv"],
-        cwd=project, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=120, check=False,
+        cwd=project, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=HANGS_S, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert "b-1" in done.stdout

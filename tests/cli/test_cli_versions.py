@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from cli_kit import COMMAND, Invoke, process
+from waiting import HANGS_S
 
 from promptkit.cli.who import who
 
@@ -328,7 +329,7 @@ class TestDiff:
             env=env,
             capture_output=True,
             stdin=subprocess.DEVNULL,
-            timeout=60,
+            timeout=HANGS_S,
             check=True,
         )
         assert b"\x1b[32m+You write" in done.stdout
@@ -361,7 +362,7 @@ def test_two_commands_at_once_never_make_one_version_twice(
         )
         for arguments in commands
     ]
-    outs = [one.communicate(timeout=60)[0] for one in running]
+    outs = [one.communicate(timeout=HANGS_S)[0] for one in running]
     assert [one.returncode for one in running] == [0] * 5
     assert outs[:2] == [f"{NAME}@2\n"] * 2
     shown = json.loads(process("templates", "show", NAME, "--json", cwd=project).out)

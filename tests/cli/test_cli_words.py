@@ -9,7 +9,6 @@ import struct
 import sys
 import termios
 import threading
-import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -20,7 +19,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from promptkit.cli.templates import takes
+from waiting import wait_for
 
 from promptkit.cli import scrub
 from promptkit.cli.face import Face
@@ -29,6 +28,7 @@ from promptkit.cli.pace import Pace
 from promptkit.cli.progress import fetching, following, is_due
 from promptkit.cli.run import tell
 from promptkit.cli.table import drawn
+from promptkit.cli.templates import takes
 from promptkit.cli.times import iso, lasting, read_since, read_time, shortly, when
 from promptkit.errors import AllTargetsFailed, ConfigError, PromptKitError, UsageError
 from promptkit.ledger.records import Money
@@ -213,7 +213,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Generator[bytearray]:
         here.setenv("TERM", "xterm-256color")
         here.setattr(sys, "stderr", stderr)
         yield seen
-    reader.join(10)
+    reader.join(180)
     os.close(master)
 
 
@@ -221,14 +221,7 @@ def test_on_a_terminal_a_bar_says_it_all_and_goes(monkeypatch: pytest.MonkeyPatc
     """Rows, troubles, rate, rest and cost beside the bar; notices stand above it; at the end it is wiped."""
     pace = Pace(total=40, done=10, to_do=30, cap_pico=5 * 10**12)
     closed = ["openai closed until 06:12:00: too many requests"]
-    with terminal(monkeypatch) as seen, following(Face(), pace, lambda: closed) as note:
-        for number in range(20):
-            note(result(number, Status.FAILED if number == 3 else Status.OK))
-        note.tick()
-        Face().say("a notice")
-        time.sleep(0.6)
-    drawn_there = seen.decode()
-    for expected in (
+    expected = (
         "30/40 rows",
         "1 failed",
         "rows/s",
@@ -236,17 +229,21 @@ def test_on_a_terminal_a_bar_says_it_all_and_goes(monkeypatch: pytest.MonkeyPatc
         "$0.02 of $5.00",
         closed[0],
         "promptkit: a notice",
-    ):
-        assert expected in drawn_there
-    assert drawn_there.rstrip().endswith("\x1b[2K")
+    )
+    with terminal(monkeypatch) as seen, following(Face(), pace, lambda: closed) as note:
+        for number in range(20):
+            note(result(number, Status.FAILED if number == 3 else Status.OK))
+        note.tick()
+        Face().say("a notice")
+        wait_for(lambda: all(text in seen.decode(errors="ignore") for text in expected))
+    assert seen.decode().rstrip().endswith("\x1b[2K")
 
 
 def test_on_a_terminal_a_download_has_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes of how many, and how fast."""
     with terminal(monkeypatch) as seen, fetching(Face(), "weights") as told:
         told(5 * 10**6, 10 * 10**6)
-        time.sleep(0.15)
-    assert "5.0/10.0 MB" in seen.decode()
+        wait_for(lambda: "5.0/10.0 MB" in seen.decode(errors="ignore"))
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ from promptkit.simulator.scenario import Scenario
 from promptkit.simulator.server import Simulator
 from promptkit.types import AttemptState, Basis, Fault, Status
 
+pytestmark = pytest.mark.virtual_time
+
 
 def calls_of(studio: Studio) -> list[tuple[Any, ...]]:
     """Status and error of every call, straight from the file."""

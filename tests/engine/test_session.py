@@ -34,7 +34,11 @@ _instants = st.integers(
 
 
 @given(st.lists(_instants, min_size=1, max_size=20), st.sampled_from(["00:00", "12:00", "02:30"]))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 def test_the_budget_day_of_any_moment(tmp_path: Path, instants: list[int], starts: str) -> None:
     """Whatever the clock says, forwards or backwards: the session's day is the one that the moment lies in."""
     one = session_of(tmp_path, f'timezone = "Europe/Paris"\nday_starts_at = "{starts}"\n')
@@ -49,7 +53,11 @@ _caps = st.none() | st.integers(1, 10**13)
 
 
 @given(_caps, _caps, _caps)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 def test_the_smaller_cap_counts(tmp_path: Path, said: int | None, job: int | None, day: int | None) -> None:
     """A call counts in its own scope, under the smaller of the caps that are said and configured, and in its day."""
     lines = [f"per_{name}_usd = {cap / 10**12:.12f}" for name, cap in (("job", job), ("day", day)) if cap]

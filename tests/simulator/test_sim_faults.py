@@ -148,6 +148,7 @@ async def test_billing_of_a_broken_exchange_is_a_parameter(clients: Clients) -> 
     assert (bill["lines"][0]["pico"], bill["lines"][0]["billed"], bill["total_pico"]) == (0, False, 0)
 
 
+@pytest.mark.virtual_time
 async def test_a_stall_is_never_answered(clients: Clients) -> None:
     """The client's own time-out ends it."""
     clients.sim.script(["wire.stall"])
@@ -157,6 +158,7 @@ async def test_a_stall_is_never_answered(clients: Clients) -> None:
     assert [(line["billed"], line["delivered"]) for line in lines] == [(False, False)]
 
 
+@pytest.mark.virtual_time
 async def test_a_client_that_leaves_while_the_model_works_is_billed() -> None:
     """An abandoned reply was made all the same: billed, not delivered."""
     async with Simulator(latency=500.0) as sim, clients_of(sim) as clients:
@@ -166,6 +168,7 @@ async def test_a_client_that_leaves_while_the_model_works_is_billed() -> None:
         assert [(line["billed"], line["delivered"]) for line in lines] == [(True, False)]
 
 
+@pytest.mark.virtual_time
 async def test_a_slow_first_byte_is_late_and_whole(clients: Clients) -> None:
     """The reply comes, `seconds` late."""
     clients.sim.script([{"fault": "wire.slow_first_byte", "seconds": 0.15}])

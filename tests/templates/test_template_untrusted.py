@@ -1,14 +1,17 @@
 """Text from outside: in a block of its own that it can't leave, refused where it imitates."""
 
 import re
-import time
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matcher_steps import Matcher
+from work_counting import TWICE
 
 from promptkit.errors import TemplateError, VariableError
+from promptkit.templates import untrusted
 from promptkit.templates.compiler import compile_source
 from promptkit.templates.reference import parse_ref
 from promptkit.templates.source import read_source
@@ -183,20 +186,46 @@ def test_suspicion(make_skeleton: MakeSkeleton, text: str, found: str) -> None:
     assert all(flag.endswith(f"untrusted text reads like an instruction: {found!r}") for flag in flags)
 
 
-def test_searching_is_quick() -> None:
-    """Text made to slow the search down does not."""
-    start = time.perf_counter()
-    for text in (
-        "\n" * 200_000,
-        "<" * 200_000,
-        "<< " * 100_000,
-        "user   " * 50_000,
-        "ignore " * 50_000,
-        "#" * 200_000,
-    ):
-        imitation(text)
-        suspicion(text)
-    assert time.perf_counter() - start < 5
+SLOWING = ("\n", "<", "<< ", "user   ", "ignore ", "#", "[ ", "> * ", "forget the \n")
+
+
+@pytest.fixture
+def matchers(monkeypatch: pytest.MonkeyPatch) -> list[Matcher]:
+    """The room's own patterns, which count their steps now."""
+    found: list[Matcher] = []
+    for name, value in vars(untrusted).items():
+        if isinstance(value, re.Pattern):
+            found.append(Matcher(cast("re.Pattern[str]", value)))
+            monkeypatch.setattr(untrusted, name, found[-1])
+    return found
+
+
+def steps_of(matchers: list[Matcher], text: str) -> int:
+    """The steps that all searches of a text take."""
+    before = sum(matcher.steps for matcher in matchers)
+    imitation(text)
+    suspicion(text)
+    return sum(matcher.steps for matcher in matchers) - before
+
+
+@pytest.mark.parametrize("text", SLOWING)
+def test_searching_takes_time_by_the_length_of_the_text(matchers: list[Matcher], text: str) -> None:
+    """Text made to slow the search down does not: twice the text, about twice the steps of the matcher."""
+    assert len(matchers) >= 3
+    once, twice = (steps_of(matchers, text * count) for count in (300, 600))
+    assert len(text) * 300 <= once < twice <= TWICE * once
+
+
+def test_the_steps_of_a_search_are_those_of_pythons_matcher(matchers: list[Matcher]) -> None:
+    """Counted searches find what others find, in texts of all kinds; and one that runs away is seen."""
+    for text in (*IMITATING, *SUSPECT):
+        assert steps_of(matchers, text) > 0
+    runaway = Matcher(re.compile("(a+)+$"))
+    assert runaway.search("aaa") is not None
+    assert runaway.search("a" * 5 + "!") is None
+    few = runaway.steps
+    assert runaway.search("a" * 10 + "!") is None
+    assert runaway.steps - few > 10 * TWICE * few
 
 
 def test_untrusted_in_short() -> None:

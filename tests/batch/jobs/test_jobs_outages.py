@@ -12,6 +12,7 @@ from promptkit.errors import AllTargetsFailed
 from promptkit.ledger.records import RowState
 from promptkit.types import RowResult, Status
 
+pytestmark = pytest.mark.virtual_time
 DOWN = {"fault": "http.503", "times": None}
 
 

@@ -376,6 +376,7 @@ async def test_a_pack_that_was_killed_is_unknown_for_all_its_rows(studio: Studio
         assert_books_agree(ledger, studio)
 
 
+@pytest.mark.virtual_time
 async def test_an_answer_that_never_comes(studio: Studio) -> None:
     """A pack that was sent and never answered is unknown for all its rows; under `--on-unknown fail` they fail."""
     studio.configure(targets=ALL[:1], timeout_s=0.5)
@@ -391,6 +392,7 @@ async def test_an_answer_that_never_comes(studio: Studio) -> None:
         assert_rows_add_up(ledger, job.record.id)
 
 
+@pytest.mark.virtual_time
 async def test_a_caller_who_goes_away(studio: Studio) -> None:
     """A run that is cancelled records its packs as unknown, and their rows wait."""
     studio.configure(targets=ALL[:1])

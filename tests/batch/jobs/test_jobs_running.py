@@ -78,6 +78,7 @@ async def test_a_row_that_only_one_target_could_answer_stops_nothing(studio: Stu
         assert [result.status for result in results] == [Status.FAILED, *[Status.OK] * 3]
 
 
+@pytest.mark.virtual_time
 async def test_throttled_everywhere_stops_the_job(studio: Studio) -> None:
     """Where every target asks for more time than the route has patience, the rows wait, and the error says until when."""
     studio.configure(route="max_wait_s = 0.05")
@@ -89,6 +90,7 @@ async def test_throttled_everywhere_stops_the_job(studio: Studio) -> None:
         assert (await job.report()).rows == {RowState.PENDING: 5}
 
 
+@pytest.mark.virtual_time
 async def test_halt(studio: Studio) -> None:
     """After halt no new row is sent; what is in flight is awaited, recorded and yielded."""
     studio.sim.script([{"fault": "wire.slow_first_byte", "seconds": 0.2}])
@@ -116,6 +118,7 @@ async def test_a_job_halted_before_it_runs_sends_nothing(studio: Studio) -> None
         assert len(await run_all(job)) == 3
 
 
+@pytest.mark.virtual_time
 async def test_a_slow_reader_slows_the_rows_down(studio: Studio) -> None:
     """Rows are sent as results are read: at most so many wait as are under way at once."""
     async with studio.kit() as kit:
@@ -129,6 +132,7 @@ async def test_a_slow_reader_slows_the_rows_down(studio: Studio) -> None:
         assert len(rest) == 59
 
 
+@pytest.mark.virtual_time
 async def test_a_reader_who_leaves_loses_nothing(studio: Studio) -> None:
     """Breaking out of the results sends no new row; what is in flight is awaited and recorded, and nothing is unknown."""
     studio.sim.script([{"fault": "wire.slow_first_byte", "seconds": 0.2}])

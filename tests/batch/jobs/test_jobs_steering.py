@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
-
+import pytest
 from studio import OPENAI, Studio, assert_books_agree, brands, run_all
 
 from promptkit.errors import StoppedEarly
 from promptkit.ledger.records import JobState, RowState
 from promptkit.types import OnMiss, Status
 
+pytestmark = pytest.mark.virtual_time
 BAD = {"fault": "http.400", "provider": "openai"}
 
 
@@ -82,11 +82,11 @@ async def test_a_deadline_that_has_come_sends_nothing_more(studio: Studio) -> No
     """Rows in flight finish, the rest waits; exit code 8 is what it stops with, and the job goes on later."""
     studio.sim.script([{"fault": "wire.slow_first_byte", "seconds": 0.3}])
     async with studio.kit() as kit:
-        job = studio.job(kit, brands(60), concurrency=2, deadline_s=time.time() + 1.5)
+        job = studio.job(kit, brands(60), concurrency=2, deadline_s=studio.now() + 1.5)
         results = await run_all(job)
         assert isinstance(job.stop, StoppedEarly)
         assert "has come" in job.stop.what
-        assert 2 <= len(results) == studio.asked() < 60
+        assert len(results) == studio.asked() == 10  # two at 0, 0.3, 0.6, 0.9 and 1.2 s
         assert (await job.report()).pending == 60 - len(results)
 
 
@@ -95,7 +95,7 @@ async def test_a_deadline_that_wont_be_met_stops_or_hastens(studio: Studio) -> N
     studio.sim.script([{"fault": "wire.slow_first_byte", "seconds": 0.2}])
     async with studio.kit() as kit:
         job = studio.job(
-            kit, brands(200), concurrency=1, deadline_s=time.time() + 8, on_miss=OnMiss.STOP, name="a"
+            kit, brands(200), concurrency=1, deadline_s=studio.now() + 8, on_miss=OnMiss.STOP, name="a"
         )
         await run_all(job)
         assert isinstance(job.stop, StoppedEarly)
@@ -109,7 +109,7 @@ async def test_a_deadline_that_wont_be_met_stops_or_hastens(studio: Studio) -> N
                 kit,
                 brands(40),
                 concurrency=1,
-                deadline_s=time.time() + 2,
+                deadline_s=studio.now() + 2,
                 on_miss=on_miss,
                 name=on_miss.value,
             )

@@ -228,6 +228,7 @@ async def test_weighted_goes_by_weights(studio: Studio) -> None:
     assert found[ANTHROPIC] + found[GEMINI] == 200
 
 
+@pytest.mark.virtual_time
 async def test_fastest_goes_by_the_latest_answers(studio: Studio) -> None:
     """After a while the slow one is asked no more but to be measured; another process knows it at once."""
     studio.configure(targets=[OPENAI, ANTHROPIC], route='strategy = "fastest"')

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from budgets_worker import BUDGETS, CLIENTS, PERIOD, POINTS, ROWS
-from studio import Studio, assert_books_agree, attempts_of, run_all
+from studio import Studio, assert_books_agree, attempts_of, run_all, until
+from waiting import HANGS_S
 
 from promptkit.ledger.ledger import Ledger
 from promptkit.routing.budgets import scopes_of
@@ -27,7 +28,7 @@ def test_eight_processes_of_200_calls_never_pass_a_cap(tmp_path: Path, blank_dat
     shutil.copy(blank_database, database)
     command = [sys.executable, "-W", "error", str(WORKER), "spend", str(database)]
     crowd = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(8)]  # noqa: S603 - our own
-    said = [process.communicate(timeout=120)[0].split() for process in crowd]
+    said = [process.communicate(timeout=HANGS_S)[0].split() for process in crowd]
     assert said == [["ready", "done"]] * 8
     with Ledger.open(database) as ledger:
         total = ledger.reports.spent_total()
@@ -52,10 +53,14 @@ async def test_the_books_agree_after_a_kill(point: str, studio: Studio) -> None:
     """
     studio.configure(budgets=CAPS)
     if point == "sent":
-        studio.sim.script([{"fault": "wire.slow_first_byte", "seconds": 1, "after": 6}])
+        studio.sim.script([{"fault": "wire.slow_first_byte", "seconds": 3600, "after": 6}])
     worker = await asyncio.create_subprocess_exec(
         sys.executable, str(WORKER), "die", str(studio.folder), point, stderr=subprocess.PIPE
     )
+    if point == "sent":
+        await until(lambda: studio.asked() > 6 or worker.returncode is not None)
+        assert worker.returncode is None
+        worker.kill()
     _, errors = await worker.communicate()
     assert worker.returncode == -signal.SIGKILL, errors.decode()
     studio.sim.script([])

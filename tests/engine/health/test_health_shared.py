@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from promptkit.ledger.shared import Shared
 from promptkit.routing.health import STREAK, CircuitKey, CircuitState, Lane
 from promptkit.types import Fault
 
+pytestmark = pytest.mark.virtual_time
 ONE = ALL[:1]
 OUT_OF_CREDIT = "openai.insufficient_quota"
 
@@ -77,7 +77,7 @@ async def test_half_open_sends_one_probe_over_all_processes(studio: Studio) -> N
     """When a lane's time is over, of sixty calls in three processes one tries it; the others follow it."""
     studio.configure(targets=ONE)
     studio.sim.script([{"fault": "wire.slow_first_byte", "seconds": 0.6}])
-    await _close(studio, CircuitState(time.time() - 1, Fault.TRANSIENT, "it was down", STREAK))
+    await _close(studio, CircuitState(studio.now() - 1, Fault.TRANSIENT, "it was down", STREAK))
     async with studio.kit() as one, studio.kit() as two, studio.kit() as three:
         calls = [asyncio.create_task(ask(kit, f"B{n}")) for n in range(20) for kit in (one, two, three)]
         await until(lambda: studio.asked() > 0)
@@ -93,19 +93,19 @@ async def test_a_probe_that_fails_closes_the_lane_for_longer(studio: Studio) -> 
     """And the call that tried goes on to its next target, the others with it."""
     studio.configure(targets=ALL[:2])
     studio.sim.script([{"fault": "http.503", "provider": "openai", "times": None}])
-    await _close(studio, CircuitState(time.time() - 1, Fault.TRANSIENT, "it was down", STREAK))
+    await _close(studio, CircuitState(studio.now() - 1, Fault.TRANSIENT, "it was down", STREAK))
     async with studio.kit() as kit:
         assert set(await asyncio.gather(*(ask(kit, f"B{n}") for n in range(10)))) == {ANTHROPIC}
         [state] = (await kit.session.ledger()).shared.circuits().values()
         assert state.failures == STREAK + 1
-        assert state.until_s > time.time() + 20
+        assert state.until_s > studio.now() + 20
     assert studio.asked("openai") == 1
 
 
 async def test_a_probe_that_is_never_sent_is_given_back(studio: Studio) -> None:
     """A cap that refuses the probing call leaves the lane half open for the next one."""
     studio.configure(targets=ONE, budgets="per_day_usd = 0.0000001")
-    await _close(studio, CircuitState(time.time() - 1, Fault.TRANSIENT, "it was down", STREAK))
+    await _close(studio, CircuitState(studio.now() - 1, Fault.TRANSIENT, "it was down", STREAK))
     async with studio.kit() as kit:
         reply = await asyncio.gather(kit.run(REF, {"brand": "Barly"}), return_exceptions=True)
         assert isinstance(reply[0], Exception)
@@ -116,16 +116,16 @@ async def test_a_probe_that_is_never_sent_is_given_back(studio: Studio) -> None:
 async def test_reset_opens_a_lane_and_wakes_who_waits_for_it(studio: Studio) -> None:
     """A call that waits for a parked provider goes on at once when somebody opens it by hand."""
     studio.configure(targets=ONE, route="max_wait_s = 60")
-    closed = CircuitState(time.time() + 50, Fault.RATE_LIMIT, "told to wait")
+    closed = CircuitState(studio.now() + 50, Fault.RATE_LIMIT, "told to wait")
     await _close(studio, closed)
     async with studio.kit() as kit, studio.kit() as other:
         call = asyncio.create_task(ask(kit))
         await asyncio.sleep(0.3)
         assert studio.asked() == 0
-        began = time.monotonic()
+        began_s = studio.now()
         assert await (await other.session.ledger()).shared.reset_circuits("openai") == 1
         assert await call == OPENAI
-        assert time.monotonic() - began < 5
+        assert studio.now() - began_s <= standing.FRESH_S
 
 
 async def test_another_key_is_not_parked_for_the_old_one(studio: Studio) -> None:
@@ -147,9 +147,7 @@ async def test_a_wrong_address_parks_nothing_of_the_right_one(studio: Studio) ->
     async with studio.kit({"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}) as kit:
         for n in range(STREAK + 1):
             assert await ask(kit, f"B{n}") == ANTHROPIC
-        assert [state.failures for state in (await kit.session.ledger()).shared.circuits().values()] == [
-            STREAK
-        ]
+        assert [state.failures for state in (await kit.session.ledger()).shared.circuits().values()] == [STREAK]
     async with studio.kit() as kit:
         assert await ask(kit) == OPENAI
 
@@ -194,21 +192,21 @@ async def test_a_ledger_that_cannot_be_read_loses_no_reply(
 
 
 async def test_where_all_is_well_nothing_is_written(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Health costs a good call no write, and no read of its own."""
+    """Health costs a good call no write, and no read of its own: one serves all calls of a quarter of a second."""
     reads: list[float] = []
     lanes = Shared.circuits
 
     def counted(ledger: Shared) -> object:
-        reads.append(time.monotonic())
+        reads.append(studio.now())
         return lanes(ledger)
 
     monkeypatch.setattr(Shared, "circuits", counted)
     async with studio.kit() as kit:
-        began = time.monotonic()
-        for n in range(30):
-            await ask(kit, f"B{n}")
-        took_s = time.monotonic() - began
-    assert len(reads) <= 2 + took_s / standing.FRESH_S
+        for _ in range(3):
+            await asyncio.sleep(standing.FRESH_S)
+            for n in range(30):
+                await ask(kit, f"B{n}")
+    assert len(reads) == len(set(reads)) == 3
 
 
 async def test_the_ledger_keeps_no_key(studio: Studio) -> None:
@@ -228,4 +226,4 @@ async def _close(studio: Studio, state: CircuitState) -> None:
     account = accounts_of(settings.catalog, settings.keys)["openai"]
     key = CircuitKey(Lane.HEALTH, "openai", account.partition(":")[0], "gpt-6-luna")
     with Ledger.open(Path(studio.folder / "promptkit.db")) as ledger:
-        await ledger.shared.merge_circuits({key: state}, time.time())
+        await ledger.shared.merge_circuits({key: state}, studio.now())

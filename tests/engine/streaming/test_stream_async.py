@@ -32,6 +32,7 @@ from promptkit.providers.local_weights import weights_path
 from promptkit.types import AttemptState, Fault, Reply, Status
 from promptkit.types.ids import show_id
 
+pytestmark = pytest.mark.virtual_time
 WORDS: dict[str, object] = {"brand": "Barly"}
 
 
@@ -55,6 +56,7 @@ async def test_each_format_streams(studio: Studio, target: str) -> None:
     """A call on each wire format comes in pieces that make up the reply; usage, cost and bill are those of a whole one."""
     async with studio.kit() as kit:
         whole = await kit.run(REF, WORDS, targets=[target])
+        studio.sim.script([{"fault": "wire.slow_first_byte", "seconds": 0.25}])
         pieces, reply = await read(kit, targets=[target], tags={"client": "barly"})
         assert len(pieces) > 1
         assert "".join(pieces) == reply.text
@@ -63,7 +65,7 @@ async def test_each_format_streams(studio: Studio, target: str) -> None:
         assert (str(reply.target), reply.tags) == (target, {"client": "barly"})
         [attempt] = reply.attempts
         assert attempt.first_byte_s is not None
-        assert 0 < attempt.first_byte_s <= attempt.latency_s
+        assert attempt.first_byte_s == attempt.latency_s == pytest.approx(0.25, abs=0.01)
         ledger = await kit.session.ledger()
         kept = attempts_of(ledger)
         assert [one.first_byte_us is None for one in kept] == [True, False]
