@@ -92,8 +92,10 @@ def test_the_second_signal_stops_at_once(slow_project: Path, slow: Simulator) ->
     assert (ran.code, "recorded as unknown" in ran.err) == (130, True)
     with Ledger.open(slow_project / "promptkit.db") as ledger:
         attempts = [
-            attempt for call in ledger.calls.search() for attempt in ledger.calls.get(call.id).attempts
-        ]  # pyright: ignore[reportOptionalMemberAccess]
+            attempt
+            for call in ledger.calls.search()
+            for attempt in ledger.calls.get(call.id).attempts  # pyright: ignore[reportOptionalMemberAccess]
+        ]
         assert {attempt.state for attempt in attempts} == {AttemptState.UNKNOWN}
         assert all(attempt.charged_pico == attempt.max_cost_pico for attempt in attempts)
         job = ledger.jobs.get("n")

@@ -217,7 +217,9 @@ async def test_text_that_utf8_cannot_hold_is_kept_readable(ledger: Ledger) -> No
     call = call_start(variables={"brand": "caf\u00e9 \udc00"})
     attempt = attempt_start(call.id)
     await ledger.calls.begin(attempt, (), call)
-    await ledger.calls.finish(attempt_end(attempt, detail="\x00"), call_end(call, "a\ud800b\x00 \u00e9 \U0001f600"))
+    await ledger.calls.finish(
+        attempt_end(attempt, detail="\x00"), call_end(call, "a\ud800b\x00 \u00e9 \U0001f600")
+    )
     found = ledger.calls.get(call.id)
     assert found is not None
     assert found.text == "a\ufffdb\ufffd \u00e9 \U0001f600"

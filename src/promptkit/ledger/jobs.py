@@ -420,7 +420,7 @@ class Jobs:
             yield from ((row["id"], tags_of(row["tags"])) for row in page)
 
     def _pages(
-        self, query: Select[Any], order: ColumnElement[int], limit: int
+        self, query: Select[*tuple[Any, ...]], order: ColumnElement[int], limit: int
     ) -> Iterator[Sequence[RowMapping]]:
         """Yield the pages of a query in the order of a column that it selects, each in a transaction of its own."""
         query = query.where(order > bindparam("after")).order_by(order).limit(limit)

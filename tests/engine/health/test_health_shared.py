@@ -147,7 +147,9 @@ async def test_a_wrong_address_parks_nothing_of_the_right_one(studio: Studio) ->
     async with studio.kit({"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}) as kit:
         for n in range(STREAK + 1):
             assert await ask(kit, f"B{n}") == ANTHROPIC
-        assert [state.failures for state in (await kit.session.ledger()).shared.circuits().values()] == [STREAK]
+        assert [state.failures for state in (await kit.session.ledger()).shared.circuits().values()] == [
+            STREAK
+        ]
     async with studio.kit() as kit:
         assert await ask(kit) == OPENAI
 
