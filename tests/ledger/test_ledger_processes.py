@@ -129,7 +129,7 @@ async def test_a_stopped_process_does_not_hang_the_others(database: Path) -> Non
         assert holder.stdout is not None
         assert await holder.stdout.readline() == b"held\n"
         for _ in range(2):
-            with pytest.raises(LedgerError, match="does not let go"):
+            with pytest.raises(LedgerError, match="does not release it"):
                 await ledger.calls.store_templates([SOURCE])
         await holder.communicate(b"")
         await ledger.calls.store_templates([SOURCE])
