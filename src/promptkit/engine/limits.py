@@ -323,10 +323,9 @@ class Slots:
         with suppress(LedgerError):  # the call's own attempt fails likewise, and says so
             self._ledger.shared.join(self._place, now_s).add_done_callback(self._joined)
 
-    def _joined(self, answer: asyncio.Future[object]) -> None:
+    def _joined(self, answer: asyncio.Future[int]) -> None:
         if not answer.cancelled() and answer.exception() is None:
-            count = answer.result()
-            self.allowed = share(self._limit, count if isinstance(count, int) else 1)
+            self.allowed = share(self._limit, answer.result())
             self._wake()
 
 
@@ -375,7 +374,7 @@ class Standing:
         self._ledger = ledger
         self._clock = clock
         self._read_s = 0.0
-        self._pending: dict[asyncio.Future[object], Changes] = {}
+        self._pending: dict[asyncio.Future[None], Changes] = {}
         self._sleepers: set[asyncio.Future[None]] = set()
         self._poll: asyncio.TimerHandle | None = None
 
@@ -519,7 +518,7 @@ class Standing:
             self._pending[told] = changed
             told.add_done_callback(self._told)
 
-    def _told(self, told: asyncio.Future[object]) -> None:
+    def _told(self, told: asyncio.Future[None]) -> None:
         self._pending.pop(told, None)
         if not told.cancelled() and told.exception() is None:
             self._read_s = 0.0
