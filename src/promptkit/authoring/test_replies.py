@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from promptkit.engine.calls import cost_of, make_reply
 from promptkit.engine.context import Session
-from promptkit.engine.judge import judge_of
+from promptkit.engine.validate import reply_rules
 from promptkit.errors import AllTargetsFailed, BudgetStop, TemplateError
 from promptkit.providers.params import output_limit
 from promptkit.providers.prices import Prices
@@ -274,7 +274,7 @@ def _result(ask: Ask, answer: Answer | Unanswered, functions: Functions, *, paid
 def _judge(ask: Ask, answer: Answer, functions: Functions) -> tuple[tuple[str, ...], str]:
     """What is wrong with a reply, and which expectation was left out."""
     test, template = ask.test, ask.template
-    own = judge_of(template, template.bind(ask.case.variables))
+    own = reply_rules(template, template.bind(ask.case.variables))
     structured = template.spec.output is not None
     problems = list(judge_reply(test, answer.text, structured=structured, checks=own.rules if own else None))
     if answer.status is Status.TRUNCATED:

@@ -13,8 +13,8 @@ from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, inser
 from promptkit._util.locks import LockFile, LockFolder
 from promptkit.ledger import statements as sql
 from promptkit.ledger import tables as t
-from promptkit.routing.health import Changes, CircuitKey, CircuitState, Lane, Lanes, merged
-from promptkit.routing.limits import SHARE_S, Ask, Kind, lease, lease_today
+from promptkit.routing.health import Changes, CircuitKey, CircuitKind, Circuits, CircuitState, merged
+from promptkit.routing.limits import SHARE_S, Kind, LeaseRequest, lease, lease_today
 from promptkit.types import AttemptState, Fault
 
 from .accounts import Book
@@ -60,7 +60,7 @@ class Shared:
         self._state = state
         self._folder = folder
 
-    def circuits(self) -> Lanes:
+    def circuits(self) -> Circuits:
         """Return the circuits of all providers that aren't closed or have failures."""
         with self._reader.connect() as connection:
             return load_circuits(connection)
@@ -90,7 +90,9 @@ class Shared:
         """Close the circuits of a provider by hand: all, or the terminal ones of an account; return how many."""
         return await self._writer.run(partial(reset_circuits, provider=provider, terminal_of=terminal_of))
 
-    async def lease(self, place: Place, asks: Sequence[Ask], today: Today | None, now_s: float) -> Leased:
+    async def lease(
+        self, place: Place, asks: Sequence[LeaseRequest], today: Today | None, now_s: float
+    ) -> Leased:
         """Lease the next units of a target's rates, and requests of its day."""
         return await self._writer.run(partial(lease_units, place=place, asks=asks, today=today, now_s=now_s))
 
@@ -116,7 +118,7 @@ class Shared:
 _ALL = select(t.HEALTH)
 
 
-def load_circuits(connection: Connection) -> Lanes:
+def load_circuits(connection: Connection) -> Circuits:
     """Return all stored circuits. There are few: a closed circuit without failures is not stored."""
     return dict(_circuit(row) for row in connection.execute(_ALL).mappings())
 
@@ -149,21 +151,21 @@ def reset_circuits(connection: Connection, provider: str, terminal_of: str | Non
     column = t.HEALTH.c
     mine = column.provider == provider
     if terminal_of is not None:
-        mine &= (column.circuit == Lane.TERMINAL.value) & (column.account == terminal_of)
+        mine &= (column.circuit == CircuitKind.TERMINAL.value) & (column.account == terminal_of)
     count = len(connection.execute(select(t.HEALTH.c.circuit).where(mine)).all())
     connection.execute(delete(t.HEALTH).where(mine))
     return count
 
 
 def _store_circuits(
-    connection: Connection, before: Lanes, after: Lanes, now_s: float, owner_id: int | None
+    connection: Connection, before: Circuits, after: Circuits, now_s: float, owner_id: int | None
 ) -> None:
     for key in before:
         if after.get(key) != before[key]:
             column = t.HEALTH.c
             connection.execute(
                 delete(t.HEALTH).where(
-                    column.circuit == key.lane.value,
+                    column.circuit == key.kind.value,
                     column.provider == key.provider,
                     column.account == key.account,
                     column.model == key.model,
@@ -178,7 +180,7 @@ def _circuit_columns(
     key: CircuitKey, state: CircuitState, now_s: float, owner_id: int | None
 ) -> dict[str, object]:
     return {
-        "circuit": key.lane.value,
+        "circuit": key.kind.value,
         "provider": key.provider,
         "account": key.account,
         "model": key.model,
@@ -193,14 +195,14 @@ def _circuit_columns(
 
 
 def _circuit(row: Mapping[Any, Any]) -> tuple[CircuitKey, CircuitState]:
-    key = CircuitKey(Lane(row["circuit"]), row["provider"], row["account"], row["model"])
+    key = CircuitKey(CircuitKind(row["circuit"]), row["provider"], row["account"], row["model"])
     until_s, probe_until_s = row["until_us"] / 1e6, (row["probe_until_us"] or 0) / 1e6
     return key, CircuitState(until_s, Fault(row["fault"]), row["why"], row["failures"], probe_until_s)
 
 
 # ---------------------------------------------------------------------- leases
 def lease_units(
-    connection: Connection, place: Place, asks: Sequence[Ask], today: Today | None, now_s: float
+    connection: Connection, place: Place, asks: Sequence[LeaseRequest], today: Today | None, now_s: float
 ) -> Leased:
     """Lease the next units of some rates, and requests of a day."""
     starts: dict[Kind, float] = {}

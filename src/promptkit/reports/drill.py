@@ -12,6 +12,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, cast
 
+from promptkit._util.notices import make_logger
 from promptkit.authoring.diff import BARE, Example, completed
 from promptkit.batch.binding import Binding
 from promptkit.batch.job import Job
@@ -123,7 +124,9 @@ async def _session(
     settings: Settings, simulator: Simulator, scenario: Scenario, database: Path, clock: FastClock
 ) -> AsyncGenerator[Session]:
     played = rehearsal(settings, database, address_in(simulator, scenario.ports))
-    session = Session(played, lambda _: None, clock=clock.now)
+    log = make_logger()
+    log.disabled = True  # what fails here is played
+    session = Session(played, log, clock=clock.now)
     try:
         yield session
     finally:

@@ -85,7 +85,7 @@ async def test_throttled_everywhere_stops_the_job(studio: Studio) -> None:
     studio.sim.script([{"fault": "http.429", "retry_after_s": 900}])
     async with studio.kit() as kit:
         job = kit.batch(REF, brands(5), job="night", concurrency=1)
-        with pytest.raises(AllTargetsFailed, match="opens again at"):
+        with pytest.raises(AllTargetsFailed, match="available again at"):
             await run_all(job)
         assert (await job.report()).rows == {RowState.PENDING: 5}
 
