@@ -20,7 +20,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from promptkit.reports.drill import hints_ignored, paid_twice
+from promptkit.reports.drill_results import hints_ignored, paid_twice
 from promptkit.simulator.scenario import ModelRule, Scenario
 from promptkit.simulator.server import Simulator
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from promptkit import AsyncPromptKit
-from promptkit.authoring.publish import Desk, publish
+from promptkit.authoring.publish import OwnTemplates, publish
 from promptkit.config.loading import load
 from promptkit.simulator.server import Simulator
 from promptkit.templates.library import Library
@@ -121,7 +121,7 @@ async def _run(folder: Path, case: Case, pack: int | str, rows: int) -> Figures:
     here.mkdir(parents=True)
     (here / "draft.jinja").write_text(SKELETON.format(shared=SHARED * case.shared))
     templates = (folder / "templates",)
-    publish(Desk(Library(templates), templates), "bench/line")
+    publish(OwnTemplates(Library(templates), templates), "bench/line")
     async with Simulator(seed=7) as sim:
         sim.script(case.faults)
         (folder / "promptkit.toml").write_text(

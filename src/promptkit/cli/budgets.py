@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from promptkit.batch.columns import usd_text
-from promptkit.reports.caps import CapStanding, standings
+from promptkit.reports.caps import CapStatus, cap_statuses
 from promptkit.routing.budgets import Per
 from promptkit.types import Json, dollars
 
@@ -42,15 +42,15 @@ def budgets(face: Face) -> None:
     )
 
 
-def _standings(face: Face, session: Session) -> list[CapStanding]:
+def _standings(face: Face, session: Session) -> list[CapStatus]:
     settings = session.settings
     if not settings.database_path.exists():
-        return standings(settings.budgets, session.period(), None)
+        return cap_statuses(settings.budgets, session.period(), None)
     with face.ledger(settings) as ledger:
-        return standings(settings.budgets, session.period(), ledger)
+        return cap_statuses(settings.budgets, session.period(), ledger)
 
 
-def _row(line: CapStanding, zone: ZoneInfo) -> tuple[str, ...]:
+def _row(line: CapStatus, zone: ZoneInfo) -> tuple[str, ...]:
     each = line.scope is None
     soft = "" if line.soft_pico is None else dollars(line.soft_pico)
     return (
@@ -65,7 +65,7 @@ def _row(line: CapStanding, zone: ZoneInfo) -> tuple[str, ...]:
     )
 
 
-def _name(line: CapStanding) -> str:
+def _name(line: CapStatus) -> str:
     """`the day`, `the month, client=barly`, `job night`, `each job`."""
     if line.per is Per.JOB:
         what = "each job" if line.job is None else f"job {line.job}"
@@ -74,7 +74,7 @@ def _name(line: CapStanding) -> str:
     return what if line.tag is None else f"{what}, {line.tag[0]}={line.tag[1]}"
 
 
-def _refused(line: CapStanding) -> str:
+def _refused(line: CapStatus) -> str:
     """What would be refused now, and what would wait."""
     above = line.refuses_above_pico
     if line.stopped:
@@ -87,7 +87,7 @@ def _refused(line: CapStanding) -> str:
     return f"{told}; above {dollars(line.left_pico)} waits" if line.reserved_pico else told
 
 
-def _json(line: CapStanding) -> dict[str, Json]:
+def _json(line: CapStatus) -> dict[str, Json]:
     return {
         "scope": line.scope,
         "per": line.per.value,

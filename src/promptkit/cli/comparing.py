@@ -18,7 +18,8 @@ from .face import Face
 
 if TYPE_CHECKING:
     from promptkit.engine.context import Session
-    from promptkit.reports.compare import Comparing, Comparison, Offer
+    from promptkit.reports.compare import ComparisonEstimate, ComparisonRun
+    from promptkit.reports.comparison import Comparison
 
 
 Columns = Annotated[
@@ -96,7 +97,7 @@ def compare(
     from promptkit.batch.input import HeadSource, source_of
     from promptkit.batch.options import job_name
     from promptkit.batch.output import check_out
-    from promptkit.reports.compare import TAG, Comparing, Options, columns_of
+    from promptkit.reports.compare import TAG, CompareOptions, ComparisonRun, columns_of
     from promptkit.templates.reference import parse_ref
 
     tags = option_texts.read_tags(tag)
@@ -111,12 +112,12 @@ def compare(
         raise UsageError(f"{rows} has no rows")
     if not head.is_all:
         face.say(f"the first {counted(limit, 'row')} of {rows}: --limit N takes more")
-    comparing = Comparing(
+    comparing = ComparisonRun(
         session,
         job_name(job, parse_ref(ref).name, head.name, None, session.today()),
         head,
         columns,
-        Options(
+        CompareOptions(
             mapping=option_texts.read_mapping(map_),
             constants=option_texts.read_variables(var, vars_),
             tags=tags,
@@ -140,7 +141,7 @@ class _Delivery:
 
     face: Face
     session: Session
-    comparing: Comparing
+    comparing: ComparisonRun
     out: Path | None
 
     async def give(self, *, anew: bool) -> Comparison:
@@ -188,10 +189,10 @@ class _Delivery:
                 file=out,
                 remedy="The texts are in the ledger: the same command writes them and pays nothing.",
             ) from cause
-        self.face.say(f"{out} shows {counted(len(found.lines), 'row')} side by side")
+        self.face.say(f"{out} shows {counted(len(found.rows), 'row')} side by side")
 
 
-async def _conduct(face: Face, session: Session, comparing: Comparing, out: Path | None) -> int:
+async def _conduct(face: Face, session: Session, comparing: ComparisonRun, out: Path | None) -> int:
     from .conduct import Halting
     from .pace import Pace
     from .progress import following
@@ -199,7 +200,7 @@ async def _conduct(face: Face, session: Session, comparing: Comparing, out: Path
     halting = Halting(comparing, face)
     try:
         with halting.listening():
-            offer = await comparing.take()
+            offer = await comparing.prepare()
             face.say(_price(offer))
             pace = Pace(offer.cells, offer.cells - offer.calls, offer.calls, offer.spent_pico)
             with following(face, pace, rows_on_terminal=False) as note:
@@ -215,7 +216,7 @@ async def _conduct(face: Face, session: Session, comparing: Comparing, out: Path
         await session.aclose()
 
 
-def _price(offer: Offer) -> str:
+def _price(offer: ComparisonEstimate) -> str:
     """What is said before anything is sent."""
     paid = (
         f"{offer.cells - offer.calls:,} of {counted(offer.cells, 'text')} done before"
@@ -225,13 +226,13 @@ def _price(offer: Offer) -> str:
     if not offer.calls:
         return f"{paid or counted(offer.cells, 'text')}; nothing to pay"
     todo = (
-        f"{counted(offer.calls, 'call')}: about {dollars(offer.about_pico)}, "
-        f"at most {dollars(offer.at_most_pico)} where none is made twice"
+        f"{counted(offer.calls, 'call')}: about {dollars(offer.cost.about_pico)}, "
+        f"at most {dollars(offer.cost.at_most_pico)} where none is made twice"
     )
     return f"{paid}; {todo}" if paid else todo
 
 
-async def _end(face: Face, session: Session, comparing: Comparing, found: Comparison) -> int:
+async def _end(face: Face, session: Session, comparing: ComparisonRun, found: Comparison) -> int:
     """The last words, and the exit code."""
     from promptkit.errors import exit_code, worst
     from promptkit.reports.compare import TAG

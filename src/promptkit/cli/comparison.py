@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Final
 
 from promptkit.batch.columns import usd_text
-from promptkit.reports.compare import Cell, Comparison, Figures, Line, Side, best, shown
+from promptkit.reports.comparison import (
+    Cell,
+    ColumnFigures,
+    Comparison,
+    ComparisonColumn,
+    ComparisonRow,
+    best,
+    printable,
+)
 from promptkit.types import Json, Status, dollars
 
 from .face import Face
@@ -37,7 +45,7 @@ def letter(place: int) -> str:
     return chr(ord("A") + place) if place < _LETTERS else str(place + 1)
 
 
-def cell_facts(cell: Cell, side: Side) -> list[str]:
+def cell_facts(cell: Cell, side: ComparisonColumn) -> list[str]:
     """What a cell took, in a few words: status where it isn't ok, target where it isn't clear, cost, tokens, time."""
     usage = cell.usage
     reasoning = f" ({usage.reasoning_tokens:,} reasoning)" if usage and usage.reasoning_tokens else ""
@@ -77,23 +85,23 @@ def _texts(face: Face, found: Comparison) -> str:
     console = Console(
         file=drawing, width=width, force_terminal=face.color, no_color=not face.color, highlight=False
     )
-    for line in found.lines:
+    for line in found.rows:
         console.print(Text(_heading(line), style="bold"))
-        for place, (side, cell) in enumerate(zip(found.sides, line.cells, strict=True)):
+        for place, (side, cell) in enumerate(zip(found.columns, line.cells, strict=True)):
             head = Text(f"{letter(place)}  ", style="bold cyan")
             head.append(side.label, style="cyan")
             head.append("".join(f" · {fact}" for fact in cell_facts(cell, side)), style="dim not bold")
             console.print(head)
             for text, style in _body(cell):
-                console.print(Padding(Text(shown(text), style=style), (0, 0, 0, _INDENT), expand=False))
+                console.print(Padding(Text(printable(text), style=style), (0, 0, 0, _INDENT), expand=False))
         console.print()
     return "\n".join(row.rstrip() for row in drawing.getvalue().split("\n")).rstrip("\n")
 
 
-def _heading(line: Line) -> str:
+def _heading(line: ComparisonRow) -> str:
     """`row 2  brand: Barly · angle: proof`."""
     facts = [f"{name}: {_short(text)}" for name, text in list(line.facts.items())[:_FACTS]]
-    return shown(f"row {line.number}  {' · '.join(facts)}".rstrip())
+    return printable(f"row {line.number}  {' · '.join(facts)}".rstrip())
 
 
 def _short(text: str) -> str:
@@ -106,7 +114,7 @@ def _body(cell: Cell) -> Iterator[tuple[str, str]]:
     if cell.text is not None:
         yield cell.text, ""
     if cell.why:
-        yield cell.why, "red" if cell.status is not None and not cell.is_answered else "yellow"
+        yield cell.why, "red" if cell.status is not None and not cell.has_reply else "yellow"
     for problem in cell.problems:
         yield f"check: {problem}", "yellow"
 
@@ -132,19 +140,19 @@ def _print_figures(face: Face, found: Comparison) -> None:
             (
                 letter(place),
                 side.label,
-                f"{one.texts:,} of {one.rows:,}" if one.waiting else f"{one.texts:,}",
+                f"{one.texts:,} of {one.rows:,}" if one.pending else f"{one.texts:,}",
                 f"{one.failed:,}",
                 *([_maybe(one.checks_failed)] if checks else []),
                 spent(one.money),
                 _star(_dollars(one.per_thousand_pico), on=place == stars["per_text"]),
                 _star("-" if one.latency_s is None else lasting(one.latency_s), on=place == stars["latency"]),
             )
-            for place, (side, one) in enumerate(zip(found.sides, figures, strict=True))
+            for place, (side, one) in enumerate(zip(found.columns, figures, strict=True))
         ],
     )
 
 
-def starred(figures: Sequence[Figures]) -> Mapping[str, int | None]:
+def starred(figures: Sequence[ColumnFigures]) -> Mapping[str, int | None]:
     """Which column is the cheapest a text, and which the fastest."""
     return {
         "per_text": best(figures, lambda one: one.per_text_pico),
@@ -170,21 +178,21 @@ def comparison_json(found: Comparison, out: Path | None) -> dict[str, Json]:
     return {
         "compare": found.name,
         "template": found.template,
-        "rows_file": found.rows,
+        "rows_file": found.table,
         "output": None if out is None else str(out),
-        "columns": [_column_json(side, one) for side, one in zip(found.sides, found.figures, strict=True)],
+        "columns": [_column_json(side, one) for side, one in zip(found.columns, found.figures, strict=True)],
         "rows": [
             {
                 "row": line.number,
                 "input": dict(line.facts),
                 "cells": [_cell_json(cell) for cell in line.cells],
             }
-            for line in found.lines
+            for line in found.rows
         ],
     }
 
 
-def _column_json(side: Side, one: Figures) -> dict[str, Json]:
+def _column_json(side: ComparisonColumn, one: ColumnFigures) -> dict[str, Json]:
     return {
         "label": side.label,
         "template": side.template,
@@ -193,7 +201,7 @@ def _column_json(side: Side, one: Figures) -> dict[str, Json]:
         "job": side.job,
         "texts": one.texts,
         "failed": one.failed,
-        "waiting": one.waiting,
+        "waiting": one.pending,
         "checks_failed": one.checks_failed,
         "cost_usd": None if one.money.unknown else usd_text(one.money.known_pico),
         "charged_usd": usd_text(one.money.charged_pico),

@@ -16,7 +16,8 @@ from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-from promptkit.reports.compare import TAG, Comparison, shown
+from promptkit.reports.compare import TAG
+from promptkit.reports.comparison import Comparison, printable
 from promptkit.types import dollars
 
 from .comparison import cell_facts, letter, starred
@@ -51,8 +52,8 @@ def page(found: Comparison, zone: ZoneInfo, now_s: float) -> str:
     environment.globals.update(cell_facts=cell_facts)
     return environment.get_template(_PAGE).render(
         found=found,
-        rows=Path(found.rows).name,  # a page is passed on: nobody needs to know whose folder it was
-        columns=list(zip(found.sides, figures, strict=True)),
+        rows=Path(found.table).name,  # a page is passed on: nobody needs to know whose folder it was
+        columns=list(zip(found.columns, figures, strict=True)),
         stars=starred(figures),
         has_checks=any(one.checks_failed is not None for one in figures),
         style=style,
@@ -64,7 +65,7 @@ def page(found: Comparison, zone: ZoneInfo, now_s: float) -> str:
 
 def _finalize(value: object) -> object:
     """What is put into the page: texts made fit to be shown, before they are escaped."""
-    return shown(value) if type(value) is str else value
+    return printable(value) if type(value) is str else value
 
 
 def _data(name: str) -> str:

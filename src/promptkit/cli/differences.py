@@ -10,8 +10,18 @@ from typing import Annotated, Final
 
 import typer
 
-from promptkit.authoring.diff import BARE, Bill, Change, Diff, Example, How, Offer, Rendering, TextDiff, diff
-from promptkit.authoring.test_prompts import cases_of
+from promptkit.authoring.diff import (
+    ChangeKind,
+    CostDiff,
+    ExampleDiff,
+    SpecChange,
+    TargetPricing,
+    TemplateDiff,
+    TextDiff,
+    diff,
+)
+from promptkit.authoring.examples import MADE_UP, Example
+from promptkit.authoring.template_tests import read_template_tests
 from promptkit.batch.columns import usd_text
 from promptkit.cli import options
 from promptkit.engine.context import Session
@@ -31,7 +41,7 @@ Old = Annotated[
 New = Annotated[str | None, typer.Argument(metavar="B", help="The version after: ugc/script@2, or @2 alone.")]
 
 
-_SIGNS: Final = {How.ADDED: "+", How.REMOVED: "-", How.CHANGED: "~"}
+_SIGNS: Final = {ChangeKind.ADDED: "+", ChangeKind.REMOVED: "-", ChangeKind.CHANGED: "~"}
 
 
 _COLOURS: Final = {"+": "32", "-": "31", "@": "36", "~": "33"}
@@ -79,21 +89,21 @@ def _examples(before: Template, after: Template) -> tuple[Example, ...]:
     """The examples of both sides' tests, those of the newer side first; else made-up values."""
     if before.is_partial or after.is_partial:
         return ()
-    cases = [case for side in (before, after) for case in cases_of(side) if case.error is None]
-    return tuple({case.name: Example(case.name, case.variables) for case in cases}.values()) or (BARE,)
+    cases = [case for side in (before, after) for case in read_template_tests(side) if case.error is None]
+    return tuple({case.name: Example(case.name, case.variables) for case in cases}.values()) or (MADE_UP,)
 
 
-def _offers(session: Session, before: Template, after: Template, route: Route) -> Iterator[Offer]:
+def _offers(session: Session, before: Template, after: Template, route: Route) -> Iterator[TargetPricing]:
     prices, now = Prices(), datetime.now(UTC)
     for target in route.targets:
         provider, model = session.settings.catalog.pair(target)
         card = prices.card(provider, model, now)
         old, new = (output_limit(session.params(side, route), model) for side in (before, after))
-        yield Offer(target, None if card is None else card.tariff(), (old, new))
+        yield TargetPricing(target, None if card is None else card.tariff(), (old, new))
 
 
 # ------------------------------------------------------------------------------ for people
-def _print(face: Face, found: Diff) -> None:
+def _print(face: Face, found: TemplateDiff) -> None:
     lines = [f"{found.old.ref} -> {found.new.ref}"]
     if found.is_same:
         lines.append("nothing differs")
@@ -101,18 +111,18 @@ def _print(face: Face, found: Diff) -> None:
         lines += ["", section, *(f"  {_change(change)}" for change in group)]
     for text in found.sources:
         lines += _text("source", text)
-    for rendering in found.renderings:
+    for rendering in found.examples:
         lines += _rendering(rendering)
     face.print("\n".join(_coloured(line) if face.color else line for line in lines))
     _print_cost(face, found)
 
 
-def _change(change: Change) -> str:
+def _change(change: SpecChange) -> str:
     name = ".".join(change.path[1:]) or "it"
-    match change.how:
-        case How.ADDED:
+    match change.kind:
+        case ChangeKind.ADDED:
             return f"+ {name}: {_short(change.new)}"
-        case How.REMOVED:
+        case ChangeKind.REMOVED:
             return f"- {name}: {_short(change.old)}"
         case _:
             return f"~ {name}: {_short(change.old)} -> {_short(change.new)}"
@@ -127,7 +137,7 @@ def _text(what: str, text: TextDiff) -> list[str]:
     return ["", f"{what}: {text.title}", *text.lines]
 
 
-def _rendering(rendering: Rendering) -> Iterator[str]:
+def _rendering(rendering: ExampleDiff) -> Iterator[str]:
     what = f"prompt of {rendering.example!r}"
     told = dict.fromkeys(problem for problem in rendering.problems if problem is not None)
     for problem in told:
@@ -143,12 +153,12 @@ def _coloured(line: str) -> str:
     return line if colour is None else f"\x1b[{colour}m{line}\x1b[0m"
 
 
-def _print_cost(face: Face, found: Diff) -> None:
-    if found.is_same or None in found.tokens or not found.bills:
+def _print_cost(face: Face, found: TemplateDiff) -> None:
+    if found.is_same or None in found.tokens or not found.costs:
         return
     old, new = found.tokens
     tokens = f"about {old:,}" if old == new else f"about {old:,} -> {new:,}"
-    made = sum(None not in rendering.tokens for rendering in found.renderings)
+    made = sum(None not in rendering.tokens for rendering in found.examples)
     face.print("")
     face.table(
         ("target", "input tokens", "input", "with all output"),
@@ -159,7 +169,7 @@ def _print_cost(face: Face, found: Diff) -> None:
                 _costs(bill.input_pico),
                 _most(bill),
             )
-            for bill in found.bills
+            for bill in found.costs
         ],
         title=f"A call, before -> after (mean of {made} example{'s'[: made - 1]})",
     )
@@ -170,21 +180,21 @@ def _costs(pico: Sequence[int | None]) -> str:
     return old if old == new else f"{old} -> {new}"
 
 
-def _most(bill: Bill) -> str:
+def _most(bill: CostDiff) -> str:
     old, new = bill.limits
     limits = f"{old:,}" if old == new else f"{old:,} -> {new:,}"
     return f"{_costs(bill.most_pico)} ({limits} tokens)"
 
 
 # ---------------------------------------------------------------------------- for programs
-def diff_json(found: Diff) -> dict[str, Json]:
+def diff_json(found: TemplateDiff) -> dict[str, Json]:
     """A diff as JSON."""
     return {
         "old": {"template": str(found.old.ref), "template_digest": found.old.digest},
         "new": {"template": str(found.new.ref), "template_digest": found.new.digest},
         "same": found.is_same,
         "changes": [
-            {"path": list(change.path), "how": change.how.value, "old": change.old, "new": change.new}
+            {"path": list(change.path), "how": change.kind.value, "old": change.old, "new": change.new}
             for change in found.spec
         ],
         "source": [_text_json(text) for text in found.sources],
@@ -196,7 +206,7 @@ def diff_json(found: Diff) -> dict[str, Json]:
                 "input_tokens": list(one.tokens),
                 "problems": list(one.problems),
             }
-            for one in found.renderings
+            for one in found.examples
         ],
         "input_tokens": list(found.tokens),
         "cost": [
@@ -206,7 +216,7 @@ def diff_json(found: Diff) -> dict[str, Json]:
                 "with_all_output_usd": [usd_text(pico) for pico in bill.most_pico],
                 "max_output_tokens": list(bill.limits),
             }
-            for bill in found.bills
+            for bill in found.costs
         ],
     }
 

@@ -22,8 +22,9 @@ from .times import lasting
 
 if TYPE_CHECKING:
     from promptkit.engine.context import Session
-    from promptkit.reports.drill import Facts, Played
-    from promptkit.reports.drill_scenarios import Outage
+    from promptkit.reports.drill_outages import Outage
+    from promptkit.reports.drill_results import OutageResult
+    from promptkit.reports.drill_setup import DrillFacts
     from promptkit.templates.template import Template
 
 
@@ -92,9 +93,10 @@ def drill(
         promptkit drill --scenario all --scenario down:openai --json
         promptkit drill --list
     """
-    from promptkit.reports.drill import Order, facts_of, play, scenario_for
-    from promptkit.reports.drill_scenarios import chosen, outages
-    from promptkit.reports.drill_verdict import advice, faults_of, notes
+    from promptkit.reports.drill import Drill, play
+    from promptkit.reports.drill_outages import outages, select
+    from promptkit.reports.drill_results import advice, failed_checks, notes
+    from promptkit.reports.drill_setup import facts_of, scenario_for
 
     session = face.session()
     tags = option_texts.read_tags(tag)
@@ -102,20 +104,20 @@ def drill(
     plain = session.route(route, target, ref=template.ref, tags=tags)
     world = scenario_for(session.settings, plain)
     facts = facts_of(session.settings, plain, tags, template.ref.name, calls)
-    all_ = outages(facts.players)
-    wanted = list(chosen(all_, scenario or ()))
+    all_ = outages(facts.providers)
+    wanted = list(select(all_, scenario or ()))
     _check_names(scenario or (), all_)
     if list_:
         return _list(face, all_)
     table = _rows(template, rows, calls)
-    order = Order(
+    order = Drill(
         str(template.ref), table, plain, concurrency, seed, tags, by_rules=route is None and not target
     )
     _announce(face, facts, template, wanted, len(table))
     with tempfile.TemporaryDirectory(prefix="promptkit-drill-") as folder:
         played = list(_told(face, play(session.settings, world, order, wanted, Path(folder)), len(wanted)))
     facts = replace(facts, rows=len(table))
-    clean = not any(faults_of(one.tally) for one in played)
+    clean = not any(failed_checks(one.counts) for one in played)
     if face.as_json:
         face.print_json(_json(facts, template, played, clean=clean))
     else:
@@ -141,9 +143,9 @@ def _template(session: Session, ref: str | None) -> Template:
 
 
 def _rows(template: Template, rows: str | None, calls: int) -> list[dict[str, object]]:
-    from promptkit.authoring.test_prompts import cases_of
+    from promptkit.authoring.template_tests import read_template_tests
     from promptkit.batch.input import FileSource
-    from promptkit.reports.drill import sample_rows
+    from promptkit.reports.drill_setup import sample_rows
 
     if rows is not None:
         table: list[dict[str, object]] = [
@@ -152,7 +154,7 @@ def _rows(template: Template, rows: str | None, calls: int) -> list[dict[str, ob
         if not table:
             raise InputError("holds no rows", file=rows)
         return table
-    examples = [case.variables for case in cases_of(template) if case.error is None]
+    examples = [case.variables for case in read_template_tests(template) if case.error is None]
     return sample_rows(template, examples, calls)
 
 
@@ -166,13 +168,15 @@ def _check_names(names: Sequence[str], all_: Sequence[Outage]) -> None:
 # -------------------------------------------------------------------------- what to print
 def _list(face: Face, all_: Sequence[Outage]) -> int:
     if face.as_json:
-        face.print_json([{"scenario": one.name, "what": one.what} for one in all_])
+        face.print_json([{"scenario": one.name, "what": one.description} for one in all_])
     else:
-        face.table(("scenario", "what is played"), [(one.name, one.what) for one in all_])
+        face.table(("scenario", "what is played"), [(one.name, one.description) for one in all_])
     return ExitCode.OK
 
 
-def _announce(face: Face, facts: Facts, template: Template, wanted: Sequence[Outage], count: int) -> None:
+def _announce(
+    face: Face, facts: DrillFacts, template: Template, wanted: Sequence[Outage], count: int
+) -> None:
     targets = ", ".join(map(str, facts.route.targets))
     face.say(
         f"{counted(len(wanted), 'scenario')} of {counted(count, 'call')}: {template.ref} over {targets}, "
@@ -180,21 +184,23 @@ def _announce(face: Face, facts: Facts, template: Template, wanted: Sequence[Out
     )
 
 
-def _told(face: Face, played: Iterable[Played], count: int) -> Iterator[Played]:
+def _told(face: Face, played: Iterable[OutageResult], count: int) -> Iterator[OutageResult]:
     """Each as it ends, said on the way."""
     began = monotonic()
     for number, one in enumerate(played, start=1):
-        face.say(f"{number} of {count}, {monotonic() - began:.0f} s: {one.outage.what}: {_verdict(one)}")
+        face.say(
+            f"{number} of {count}, {monotonic() - began:.0f} s: {one.outage.description}: {_verdict(one)}"
+        )
         yield one
 
 
-def _verdict(one: Played) -> str:
-    from promptkit.reports.drill_verdict import faults_of
+def _verdict(one: OutageResult) -> str:
+    from promptkit.reports.drill_results import failed_checks
 
-    return ", ".join(faults_of(one.tally)) or "clean"
+    return ", ".join(failed_checks(one.counts)) or "clean"
 
 
-def _print(face: Face, played: Sequence[Played]) -> None:
+def _print(face: Face, played: Sequence[OutageResult]) -> None:
     columns = (
         "scenario",
         ">lost",
@@ -210,10 +216,10 @@ def _print(face: Face, played: Sequence[Played]) -> None:
     face.table(columns, [_row(one) for one in played])
 
 
-def _row(one: Played) -> tuple[str, ...]:
-    tally = one.tally
-    first = "never" if tally.first_s is None else _seconds(tally.first_s)
-    each = "-" if tally.a_success is None else f"{tally.a_success:.2f}"
+def _row(one: OutageResult) -> tuple[str, ...]:
+    tally = one.counts
+    first = "never" if tally.first_reply_s is None else _seconds(tally.first_reply_s)
+    each = "-" if tally.requests_per_reply is None else f"{tally.requests_per_reply:.2f}"
     return (
         one.outage.name,
         f"{tally.lost} of {tally.rows}" if tally.lost else "0",
@@ -232,8 +238,10 @@ def _seconds(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 10 else lasting(seconds)  # noqa: PLR2004 - tenths matter below
 
 
-def _json(facts: Facts, template: Template, played: Sequence[Played], *, clean: bool) -> dict[str, object]:
-    from promptkit.reports.drill_verdict import advice, notes
+def _json(
+    facts: DrillFacts, template: Template, played: Sequence[OutageResult], *, clean: bool
+) -> dict[str, object]:
+    from promptkit.reports.drill_results import advice, notes
 
     return {
         "clean": clean,
@@ -246,27 +254,29 @@ def _json(facts: Facts, template: Template, played: Sequence[Played], *, clean: 
     }
 
 
-def _json_of(one: Played) -> dict[str, object]:
-    from promptkit.reports.drill_verdict import faults_of
+def _json_of(one: OutageResult) -> dict[str, object]:
+    from promptkit.reports.drill_results import failed_checks
 
-    tally, faults = one.tally, faults_of(one.tally)
+    tally, faults = one.counts, failed_checks(one.counts)
     return {
         "scenario": one.outage.name,
-        "what": one.outage.what,
+        "what": one.outage.description,
         "clean": not faults,
         "wrong": list(faults),
         "rows": tally.rows,
-        "answered": tally.answered,
+        "answered": tally.replied,
         "degraded": tally.degraded,
         "lost": tally.lost,
-        "waiting": tally.waiting,
+        "waiting": tally.pending,
         "paid_twice": tally.paid_twice,
         "overspent_usd": usd_text(tally.over_pico),
         "charged_usd": usd_text(tally.charged_pico),
-        "first_answer_s": None if tally.first_s is None else round(tally.first_s, 2),
+        "first_answer_s": None if tally.first_reply_s is None else round(tally.first_reply_s, 2),
         "seconds": round(tally.seconds, 2),
         "requests": tally.requests,
-        "requests_an_answer": None if tally.a_success is None else round(tally.a_success, 2),
+        "requests_an_answer": None
+        if tally.requests_per_reply is None
+        else round(tally.requests_per_reply, 2),
         "hints_ignored": tally.hints_ignored,
         "stopped_by": tally.stop or None,
     }

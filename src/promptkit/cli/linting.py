@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from promptkit.authoring.lint import from_error, lint
-from promptkit.authoring.lint_subject import Finding, Severity, World
+from promptkit.authoring.lint import LintFinding, Severity, from_error, lint
+from promptkit.authoring.lint_context import LintContext
 from promptkit.cli import options
 from promptkit.engine.context import Session
 from promptkit.errors import ExitCode, LedgerError, TemplateError
@@ -100,7 +100,7 @@ def own_refs(session: Session, *, all_: bool = False) -> Iterator[str]:
             yield f"{entry.name}@{DRAFT}" if entry.has_draft else entry.name
 
 
-def world_of(face: Face, session: Session, route: Route) -> World:
+def world_of(face: Face, session: Session, route: Route) -> LintContext:
     """What templates are held against; which models are gone is known from the ledger, where one is."""
     gone = frozenset[Target]()
     if session.settings.database_path.exists():
@@ -109,7 +109,7 @@ def world_of(face: Face, session: Session, route: Route) -> World:
                 gone = frozenset(target for target in route.targets if _is_gone(ledger, target))
         except LedgerError as error:
             face.say(f"which models are gone isn't known: {error.what}")
-    return World(session.settings.catalog, Prices(), route, datetime.now(UTC), gone)
+    return LintContext(session.settings.catalog, Prices(), route, datetime.now(UTC), gone)
 
 
 def _is_gone(ledger: Ledger, target: Target) -> bool:
@@ -121,7 +121,7 @@ def _is_gone(ledger: Ledger, target: Target) -> bool:
     return bool(asked and told) and asked[0].id == told[0].id
 
 
-def findings_of(library: Library, ref: str, world: World) -> Sequence[Finding]:
+def findings_of(library: Library, ref: str, world: LintContext) -> Sequence[LintFinding]:
     """What is wrong with one template; that it doesn't load is a finding, too."""
     try:
         template = library.load(ref)
@@ -130,7 +130,7 @@ def findings_of(library: Library, ref: str, world: World) -> Sequence[Finding]:
     return lint(template, world)
 
 
-def seal_findings(library: Library, names: set[str]) -> Iterator[Finding]:
+def seal_findings(library: Library, names: set[str]) -> Iterator[LintFinding]:
     """Versions that don't load, seals and labels that don't hold."""
     for name in sorted(names):
         try:
@@ -142,7 +142,7 @@ def seal_findings(library: Library, names: set[str]) -> Iterator[Finding]:
 
 
 # --------------------------------------------------------------------------- writing
-def _write(face: Face, findings: Sequence[Finding], format_: Format) -> None:
+def _write(face: Face, findings: Sequence[LintFinding], format_: Format) -> None:
     match format_:
         case Format.JSON:
             face.print_json([_json(one) for one in findings])
@@ -154,14 +154,14 @@ def _write(face: Face, findings: Sequence[Finding], format_: Format) -> None:
                 face.print(_text(one))
 
 
-def _text(finding: Finding) -> str:
+def _text(finding: LintFinding) -> str:
     place = _place(finding.file)
     where = f"{place}:{finding.line}" if finding.line else place
     remedy = "".join(f"\n    {line}" for line in finding.remedy.splitlines())
-    return f"{where or finding.template}: {finding.severity} {finding.code} {finding.what}{remedy}"
+    return f"{where or finding.template}: {finding.severity} {finding.code} {finding.message}{remedy}"
 
 
-def _json(finding: Finding) -> dict[str, object]:
+def _json(finding: LintFinding) -> dict[str, object]:
     return {
         "code": finding.code,
         "rule": finding.rule,
@@ -169,27 +169,29 @@ def _json(finding: Finding) -> dict[str, object]:
         "template": finding.template,
         "file": finding.file,
         "line": finding.line,
-        "what": finding.what,
+        "what": finding.message,
         "remedy": finding.remedy,
     }
 
 
-def _workflow_command(finding: Finding) -> str:
+def _workflow_command(finding: LintFinding) -> str:
     """A finding as GitHub shows it beside the line."""
     properties = {"file": _place(finding.file), "line": str(finding.line or ""), "title": _title(finding)}
     given = ",".join(
         f"{key}={_escaped(value, _PROPERTY_ESCAPES)}" for key, value in properties.items() if value
     )
-    text = f"{finding.what}\n{finding.remedy}".strip()
+    text = f"{finding.message}\n{finding.remedy}".strip()
     return f"::{finding.severity} {given}::{_escaped(text, _ESCAPES)}"
 
 
-def _once(findings: Sequence[Finding]) -> list[Finding]:
+def _once(findings: Sequence[LintFinding]) -> list[LintFinding]:
     """Each finding once: a version that doesn't load is told by its reference and by its template."""
-    return list({(one.code, one.file, one.line, one.what): one for one in reversed(findings)}.values())[::-1]
+    return list({(one.code, one.file, one.line, one.message): one for one in reversed(findings)}.values())[
+        ::-1
+    ]
 
 
-def _title(finding: Finding) -> str:
+def _title(finding: LintFinding) -> str:
     return f"{finding.code} {finding.rule}"
 
 

@@ -12,7 +12,7 @@ from promptkit.batch.columns import usd_text
 from promptkit.cli import option_texts
 from promptkit.errors import counted
 from promptkit.ledger.records import Money
-from promptkit.reports.report import Asked, Report, Total, make_report, read_by
+from promptkit.reports.report import Report, ReportGroup, ReportQuery, make_report, parse_by
 from promptkit.types import Json, dollars
 
 from .face import Face
@@ -82,8 +82,8 @@ def report(
     """
     settings = face.settings()
     now, zone, starts_at = datetime.now(UTC), settings.timezone, settings.day_starts_at
-    asked = Asked(
-        read_by(by or ()),
+    asked = ReportQuery(
+        parse_by(by or ()),
         None if since is None else read_time(since, now, zone, option="--since", starts_at=starts_at),
         None
         if until is None
@@ -98,7 +98,7 @@ def report(
         face.print_json(report_json(made, asked))
         return
     if made.total.tally.calls == made.total.tally.attempts == 0:
-        face.say("no such call" if asked != Asked(asked.by) else "no call was made yet")
+        face.say("no such call" if asked != ReportQuery(asked.by) else "no call was made yet")
         return
     if made.by:
         columns = _columns(made)
@@ -115,7 +115,7 @@ def report(
 
 
 # ------------------------------------------------------------------------------- for people
-_Cell = Callable[[Total], str]
+_Cell = Callable[[ReportGroup], str]
 
 
 _COLUMNS: Final[tuple[tuple[str, _Cell], ...]] = (
@@ -137,11 +137,11 @@ def _columns(made: Report) -> list[tuple[str, _Cell]]:
     return [(name, cell) for name, cell in ours if any(cell(one) for one in made.groups)]
 
 
-def _names(one: Total) -> list[str]:
+def _names(one: ReportGroup) -> list[str]:
     return ["-" if name is None else name for name in one.key]
 
 
-def _facts(one: Total) -> Sequence[tuple[str, str]]:
+def _facts(one: ReportGroup) -> Sequence[tuple[str, str]]:
     tally = one.tally
     replies = [f"{tally.answered:,} answered"]
     replies += [f"{tally.ended - tally.answered:,} failed"] if tally.ended > tally.answered else []
@@ -167,14 +167,14 @@ def _facts(one: Total) -> Sequence[tuple[str, str]]:
     )
 
 
-def _tokens(one: Total) -> str:
+def _tokens(one: ReportGroup) -> str:
     tally = one.tally
     cached = f" ({tally.cache_read_tokens:,} cached)" if tally.cache_read_tokens else ""
     thought = f" ({tally.reasoning_tokens:,} reasoning)" if tally.reasoning_tokens else ""
     return f"{tally.input_tokens:,} in{cached}, {tally.output_tokens:,} out{thought}"
 
 
-def _margin(one: Total) -> str:
+def _margin(one: ReportGroup) -> str:
     margin = one.margin
     if margin is None:
         return ""
@@ -225,7 +225,7 @@ def _short(number: int) -> str:
 
 
 # ----------------------------------------------------------------------------- for programs
-def report_json(made: Report, asked: Asked) -> dict[str, Json]:
+def report_json(made: Report, asked: ReportQuery) -> dict[str, Json]:
     """A report as JSON: money as decimal strings, what a group has none of as null."""
     return {
         "by": list(made.by),
@@ -238,7 +238,7 @@ def report_json(made: Report, asked: Asked) -> dict[str, Json]:
     }
 
 
-def _total_json(one: Total) -> dict[str, Json]:
+def _total_json(one: ReportGroup) -> dict[str, Json]:
     tally, margin = one.tally, one.margin
     return {
         "calls": tally.calls,

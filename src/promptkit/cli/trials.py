@@ -10,8 +10,16 @@ from typing import Annotated
 import typer
 
 from promptkit.authoring.junit import junit
-from promptkit.authoring.test_cases import Case, Functions
-from promptkit.authoring.test_prompts import Result, Stage, Verdict, cases_of, failed, try_prompts
+from promptkit.authoring.prompt_tests import run_prompt_tests
+from promptkit.authoring.reply_expectations import ProjectFunctions
+from promptkit.authoring.template_tests import (
+    PromptOrReply,
+    TemplateTest,
+    TemplateTestOutcome,
+    TemplateTestResult,
+    failures,
+    read_template_tests,
+)
 from promptkit.batch.columns import usd_text
 from promptkit.cli import option_texts, options
 from promptkit.engine.context import Session
@@ -37,7 +45,7 @@ AllowCode = Annotated[
 ]
 
 
-_Tests = Sequence[tuple[Template, tuple[Case, ...]]]
+_Tests = Sequence[tuple[Template, tuple[TemplateTest, ...]]]
 
 
 def try_templates(
@@ -68,9 +76,9 @@ def try_templates(
     tests, broken = _gather(session, wanted)
     results = [*broken]
     for template, cases in tests:
-        results += try_prompts(template, cases, update=update)
+        results += run_prompt_tests(template, cases, update=update)
     if route is not None or target:
-        functions = Functions(session.settings.root if allow_code else None)
+        functions = ProjectFunctions(session.settings.root if allow_code else None)
         chosen = session.route(route, target)
         results += asyncio.run(
             _replies(
@@ -83,16 +91,16 @@ def try_templates(
     return _code(results)
 
 
-def _gather(session: Session, refs: Sequence[str]) -> tuple[_Tests, list[Result]]:
+def _gather(session: Session, refs: Sequence[str]) -> tuple[_Tests, list[TemplateTestResult]]:
     """Templates with their tests; what can't be loaded is a failed test."""
-    found: list[tuple[Template, tuple[Case, ...]]] = []
-    broken: list[Result] = []
+    found: list[tuple[Template, tuple[TemplateTest, ...]]] = []
+    broken: list[TemplateTestResult] = []
     for ref in refs:
         try:
             template = session.library.load(ref)
-            cases = cases_of(template)
+            cases = read_template_tests(template)
         except TemplateError as error:
-            broken.append(Result(ref, "it loads", Stage.PROMPT, (str(error),)))
+            broken.append(TemplateTestResult(ref, "it loads", PromptOrReply.PROMPT, (str(error),)))
         else:
             if cases:
                 found.append((template, cases))
@@ -104,17 +112,17 @@ async def _replies(
     session: Session,
     route: Route,
     tests: _Tests,
-    functions: Functions,
+    functions: ProjectFunctions,
     *,
     fresh: bool,
     cap_pico: int | None,
-) -> list[Result]:
-    from promptkit.authoring.test_replies import prepare, price_of, try_replies
+) -> list[TemplateTestResult]:
+    from promptkit.authoring.reply_tests import estimate_reply_tests, prepare_reply_tests, run_reply_tests
 
     try:
         wanted = [(template, case) for template, cases in tests for case in cases]
-        asks = await prepare(session, route, wanted, fresh=fresh)
-        price = price_of(session, route, asks)
+        asks = await prepare_reply_tests(session, route, wanted, fresh=fresh)
+        price = estimate_reply_tests(session, route, asks)
         targets = ", ".join(map(str, route.targets))
         stored = counted(price.replayed, "reply is", "replies are")
         face.say(
@@ -125,7 +133,7 @@ async def _replies(
         )
         if price.calls:
             session.plan(route)
-        return await try_replies(session, route, asks, functions, cap_pico=cap_pico)
+        return await run_reply_tests(session, route, asks, functions, cap_pico=cap_pico)
     finally:
         await session.aclose()
 
@@ -134,17 +142,17 @@ def _untried(tests: _Tests) -> int:
     return sum(case.reply is not None for _, cases in tests for case in cases)
 
 
-def _write(face: Face, results: Sequence[Result], *, untried: int) -> None:
+def _write(face: Face, results: Sequence[TemplateTestResult], *, untried: int) -> None:
     if face.as_json:
         face.print_json([_json(one) for one in results])
     elif results:
         face.table(("template", "test", "of", "result", "note"), [_row(one) for one in results])
         for line in _failures(results):
             face.print(line)
-    counts = {verdict: sum(one.verdict is verdict for one in results) for verdict in Verdict}
-    told = f"{counts[Verdict.OK]} passed, {counts[Verdict.FAIL]} failed"
-    told += f", {counts[Verdict.SKIPPED]} skipped" if counts[Verdict.SKIPPED] else ""
-    if any(one.stage is Stage.REPLY for one in results):
+    counts = {verdict: sum(one.outcome is verdict for one in results) for verdict in TemplateTestOutcome}
+    told = f"{counts[TemplateTestOutcome.OK]} passed, {counts[TemplateTestOutcome.FAIL]} failed"
+    told += f", {counts[TemplateTestOutcome.SKIPPED]} skipped" if counts[TemplateTestOutcome.SKIPPED] else ""
+    if any(result.tested is PromptOrReply.REPLY for one in results):
         costs = [one.cost_pico for one in results]
         known = [one for one in costs if one is not None]
         told += f"; {dollars(sum(known))}{'' if len(known) == len(costs) else ' and more that is unknown'}"
@@ -153,24 +161,24 @@ def _write(face: Face, results: Sequence[Result], *, untried: int) -> None:
     face.say(told if results else "no tests: they stand in tests.toml beside a template's versions")
 
 
-def _row(result: Result) -> tuple[str, ...]:
-    return (result.template, result.name, result.stage, result.verdict, result.note)
+def _row(result: TemplateTestResult) -> tuple[str, ...]:
+    return (result.template, result.name, result.tested, result.outcome, result.note)
 
 
-def _failures(results: Sequence[Result]) -> Iterator[str]:
-    for result in failed(results):
+def _failures(results: Sequence[TemplateTestResult]) -> Iterator[str]:
+    for result in failures(results):
         where = f"{result.file}:{result.line or 1}: " if result.file else ""
-        yield f"{where}{result.template}, {result.name} ({result.stage}):"
+        yield f"{where}{result.template}, {result.name} ({result.tested}):"
         for problem in result.problems:
             yield "\n".join(f"    {line}" for line in problem.splitlines())
 
 
-def _json(result: Result) -> dict[str, object]:
+def _json(result: TemplateTestResult) -> dict[str, object]:
     return {
         "template": result.template,
         "test": result.name,
-        "stage": result.stage,
-        "result": result.verdict,
+        "stage": result.tested,
+        "result": result.outcome,
         "problems": list(result.problems),
         "note": result.note,
         "file": result.file or None,
@@ -186,7 +194,7 @@ def _write_file(path: Path, text: str) -> None:
         raise OutputError(f"can't be written: {cause.strerror}", file=path) from None
 
 
-def _code(results: Sequence[Result]) -> ExitCode:
+def _code(results: Sequence[TemplateTestResult]) -> ExitCode:
     if any(one.stopped for one in results):
         return ExitCode.BUDGET
-    return ExitCode.TEMPLATE if failed(results) else ExitCode.OK
+    return ExitCode.TEMPLATE if failures(results) else ExitCode.OK

@@ -9,11 +9,12 @@ from typing import Annotated
 
 import typer
 
-from promptkit.authoring.new import begin
-from promptkit.authoring.publish import Desk, Gate, Moved, Signature
-from promptkit.authoring.publish import promote as put
+from promptkit.authoring.labels import MovedLabel, Signature
+from promptkit.authoring.labels import promote as put
+from promptkit.authoring.labels import rollback as take_back
+from promptkit.authoring.new import create_draft
+from promptkit.authoring.publish import OwnTemplates, TemplateCheck
 from promptkit.authoring.publish import publish as seal
-from promptkit.authoring.publish import rollback as take_back
 from promptkit.cli import options
 from promptkit.engine.context import Session
 from promptkit.templates.template import Template
@@ -58,7 +59,7 @@ def new(face: Face, name: Name, from_: From = None) -> None:
         promptkit templates new clips/opening
         promptkit templates new ugc/script --from ugc/script@1
     """
-    begun = begin(_desk(face.session()), name, source=from_)
+    begun = create_draft(_desk(face.session()), name, source=from_)
     if face.as_json:
         face.print_json(
             {
@@ -91,7 +92,7 @@ def publish(face: Face, name: Name, route: options.RouteName = None) -> None:
         promptkit templates publish ugc/script --json
     """
     session = face.session()
-    made = seal(_desk(session), name, gate=_before_publishing(face, session, route))
+    made = seal(_desk(session), name, check=_before_publishing(face, session, route))
     if face.as_json:
         face.print_json(
             {
@@ -120,7 +121,7 @@ def promote(face: Face, ref: Version, label: Label, force: Force = False, reason
         promptkit templates promote ugc/script@staging production
     """
     session = face.session()
-    moved = put(_desk(session), ref, label, _signature(session, reason), gate=_tests, force=force)
+    moved = put(_desk(session), ref, label, _signature(session, reason), check=_tests, force=force)
     for problem in moved.overridden:
         face.say(f"in spite of: {problem}")
     _print_moved(face, moved)
@@ -137,10 +138,9 @@ def rollback(face: Face, name: Name, label: Label, reason: Reason = None) -> Non
 
 
 # ------------------------------------------------------------------------------- gates
-def _before_publishing(face: Face, session: Session, route: str | None) -> Gate:
+def _before_publishing(face: Face, session: Session, route: str | None) -> TemplateCheck:
     """What stands before a version: lint's errors, and the offline tests."""
-    from promptkit.authoring.lint import lint
-    from promptkit.authoring.lint_subject import Severity
+    from promptkit.authoring.lint import Severity, lint
 
     from .linting import world_of
 
@@ -152,7 +152,7 @@ def _before_publishing(face: Face, session: Session, route: str | None) -> Gate:
         if warnings := len(findings) - len(errors):
             count = f"{warnings} warning{'s'[: warnings - 1]}"
             face.say(f"lint: {count}; promptkit templates lint {template.ref.name}@draft tells")
-        told = [f"{one.code} (line {one.line}) {one.what}" for one in errors]
+        told = [f"{one.code} (line {one.line}) {one.message}" for one in errors]
         return [*told, *_tests(template)]
 
     return gate
@@ -160,9 +160,9 @@ def _before_publishing(face: Face, session: Session, route: str | None) -> Gate:
 
 def _tests(template: Template) -> Sequence[str]:
     """What fails of the offline tests."""
-    from promptkit.authoring.test_prompts import problems_of
+    from promptkit.authoring.prompt_tests import prompt_test_problems
 
-    return problems_of(template)
+    return prompt_test_problems(template)
 
 
 # ------------------------------------------------------------------------------ history
@@ -209,7 +209,7 @@ def _move_json(move: LabelMove) -> dict[str, Json]:
     }
 
 
-def _print_moved(face: Face, moved: Moved) -> None:
+def _print_moved(face: Face, moved: MovedLabel) -> None:
     if face.as_json:
         face.print_json({"template": moved.name, "new": moved.is_new, **_move_json(moved.move)})
     elif moved.is_new:
@@ -220,8 +220,8 @@ def _print_moved(face: Face, moved: Moved) -> None:
 
 
 # ------------------------------------------------------------------------------- common
-def _desk(session: Session) -> Desk:
-    return Desk(session.library, session.settings.templates)
+def _desk(session: Session) -> OwnTemplates:
+    return OwnTemplates(session.library, session.settings.templates)
 
 
 def _signature(session: Session, reason: str | None) -> Signature:

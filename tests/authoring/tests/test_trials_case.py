@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from promptkit.authoring.test_cases import Case, JsonTest, ReplyTest, Says, read_cases, slug
+from promptkit.authoring.reply_expectations import JsonExpectation, ReplyExpectation
+from promptkit.authoring.template_tests import TemplateTest, TextExpectation, parse_tests, slug
 from promptkit.errors import TemplateError
 from promptkit.types import Role, Rules
 
@@ -34,8 +35,8 @@ json = [{ path = "$.a", equals = 1 }, { path = "b[*]", matches = "x", min_items 
 
 def test_every_key() -> None:
     """All keys arrive, TOML's own kinds as a caller would give them."""
-    (case,) = read_cases(WHOLE, file="t")
-    assert case == Case(
+    (case,) = parse_tests(WHOLE, file="t")
+    assert case == TemplateTest(
         name="Tout, en français",
         variables={
             "brand": "Barly",
@@ -45,17 +46,17 @@ def test_every_key() -> None:
         },
         file="t",
         line=3,
-        says={
-            None: Says(("a",), ("b",)),
-            Role.SYSTEM: Says(("c",)),
-            Role.ASSISTANT: Says((), ("d",)),
+        texts={
+            None: TextExpectation(("a",), ("b",)),
+            Role.SYSTEM: TextExpectation(("c",)),
+            Role.ASSISTANT: TextExpectation((), ("d",)),
         },
         max_tokens=100,
         snapshot=True,
-        reply=ReplyTest(
+        reply=ReplyExpectation(
             Rules(max_words=5),
             {"type": "object", "properties": {"a": {"maximum": 1.5}}},
-            (JsonTest("$.a", 1), JsonTest("b[*]", None, "x", 1, 2)),
+            (JsonExpectation("$.a", 1), JsonExpectation("b[*]", None, "x", 1, 2)),
             "tools.checks:short",
         ),
     )
@@ -98,10 +99,10 @@ def test_names_as_files(name: str, expected: str) -> None:
 def test_what_cannot_stand(text: str, why: str, line: int | None) -> None:
     """Each mistake is refused with file and line."""
     with pytest.raises(TemplateError, match=why) as caught:
-        read_cases(text, file="t")
+        parse_tests(text, file="t")
     assert (caught.value.file, caught.value.line) == ("t", line)
 
 
 def test_an_empty_file_has_no_tests() -> None:
     """No tests, no complaint."""
-    assert read_cases("", file="t") == ()
+    assert parse_tests("", file="t") == ()
