@@ -193,7 +193,7 @@ class TestTest:
         write("ad/line", TESTS.replace("max_tokens = 3\n", ""), "tests.toml")
         ran = invoke("templates", "test")
         assert ran.code == 3
-        assert "tests.toml:3: ad/line@draft, Barly (prompt):\n    no snapshot is kept" in ran.out
+        assert "tests.toml:3: ad/line@draft, Barly (prompt):\n    there is no snapshot" in ran.out
         assert invoke("templates", "test", "--update").code == 0
         assert draft.with_name("snapshots").joinpath("barly.txt").read_text() == (
             "--- user ---\nOne line for Barly.\n"

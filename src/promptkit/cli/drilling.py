@@ -93,7 +93,7 @@ def drill(
         promptkit drill --scenario all --scenario down:openai --json
         promptkit drill --list
     """
-    from promptkit.reports.drill import Drill, play
+    from promptkit.reports.drill import Drill
     from promptkit.reports.drill_outages import outages, select
     from promptkit.reports.drill_results import advice, failed_checks, notes
     from promptkit.reports.drill_setup import facts_of, scenario_for
@@ -110,12 +110,20 @@ def drill(
     if list_:
         return _list(face, all_)
     table = _rows(template, rows, calls)
-    order = Drill(
-        str(template.ref), table, plain, concurrency, seed, tags, by_rules=route is None and not target
+    rehearsal = Drill(
+        session.settings,
+        world,
+        str(template.ref),
+        table,
+        plain,
+        concurrency,
+        seed,
+        tags,
+        by_rules=route is None and not target,
     )
     _announce(face, facts, template, wanted, len(table))
     with tempfile.TemporaryDirectory(prefix="promptkit-drill-") as folder:
-        played = list(_told(face, play(session.settings, world, order, wanted, Path(folder)), len(wanted)))
+        played = list(_told(face, rehearsal.run(wanted, Path(folder)), len(wanted)))
     facts = replace(facts, rows=len(table))
     clean = not any(failed_checks(one.counts) for one in played)
     if face.as_json:

@@ -122,16 +122,16 @@ async def _replies(
     try:
         wanted = [(template, case) for template, cases in tests for case in cases]
         asks = await prepare_reply_tests(session, route, wanted, fresh=fresh)
-        price = estimate_reply_tests(session, route, asks)
+        calls, cost = estimate_reply_tests(session, route, asks)
         targets = ", ".join(map(str, route.targets))
-        stored = counted(price.replayed, "reply is", "replies are")
+        stored = counted(sum(test.stored is not None for test in asks), "reply is", "replies are")
         face.say(
-            f"{stored} stored; {counted(price.calls, 'call')} to {targets}: about "
-            f"{dollars(price.about_pico)}, at most {dollars(price.at_most_pico)} where none is made twice"
-            if price.calls
+            f"{stored} stored; {counted(calls, 'call')} to {targets}: about "
+            f"{dollars(cost.about_pico)}, at most {dollars(cost.at_most_pico)} where none is made twice"
+            if calls
             else f"{stored} stored; nothing to pay"
         )
-        if price.calls:
+        if calls:
             session.plan(route)
         return await run_reply_tests(session, route, asks, functions, cap_pico=cap_pico)
     finally:
@@ -152,7 +152,7 @@ def _write(face: Face, results: Sequence[TemplateTestResult], *, untried: int) -
     counts = {verdict: sum(one.outcome is verdict for one in results) for verdict in TemplateTestOutcome}
     told = f"{counts[TemplateTestOutcome.OK]} passed, {counts[TemplateTestOutcome.FAIL]} failed"
     told += f", {counts[TemplateTestOutcome.SKIPPED]} skipped" if counts[TemplateTestOutcome.SKIPPED] else ""
-    if any(result.tested is PromptOrReply.REPLY for one in results):
+    if any(result.tested is PromptOrReply.REPLY for result in results):
         costs = [one.cost_pico for one in results]
         known = [one for one in costs if one is not None]
         told += f"; {dollars(sum(known))}{'' if len(known) == len(costs) else ' and more that is unknown'}"

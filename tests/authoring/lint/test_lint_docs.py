@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from lint_making import REFUSES, THINKS, world
+from lint_helpers import REFUSES, THINKS, world
 
 from promptkit.authoring.lint import RULES, LintFinding, from_error, lint
 from promptkit.authoring.lint_context import LintContext

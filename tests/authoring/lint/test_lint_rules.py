@@ -7,7 +7,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
-from lint_making import LEVELS, THINKS, found, template, user, world
+from lint_helpers import LEVELS, THINKS, found, template, user, world
 
 from promptkit.authoring.lint import RULES, Severity, from_error, lint
 from promptkit.authoring.lint_context import LintContext
@@ -45,7 +45,7 @@ def test_an_unknown_field_is_undeclared() -> None:
     """A field that the items of a declared list don't have is found by its whole path, through a loop."""
     front = '[variables.shots]\ntype = "list"\n[variables.shots.items]\ntype = "object"\nfields.place = {}'
     (one,) = found(user("{% for shot in shots %}\n{{ shot.plaice }}\n{% endfor %}", front), "PK101")
-    assert (one.message, one.line) == ("shots.*.plaice is no declared field", 10)
+    assert (one.message, one.line) == ("shots.*.plaice is not a declared field", 10)
 
 
 def test_a_partial_needs_what_its_includers_declare() -> None:
@@ -173,7 +173,7 @@ def test_single_braces_of_declared_variables_only() -> None:
     body = 'Answer {"a": {b}}, {c} and { brand } for {{ brand }} {{{brand}}}'
     assert [
         one.message for one in found(user(body.replace("{{{brand}}}", ""), "[variables.brand]"), "PK204")
-    ] == ["{ brand } is plain text: the variable is not put in"]
+    ] == ["{ brand } is plain text: the variable's value is not inserted"]
 
 
 # -------------------------------------------------------------------------- PK3: cost
@@ -186,14 +186,14 @@ def prefix(body: str, front: str = "[variables.brand]", in_world: LintContext | 
 def test_what_breaking_the_prefix_costs() -> None:
     """1,551 tokens that would be read from the cache at 0.10 cost 1.00 a million: $1.40 per 1,000 calls."""
     (what,) = prefix(f"For {{{{ brand }}}}.\n{LONG}")
-    assert what.startswith("brand stands before 1,551 tokens of text that is the same in every call")
+    assert what.startswith("brand comes before 1,551 tokens of text that is the same in every call")
     assert "1,552 tokens aren't cached, $1.3968 per 1,000 calls on p/thinks" in what
 
 
 def test_only_what_is_behind_the_break_is_lost_where_the_rest_is_cached() -> None:
     """A beginning that reaches the minimum by itself is cached: only the rest counts."""
     (what,) = prefix(f"{LONG}\nFor {{{{ brand }}}}.\n{LONG}")
-    assert "brand stands before 1,551 tokens" in what
+    assert "brand comes before 1,551 tokens" in what
     assert "1,551 tokens aren't cached" in what
 
 
@@ -267,7 +267,7 @@ def test_a_target_without_price_or_cache_says_nothing() -> None:
 def test_the_routes_default_limit_is_told() -> None:
     """Without a limit the route's is sent; a partial sends nothing."""
     (one,) = found(user("x"), "PK401")
-    assert one.message.startswith("no output limit: 1,024 tokens")
+    assert one.message.startswith("no output limit: the route's default of 1,024 tokens")
     assert not found(user("x", "[params]\nmax_output_tokens = 9"), "PK401")
     assert not found("Just a partial.", "PK401")
 
@@ -347,7 +347,7 @@ def test_a_parameter_is_left_out_or_the_call_refused() -> None:
 def test_a_model_that_is_gone() -> None:
     """What the provider said is gone is told with the route's name."""
     (one,) = found(user("x"), "PK501", world(gone=True))
-    assert one.message.startswith("p/thinks, on the route 'default', is gone")
+    assert one.message.startswith("p/thinks, on the route 'default', no longer exists")
     assert not found(user("x"), "PK501")
 
 

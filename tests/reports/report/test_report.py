@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as some
-from report_making import HOUR_US, CallResult, Try, settings, write
+from report_helpers import HOUR_US, CallResult, Try, settings, write
 
 from promptkit import PromptKit
 from promptkit.errors import UsageError

@@ -88,7 +88,7 @@ def test_nothing_is_overwritten(desk: OwnTemplates, own: Path) -> None:
     begun = create_draft(desk, "a")
     begun.file.write_text("mine")
     for source in (None, "a", "ugc/script"):
-        with pytest.raises(TemplateError, match="has a draft already"):
+        with pytest.raises(TemplateError, match="already has a draft"):
             create_draft(desk, "a", source=source)
     assert begun.file.read_text() == "mine"
     with pytest.raises(TemplateError, match=r"ugc/script \(shipped\)") as caught:
@@ -106,7 +106,7 @@ def test_a_draft_that_came_meanwhile(desk: OwnTemplates, own: Path) -> None:
             with pytest.raises(TimeoutError):
                 waiting.result(timeout=0.2)
             (own / "a/draft.jinja").write_text("theirs")
-        with pytest.raises(TemplateError, match="has a draft already"):
+        with pytest.raises(TemplateError, match="already has a draft"):
             waiting.result(timeout=10)
     assert (own / "a/draft.jinja").read_text() == "theirs"
 

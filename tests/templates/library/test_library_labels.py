@@ -39,7 +39,7 @@ def test_promote_and_roll_back(desk: OwnTemplates, templates: Path) -> None:
         moved = rollback(desk, "ugc/script", "production", Signature(SIGNED.at, "Ben", "clients complain"))
         assert (moved.move.to, moved.move.origin, moved.move.rollback) == (version, version + 1, True)
         assert str(desk.library.load("ugc/script").ref) == f"ugc/script@{version}"
-    with pytest.raises(TemplateError, match="meant nothing before version 1"):
+    with pytest.raises(TemplateError, match="had no version before 1"):
         rollback(desk, "ugc/script", "production", SIGNED)
     lines = (templates / "ugc/script/versions.toml").read_text().splitlines()
     assert lines[-2] == (
@@ -84,8 +84,8 @@ def test_no_gate_stands_before_a_rollback(desk: OwnTemplates, templates: Path) -
 
 
 USAGE = {
-    "no version": ("ugc/script", "production", "doesn't say which version"),
-    "draft": ("ugc/script@draft", "production", "a draft takes no label"),
+    "no version": ("ugc/script", "production", "doesn't name a version"),
+    "draft": ("ugc/script@draft", "production", "a draft can't have a label"),
     "a label called draft": ("ugc/script@1", "draft", "can't be a label"),
     "a label like a number": ("ugc/script@1", "2", "can't be a label"),
     "a label like a file": ("ugc/script@1", "v2", "can't be a label"),

@@ -142,7 +142,7 @@ def test_snapshots_show_how_they_differ() -> None:
     assert snapshot_difference("\na\n\n", "a") == ""
     assert (
         snapshot_difference("a\nb\nc", "a\nx\nc")
-        == "it isn't what the snapshot says; if it is meant, `promptkit templates test --update` keeps it:\n@@ -1,3 +1,3 @@\n a\n-b\n+x\n c"
+        == "the prompt differs from the snapshot; `promptkit templates test --update` accepts the change:\n@@ -1,3 +1,3 @@\n a\n-b\n+x\n c"
     )
     many = snapshot_difference("\n".join("abcdefgh"), "\n".join("ijklmnop"))
     assert many.endswith("… 5 more lines")
@@ -162,7 +162,7 @@ def test_snapshot_files(tmp_path: Path) -> None:
         write_snapshot(tmp_path / "no" / "such" / "folder.txt", "x")
 
 
-SKELETON = """+++
+TEMPLATE = """+++
 [variables.brand]
 max_length = 5
 +++
@@ -174,7 +174,7 @@ Brand: {{ brand }}
 
 def outcomes(folder: Path, tests: str, *, update: bool = False) -> list[tuple[str, ...]]:
     (folder / "a").mkdir(exist_ok=True)
-    (folder / "a" / "draft.jinja").write_text(SKELETON)
+    (folder / "a" / "draft.jinja").write_text(TEMPLATE)
     (folder / "a" / "tests.toml").write_text(tests)
     template = Library([folder]).load("a")
     return [
@@ -191,7 +191,7 @@ def test_errors_that_are_expected(tmp_path: Path) -> None:
     (problems,) = outcomes(tmp_path, f'{one}contains = ["x"]')
     assert "9 characters" in problems[0]
     assert outcomes(tmp_path, '[[tests]]\nname = "a"\nvariables = { brand = "x" }\nerror = "y"') == [
-        ("it renders, where 'y' is expected",)
+        ("it renders, but 'y' is expected",)
     ]
 
 
@@ -200,7 +200,7 @@ def test_snapshots_in_the_file_itself(tmp_path: Path) -> None:
     one = '[[tests]]\nname = "a"\nvariables = { brand = "x" }\nsnapshot = """\n--- user ---\nBrand: %s\n"""'
     assert outcomes(tmp_path, one % "x") == [()]
     (problems,) = outcomes(tmp_path, one % "y")
-    assert problems[0].endswith("-Brand: y\n+Brand: x\n(it stands in tests.toml)")
+    assert problems[0].endswith("-Brand: y\n+Brand: x\n(the snapshot is in tests.toml)")
     assert outcomes(tmp_path, f"{one % 'y'}\n# end\n", update=True) == [()]
     assert (tmp_path / "a" / "tests.toml").read_text() == f"{one % 'x'}\n# end\n"
     assert not (tmp_path / "a" / "snapshots").exists()
@@ -255,7 +255,7 @@ def breaks(text, variables): return 1 / 0
     [
         ("fine", ()),
         ("yes", ()),
-        ("no", ("checks:no: says no",)),
+        ("no", ("checks:no: returned False",)),
         ("says", ("checks:says: x Barly",)),
         ("many", ("checks:many: a", "checks:many: b")),
         ("asserts", ("checks:asserts: not y",)),

@@ -61,8 +61,8 @@ async def run(
         asks = await prepare_reply_tests(
             session, route, [(template, case) for case in read_template_tests(template)]
         )
-        asks = [replace(ask, case=replace(ask.case, **changes)) for ask in asks]
-        calls = estimate_reply_tests(session, route, asks).calls
+        asks = [replace(ask, test=replace(ask.test, **changes)) for ask in asks]
+        calls, _ = estimate_reply_tests(session, route, asks)
         return await run_reply_tests(session, route, asks, ProjectFunctions(None)), calls
     finally:
         await session.aclose()
@@ -74,7 +74,7 @@ async def test_what_is_asked(studio: Studio) -> None:
     assert calls == 2
     assert [(one.name, one.problems) for one in results] == [
         ("short", ()),
-        ("schema", ("schema = true, and the template has no [output]",)),
+        ("schema", ("schema = true, but the template has no [output]",)),
         ("other schema", ("the reply is not JSON: Expecting value: line 1 column 1 (char 0)",)),
     ]
     assert len(studio.sim.requests()) == 2
