@@ -150,7 +150,7 @@ class TestLint:
         assert invoke("run", "ad/line@draft", "-v", "brand=Barly").code == 0
         ran = invoke("templates", "lint")
         assert (ran.code, ran.out.count("PK501")) == (3, 1)
-        assert "openai/gpt-6-luna, on the route 'default', is gone" in ran.out
+        assert "openai/gpt-6-luna, on the route 'default', no longer exists" in ran.out
         assert invoke("templates", "lint", "--target", "gemini/gemini-2.5-flash-lite").code == 0
 
     def test_a_ledger_that_cannot_be_read(self, invoke: Invoke) -> None:

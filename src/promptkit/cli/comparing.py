@@ -189,7 +189,7 @@ class _Delivery:
                 file=out,
                 remedy="The texts are in the ledger: the same command writes them and pays nothing.",
             ) from cause
-        self.face.say(f"{out} shows {counted(len(found.table), 'row')} side by side")
+        self.face.say(f"{out} shows {counted(len(found.rows), 'row')} side by side")
 
 
 async def _conduct(face: Face, session: Session, comparing: ComparisonRun, out: Path | None) -> int:

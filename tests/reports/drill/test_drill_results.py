@@ -100,7 +100,7 @@ def facts(**route: Any) -> DrillFacts:
     return replace(FACTS, route=replace(ROUTE, **route))
 
 
-ALONE = replace(FACTS, providers=PLAYERS[:1], place="the targets")
+ALONE = replace(FACTS, providers=PLAYERS[:1], config_table="the targets")
 
 
 @pytest.mark.parametrize(
