@@ -32,12 +32,12 @@ class TargetPricing:
 class ExampleDiff:
     """An example rendered with both versions: the messages that differ, and about how many input tokens each has.
 
-    `made_up` are required variables that the example lacks. `problems` are the reasons why a
+    `generated` are required variables that the example lacks. `problems` are the reasons why a
     version can't render it, or None.
     """
 
     example: str
-    made_up: tuple[str, ...]
+    generated: tuple[str, ...]
     texts: tuple[TextDiff, ...]
     tokens: tuple[int | None, int | None]
     problems: tuple[str | None, str | None]
@@ -102,10 +102,10 @@ def _diff_example(old: Template, new: Template, example: Example) -> ExampleDiff
     prompts: list[Prompt | None] = []
     problems: list[str | None] = []
     tokens: list[int | None] = []
-    made_up: dict[str, None] = {}
+    generated: dict[str, None] = {}
     for template in (old, new):
         values, missing = complete(example, template.spec.variables)
-        made_up |= dict.fromkeys(missing)
+        generated |= dict.fromkeys(missing)
         try:
             prompt = template.render(template.bind(values))
         except TemplateError as error:
@@ -118,7 +118,7 @@ def _diff_example(old: Template, new: Template, example: Example) -> ExampleDiff
     before, after = prompts
     return ExampleDiff(
         example.name,
-        tuple(made_up),
+        tuple(generated),
         text_diffs(_messages(before), _messages(after)) if before and after else (),
         (tokens[0], tokens[1]),
         (problems[0], problems[1]),

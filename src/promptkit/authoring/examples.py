@@ -17,7 +17,7 @@ class Example:
     variables: Mapping[str, object] = field(default_factory=dict[str, object])
 
 
-MADE_UP = Example("made-up values")
+GENERATED = Example("made-up values")
 """The example of a template without tests: only required variables, all made up."""
 
 

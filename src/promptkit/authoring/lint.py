@@ -111,8 +111,6 @@ _CODES_OF_ERRORS = {
     "versions.toml": "PK602",
 }
 """The errors of loading that have their own code, by a part of the message or the file; others are PK601."""
-
-
 _Check = Callable[[LintedTemplate, LintContext], Iterable[Violation]]
 
 

@@ -22,7 +22,6 @@ from promptkit.templates.versions import FILE, write_versions
 from promptkit.types import TemplateRef
 
 _BOM = "\ufeff"
-
 TemplateCheck = Callable[[Template], Sequence[str]]
 """A check before a version is published or gets a label. It returns the problems; none lets it pass."""
 

@@ -20,7 +20,7 @@ from promptkit.authoring.diff import (
     TextDiff,
     diff,
 )
-from promptkit.authoring.examples import MADE_UP, Example
+from promptkit.authoring.examples import GENERATED, Example
 from promptkit.authoring.template_tests import read_template_tests
 from promptkit.batch.columns import usd_text
 from promptkit.cli import options
@@ -90,7 +90,7 @@ def _examples(before: Template, after: Template) -> tuple[Example, ...]:
     if before.is_partial or after.is_partial:
         return ()
     cases = [case for side in (before, after) for case in read_template_tests(side) if case.error is None]
-    return tuple({case.name: Example(case.name, case.variables) for case in cases}.values()) or (MADE_UP,)
+    return tuple({case.name: Example(case.name, case.variables) for case in cases}.values()) or (GENERATED,)
 
 
 def _offers(session: Session, before: Template, after: Template, route: Route) -> Iterator[TargetPricing]:
@@ -142,8 +142,8 @@ def _rendering(rendering: ExampleDiff) -> Iterator[str]:
     told = dict.fromkeys(problem for problem in rendering.problems if problem is not None)
     for problem in told:
         yield from ("", f"{what} can't be made: {problem}")
-    if rendering.texts and rendering.made_up:
-        yield from ("", f"{what}: made up: {', '.join(rendering.made_up)}")
+    if rendering.texts and rendering.generated:
+        yield from ("", f"{what}: made up: {', '.join(rendering.generated)}")
     for text in rendering.texts:
         yield from _text(what, text)
 
@@ -201,7 +201,7 @@ def diff_json(found: TemplateDiff) -> dict[str, Json]:
         "prompts": [
             {
                 "example": one.example,
-                "made_up": list(one.made_up),
+                "made_up": list(one.generated),
                 "messages": [_text_json(text) for text in one.texts],
                 "input_tokens": list(one.tokens),
                 "problems": list(one.problems),

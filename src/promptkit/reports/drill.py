@@ -84,7 +84,7 @@ class Drill:
             finally:
                 await session.aclose()
 
-    async def _run_job(self, session: Session, times: _ReplyTimes, outage: Outage) -> _End:
+    async def _run_job(self, session: Session, times: _ReplyTimes, outage: Outage) -> _DrillEnd:
         """Run the job, and start it again while it has pending rows and the outage can end."""
         options = JobOptions(
             name="drill", tags=self.tags, concurrency=self.concurrency, by_rules=self.by_rules
@@ -97,10 +97,10 @@ class Drill:
             stop = "" if job.stop is None else job.stop.what
             may_end = outage.ends_s is not None and times.elapsed_s <= outage.ends_s + _RESTART_S
             if not rows.get(RowState.PENDING) or not may_end:
-                return _End(rows, stop)
+                return _DrillEnd(rows, stop)
             await asyncio.sleep(_RESTART_S)
 
-    async def _stream(self, session: Session, times: _ReplyTimes) -> _End:
+    async def _stream(self, session: Session, times: _ReplyTimes) -> _DrillEnd:
         """Stream each row as a call of its own; none is started again."""
         template = session.library.load(self.ref, allow_draft=False)
         slots = asyncio.Semaphore(self.concurrency)
@@ -136,9 +136,11 @@ class Drill:
             Record(number, number, cast("dict[str, Json]", row)) for number, row in enumerate(self.rows, 1)
         )
         ends = await asyncio.gather(*map(stream_row, records))
-        return _End(Counter(state for state, _ in ends), next((why for _, why in ends if why), ""))
+        return _DrillEnd(Counter(state for state, _ in ends), next((why for _, why in ends if why), ""))
 
-    def _count(self, ledger: Ledger, simulator: Simulator, times: _ReplyTimes, end: _End) -> OutageCounts:
+    def _count(
+        self, ledger: Ledger, simulator: Simulator, times: _ReplyTimes, end: _DrillEnd
+    ) -> OutageCounts:
         rows, journal = end.rows, cast("list[dict[str, Any]]", simulator.requests())
         bill = cast("dict[str, Any]", simulator.bill())
         replied = rows.get(RowState.OK, 0) + rows.get(RowState.TRUNCATED, 0)
@@ -166,7 +168,7 @@ class Drill:
 
 
 @dataclass(frozen=True, slots=True)
-class _End:
+class _DrillEnd:
     """The rows of a job by state, and the reason why it stopped early."""
 
     rows: Mapping[RowState, int]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
-from promptkit.authoring.examples import MADE_UP, Example, complete
+from promptkit.authoring.examples import GENERATED, Example, complete
 from promptkit.config.keys import Keys
 from promptkit.config.settings import Settings
 from promptkit.errors import UsageError
@@ -193,7 +193,7 @@ def sample_rows(
         count: the number of rows.
     """
     variables = template.spec.variables
-    named = [Example("test", values) for values in examples] or [MADE_UP]
+    named = [Example("test", values) for values in examples] or [GENERATED]
     rows = [complete(example, variables)[0] for example in named]
     return [_numbered(rows[index % len(rows)], variables, index + 1) for index in range(count)]
 
@@ -204,8 +204,8 @@ def _numbered(row: Mapping[str, object], variables: Mapping[str, Variable], numb
         variable, value = variables[name], row.get(name, f"[{name}]")
         if isinstance(value, str) and _accepts_any_text(variable):
             suffix = f" {number}"
-            room = None if variable.max_length is None else max(variable.max_length - len(suffix), 0)
-            text = f"{value[:room]}{suffix}"
+            left = None if variable.max_length is None else max(variable.max_length - len(suffix), 0)
+            text = f"{value[:left]}{suffix}"
             if variable.max_length is None or len(text) <= variable.max_length:
                 return {**row, name: text}
     return dict(row)

@@ -56,8 +56,6 @@ WIRE: Final[Mapping[str, WireSpec]] = {
     ),
     "wire.stream_error": WireSpec("an error event inside a stream; `error` names it", billed=False),
 }
-
-
 REPLY: Final[Mapping[str, str]] = {
     "reply.refusal": "the model refuses (Gemini: finish reason PROHIBITED_CONTENT)",
     "reply.content_filter": "a filter cuts the reply (Anthropic: refusal; Gemini: SAFETY)",
@@ -73,11 +71,7 @@ REPLY: Final[Mapping[str, str]] = {
     "reply.says": "the rule's `message` is the reply",
     "reply.no_usage": "the usage is missing (it is billed)",
 }
-
-
 _POLICY_OUTAGE = "Internal error while evaluating the content policy service. This is an outage on our side."
-
-
 OPENAI: Final[Mapping[str, ErrorSpec]] = {
     "bad_request": ErrorSpec(400, "invalid_request_error", "Invalid request.", "invalid_value"),
     "context_length": ErrorSpec(
@@ -237,8 +231,6 @@ ANTHROPIC: Final[Mapping[str, ErrorSpec]] = {
     "timeout_504": ErrorSpec(504, "timeout_error", "The request timed out while processing."),
     "overloaded_529": ErrorSpec(529, "overloaded_error", "Overloaded"),
 }
-
-
 _HELP: Final[Mapping[str, Any]] = {
     "@type": "type.googleapis.com/google.rpc.Help",
     "links": [
@@ -270,8 +262,6 @@ _EXCEEDED = (
     "You exceeded your current quota, please check your plan and billing details.\n"
     "* Quota exceeded for metric: generativelanguage.googleapis.com/generate_requests, limit: {}"
 )
-
-
 GEMINI: Final[Mapping[str, ErrorSpec]] = {
     "bad_request": ErrorSpec(400, "INVALID_ARGUMENT", "Request contains an invalid argument."),
     "context_length": ErrorSpec(
@@ -339,8 +329,6 @@ GEMINI: Final[Mapping[str, ErrorSpec]] = {
     "overloaded": ErrorSpec(503, "UNAVAILABLE", "The model is overloaded. Please try again later."),
     "deadline": ErrorSpec(504, "DEADLINE_EXCEEDED", "Deadline expired before operation could complete."),
 }
-
-
 ERRORS: Final[Mapping[str, ErrorSpec]] = {
     f"{family}.{name}": spec
     for family, table in (
@@ -350,11 +338,7 @@ ERRORS: Final[Mapping[str, ErrorSpec]] = {
     )
     for name, spec in table.items()
 }
-
-
 _HTML = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center></body></html>"
-
-
 _GEMINI_STATUSES = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -366,8 +350,6 @@ _GEMINI_STATUSES = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
-
-
 _ANTHROPIC_KINDS = {spec.status: spec.kind for spec in reversed(tuple(ANTHROPIC.values()))}
 
 

@@ -57,11 +57,7 @@ _GPT_REJECTS = frozenset(
     {"temperature", "top_p", "frequency_penalty", "presence_penalty", "logprobs", "logit_bias"}
     | {"max_tokens", "stop"}
 )
-
-
 _GPT_EFFORTS = frozenset({"none", "low", "medium", "high", "xhigh", "max"})
-
-
 _CLAUDE_REJECTS = frozenset({"temperature", "top_p", "top_k"})
 
 
@@ -171,14 +167,8 @@ class Card:
 
 
 _OPENAI_TIERS = {"flex": (1, 2), "batch": (1, 2), "priority": (2, 1), "fast": (2, 1)}
-
-
 _ANTHROPIC_TIERS = {"batch": (1, 2)}
-
-
 _GEMINI_TIERS = {"flex": (1, 2), "batch": (1, 2)}
-
-
 _CARDS: Final[Mapping[tuple[str, str], Card]] = {
     ("openai", "gpt-6-luna"): Card(
         Rates(100_000, 500_000, 10_000, 125_000),
@@ -228,11 +218,7 @@ _CARDS: Final[Mapping[tuple[str, str], Card]] = {
     ),
     ("gemini", "gemini-3.8-flash"): Card(Rates(750_000, 3_750_000, 75_000), tiers=_GEMINI_TIERS),
 }
-
-
 _INTRODUCTION_ENDS = date(2027, 1, 1)
-
-
 _AFTER_INTRODUCTION: Final[Mapping[tuple[str, str], Card]] = {
     ("gemini", "gemini-3.8-flash"): Card(Rates(1_500_000, 7_500_000, 150_000), tiers=_GEMINI_TIERS),
 }

@@ -11,17 +11,9 @@ from .models import Tokens
 from .reply_text import tokens_of_bytes
 
 STEP_TOKENS = 128
-
-
 MIN_TOKENS = 1024
-
-
 _STEP_BYTES = STEP_TOKENS * 4
-
-
 _IMPLICIT_TTL_S = 1800.0
-
-
 _MAX_PREFIXES = 100_000
 
 

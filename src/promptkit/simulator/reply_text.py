@@ -16,11 +16,7 @@ from typing import Any, Final, cast
 from promptkit.types import Json, JsonObject
 
 _BYTES_PER_TOKEN = 4
-
-
 _MAX_DEPTH = 12
-
-
 _OPENINGS = (
     "Here is a first take.",
     "Voilà une première version, à relire à voix haute.",
@@ -28,8 +24,6 @@ _OPENINGS = (
     "D'accord, on part de là où vit le public.",
     "Short, warm and honest: that is the idea.",
 )
-
-
 _BODIES = (
     "{0} opens on a face, not on a logo, and lets {1} do the talking.",
     "People stop for {0} when the first second names their problem.",
@@ -42,31 +36,17 @@ _BODIES = (
     "Garde {0} pour la fin: déjà vu, peut-être, mais jamais aussi clair que {1}.",
     "A friend would tell you about {0} just like that, then leave {1} to you.",
 )
-
-
 _CLOSINGS = (
     "Try it tonight ✨",
     "À toi de jouer 🎬",
     "That's the whole story.",
     "Ça suffit, on tourne !",
 )
-
-
 _FALLBACK = ("the product", "the moment", "the detail", "la lumière")
-
-
 _WORD = re.compile(r"[^\W\d_]{5,24}")
-
-
 _TOPIC_CHARACTERS = 2_000
-
-
 _NOTED = re.compile(r"\{([^{}]*)\}\s*$")
-
-
 _NOTE = re.compile(r'\b([a-z]+[A-Za-z]*): (-?\d+(?:\.\d+)?\b|"[a-z0-9-]+")')
-
-
 _DULL = frozenset(
     [
         "about",
@@ -271,8 +251,6 @@ def _number(rng: Random, schema: Mapping[str, Any]) -> float:
 
 
 _BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
-
-
 _FORMATS: Final[Mapping[str, tuple[str, ...]]] = {
     "date": ("2026-11-21", "2027-02-03"),
     "date-time": ("2026-11-21T10:00:00Z", "2027-02-03T18:30:00+01:00"),
@@ -285,8 +263,6 @@ _FORMATS: Final[Mapping[str, tuple[str, ...]]] = {
     "ipv4": ("192.0.2.1", "198.51.100.7"),
     "ipv6": ("2001:db8::1", "2001:db8::7"),
 }
-
-
 _PLAIN: Final[Mapping[str, Callable[[Random, Mapping[str, Any]], Json]]] = {
     "integer": lambda rng, schema: int(_number(rng, schema)),
     "number": _number,

@@ -294,8 +294,6 @@ def _message(error: ValidationError) -> str:
 
 
 _HELPFUL = frozenset({"value_error", "unexpected_keyword_argument", "extra_forbidden"})
-
-
 _SCALE = 2**64
 
 

@@ -35,8 +35,6 @@ if TYPE_CHECKING:
 
 
 _OWN_PORTS = ("openai", "anthropic", "gemini")
-
-
 _PATHS = {"openai": "/v1", "anthropic": "", "gemini": ""}
 
 
@@ -179,11 +177,7 @@ class Simulator:
 
 
 LOOPBACK = "127.0.0.1"
-
-
 MAX_BODY = 32 * 1024 * 1024
-
-
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 

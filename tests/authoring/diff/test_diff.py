@@ -20,7 +20,7 @@ from promptkit.authoring.diff import (
     to_json,
     unified,
 )
-from promptkit.authoring.examples import MADE_UP, Example, complete, sample_value
+from promptkit.authoring.examples import GENERATED, Example, complete, sample_value
 from promptkit.providers.prices import Prices, Tariff
 from promptkit.providers.tokens import estimate_input_tokens
 from promptkit.templates.compiler import compile_source
@@ -301,10 +301,10 @@ def test_what_an_example_lacks_is_made_up() -> None:
     new = template(head, body.replace('{% set tone = "dry" %}\n', ""))
     example = Example("barly", {"brand": "Barly", "angle": "problem"})
     (rendering,) = compare(new, None, example).examples
-    assert rendering.made_up == ("tone",)
+    assert rendering.generated == ("tone",)
     assert "+Brand: Barly. proof [tone]." in rendering.texts[-1].lines
-    (rendering,) = compare(new, None, MADE_UP).examples
-    assert rendering.made_up == ("brand", "tone")
+    (rendering,) = compare(new, None, GENERATED).examples
+    assert rendering.generated == ("brand", "tone")
 
 
 def test_what_cannot_be_rendered_says_why() -> None:

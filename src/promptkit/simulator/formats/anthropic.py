@@ -19,11 +19,7 @@ from .base import (
 )
 
 _LEAST_BUDGET = 1024
-
-
 _MAX_MARKS = 4
-
-
 _STOP = {
     FinishReason.STOP: "end_turn",
     FinishReason.STOP_SEQUENCE: "stop_sequence",
@@ -32,8 +28,6 @@ _STOP = {
     FinishReason.FILTER: "refusal",
     FinishReason.BLOCKED: "refusal",
 }
-
-
 _REFUSED = {
     "type": "refusal",
     "category": "general_harms",
@@ -85,8 +79,8 @@ def _limits(body: Body) -> None:
         raise invalid(ProviderFamily.ANTHROPIC, "messages: at least one message is required")
     for at, message in enumerate(body["messages"]):
         if message["content"] in ("", []):
-            what = f"messages.{at}: all messages must have non-empty content except for the optional final assistant message"
-            raise invalid(ProviderFamily.ANTHROPIC, what)
+            problem = f"messages.{at}: all messages must have non-empty content except for the optional final assistant message"
+            raise invalid(ProviderFamily.ANTHROPIC, problem)
 
 
 def _thinking(body: Body, effort: str | None) -> int:

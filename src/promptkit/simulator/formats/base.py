@@ -12,11 +12,7 @@ from promptkit.simulator.prompt_cache import CacheBreakpoint
 from promptkit.simulator.requests import Body, ModelReply, ModelRequest, RequestRefused
 
 _PIECES = 12
-
-
 _ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
 EFFORT_TOKENS: Final[Mapping[str, int]] = {
     "none": 0,
     "minimal": 16,

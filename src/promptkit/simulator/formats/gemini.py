@@ -13,11 +13,7 @@ from promptkit.simulator.requests import Body, FinishReason, ModelReply, ModelRe
 from .base import EFFORT_TOKENS, PromptText, StreamEvents, WireFormat, dumps, inner, invalid, pieces
 
 _AUTOMATIC = -1
-
-
 _CAMEL = re.compile(r"_([a-z])")
-
-
 _FINISH = {
     FinishReason.STOP: "STOP",
     FinishReason.STOP_SEQUENCE: "STOP",
@@ -25,8 +21,6 @@ _FINISH = {
     FinishReason.REFUSAL: "PROHIBITED_CONTENT",
     FinishReason.FILTER: "SAFETY",
 }
-
-
 _TIERS = {"flex", "priority", "batch"}
 
 

@@ -12,8 +12,6 @@ from promptkit.simulator.requests import Body, FinishReason, ModelReply, ModelRe
 from .base import EFFORT_TOKENS, PromptText, StreamEvents, WireFormat, data, inner, pieces
 
 _DONE = b"data: [DONE]\n\n"
-
-
 _FINISH = {
     FinishReason.STOP: "stop",
     FinishReason.STOP_SEQUENCE: "stop",
