@@ -146,7 +146,7 @@ async def promptkit(url: str, api: str) -> AsyncIterator[Contender]:
             async def call(number: int) -> str:
                 return (await kit.run("bench", {"number": number})).text
 
-            yield Contender(call, lambda: ledger.spent_total().attempts)
+            yield Contender(call, lambda: ledger.reports.spent_total().attempts)
 
 
 async def _run(call: Callable[[int], Awaitable[str]], concurrency: int, numbers: range) -> list[float]:

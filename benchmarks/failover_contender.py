@@ -78,7 +78,7 @@ async def promptkit(url: str) -> AsyncIterator[tuple[Call, Spent]]:
                 return True
 
             async def spent() -> tuple[int, int]:
-                money = (await kit.session.ledger()).spent_total()
+                money = (await kit.session.ledger()).reports.spent_total()
                 return money.known_pico, money.at_most_unknown_pico
 
             await kit.session.engine()

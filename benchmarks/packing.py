@@ -136,7 +136,7 @@ async def _run(folder: Path, case: Case, pack: int | str, rows: int) -> Figures:
             products = [{"product": f"Product {number}. {OWN * case.own}"} for number in range(rows)]
             job = kit.batch("bench/line", products, job="bench", pack=cast("Any", pack), concurrency=4)
             made = [result async for result in job]
-            spent = (await kit.session.ledger()).spent_total()
+            spent = (await kit.session.ledger()).reports.spent_total()
         billed = cast("int", sim.bill(lines=False)["total_pico"])
         assert len(made) == rows
         assert all(result.status is Status.OK for result in made)

@@ -25,7 +25,7 @@ from typing import Any
 
 import jinja2
 
-from promptkit.templates.compiler import compile_source
+from promptkit.templates.jinja.compiler import compile_source
 from promptkit.templates.library import Library
 from promptkit.templates.reference import parse_ref
 from promptkit.templates.source import read_source

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
+import select
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypeVar
 
 import pytest
+import waiting
+from waiting import HANGS_S
 
-from promptkit.cli.run import execute
+from promptkit.cli.main import execute
+from promptkit.simulator import server
+from promptkit.simulator.scenario import FaultRule
 from promptkit.simulator.server import Simulator
+from promptkit.types import Json
+
+T = TypeVar("T")
 
 KEYS = {
     "OPENAI_API_KEY": "sk-canary-openai-0001",
@@ -76,7 +84,7 @@ def process(
         stdin=subprocess.DEVNULL if stdin is None else None,
         text=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=HANGS_S,
         check=False,
     )
     return Ran(done.returncode, done.stdout or "", done.stderr)
@@ -94,13 +102,87 @@ def started(*arguments: str | Path, cwd: Path) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(running: subprocess.Popen[str], condition: Callable[[], bool], seconds: float = 20) -> None:
+def wait_for(running: subprocess.Popen[str], condition: Callable[[], bool]) -> None:
     """Wait until it holds, while the process runs."""
-    deadline = time.monotonic() + seconds
-    while not condition():
+
+    def runs() -> bool:
         assert running.poll() is None, running.communicate()
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.02)
+        return True
+
+    waiting.wait_for(condition, runs)
+
+
+def heard(stream: IO[str] | None, text: str) -> str:
+    """What a process says until it has said a text; read past Python's buffer, so that `communicate` has the rest."""
+    assert stream is not None
+    said = b""
+    while text.encode() not in said:
+        assert select.select([stream], [], [], HANGS_S)[0], said
+        piece = os.read(stream.fileno(), 1)
+        assert piece, said
+        said += piece
+    return said.decode()
+
+
+class Held:
+    """The replies of the simulators of this process, which wait until they are let go."""
+
+    def __init__(self, passing: int) -> None:
+        self._passing = passing
+        self._asked = itertools.count()
+
+    def let_go(self) -> None:
+        """Hold back no more."""
+        self._passing = sys.maxsize
+
+    async def turn(self) -> None:
+        """Wait until the next reply may go."""
+        number = next(self._asked)
+        while number >= self._passing:  # noqa: ASYNC110 - it is let go from another thread
+            await asyncio.sleep(0.01)
+
+
+@contextmanager
+def holding_back(passing: int = 0) -> Generator[Held]:
+    """Hold back all replies but the first; requests are in the simulator's journal meanwhile."""
+    held, deliver = Held(passing), server.deliver
+
+    async def deliver_in_turn(request: Any, delivery: Any) -> Any:
+        await held.turn()
+        return await deliver(request, delivery)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server, "deliver", deliver_in_turn)
+        try:
+            yield held
+        finally:
+            held.let_go()
+
+
+class ElsewhereSimulator(Simulator):
+    """A simulator on the loop of another thread: what it has seen and does is asked and told there, between requests."""
+
+    elsewhere: asyncio.AbstractEventLoop
+    thread: threading.Thread
+
+    def _there(self, function: Callable[[], T]) -> T:
+        """Call a function in the simulator's own thread."""
+        if threading.current_thread() is self.thread:
+            return function()
+
+        async def call() -> T:
+            return function()
+
+        return asyncio.run_coroutine_threadsafe(call(), self.elsewhere).result(HANGS_S)
+
+    def requests(self, *, bodies: bool = False) -> list[dict[str, Json]]:
+        return self._there(lambda: super(ElsewhereSimulator, self).requests(bodies=bodies))
+
+    def bill(self, *, lines: bool = True) -> dict[str, Json]:
+        return self._there(lambda: super(ElsewhereSimulator, self).bill(lines=lines))
+
+    def script(self, rules: Iterable[FaultRule | Mapping[str, Any] | str]) -> None:
+        self._there(lambda: super(ElsewhereSimulator, self).script(rules))
 
 
 @contextmanager
@@ -109,12 +191,13 @@ def simulating(**options: Any) -> Generator[Simulator]:
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    simulator = Simulator(**options)
-    asyncio.run_coroutine_threadsafe(simulator.__aenter__(), loop).result(30)
+    simulator = ElsewhereSimulator(**options)
+    simulator.elsewhere, simulator.thread = loop, thread
+    asyncio.run_coroutine_threadsafe(simulator.__aenter__(), loop).result(HANGS_S)
     try:
         yield simulator
     finally:
-        asyncio.run_coroutine_threadsafe(simulator.__aexit__(None, None, None), loop).result(30)
+        asyncio.run_coroutine_threadsafe(simulator.__aexit__(None, None, None), loop).result(HANGS_S)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

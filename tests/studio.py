@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, cast
+
+import virtual_time
+from waiting import HANGS_S
 
 from promptkit import AsyncPromptKit
 from promptkit.authoring.publish import OwnTemplates, publish
@@ -48,7 +52,7 @@ adapter = "openai"
 api = "chat"
 base_url = "{url}/big/v1"
 api_key_env = "BIG_API_KEY"
-timeout_s = 5
+timeout_s = 60
 [[models]]
 id = "big-1"
 context_window = 4000000
@@ -114,7 +118,7 @@ class Studio:
         budgets: str = "",
         top: str = "",
         tables: str = "",
-        timeout_s: float = 5.0,
+        timeout_s: float = 60.0,
     ) -> None:
         """Write promptkit.toml; each argument is TOML for its place."""
         providers = "".join(
@@ -137,7 +141,13 @@ class Studio:
     async def kit(self, env: Mapping[str, str] | None = None) -> AsyncGenerator[AsyncPromptKit]:
         """A kit on this project; what it says is collected."""
         async with AsyncPromptKit(self.settings(env), say=self.said.append) as kit:
+            kit.session.now = virtual_time.clock() or kit.session.now
             yield kit
+
+    @staticmethod
+    def now() -> float:
+        """Seconds since the epoch, by the clock of the running loop."""
+        return (virtual_time.clock() or time.time)()
 
     def job(self, kit: AsyncPromptKit, rows: Any, name: str | None = "night", **options: Any) -> Job:
         """A job of the shipped line, with any of `JobOptions`."""
@@ -163,7 +173,7 @@ class Studio:
         return sum(provider in (None, note["provider"]) for note in self.sim.requests())
 
 
-async def until(what: Callable[[], bool], seconds: float = 20) -> None:
+async def until(what: Callable[[], bool], seconds: float = HANGS_S) -> None:
     """Wait until it holds."""
     async with asyncio.timeout(seconds):
         while not what():  # noqa: ASYNC110 - what is watched happens in other processes
@@ -190,7 +200,7 @@ def assert_books_agree(ledger: Ledger, studio: Studio) -> None:
 
     What the provider never told is charged at its ceiling, which the bill doesn't pass.
     """
-    money, bill = ledger.spent_total(), studio.bill
+    money, bill = ledger.reports.spent_total(), studio.bill
     missing = studio.billed_pico - money.known_pico
     assert 0 <= missing <= money.at_most_unknown_pico
     for attempt in attempts_of(ledger):
@@ -205,8 +215,8 @@ def assert_books_agree(ledger: Ledger, studio: Studio) -> None:
 def attempts_of(ledger: Ledger) -> list[AttemptRecord]:
     """Every attempt in the books, in the order in which they were made."""
     found: list[AttemptRecord] = []
-    for logged in ledger.calls(limit=100_000):
-        call = ledger.call(logged.id)
+    for logged in ledger.calls.search(limit=100_000):
+        call = ledger.calls.get(logged.id)
         assert call is not None
         if call.pack_id is None:  # a row in a pack has parts of its carrier's
             found.extend(call.attempts)

@@ -23,7 +23,7 @@ async def work(folder: Path, job: str, start: int, count: int, concurrency: int,
                 sys.stdout.write(f"{result.number} {result.status}\n")
                 sys.stdout.flush()
         except BudgetStop as stop:
-            sys.stdout.write(f"stop: {stop.what}\n")
+            sys.stdout.write(f"stop: {stop.message}\n")
 
 
 if __name__ == "__main__":

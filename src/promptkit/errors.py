@@ -1,26 +1,26 @@
-"""One tree of errors; the exit code stands beside each.
+"""The errors of promptkit, each with its exit code.
 
     PromptKitError                      70  (a bare one is a bug)
     ├── UsageError                       2  a wrong argument: unknown route, target, option
     │   ├── ConfigError                  2  promptkit.toml, a provider file, .env
-    │   ├── InputError                   2  a rows file that can't be read
+    │   ├── InputError                   2  an input file that can't be read
     │   └── JobConflict                  2  the job's name belongs to another template
-    ├── TemplateError                    3  a template is broken, missing, or its seal is
+    ├── TemplateError                    3  a template or its seal is broken or missing
     │   ├── TemplateNotFound             3
     │   ├── VariableError                3  variables don't fit what the template declares
-    │   └── RenderLimit                  3  it loops or grows without end
+    │   └── RenderLimit                  3  it takes too many steps or grows too large
     ├── NoUsableKey                      4
-    ├── AllTargetsFailed                 5  carries every attempt
-    │   └── StreamCut                    5  carries what had come of the text, too
+    ├── AllTargetsFailed                 5  has every attempt
+    │   └── StreamCut                    5  has the part of the text that arrived, too
     ├── BudgetStop                       6
-    │   └── Unpriced                     6  no price while a budget is in force
+    │   └── Unpriced                     6  no price while a cap applies
     ├── LockHeld                         7
     ├── StoppedEarly                     8  deadline or canary
     └── StorageError                     9
         ├── LedgerError                  9  locked, read-only, newer, not a database, full
         └── OutputError                  9
 
-An error carries facts: what is wrong, where (file and line), and what to do next.
+Each error has facts: what is wrong, where (file and line), and what to do next.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from promptkit.types import Attempt
 
 
 class ExitCode(IntEnum):
-    """What the command's exit status says."""
+    """The exit statuses of the command."""
 
     OK = 0
     SOME_FAILED = 1
@@ -52,41 +52,41 @@ class ExitCode(IntEnum):
 
 
 class PromptKitError(Exception):
-    """The root. `what` says what is wrong, `remedy` what to do next, `file` and `line` where."""
+    """The base of all errors: `message` is the problem, `remedy` what to do next, `file` and `line` where."""
 
     def __init__(
         self,
-        what: str,
+        message: str,
         *,
         file: str | PathLike[str] | None = None,
         line: int | None = None,
         remedy: str | None = None,
     ) -> None:
-        super().__init__(what)
-        self.what = what
+        super().__init__(message)
+        self.message = message
         self.file = None if file is None else fspath(file)
         self.line = line
         self.remedy = remedy
 
     @property
     def where(self) -> str:
-        """`file:line`, `file`, or the empty string."""
+        """The location: `file:line`, `file`, or the empty string."""
         if self.file is None:
             return ""
         return self.file if self.line is None else f"{self.file}:{self.line}"
 
     def __str__(self) -> str:
-        text = f"{self.where}: {self.what}" if self.file else self.what
+        text = f"{self.where}: {self.message}" if self.file else self.message
         return f"{text}\n  {self.remedy}" if self.remedy else text
 
 
-def counted(count: int, one: str, many: str | None = None) -> str:
-    """So many of a thing, as a message says it: `1 row`, `2,000 rows`."""
-    return f"{count:,} {one if count == 1 else many or f'{one}s'}"
+def counted(count: int, singular: str, plural: str | None = None) -> str:
+    """Return a count with its noun: `1 row`, `2,000 rows`."""
+    return f"{count:,} {singular if count == 1 else plural or f'{singular}s'}"
 
 
 def closest(given: str, known: Iterable[str]) -> str:
-    """A remedy for a wrong word: the closest of the known ones, or all of them."""
+    """Return a remedy for an unknown word: the closest of the known ones, or all of them."""
     words = sorted(known)
     close = difflib.get_close_matches(given, words, n=1)
     if close:
@@ -99,23 +99,23 @@ class UsageError(PromptKitError):
 
 
 class ConfigError(UsageError):
-    """A configuration or provider file that can't stand as it is."""
+    """A configuration or provider file that is not valid."""
 
 
 class InputError(UsageError):
-    """A rows file that can't be read."""
+    """An input file that can't be read."""
 
 
 class JobConflict(UsageError):
-    """The name belongs to a job of another template."""
+    """A job name that belongs to a job of another template."""
 
 
 class TemplateError(PromptKitError):
-    """A template that is broken, or whose seal is."""
+    """A template that is broken, or has a broken seal."""
 
 
 class TemplateNotFound(TemplateError):
-    """No such template or version."""
+    """A template or version that does not exist."""
 
 
 class VariableError(TemplateError):
@@ -131,36 +131,36 @@ class NoUsableKey(PromptKitError):
 
 
 class AllTargetsFailed(PromptKitError):
-    """Every target was tried and failed; `attempts` tells each one."""
+    """Every target failed; `attempts` has every attempt."""
 
-    def __init__(self, what: str, *, attempts: Sequence[Attempt] = (), remedy: str | None = None) -> None:
-        super().__init__(what, remedy=remedy)
+    def __init__(self, message: str, *, attempts: Sequence[Attempt] = (), remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
         self.attempts = tuple(attempts)
 
 
 class StreamCut(AllTargetsFailed):
-    """A stream broke off after its first words; `text` is what had come.
+    """A stream broke off after its first words; `text` is the part that arrived.
 
-    Nothing was sent again: the beginning of another reply would not fit.
+    The call was not sent again, because the beginning of another reply would not fit.
     """
 
     def __init__(
-        self, what: str, *, attempts: Sequence[Attempt] = (), text: str = "", remedy: str | None = None
+        self, message: str, *, attempts: Sequence[Attempt] = (), text: str = "", remedy: str | None = None
     ) -> None:
-        super().__init__(what, attempts=attempts, remedy=remedy)
+        super().__init__(message, attempts=attempts, remedy=remedy)
         self.text = text
 
 
 class BudgetStop(PromptKitError):
-    """A hard cap leaves no room for the call; `attempts` tells what was made before."""
+    """A hard cap leaves too little for the call; `attempts` has the attempts before."""
 
-    def __init__(self, what: str, *, attempts: Sequence[Attempt] = (), remedy: str | None = None) -> None:
-        super().__init__(what, remedy=remedy)
+    def __init__(self, message: str, *, attempts: Sequence[Attempt] = (), remedy: str | None = None) -> None:
+        super().__init__(message, remedy=remedy)
         self.attempts = tuple(attempts)
 
 
 class Unpriced(BudgetStop):
-    """A budget is in force and the target has no price."""
+    """A cap applies and the target has no price."""
 
 
 class LockHeld(PromptKitError):
@@ -194,7 +194,6 @@ _CODES: tuple[tuple[type[PromptKitError], ExitCode], ...] = (
     (StorageError, ExitCode.STORAGE),
 )
 
-
 PRECEDENCE: tuple[ExitCode, ...] = (
     ExitCode.BUG,
     ExitCode.STORAGE,
@@ -204,15 +203,15 @@ PRECEDENCE: tuple[ExitCode, ...] = (
     ExitCode.STOPPED,
     ExitCode.SOME_FAILED,
 )
-"""Which code wins where several apply to one job."""
+"""The order in which exit codes win if several apply to one job."""
 
 
 def exit_code(error: BaseException) -> ExitCode:
-    """The exit code of an error; what is none of ours is a bug (70)."""
+    """Return the exit code of an error; an error that is not a `PromptKitError` is a bug (70)."""
     return next((code for kind, code in _CODES if isinstance(error, kind)), ExitCode.BUG)
 
 
 def worst(codes: Sequence[ExitCode]) -> ExitCode:
-    """The code to exit with where several apply; OK for none."""
+    """Return the code to exit with if several apply; OK for none."""
     ranked = [code for code in PRECEDENCE if code in codes]
     return ranked[0] if ranked else next((code for code in codes if code), ExitCode.OK)

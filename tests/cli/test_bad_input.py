@@ -403,14 +403,14 @@ def test_a_full_stdout(place: Path, command: tuple[str, ...]) -> None:
     """Exit 9, and one line that says why."""
     with Path("/dev/full").open("w") as full:
         ran = process(*command, "-q", cwd=place, stdout=full)
-    assert (ran.code, ran.err.startswith("promptkit: stdout can't be written: No space left")) == (9, True)
+    assert (ran.code, ran.err.startswith("promptkit: stdout is not writable: No space left")) == (9, True)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 @pytest.mark.usefixtures("place")
 def test_a_full_output_file(invoke: Invoke) -> None:
     """Exit 9: the results are in the ledger, and the message says how to get them."""
-    refused(invoke, (*BATCH, "-o", "/dev/full"), 9, "/dev/full: can't be written", "nothing is paid twice")
+    refused(invoke, (*BATCH, "-o", "/dev/full"), 9, "/dev/full: not writable", "nothing is paid twice")
     told = invoke(*BATCH, "-o", "/dev/full", "-q")
     assert (told.code, told.err.count("\n")) == (9, 1)
 

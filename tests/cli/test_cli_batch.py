@@ -143,10 +143,10 @@ class TestColumns:
     @pytest.mark.parametrize(
         ("more", "says"),
         [
-            (["rows.csv", "--each", "angle"], "is no VAR=A,B"),
+            (["rows.csv", "--each", "angle"], "is not a variable with its values"),
             (["rows.csv", "--each", "angle=,"], "has no value"),
             (["rows.csv", "--each", "angle=a", "--each", "angle=b"], "twice"),
-            (["rows.csv", "--each", "angle:=3"], "is no list"),
+            (["rows.csv", "--each", "angle:=3"], "is not a list"),
             (["rows.csv", "--each", "angle:=["], "not valid JSON"),
             (["rows.csv", "--each", "brand=a"], "from --each and from a column"),
             ([], "there are no rows"),
@@ -190,7 +190,7 @@ class TestGoingOn:
         written, before = (project / "out.csv").read_bytes(), sent(sim)
         again = invoke(*BATCH, "-o", "out.csv")
         assert (first.code, again.code, sent(sim) - before) == (0, 0, 0)
-        assert "is finished: 3 rows: 3 ok; nothing was sent" in again.err
+        assert "is done: 3 rows: 3 ok; nothing was sent" in again.err
         assert (project / "out.csv").read_bytes() == written
 
     def test_one_row_is_said_as_one(self, invoke: Invoke, project: Path) -> None:
@@ -208,7 +208,7 @@ class TestGoingOn:
         ran = invoke(*BATCH, "-o", "out.csv", "--limit", "2")
         assert (ran.code, sent(sim) - before) == (0, 2)
         assert "out.csv has 2 of 3 rows" in ran.err
-        assert "1 row waits: the same command goes on" in ran.err
+        assert "1 pending; next: run the same command again" in ran.err
         assert invoke(*BATCH, "-o", "out.csv").code == 0
         assert sent(sim) - before == 3
         assert len(table((project / "out.csv").read_text("utf-8"))) == 3
@@ -218,7 +218,7 @@ class TestGoingOn:
         sim.script([{"fault": "reply.refusal", "times": 1}])
         first = invoke(*BATCH, "--format", "jsonl")
         assert first.code == 1
-        assert "why rows failed: promptkit log --job" in first.err
+        assert "`promptkit log --job" in first.err
         assert sorted(json.loads(line)["status"] for line in first.out.splitlines()) == [
             "ok",
             "ok",
@@ -235,9 +235,9 @@ class TestGoingOn:
         """Two runs of one job can't overlap."""
         invoke(*BATCH, "--job", "night", "--limit", "0")
         with Ledger.open(project / "promptkit.db") as ledger:
-            job = ledger.job("night")
+            job = ledger.jobs.get("night")
             assert job is not None
-            with ledger.lock_job(job):
+            with ledger.jobs.lock(job):
                 ran = invoke(*BATCH, "--job", "night")
         assert (ran.code, "'night' is being run" in ran.err) == (7, True)
 
@@ -328,7 +328,7 @@ class TestTelling:
         assert "ugc/hooks@1: 4 rows, 3 to send, 1 invalid" in ran.out
         assert "rows.csv:5: row 4 is invalid" in ran.err
         with Ledger.open(project / "promptkit.db") as ledger:
-            assert ledger.jobs() == ()
+            assert ledger.jobs.newest() == ()
 
     def test_a_dry_run_renders_every_row(self, invoke: Invoke, project: Path) -> None:
         """A row whose values make no prompt is found before anything is paid."""

@@ -36,7 +36,7 @@ def test_no_caps_are_said(invoke: Invoke, project: Path, sim: Simulator) -> None
     configure(project, sim, "")
     ran = invoke("budgets")
     assert (ran.code, ran.out) == (0, "")
-    assert "there are no caps: [budgets]" in ran.err
+    assert "there are no caps; set them under [budgets]" in ran.err
     assert invoke("budgets", "--json").json() == []
 
 
@@ -106,14 +106,14 @@ async def _spend_and_hold(ledger: Ledger, scope: Scope, ceiling: int, spent: int
     """Make an attempt under a scope, and leave another one open."""
     session = Session(load_settings(ledger.path.parent / "promptkit.toml"), print)
     template = session.template("ugc/hooks")
-    await ledger.remember_template(template.sources())
+    await ledger.calls.store_templates(template.sources())
     call = CallStart(session.ids(), template.digest, "ugc/hooks@1", "sha256:x", 1)
     target = Target("openai", "gpt-6-luna")
     attempt = AttemptStart(session.ids(), call.id, 1, 1, target, ceiling, 1)
-    await ledger.begin(attempt, (scope,), call)
-    await ledger.finish(AttemptEnd(attempt.id, AttemptState.OK, spent, 2, cost=Cost(spent, "test")))
+    await ledger.calls.begin(attempt, (scope,), call)
+    await ledger.calls.finish(AttemptEnd(attempt.id, AttemptState.OK, spent, 2, cost=Cost(spent, "test")))
     if held:
-        await ledger.begin(AttemptStart(session.ids(), call.id, 1, 2, target, held, 1), (scope,))
+        await ledger.calls.begin(AttemptStart(session.ids(), call.id, 1, 2, target, held, 1), (scope,))
 
 
 USD = 10**12
@@ -139,7 +139,7 @@ def test_a_bill_above_its_ceiling_is_shown(invoke: Invoke, project: Path, sim: S
         asyncio.run(_spend_and_hold(ledger, scope, USD, 2 * USD, 0))
     day = line(invoke, "day")
     assert (day["stopped"], day["left_usd"], day["refuses_above_usd"]) == (True, "0", "0")
-    assert "a bill passed its ceiling" in invoke("budgets").out
+    assert "a bill exceeded its max cost" in invoke("budgets").out
     configure(project, sim, "per_day_usd = 21")
     assert (line(invoke, "day")["stopped"], line(invoke, "day")["left_usd"]) == (False, "19")
 

@@ -12,8 +12,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from cli_kit import Invoke
 
-from promptkit.cli.comparison import comparison_json
-from promptkit.cli.comparison_html import page
+from promptkit.cli.views.comparison import comparison_json
+from promptkit.cli.views.comparison_html import html_page
 from promptkit.ledger.records import Money
 from promptkit.reports.comparison import Cell, Comparison, ComparisonColumn, ComparisonRow
 from promptkit.simulator.server import Simulator
@@ -102,7 +102,7 @@ class TestOneOnEach:
         two = ("compare", "my/line@draft", "many.csv", "--targets", f"{OPENAI},{GEMINI}", "--json")
         ran = invoke(*two)
         assert len(ran.json()["rows"]) == 5
-        assert "the first 5 rows of many.csv: --limit N takes more" in ran.err
+        assert "the first 5 rows of many.csv; --limit N changes that" in ran.err
         before = asked(sim)
         more = invoke(*two, "--limit", "7")
         assert asked(sim) - before == 4
@@ -287,7 +287,10 @@ class TestPage:
     @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text[:12]))
     def test_all_is_escaped(self, text: str) -> None:
         """Whatever stands in a comparison, wherever: a browser sees text, and no tag or attribute of it."""
-        plain, read = Reading(page(hostile("x"), ZONE, 0.0)), Reading(page(hostile(text), ZONE, 0.0))
+        plain, read = (
+            Reading(html_page(hostile("x"), ZONE, 0.0)),
+            Reading(html_page(hostile(text), ZONE, 0.0)),
+        )
         assert read.tags == plain.tags
         assert [name for name, _ in read.attributes] == [name for name, _ in plain.attributes]
         assert "script" not in read.tags
@@ -295,7 +298,7 @@ class TestPage:
 
     def test_it_needs_nothing_else(self) -> None:
         """No script, no resource from elsewhere; a policy that allows its own style alone."""
-        read = Reading(page(hostile("x"), ZONE, 0.0))
+        read = Reading(html_page(hostile("x"), ZONE, 0.0))
         assert not {"script", "link", "img", "iframe", "object", "form", "base"} & set(read.tags)
         assert not {"src", "href", "style", "srcset"} & {name for name, _ in read.attributes}
         policies = [value for name, value in read.attributes if name == "content" and "-src" in (value or "")]
@@ -304,7 +307,7 @@ class TestPage:
 
     def test_the_policy_names_the_style_that_stands_there(self) -> None:
         """The digest is of the very bytes between the style's tags."""
-        html = page(hostile("x"), ZONE, 0.0)
+        html = html_page(hostile("x"), ZONE, 0.0)
         style = html.partition("<style>")[2].partition("</style>")[0]
         digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
         assert f"'sha256-{digest}'" in html
@@ -331,10 +334,10 @@ class TestPage:
         before = Path("c.html").read_bytes()
         again = invoke(*command, "--limit", "1")
         assert (again.code, Path("c.html").read_bytes()) == (0, before), again.err
-        assert "stands as it was" in again.err
+        assert "is unchanged" in again.err
         more = invoke(*command, "--limit", "2")
         assert (more.code, Path("c.html").read_bytes()) == (9, before)
-        assert "kept nowhere else" in more.err
+        assert "stored nowhere else" in more.err
 
 
 def test_json_has_unknown_as_null() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from cli_kit import COMMAND, make_project
+from waiting import HANGS_S
 
 from promptkit.simulator.server import Simulator
 
@@ -38,7 +39,7 @@ def install(home: Path) -> None:
 
 def run(command: list[str], folder: Path, env: dict[str, str]) -> tuple[int, str, str]:
     done = subprocess.run(  # noqa: S603 - what the page says
-        command, cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
+        command, cwd=folder, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=HANGS_S, check=False
     )  # fmt: skip
     return done.returncode, done.stdout, done.stderr
 

@@ -95,7 +95,7 @@ def test_a_route_that_does_not_is_told_what_to_change(invoke: Invoke) -> None:
         in ran.out
     )
     assert "note: outage_s = 5 is shorter than the 60 s" in ran.out
-    assert ran.out.endswith("verdict: not clean\n")
+    assert ran.out.endswith("verdict: failed\n")
     assert "openai is out of credit: 2 rows lost" in ran.err
 
 
@@ -144,7 +144,7 @@ def test_the_list_plays_nothing(invoke: Invoke) -> None:
     [
         (("--scenario", "dwon"), "Did you mean 'down'?"),
         (("--route", "nowhere"), "unknown route"),
-        (("ugc/hooks", "empty.csv"), "holds no rows"),
+        (("ugc/hooks", "empty.csv"), "has no rows"),
     ],
 )
 def test_what_can_not_be_played_is_a_usage_error(

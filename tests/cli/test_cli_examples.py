@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cli_kit import Invoke, Ran, make_project, simulating, wait_for
+from cli_kit import Invoke, Ran, holding_back, make_project, simulating, wait_for
+from waiting import HANGS_S
 
 from promptkit.simulator.server import Simulator
 
@@ -33,7 +35,7 @@ def started(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 def night(folder: Path, *arguments: str) -> Ran:
     running = started(folder, *arguments)
-    out, err = running.communicate(timeout=60)
+    out, err = running.communicate(timeout=HANGS_S)
     return Ran(running.returncode, out, err)
 
 
@@ -47,10 +49,10 @@ def test_a_night_and_its_report(project: Path, sim: Simulator, invoke: Invoke) -
     table(project, 6)
     with (project / "rows.csv").open("a", encoding="utf-8") as rows:
         rows.write(f"Klim,{'x' * 2000},parents\n")
-    ran = night(project, "--deadline", "23:59")
+    ran = night(project, "--deadline", f"{datetime.now().astimezone() + timedelta(days=1):%Y-%m-%dT%H:%M}")
     assert (ran.code, ran.err.count("\n") <= 2) == (1, True), ran.err
     assert [bool(row["text"]) for row in written(project)] == [True] * 6 + [False]
-    assert "7 rows: 1 failed, 0 waiting" in ran.out
+    assert "7 rows: 1 failed, 0 pending" in ran.out
     assert "client Barly: $0.00" in ran.out
     assert "deliverable rope 4: $0.00" in ran.out
     assert "1 failed: " in ran.out
@@ -75,17 +77,18 @@ def test_a_night_that_was_stopped_goes_on_by_the_same_command(
 ) -> None:
     """Whatever stops it: every row once in the output, none that has a reply is sent again, at most one in flight a slot is."""
     del machine
-    with simulating(seed=7, latency=60) as sim:
+    with simulating(seed=7, latency=60) as sim, holding_back(20) as held:
         project = make_project(tmp_path / "studio", sim.url)
         (project / "promptkit.db").write_bytes(blank_database.read_bytes())
         table(project)
         running = started(project)
         wait_for(running, lambda: len(sim.requests()) > 20)
         os.kill(running.pid, how)
-        out, err = running.communicate(timeout=60)
+        held.let_go()
+        out, err = running.communicate(timeout=HANGS_S)
         if how is signal.SIGTERM:
             assert running.returncode == 143, err
-            assert "next: the same command goes on" in out
+            assert "next: run the same command again" in out
             assert 0 < len(written(project)) < COUNT
         ran = night(project)
         assert ran.code == 0, ran.err

@@ -33,7 +33,7 @@ def test_every_command_has_an_example_of_itself(name: str) -> None:
     assert name in examples
 
 
-@pytest.mark.parametrize(("name", "entry"), COMMANDS, ids=[entry.where for _, entry in COMMANDS])
+@pytest.mark.parametrize(("name", "entry"), COMMANDS, ids=[entry.function for _, entry in COMMANDS])
 def test_the_list_says_what_the_command_says_of_itself(name: str, entry: Command) -> None:
     """The line in the list of commands is how the command's own help begins."""
     command: Any = load(name, entry)
@@ -74,7 +74,7 @@ def test_the_version_is_the_distributions(invoke: Invoke) -> None:
 def modules_of(arguments: list[str], folder: Path) -> set[str]:
     """The modules that a command has imported when it is done."""
     script = (
-        "import sys, json; from promptkit.cli.run import execute; code = execute(sys.argv[1:]); "
+        "import sys, json; from promptkit.cli.main import execute; code = execute(sys.argv[1:]); "
         "sys.stderr.write(json.dumps([code, sorted(sys.modules)]))"
     )
     done = subprocess.run(  # noqa: S603 - our own interpreter

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cli_kit import Invoke, Ran, make_project, process, simulating, started, wait_for
+from cli_kit import Invoke, Ran, heard, holding_back, make_project, process, simulating, started, wait_for
+from waiting import HANGS_S
 
+from promptkit.engine.context import Session
 from promptkit.ledger.ledger import Ledger
 from promptkit.simulator.server import Simulator
 
@@ -42,7 +45,7 @@ def write_rows(folder: Path, count: int) -> None:
 class TestListed:
     def test_a_job_is_a_line(self, invoke: Invoke) -> None:
         """Name, template, state, rows done, failed and waiting, cost, times."""
-        assert "no job was started yet" in invoke("jobs", "list").err
+        assert "there are no jobs yet" in invoke("jobs", "list").err
         invoke(*BATCH, "-o", "out.csv", "--job", "night", "--limit", "2")
         line = invoke("jobs", "list").out.splitlines()[-1].split()
         assert line[:7] == ["night", "ugc/hooks@1", "open", "3", "2", "0", "1"]
@@ -106,22 +109,24 @@ class TestShown:
 
     def test_requests_in_flight_are_no_unknowns(self, slow_project: Path, slow: Simulator) -> None:
         """A running job says who runs it; what is in flight counts nowhere yet; it is stopped from elsewhere."""
-        running = started(*BATCH, "-o", "out.csv", "--job", "n", "--concurrency", "3", cwd=slow_project)
         before = len(slow.requests())
-        wait_for(running, lambda: len(slow.requests()) - before >= 6)
-        told = told_of(slow_project, "jobs", "show", "n", "--json").json()
-        assert (told["state"], told["process"], told["unknown_attempts"]) == ("running", running.pid, 0)
-        ran = told_of(slow_project, "jobs", "cancel", "n")
-        assert (ran.code, f"process {running.pid} ends" in ran.err) == (0, True)
-        _, err = running.communicate(timeout=30)
+        with holding_back(3) as held:
+            running = started(*BATCH, "-o", "out.csv", "--job", "n", "--concurrency", "3", cwd=slow_project)
+            wait_for(running, lambda: len(slow.requests()) - before >= 6)
+            told = told_of(slow_project, "jobs", "show", "n", "--json").json()
+            assert (told["state"], told["process"], told["unknown_attempts"]) == ("running", running.pid, 0)
+            ran = told_of(slow_project, "jobs", "cancel", "n")
+            assert (ran.code, f"process {running.pid} ends" in ran.err) == (0, True)
+            held.let_go()
+            _, err = running.communicate(timeout=HANGS_S)
         assert (running.returncode, "job n was cancelled" in err, "jobs resume n" in err) == (8, True, True)
         with Ledger.open(slow_project / "promptkit.db") as ledger:
-            job = ledger.job("n")
+            job = ledger.jobs.get("n")
             assert job is not None
-            counts, asked = ledger.row_counts(job.id), len(slow.requests()) - before
+            counts, asked = ledger.jobs.row_counts(job.id), len(slow.requests()) - before
             assert sum(counts.values()) == 200
-            assert asked == sum(counts.values()) - len(ledger.pending_rows(job.id)) < 200
-            assert [call.money.unknown for call in ledger.calls()][:3] == [0, 0, 0]
+            assert asked == sum(counts.values()) - len(list(ledger.jobs.pending_rows(job.id))) < 200
+            assert [call.money.unknown for call in ledger.calls.search()][:3] == [0, 0, 0]
         assert [one["state"] for one in told_of(slow_project, "jobs", "list", "--json").json()] == [
             "cancelled"
         ]
@@ -164,7 +169,7 @@ class TestGoingOn:
         """Cron's next start of the same command sends nothing, exit 8; `jobs resume` means it."""
         invoke(*BATCH, "-o", "out.csv", "--job", "night", "--limit", "1")
         assert "no process was running it" in invoke("jobs", "cancel", "night").err
-        assert "was cancelled before" in invoke("jobs", "cancel", "night").err
+        assert "is already cancelled" in invoke("jobs", "cancel", "night").err
         before = len(sim.requests())
         ran = invoke(*BATCH, "-o", "out.csv", "--job", "night")
         assert (ran.code, len(sim.requests()) - before, "jobs resume night" in ran.err) == (8, 0, True)
@@ -225,18 +230,21 @@ class TestWatched:
     def test_a_job_is_watched_from_another_process(self, slow_project: Path, slow: Simulator) -> None:
         """Lines come while it runs; the watching ends with the job; an interrupt ends only the watching."""
         before = len(slow.requests())
-        running = started(*BATCH, "-o", "out.csv", "--job", "n", "--concurrency", "4", "-q", cwd=slow_project)
-        wait_for(running, lambda: len(slow.requests()) - before >= 4)
-        leaving = started("jobs", "watch", "n", cwd=slow_project)
-        watching = started("jobs", "watch", "n", "--json", cwd=slow_project)
-        told = [leaving.stderr.readline() for _ in range(1)]  # pyright: ignore[reportOptionalMemberAccess]
-        assert " of 200 rows, " in told[0]
-        leaving.send_signal(signal.SIGINT)
-        _, err = leaving.communicate(timeout=30)
-        assert (leaving.returncode, "job n goes on" in err, running.poll()) == (130, True, None)
-        told_of(slow_project, "jobs", "cancel", "n")
-        running.communicate(timeout=30)
-        out, _ = watching.communicate(timeout=30)
+        batch = (*BATCH, "-o", "out.csv", "--job", "n", "--concurrency", "4", "-q")
+        with holding_back(120) as held:
+            running = started(*batch, cwd=slow_project)
+            wait_for(running, lambda: len(slow.requests()) - before >= 4)
+            leaving = started("jobs", "watch", "n", cwd=slow_project)
+            watching = started("jobs", "watch", "n", "--json", cwd=slow_project)
+            heard(leaving.stderr, " of 200 rows, ")
+            heard(watching.stderr, " of 200 rows, ")
+            leaving.send_signal(signal.SIGINT)
+            _, err = leaving.communicate(timeout=HANGS_S)
+            assert (leaving.returncode, "job n continues" in err, running.poll()) == (130, True, None)
+            told_of(slow_project, "jobs", "cancel", "n")
+            held.let_go()
+            running.communicate(timeout=HANGS_S)
+            out, _ = watching.communicate(timeout=HANGS_S)
         assert (watching.returncode, json.loads(out)["state"]) == (0, "cancelled")
 
     def test_a_job_that_nobody_runs_is_told_as_it_stands(self, invoke: Invoke, project: Path) -> None:
@@ -257,7 +265,7 @@ class TestStoppedEarly:
         sim.script([{"fault": "http.400", "times": 1}])
         options = ("-o", "out.csv", "--job", "night", "--target", "openai/gpt-6-luna")
         ran = invoke(*BATCH, *options, "--canary", "1", "--max-fail-rate", "0")
-        assert (ran.code, "the canary failed: 1 of 1 row" in ran.err, "2 rows wait" in ran.err) == (
+        assert (ran.code, "the canary failed: 1 of 1 row" in ran.err, "2 pending" in ran.err) == (
             8,
             True,
             True,
@@ -266,12 +274,22 @@ class TestStoppedEarly:
         ran = invoke("jobs", "resume", "night", "--canary", "0")
         assert (ran.code, "2 ok" in ran.err) == (1, True)
 
-    def test_a_deadline_and_its_code(self, slow_project: Path) -> None:
+    def test_a_deadline_and_its_code(
+        self, slow_project: Path, slow: Simulator, monkeypatch: pytest.MonkeyPatch, invoke: Invoke
+    ) -> None:
         """At the deadline nothing more is sent: exit 8, the output has what was made."""
-        soon = (datetime.now(UTC) + timedelta(seconds=3)).isoformat()
-        ran = told_of(
-            slow_project, *BATCH, "-o", "out.csv", "--job", "d", "--concurrency", "1", "--deadline", soon
-        )
+        before, began_s = len(slow.requests()), time.time()
+
+        def clock() -> float:
+            """An hour later as soon as three rows have been made."""
+            return began_s + (3600 if len(slow.requests()) - before > 3 else 0)
+
+        defaults = Session.__init__.__kwdefaults__
+        assert defaults is not None
+        monkeypatch.setitem(defaults, "clock", clock)
+        monkeypatch.chdir(slow_project)
+        soon = (datetime.now(UTC) + timedelta(minutes=30)).isoformat()
+        ran = invoke(*BATCH, "-o", "out.csv", "--job", "d", "--concurrency", "1", "--deadline", soon)
         assert (ran.code, "has come; nothing more is sent" in ran.err) == (8, True)
         assert 1 <= len((slow_project / "out.csv").read_text("utf-8").splitlines()) < 100
 

@@ -159,7 +159,7 @@ class TestLint:
         Path("promptkit.db").write_bytes(b"no database at all" * 100)
         ran = invoke("templates", "lint")
         assert ran.code == 0
-        assert "which models are gone isn't known" in ran.err
+        assert "whether models are gone is unknown" in ran.err
 
     def test_no_ledger_is_made(self, invoke: Invoke) -> None:
         """Linting writes nothing."""
@@ -201,7 +201,7 @@ class TestTest:
         again = invoke("templates", "test")
         assert again.code == 0
         assert again.err == (
-            "promptkit: 2 passed, 0 failed; 1 with expectations on replies, which --route NAME asks for\n"
+            "promptkit: 2 passed, 0 failed; 1 with expectations on replies, which --route NAME tests\n"
         )
         draft.write_text(CLEAN.replace("One line", "Two lines"))
         changed = invoke("templates", "test", "ad/line@draft")
@@ -242,7 +242,9 @@ class TestTest:
         write("ad/line", CLEAN)
         ran = invoke("templates", "test")
         assert (ran.code, ran.out) == (0, "")
-        assert ran.err == "promptkit: no tests: they stand in tests.toml beside a template's versions\n"
+        assert (
+            ran.err == "promptkit: no tests: write them into tests.toml, beside the versions of a template\n"
+        )
 
     def test_the_shipped_kit(self, invoke: Invoke) -> None:
         """`--all` runs the kit's own tests; a REF of the kit runs those of one."""
@@ -263,7 +265,7 @@ class TestTest:
         assert float(reply["cost_usd"]) > 0
         assert len(sim.requests()) == before + 1
         second = invoke("templates", "test", "--route", "default", "--json")
-        assert second.err.startswith("promptkit: 1 reply is stored; nothing to pay\n")
+        assert second.err.startswith("promptkit: 1 stored reply; nothing to pay\n")
         assert second.json()[2]["note"] == "openai/gpt-6-luna, replayed"
         assert second.json()[2]["cost_usd"] == "0"
         assert len(sim.requests()) == before + 1

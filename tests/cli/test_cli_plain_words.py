@@ -18,7 +18,7 @@ def test_a_table_on_a_full_disk_is_exit_9(project: Path, command: tuple[str, ...
     unbuffered = os.environ | {"PYTHONUNBUFFERED": "1"}
     with Path("/dev/full").open("w") as full:
         ran = process(*command, "-q", cwd=project, env=unbuffered, stdout=full)
-    assert (ran.code, ran.err) == (9, "promptkit: stdout can't be written: No space left on device\n")
+    assert (ran.code, ran.err) == (9, "promptkit: stdout is not writable: No space left on device\n")
 
 
 def test_a_choice_that_is_none_is_told_plainly(invoke: Invoke) -> None:
@@ -33,5 +33,5 @@ def test_rows_that_are_only_invalid_are_to_be_corrected(project: Path, invoke: I
     (project / "rows.csv").write_text("brand,product,audience\nBarly,bar,runners\nLumy,,all\n", "utf-8")
     ran = invoke(*BATCH)
     assert ran.code == 1
-    assert "invalid rows stands in their `error`: correct them" in ran.err
+    assert "invalid rows; correct them" in ran.err
     assert "--retry-failed" not in ran.err

@@ -24,8 +24,8 @@ class TestPlan:
         assert (ran.code, len(sim.requests())) == (0, before)
         assert ran.out.startswith("ugc/hooks@1: 6 rows, 6 to send\n")
         for told in (
-            "\nanthropic/claude-haiku-5-5 ", "\nordered * ", "\ncheapest ", " surely fits; ",
-            "this job: $1.00 left of $1.00: fits", "nothing was sent", "no answer of this template is known",
+            "\nanthropic/claude-haiku-5-5 ", "\nordered * ", "\ncheapest ", " always suffices; ",
+            "this job: $1.00 left of $1.00: fits", "nothing was sent", "without known replies of this template",
         ):  # fmt: skip
             assert told in ran.out
 
@@ -41,7 +41,7 @@ class TestPlan:
         assert float(told["budget_usd"]["usual"]) <= float(told["budget_usd"]["sure"])
         assert [cap["fits"] for cap in told["caps"]] == [True, True]
         with Ledger.open(project / "promptkit.db") as ledger:
-            assert ledger.jobs() == ()
+            assert ledger.jobs.newest() == ()
         assert invoke(*BATCH, "-o", "out.csv").code == 0
         after = invoke(*PLAN, "-o", "out.csv", "--json").json()
         assert (after["done"], after["to_send"], after["answers"]) == (3, 0, 3)
@@ -53,9 +53,12 @@ class TestPlan:
         """The exit code tells what the batch would do."""
         (project / "rows.csv").write_text(ROWS + ",bar,runners,a4\nBarly,bar,runners,a5\n", encoding="utf-8")
         ran = invoke(*PLAN)
-        assert (ran.code, "5 rows, 4 to send, 1 invalid, 1 the same as one before" in ran.out) == (1, True)
+        assert (ran.code, "5 rows, 4 to send, 1 invalid, 1 identical to an earlier row" in ran.out) == (
+            1,
+            True,
+        )
         ran = invoke(*PLAN, "--budget", "0.0001")
-        assert (ran.code, "may not fit; batch wants --until-budget" in ran.out) == (6, True)
+        assert (ran.code, "may not suffice; batch needs --until-budget" in ran.out) == (6, True)
 
     def test_without_a_price_nothing_is_sure(self, invoke: Invoke, project: Path, sim: Simulator) -> None:
         """A target without a price makes the money unknown, and says so."""
@@ -67,7 +70,7 @@ class TestPlan:
         )
         ran = invoke(*PLAN, "--json").json()
         assert (ran["worst_usd"], ran["budget_usd"]["sure"], ran["caps"][0]["fits"]) == (None, None, False)
-        assert "whether that fits can't be said" in invoke(*PLAN).out
+        assert "it is unknown whether that suffices" in invoke(*PLAN).out
         assert invoke(*PLAN).code == 0
 
     def test_what_a_prompt_cache_saves_is_told_by_target(self, invoke: Invoke, project: Path) -> None:
@@ -111,7 +114,7 @@ class TestPacking:
         assert (three["pack"], three["rows"], three["requests"], three["why"]) == (3, 3, 1, None)
         assert set(three["row_usd"]) == {"packed", "alone"}
         assert three == invoke(*BATCH, "--pack", "3", "--dry-run", "--json").json()["packing"]
-        line = "--pack 3 sends up to 3 rows a request and "
+        line = "--pack 3 sends up to 3 rows per request and "
         assert line in invoke(*PLAN, "--pack", "3").out
         assert line in invoke(*BATCH, "--pack", "3", "--dry-run").out
         assert invoke(*PLAN, "--pack", "many").code == 2

@@ -50,15 +50,26 @@ class TestReport:
     def test_people_get_a_table_that_fits(self, invoke: Invoke) -> None:
         """Empty columns are left out; below stand the facts of all; no line is wider than 80."""
         lines = invoke("report", "--by", "client").out.splitlines()
-        assert lines[0].split() == ["client", "calls", "rows", "in", "out", "cost", "lost", "margin"]
+        assert lines[0].split() == [
+            "client",
+            "calls",
+            "rows",
+            "in",
+            "out",
+            "cost",
+            "failed",
+            "attempts",
+            "margin",
+        ]
         assert max(map(len, lines)) <= 80
         page = "\n".join(lines)
-        assert "to another target after quota 1" in page
-        assert "4 (4 answered), 5 attempts" in page
+        assert "1 (1 quota)" in page
+        assert "4 (4 with a reply), 5 attempts" in page
 
     def test_without_by_the_total_stands_alone(self, invoke: Invoke) -> None:
         """No table."""
-        assert invoke("report").out.startswith("calls      4 (4 answered)")
+        assert invoke("report").out.startswith("calls")
+        assert "4 (4 with a reply)" in invoke("report").out
 
     def test_a_tag_that_no_call_has_is_said(self, invoke: Invoke) -> None:
         """One group of all calls, by a tag that was mistyped, says why."""
@@ -87,8 +98,8 @@ class TestReport:
         ("arguments", "told"),
         [
             (["--by", "client,client"], "twice"),
-            (["--until", "soon"], "--until 'soon' is no time"),
-            (["--tag", "client"], "is no K=V"),
+            (["--until", "soon"], "--until 'soon' is not a time"),
+            (["--tag", "client"], "is not a tag"),
         ],
     )
     def test_what_can_not_stand_is_exit_2(self, invoke: Invoke, arguments: list[str], told: str) -> None:

@@ -25,7 +25,7 @@ async def test_two_hundred_calls_at_once(studio: Studio) -> None:
         assert [str(reply.target) for reply in replies] == [ALL[n % 3] for n in range(200)]
         ledger = await kit.session.ledger()
         assert_books_agree(ledger, studio)
-        assert ledger.spent_total().known_pico == sum(reply.cost_pico or 0 for reply in replies)
+        assert ledger.reports.spent_total().known_pico == sum(reply.cost_pico or 0 for reply in replies)
 
 
 async def test_nothing_is_opened_before_it_is_needed(studio: Studio) -> None:
@@ -105,7 +105,7 @@ async def test_a_parent_call_is_recorded(studio: Studio) -> None:
     async with studio.kit() as kit:
         first = await kit.run(REF, {"brand": "Barly"})
         again = await kit.run(REF, {"brand": "Barly"}, parent_id=first.id, tags={"deliverable": "d1"})
-        call = (await kit.session.ledger()).call(again.id)
+        call = (await kit.session.ledger()).calls.get(again.id)
         assert call is not None
         assert (call.parent_id, call.deliverable, call.tags) == (first.id, "d1", {"deliverable": "d1"})
 
@@ -116,9 +116,11 @@ async def test_a_template_is_kept_once(studio: Studio) -> None:
         await asyncio.gather(*(kit.run(REF, {"brand": f"{n}"}) for n in range(5)))
         await run_all(kit.batch(REF, brands(2), job="night"))
         ledger = await kit.session.ledger()
-        digests = {call.template_digest for one in ledger.calls(100) if (call := ledger.call(one.id))}
+        digests = {
+            call.template_digest for one in ledger.calls.search(100) if (call := ledger.calls.get(one.id))
+        }
         assert len(digests) == 1
-        assert ledger.stored_source(digests.pop()) is not None
+        assert ledger.calls.stored_source(digests.pop()) is not None
         assert len(attempts_of(ledger)) == 7
 
 

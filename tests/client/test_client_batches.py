@@ -110,14 +110,14 @@ async def test_a_cancelled_job_goes_on_by_its_name(studio: Studio) -> None:
         job = kit.batch(REF, brands(6), job="night-{date}", limit=2)
         assert len([row async for row in job]) == 2
         ledger = await kit.session.ledger()
-        record = ledger.job(job.name)
+        record = ledger.jobs.get(job.name)
         assert record is not None
-        await ledger.cancel_job(record.id)
+        await ledger.jobs.cancel(record.id)
         again = await kit.resume("night-{date}", concurrency=2, limit=3)
         assert again.name == job.name
         assert len([row async for row in again]) == 5
         assert (await again.report()).pending == 1
-        assert ledger.job_state(record.id) is JobState.OPEN
+        assert ledger.jobs.state(record.id) is JobState.OPEN
         with pytest.raises(UsageError, match="night") as refused:
             await kit.resume("nihgt")
     assert refused.value.remedy == f"Did you mean {job.name!r}?" or "Known" in str(refused.value.remedy)

@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import CancelledError as FutureCancelled
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -18,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cli_kit import simulating
 from studio import BIG, LINE, REF, Studio, attempts_of, brands
+from waiting import HANGS_S, wait_for
 
 from promptkit import PromptKit
 from promptkit.client.streams import LoopThread
@@ -26,29 +27,14 @@ from promptkit.errors import AllTargetsFailed, BudgetStop, UsageError, VariableE
 from promptkit.ledger.ledger import Ledger
 from promptkit.ledger.records import RowState
 from promptkit.simulator.scenario import Scenario
-from promptkit.simulator.server import Simulator
 from promptkit.types import AttemptState, Reply, Status
 
 
 @pytest.fixture
 def blocking(tmp_path: Path, blank_database: Path) -> Iterator[Studio]:
     """A studio whose simulator runs on another thread."""
-    loop, ready, over = asyncio.new_event_loop(), threading.Event(), asyncio.Event()
-    made: list[Studio] = []
-
-    async def serve() -> None:
-        async with Simulator(seed=7, scenario=Scenario(models=(BIG,))) as sim:
-            made.append(Studio.build(tmp_path, sim, blank_database))
-            ready.set()
-            await over.wait()
-
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    assert ready.wait(20)
-    yield made[0]
-    loop.call_soon_threadsafe(over.set)
-    thread.join()
-    loop.close()
+    with simulating(seed=7, scenario=Scenario(models=(BIG,))) as sim:
+        yield Studio.build(tmp_path, sim, blank_database)
 
 
 def kit_of(studio: Studio) -> PromptKit:
@@ -63,13 +49,6 @@ def started(studio: Studio, code: str) -> subprocess.Popen[bytes]:
     """A process that runs that code; its argument is the config file."""
     told = [sys.executable, "-W", "ignore", "-c", code, str(studio.folder / "promptkit.toml")]
     return subprocess.Popen(told, stdout=-1, stderr=-1)  # noqa: S603 - the tests' own code
-
-
-def wait_for(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_run_render_and_batch(blocking: Studio) -> None:
@@ -130,7 +109,7 @@ def test_closing_tells_the_threads_that_wait(blocking: Studio) -> None:
         wait_for(lambda: blocking.asked() == 1)
         kit.close()
         with pytest.raises((asyncio.CancelledError, FutureCancelled)):
-            call.result(20)
+            call.result(HANGS_S)
     with Ledger.open(blocking.folder / "promptkit.db") as ledger:
         assert [attempt.state for attempt in attempts_of(ledger)] == [AttemptState.UNKNOWN]
 
@@ -155,7 +134,7 @@ def test_rendering_imports_no_sdk(blocking: Studio) -> None:
         "import sys; from promptkit import PromptKit; kit = PromptKit(sys.argv[1]); kit.render('ad/line', {'brand': 'B'});"
         "print(*(name for name in ('openai', 'anthropic', 'google.genai', 'sqlmodel', 'sqlalchemy') if name in sys.modules))"
     )
-    out, _ = started(blocking, code).communicate(timeout=30)
+    out, _ = started(blocking, code).communicate(timeout=HANGS_S)
     assert out.strip() == b""
 
 
@@ -182,7 +161,7 @@ def test_an_interrupt_is_recorded(blocking: Studio, code: str) -> None:
     process = started(blocking, f"import sys; from promptkit import PromptKit\n{code}")
     wait_for(lambda: blocking.asked() == 1)
     process.send_signal(signal.SIGINT)
-    _, told_err = process.communicate(timeout=20)
+    _, told_err = process.communicate(timeout=HANGS_S)
     assert b"KeyboardInterrupt" in told_err
     assert process.returncode != 0
     with Ledger.open(blocking.folder / "promptkit.db") as ledger:
@@ -230,7 +209,7 @@ if os.fork() == 0:
 os.wait()
 kit.close()
 """
-    out, _ = started(blocking, code).communicate(timeout=30)
+    out, _ = started(blocking, code).communicate(timeout=HANGS_S)
     assert b"before the process was forked" in out
     assert b"after the fork" in out
     assert blocking.asked() == 1
@@ -248,7 +227,7 @@ kit.close()
 """
     process = started(blocking, code)
     try:
-        assert process.communicate(timeout=30) == (b"ok\n", b"")
+        assert process.communicate(timeout=HANGS_S) == (b"ok\n", b"")
     finally:
         process.kill()
 
@@ -273,7 +252,7 @@ print(reply.target, flush=True)
 {ending}
 """
     told = [sys.executable, "-W", "default", "-c", code, str(blocking.folder / "promptkit.toml")]
-    done = subprocess.run(told, capture_output=True, timeout=20, check=False)  # noqa: S603 - the tests' own code
+    done = subprocess.run(told, capture_output=True, timeout=HANGS_S, check=False)  # noqa: S603 - the tests' own code
     assert (done.returncode, done.stdout, done.stderr) == (0, b"openai/gpt-6-luna\n", b"")
     assert not list((blocking.folder / "promptkit.db-locks").glob("owner-*"))
 
@@ -289,7 +268,7 @@ asyncio.run(main())
 """
     process = started(blocking, code)
     try:
-        assert process.communicate(timeout=20)[0] == b"openai/gpt-6-luna\n"
+        assert process.communicate(timeout=HANGS_S)[0] == b"openai/gpt-6-luna\n"
         assert process.returncode == 0
     finally:
         process.kill()
@@ -299,7 +278,7 @@ def test_budgets_that_cannot_stand(blocking: Studio) -> None:
     """A budget that is negative, no number or finer than a pico-dollar is a usage error."""
     with kit_of(blocking) as kit:
         for budget in (Decimal(-1), Decimal("NaN"), Decimal("1e-13")):
-            with pytest.raises(UsageError, match="can't stand"):
+            with pytest.raises(UsageError, match="is not possible"):
                 kit.run(REF, {"brand": "B"}, budget_usd=budget)
             with pytest.raises(UsageError):
                 kit.batch(REF, brands(1), job="x", budget_usd=budget)
@@ -307,6 +286,24 @@ def test_budgets_that_cannot_stand(blocking: Studio) -> None:
             kit.run(REF, {"brand": "B"}, route="default", targets=["openai/gpt-6-luna"])
         with pytest.raises(UsageError, match="unknown route 'defualt'"):
             kit.run(REF, {"brand": "B"}, route="defualt")
+
+
+def test_an_unknown_option_is_refused_with_the_closest(blocking: Studio) -> None:
+    """By every method, before anything is sent."""
+    wrong: dict[str, Any] = {"tag": {"client": "barly"}}
+    with kit_of(blocking) as kit:
+        for method in (
+            partial(kit.run, REF, {"brand": "B"}),
+            partial(kit.stream, REF, {"brand": "B"}),
+            partial(kit.retake, 1, "shorter"),
+            partial(kit.batch, REF, brands(1), job="x"),
+        ):
+            with pytest.raises(UsageError, match="no option 'tag'") as refused:
+                method(**wrong)
+            assert refused.value.remedy == "Did you mean 'tags'?"
+        with pytest.raises(UsageError, match="no option 'key'"):
+            kit.resume("x", key="id")  # pyright: ignore[reportCallIssue, reportArgumentType] - that is what is refused
+    assert blocking.asked() == 0
 
 
 @pytest.mark.parametrize("tags", [{"client": "barly", "x": 1}, {"x": None}, {1: "x"}])

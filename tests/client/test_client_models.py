@@ -118,6 +118,6 @@ async def test_what_is_no_model_is_refused(studio: Studio) -> None:
     async with studio.kit() as kit:
         with pytest.raises(UsageError, match="is no Pydantic model"):
             await kit.run(REF, {"brand": "Barly"}, output=int)
-        with pytest.raises(UsageError, match="JSON Schema can't say the model Odd"):
+        with pytest.raises(UsageError, match="JSON Schema can't express the model Odd"):
             await kit.run(REF, {"brand": "Barly"}, output=odd)
     assert studio.asked() == 0

@@ -89,7 +89,7 @@ def test_a_value_that_no_header_can_carry_is_not_sent(machine: Machine, value: s
     settings = machine.load({"OPENAI_API_KEY": value})
     openai = settings.catalog.provider("openai")
     assert settings.keys.get(openai) is None
-    assert openai.key_why == "OPENAI_API_KEY holds characters that no key has"
+    assert openai.key_why == "OPENAI_API_KEY contains characters that no key has"
 
 
 def test_a_credential_that_is_no_text_is_said(machine: Machine, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def test_the_users_folder_follows_xdg(machine: Machine, tmp_path: Path) -> None:
 def test_a_named_file_must_be_there(machine: Machine, option: Path | None, by: str) -> None:
     """A file that was named and isn't there is an error, never silently another one."""
     machine.configure("")
-    with pytest.raises(ConfigError, match=f"{by} names a file that isn't there") as caught:
+    with pytest.raises(ConfigError, match=f"{by} names a file that does not exist") as caught:
         machine.load({"PROMPTKIT_CONFIG": "gone.toml"}, path=option)
     assert caught.value.file == str(machine.project / "gone.toml")
     assert "promptkit init" in str(caught.value)

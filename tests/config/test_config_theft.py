@@ -157,7 +157,7 @@ def test_the_user_may_trust_a_host(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("text", "line", "what"),
     [
-        ('trusted_hosts = ["https://llm.example.com"]', 1, "is no host"),
+        ('trusted_hosts = ["https://llm.example.com"]', 1, "is not a host"),
         ('\ntrusted_keys = ["sk-canary"]', 2, "names of environment variables"),
         ("trusted_hosts = 1", 1, "list of strings"),
         ("trusted_hosts = [", 1, "not valid TOML"),
@@ -220,7 +220,7 @@ def test_the_env_file_moves_a_provider_below_the_environment(machine: Machine) -
 
 def test_a_variable_that_is_no_address_is_named_not_shown(machine: Machine) -> None:
     """An address with a password in it isn't repeated."""
-    with pytest.raises(ConfigError, match="OPENAI_BASE_URL must not hold a name or password") as caught:
+    with pytest.raises(ConfigError, match="OPENAI_BASE_URL must not contain a name or password") as caught:
         machine.load({"OPENAI_BASE_URL": "https://me:canary@gateway.example"})
     assert "canary" not in str(caught.value)
 

@@ -142,7 +142,17 @@ def test_a_folder_that_is_not_there_is_said(machine: Machine) -> None:
     """A folder that the file names and nobody made is, as a rule, a typing error: said, no failure."""
     file = machine.configure('templates = ["tempaltes"]')
     (warning,) = machine.load().warnings
-    assert warning == f"{file}: templates names {machine.project / 'tempaltes'}, which isn't there"
+    assert warning == f"{file}: templates names {machine.project / 'tempaltes'}, which does not exist"
+
+
+def test_the_old_name_of_max_wait_is_read_with_a_notice(machine: Machine) -> None:
+    """`patience_s` works until 1.0; beside the new name it is an error."""
+    file = machine.configure('[routes.a]\ntargets = ["ollama/x"]\npatience_s = 7')
+    settings = machine.load()
+    assert settings.routes["a"].max_wait_s == 7
+    assert settings.warnings == (f"{file}:3: patience_s is now max_wait_s; the old name works until 1.0",)
+    error = machine.refused('[routes.a]\ntargets = ["ollama/x"]\nmax_wait_s = 7\npatience_s = 7')
+    assert (error.line, error.remedy) == (4, "Remove patience_s.")
 
 
 @pytest.mark.parametrize(
@@ -174,8 +184,8 @@ def test_a_folder_that_is_not_there_is_said(machine: Machine) -> None:
         ('day_starts_at = "24:00"', 1, "day_starts_at can't be '24:00'", "12:00"),
         ('day_starts_at = "noon"', 1, "day_starts_at can't be 'noon'", "12:00"),
         ("allow_unpriced = 1", 1, "must be true or false", None),
-        ('trusted_hosts = ["evil.example"]', 1, "only in your own config file", ".config/promptkit"),
-        ('trusted_keys = ["AWS_SECRET"]', 1, "only in your own config file", ".config/promptkit"),
+        ('trusted_hosts = ["evil.example"]', 1, "only in your user config", ".config/promptkit"),
+        ('trusted_keys = ["AWS_SECRET"]', 1, "only in your user config", ".config/promptkit"),
         ('[storage]\nreplies = "some"', 2, "can't be 'some'", "full"),
         ('[storage]\nprompts = "full"', 2, "unknown key storage.prompts", None),
         ('[storage.clients.acme]\nreply = "none"', 2, "unknown key", "'replies'"),
@@ -188,30 +198,30 @@ def test_a_folder_that_is_not_there_is_said(machine: Machine) -> None:
         ("[budgets]\nper_dya_usd = 5", 2, "unknown key budgets.per_dya_usd", "'per_day_usd'"),
         ("[budgets]\ntags = 3", 2, "tags must be a table", None),
         ("[budgets]\nper_day_usd = 5\nsoft_per_day_usd = 5", 3, "is not below per_day_usd", "before"),
-        ('[budgets.tags."client"]\nper_day_usd = 5', 1, "'client' is no tag", "client=barly"),
-        ('[budgets.tags."=a"]\nper_day_usd = 5', 1, "'=a' is no tag", "client=barly"),
+        ('[budgets.tags."client"]\nper_day_usd = 5', 1, "'client' is not a tag", "client=barly"),
+        ('[budgets.tags."=a"]\nper_day_usd = 5', 1, "'=a' is not a tag", "client=barly"),
         ('[budgets.tags."client=a"]\nper_dya_usd = 5', 2, "unknown key", "'per_day_usd'"),
         ('[rules."client=a"]\nalow = ["openai"]', 2, "unknown key", "'allow'"),
         ('[rules."client=a"]\nallow = []', 2, "allows nothing", "anthropic"),
-        ('[rules."client=a"]', 1, "says nothing", "allow, deny or route"),
+        ('[rules."client=a"]', 1, "is empty", "allow, deny or route"),
         ('[rules."client=a"]\ndeny = ["opnai"]', 2, "unknown provider 'opnai'", "'openai'"),
         ('[rules."client=a"]\ndeny = ["openai/gpt-6-lunar"]', 2, "has no model", "'gpt-6-luna'"),
         ('[rules."client=a"]\nroute = "demmo"', 2, "unknown route 'demmo'", "'demo'"),
-        ("[rules.client]\nroute = 'demo'", 1, "'client' is no tag", "client=barly"),
+        ("[rules.client]\nroute = 'demo'", 1, "'client' is not a tag", "client=barly"),
         ("[routes.default]\nattempts = 3", 1, "targets is missing", None),
         ("[routes.default]\ntargets = []", 2, "a route needs a target", "openai/gpt-6-luna"),
         ('[routes.default]\ntargets = ["openai"]', 2, "'openai' is no target", "provider/model"),
         ('[routes.a]\ntargets = ["opnai/x"]', 2, "unknown provider 'opnai'", "'openai'"),
         ('[routes.a]\ntargets = ["openai/gpt-6-lunar"]', 2, "has no model", "'gpt-6-luna'"),
-        ('[routes.a]\ntargets = ["ollama/x", "ollama/x"]', 2, "a target stands twice", "attempts"),
+        ('[routes.a]\ntargets = ["ollama/x", "ollama/x"]', 2, "a target is listed twice", "attempts"),
         ('[routes.a]\ntargets = ["ollama/x"]\nlast_resort = "local/x"', 3, "has no model", "smollm2"),
         ('[routes.a]\ntargets = ["ollama/x"]\nstrategy = "weighted"', 3, "needs weights", "[3, 1]"),
-        ('[routes.a]\ntargets = ["ollama/x"]\nweights = [1]', 3, "only weighted targets", "weighted"),
+        ('[routes.a]\ntargets = ["ollama/x"]\nweights = [1]', 3, "weights need the strategy", "weighted"),
         *(
             (
                 f'[routes.a]\ntargets = ["ollama/x", "ollama/y"]\nstrategy = "weighted"\nweights = {weights}',
                 4,
-                "whole numbers, one a target",
+                "whole numbers, one per target",
                 "weight 0",
             )
             for weights in (
@@ -235,7 +245,7 @@ def test_a_folder_that_is_not_there_is_said(machine: Machine) -> None:
         ("[providers.opnai]\ntimeout_s = 5", 1, "unknown provider 'opnai'", "'openai'"),
         ('[providers.openai]\nbase_url = "nowhere"', 2, "not an address", None),
         ("[providers.openai]\ntimeout = 5", 2, "unknown key providers.openai.timeout", "timeout_s"),
-        ('[[providers.openai.models]]\nid = "x"\nrejects = ["x"]', 3, "names no parameter", None),
+        ('[[providers.openai.models]]\nid = "x"\nrejects = ["x"]', 3, "is not a parameter", None),
     ],
 )
 def test_every_complaint_has_file_line_and_remedy(
@@ -245,7 +255,7 @@ def test_every_complaint_has_file_line_and_remedy(
     error = machine.refused(text)
     assert error.file == str(machine.project / "promptkit.toml")
     assert error.line == line
-    assert what in error.what
+    assert what in error.message
     assert (remedy or "") in (error.remedy or "")
     assert "canary" not in str(error)
 

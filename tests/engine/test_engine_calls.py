@@ -19,6 +19,8 @@ from promptkit.simulator.scenario import Scenario
 from promptkit.simulator.server import Simulator
 from promptkit.types import AttemptState, Basis, Fault, Status
 
+pytestmark = pytest.mark.virtual_time
+
 
 def calls_of(studio: Studio) -> list[tuple[Any, ...]]:
     """Status and error of every call, straight from the file."""
@@ -73,7 +75,9 @@ async def test_a_cancelled_call_is_recorded(studio: Studio) -> None:
         [attempt] = attempts_of(ledger)
         assert (attempt.state, attempt.fault) == (AttemptState.UNKNOWN, Fault.UNKNOWN_OUTCOME)
         assert attempt.charged_pico == attempt.max_cost_pico
-        assert [scope.reserved_pico for scope in ledger.budgets()] == [0] * len(ledger.budgets())
+        assert [scope.reserved_pico for scope in ledger.reports.budgets()] == [0] * len(
+            ledger.reports.budgets()
+        )
         assert calls_of(studio) == [("failed", "stopped while it was under way")]
 
 

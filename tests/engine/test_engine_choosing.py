@@ -54,11 +54,11 @@ class Desk:
         digest: str | None = None,
     ) -> None:
         """Write an answer into the ledger, as if it had come now."""
-        await self.ledger.remember_template(self.sources)
+        await self.ledger.calls.store_templates(self.sources)
         now_us, ids = int(self.now_s * 1e6), self.session.ids
         call = CallStart(ids(), digest or self.call.prompt.template_digest, "ad/line@1", "sha256:b", now_us)
         start = AttemptStart(ids(), call.id, 1, 1, target, 1, now_us)
-        await self.ledger.begin(start, (), call)
+        await self.ledger.calls.begin(start, (), call)
         answered = state is AttemptState.OK
         end = AttemptEnd(
             start.id,
@@ -69,7 +69,7 @@ class Desk:
             cost=Cost(1, "test"),
             latency_us=int(seconds * 1e6),
         )
-        await self.ledger.finish(end)
+        await self.ledger.calls.finish(end)
 
 
 @pytest.fixture

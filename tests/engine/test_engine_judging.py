@@ -87,7 +87,7 @@ def test_what_becomes_of_a_reply(
     """The JSON first, then the words; of a structured reply the checks are about the texts in it."""
     judged = judge(Completion(text, Finish.STOP, None), by)
     assert (judged.fault, len(judged.problems)) == (fault, len(problems))
-    assert all(part in problem.what for part, problem in zip(problems, judged.problems, strict=True))
+    assert all(part in problem.message for part, problem in zip(problems, judged.problems, strict=True))
     if value != {}:
         assert judged.value == value
 
@@ -109,7 +109,7 @@ def test_what_reads_a_value_may_refuse_it() -> None:
 
     assert judge(Completion('{"title": "a"}', Finish.STOP, None), Judge(SCHEMA, read=read)).value == 1
     refused = judge(Completion('{"title": "ab"}', Finish.STOP, None), Judge(SCHEMA, read=read))
-    assert (refused.fault, refused.problems[0].what) == (
+    assert (refused.fault, refused.problems[0].message) == (
         Fault.INVALID_OUTPUT,
         "a title of one letter, please",
     )
@@ -228,9 +228,9 @@ async def test_a_flagged_reply_is_kept_and_said(studio: Studio) -> None:
         [flag] = reply.flags
         assert flag.startswith("banned: says 'beer', a banned word")
         ledger = await kit.session.ledger()
-        call = ledger.call(reply.id)
+        call = ledger.calls.get(reply.id)
         assert call is not None
-        assert call.flags == ledger.calls()[0].flags == reply.flags
+        assert call.flags == ledger.calls.search()[0].flags == reply.flags
         [result] = await run_all(kit.batch("ad/title", brands(1), job="night"))
         assert result.flags == reply.flags
         [again] = await run_all(kit.batch("ad/title", brands(1), job="night"))
@@ -257,8 +257,8 @@ async def test_where_every_reply_fails_the_last_is_kept_and_the_call_says_why(st
             await kit.run("ad/title", {"brand": "Barly"})
         assert [str(one.target) for one in caught.value.attempts] == [one for one in ALL for _ in range(2)]
         ledger = await kit.session.ledger()
-        [logged] = ledger.calls()
-        call = ledger.call(logged.id)
+        [logged] = ledger.calls.search()
+        call = ledger.calls.get(logged.id)
         assert call is not None
         assert (call.status, call.text) == (Status.FAILED, "gemini likes beer.")
         assert f"promptkit show {show_id(logged.id)}" in str(caught.value)

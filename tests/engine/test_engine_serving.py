@@ -30,7 +30,7 @@ async def test_the_same_call_again_costs_nothing(studio: Studio) -> None:
         hit = await kit.run(REF, VALUES, cache="7d", tags={"client": "barly"})
         again = await kit.run(REF, VALUES, cache="7d")
         ledger = await kit.session.ledger()
-        record, logged = ledger.call(hit.id), ledger.calls(1)[0]
+        record, logged = ledger.calls.get(hit.id), ledger.calls.search(1)[0]
         assert_books_agree(ledger, studio)
     assert (hit.text, hit.target, hit.served_model) == (paid.text, paid.target, paid.served_model)
     assert (hit.status, hit.attempts, hit.cost_pico, hit.charged_pico) == (Status.OK, (), 0, 0)
@@ -135,7 +135,7 @@ async def test_what_a_client_keeps_out_is_kept_out_of_a_hit(studio: Studio) -> N
     async with studio.kit() as kit:
         paid = await kit.run(REF, VALUES, cache="7d")
         hit = await kit.run(REF, VALUES, cache="7d", tags={"client": "quiet"})
-        record = (await kit.session.ledger()).call(hit.id)
+        record = (await kit.session.ledger()).calls.get(hit.id)
     assert hit.cached_from == paid.id
     assert record is not None
     assert (record.text, record.variables) == (None, None)
@@ -160,9 +160,9 @@ async def test_rows_are_served_without_a_request(studio: Studio) -> None:
         second = await run_all(studio.job(kit, brands(6), name="again", cache_s=3600.0))
         ledger = await kit.session.ledger()
         assert_books_agree(ledger, studio)
-        job = ledger.job("again")
+        job = ledger.jobs.get("again")
         assert job is not None
-        stored = ledger.rows_in_order(job.id)
+        stored = list(ledger.jobs.output_rows(job.id))
     assert [result.text for result in second[:4]] == [result.text for result in first]
     assert [result.cached_from is not None for result in second] == [True] * 4 + [False] * 2
     assert all(result.cost is not None and result.cost.pico == 0 for result in second[:4])

@@ -34,7 +34,11 @@ _instants = st.integers(
 
 
 @given(st.lists(_instants, min_size=1, max_size=20), st.sampled_from(["00:00", "12:00", "02:30"]))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 def test_the_budget_day_of_any_moment(tmp_path: Path, instants: list[int], starts: str) -> None:
     """Whatever the clock says, forwards or backwards: the session's day is the one that the moment lies in."""
     one = session_of(tmp_path, f'timezone = "Europe/Paris"\nday_starts_at = "{starts}"\n')
@@ -49,7 +53,11 @@ _caps = st.none() | st.integers(1, 10**13)
 
 
 @given(_caps, _caps, _caps)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=25,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 def test_the_smaller_cap_counts(tmp_path: Path, said: int | None, job: int | None, day: int | None) -> None:
     """A call counts in its own scope, under the smaller of the caps that are said and configured, and in its day."""
     lines = [f"per_{name}_usd = {cap / 10**12:.12f}" for name, cap in (("job", job), ("day", day)) if cap]
@@ -74,8 +82,12 @@ async def test_a_night_is_one_day(studio: Studio) -> None:
         for moment in moments:
             kit.session.now = moment.timestamp
             await run_all(kit.batch(REF, brands(1), job="night-{date}"))
-        assert {job.name for job in ledger.jobs()} == {"night-2026-11-21", "night-2026-11-22"}
-        days = {scope.scope: scope.spent_pico for scope in ledger.budgets() if scope.scope.startswith("day:")}
+        assert {job.name for job in ledger.jobs.newest()} == {"night-2026-11-21", "night-2026-11-22"}
+        days = {
+            scope.scope: scope.spent_pico
+            for scope in ledger.reports.budgets()
+            if scope.scope.startswith("day:")
+        }
     assert studio.asked() == 2
     assert set(days) == {"day:2026-11-21", "day:2026-11-22"}
     assert sum(days.values()) == studio.billed_pico
@@ -107,7 +119,7 @@ async def test_two_openings_at_once(studio: Studio) -> None:
         assert len(set(map(id, engines))) == 1
         ledger = await kit.session.ledger()
     with pytest.raises(LedgerError, match="closed"):
-        await ledger.set_job_state(1, JobState.OPEN)
+        await ledger.jobs.set_state(1, JobState.OPEN)
 
 
 def test_a_route_of_targets(tmp_path: Path) -> None:

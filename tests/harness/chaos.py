@@ -175,7 +175,7 @@ class Caps:
             'database = "sqlite:///promptkit.db"\nenv_file = ".env"\n'
             f"[budgets]\nper_job_usd = {_usd(self._job)}\nper_day_usd = {_usd(self._day)}\n{tags}"
             '[routes.default]\ntargets = ["openai/gpt-6-luna", "anthropic/claude-haiku-5-5", '
-            f'"gemini/gemini-2.5-flash-lite"]\npatience_s = 20\n{tables}'
+            f'"gemini/gemini-2.5-flash-lite"]\nmax_wait_s = 20\n{tables}'
         )
 
 
@@ -197,7 +197,7 @@ async def run(folder: Path, size: Size) -> Report:
         caps = Caps(folder, size, {name: one.base_url for name, one in three.items()})
         with Ledger.open(folder / "promptkit.db") as ledger:
             await _storm(folder, size, caps, ledger, report)
-            await ledger.sweep()
+            await ledger.shared.sweep()
         _judge(Books(folder / "promptkit.db"), three, caps, report)
     report.seconds = time.monotonic() - began
     return report
@@ -239,7 +239,7 @@ async def _storm(folder: Path, size: Size, caps: Caps, ledger: Ledger, report: R
                 report.raised += 1
             if report.looks % 5 == 0:
                 for name in FAMILIES:
-                    report.resets += bool(await ledger.reset_lanes(name))
+                    report.resets += bool(await ledger.shared.reset_circuits(name))
     finally:
         for worker in workers:
             worker.stop()

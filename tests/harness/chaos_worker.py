@@ -55,7 +55,7 @@ async def work_jobs(kit: AsyncPromptKit, slot: int, jobs: int, rows: int) -> boo
 async def work_singles(kit: AsyncPromptKit, slot: int, singles: int) -> bool:
     """The slot's single calls that the ledger doesn't have yet; False where something stops them for now."""
     ledger = await kit.session.ledger()
-    mine = ledger.calls(limit=1_000_000, where=LogFilter(tags={"slot": str(slot)}))
+    mine = ledger.calls.search(limit=1_000_000, where=LogFilter(tags={"slot": str(slot)}))
     done = {call.tags["single"] for call in mine if call.status in _DONE}
     waiting = iter([name for name in map(str, range(singles)) if name not in done])
     stopped = False

@@ -21,7 +21,7 @@ from promptkit.simulator.faults import ERRORS, REPLY, WIRE
 
 FAMILIES: Final = ("openai", "anthropic", "gemini")
 COMMAND: Final = Path(sys.executable).with_name("promptkit")
-SWEPT: Final = "its process ended before the answer was recorded"
+SWEPT: Final = "its process ended before the reply was recorded"
 """What the ledger says of an attempt whose process was killed."""
 _PARKS: Final = (
     "unauthorized",
@@ -71,7 +71,7 @@ class Provider:
     def close(self) -> None:
         """End it."""
         self._process.send_signal(signal.SIGTERM)
-        self._process.communicate(timeout=30)
+        self._process.communicate(timeout=180)
 
     def _get(self, path: str, body: bytes | None = None) -> dict[str, Any]:
         with urllib.request.urlopen(self._url + path, body, timeout=120) as reply:  # noqa: S310 - our own
@@ -185,7 +185,7 @@ class Books:
     def ask(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
         """The rows of a query."""
         with contextlib.closing(
-            sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=30)
+            sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=120)
         ) as connection:
             return connection.execute(sql, values).fetchall()
 

@@ -16,7 +16,8 @@ from promptkit.simulator.scenario import read_faults
 
 async def test_nothing_is_lost_nothing_passes_a_cap_and_the_books_are_the_bills(tmp_path: Path) -> None:
     """Random faults of every kind, tight caps, two workers on one ledger, each killed and started again."""
-    report = await run(tmp_path, Size(calls=200, processes=2, kills=2, seed=3))
+    # A seed that kills early: the harness has time to look before the work is done.
+    report = await run(tmp_path, Size(calls=200, processes=2, kills=2, seed=22))
     assert report.wrong == []
     assert report.answers == report.size.wanted == 200
     assert report.kills == 2

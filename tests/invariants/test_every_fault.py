@@ -7,6 +7,7 @@ from itertools import cycle
 from typing import Any, Final
 
 import pytest
+import virtual_time
 from studio import ALL, BIGGEST, REF, Studio, assert_books_agree, attempts_of, brands, run_all
 
 from promptkit.errors import AllTargetsFailed
@@ -14,6 +15,8 @@ from promptkit.simulator.faults import ANTHROPIC, GEMINI, OPENAI, REPLY, WIRE
 from promptkit.simulator.scenario import LimitRule, Scenario
 from promptkit.simulator.server import Simulator
 from promptkit.types import AttemptState, Fault, Status
+
+pytestmark = pytest.mark.virtual_time
 
 ENDS: Final = ("bad_request", "unprocessable")
 """A malformed request: sent to one provider, and to no other."""
@@ -102,7 +105,7 @@ async def _arrive_by(studio: Studio, third: str, rows: int = 3) -> None:
         attempts = attempts_of(ledger)
         assert {str(attempt.target) for attempt in attempts if attempt.fault is None} == {third}
         assert len({attempt.target for attempt in attempts}) == 3
-        assert ledger.job_money(ledger.jobs()[0].id) == ledger.spent_total()
+        assert ledger.reports.spent_by_job(ledger.jobs.newest()[0].id) == ledger.reports.spent_total()
 
 
 @pytest.mark.parametrize(("first", "fault", "other"), _pairs())
@@ -169,7 +172,7 @@ async def test_a_hint_past_patience_parks_the_target(studio: Studio) -> None:
 async def test_limits_of_a_minute_and_of_a_day(studio: Studio, limit: LimitRule) -> None:
     """Rows beyond a provider's limits, per minute or per day, arrive by the next one."""
     scenario = Scenario(limits={"openai": limit, "anthropic": limit})
-    async with Simulator(seed=7, scenario=scenario) as sim:
+    async with Simulator(seed=7, scenario=scenario, clock=virtual_time.clock()) as sim:
         studio.sim = sim
         studio.configure(route="max_wait_s = 0.05")
         async with studio.kit() as kit:

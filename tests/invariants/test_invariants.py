@@ -76,7 +76,7 @@ async def test_1_durable_first(studio: Studio) -> None:
         unknown = [attempt for attempt in attempts_of(ledger) if attempt.state is AttemptState.UNKNOWN]
         assert len(unknown) == 4
         assert all(attempt.charged_pico == attempt.max_cost_pico for attempt in unknown)
-        assert ledger.spent_total().attempts == studio.asked() == 14
+        assert ledger.reports.spent_total().attempts == studio.asked() == 14
         assert_books_agree(ledger, studio)
 
 
@@ -89,18 +89,18 @@ async def test_2_never_over_across_processes(studio: Studio) -> None:
     most = 0
     with Ledger.open(studio.folder / "promptkit.db") as ledger:
         while one.returncode is None or two.returncode is None:
-            for scope in ledger.budgets():
+            for scope in ledger.reports.budgets():
                 if scope.scope.startswith("day:"):
                     most = max(most, scope.spent_pico + scope.reserved_pico)
             await asyncio.wait([asyncio.ensure_future(each.wait()) for each in (one, two)], timeout=0.02)
         out = b"".join([await each.stdout.read() for each in (one, two) if each.stdout])
-        [day] = [scope for scope in ledger.budgets() if scope.scope.startswith("day:")]
+        [day] = [scope for scope in ledger.reports.budgets() if scope.scope.startswith("day:")]
         ceiling = max(attempt.max_cost_pico or 0 for attempt in attempts_of(ledger))
         assert out.count(b"stop: the budget day ") == 2
         assert most <= int(cap * PICO)
         assert studio.billed_pico == day.spent_pico <= int(cap * PICO) < day.spent_pico + ceiling
         assert day.reserved_pico == 0
-        states = {state for job in ledger.jobs() for state in ledger.row_counts(job.id)}
+        states = {state for job in ledger.jobs.newest() for state in ledger.jobs.row_counts(job.id)}
         assert states == {RowState.OK, RowState.PENDING}
         assert_books_agree(ledger, studio)
 
@@ -189,10 +189,10 @@ async def test_4_values_stay_values(studio: Studio, value: str, target: str) -> 
         reply = await kit.run(REF, {"brand": value}, targets=[target])
         prompt = await kit.render(REF, {"brand": value})
         ledger = await kit.session.ledger()
-        call = ledger.call(reply.id)
+        call = ledger.calls.get(reply.id)
         assert call is not None
         assert call.variables == {"brand": value}
-        assert [call.id for call in ledger.calls()] == [reply.id]
+        assert [call.id for call in ledger.calls.search()] == [reply.id]
     [sent] = studio.sim.requests(bodies=True)
     told = json.dumps(json.loads(str(sent["body"])))
     assert len(prompt.messages) == 2
@@ -211,10 +211,10 @@ async def test_5_any_call_can_be_rendered_again(studio: Studio) -> None:
         shutil.rmtree(studio.folder / "templates")
         ledger = await kit.session.ledger()
         for reply in made:
-            call = ledger.call(reply.id)
+            call = ledger.calls.get(reply.id)
             assert call is not None
             assert call.variables is not None
-            template = Template.rebuild(call.template_digest, ledger.stored_source)
+            template = Template.rebuild(call.template_digest, ledger.calls.stored_source)
             assert (
                 template.render(template.bind(call.variables)).digest
                 == call.prompt_digest

@@ -11,6 +11,7 @@ import pytest
 
 from promptkit.config.paths import shipped
 from promptkit.templates.library import Library
+from promptkit.templates.names import check
 from promptkit.templates.template import Template
 from promptkit.types import Kind, Prompt, Reasoning, Role, Value
 
@@ -23,8 +24,12 @@ STUDIO: Final = [
     )
 ]  # fmt: skip
 PARTIALS: Final = [
-    f"shared/{name}" for name in ("angle", "claims", "disclosure", "facts", "family-safe", "voice")
-]
+    f"shared/{name}"
+    for name in (
+        "angle", "brand", "claims", "cta", "disclosure", "duration", "facts", "family-safe", "goal", "language",
+        "objection", "persona", "place", "platform", "proof", "voice",
+    )
+]  # fmt: skip
 SHIPPED: Final = sorted(["demo/hook", *PARTIALS, *STUDIO])
 FOR_FAMILIES: Final = [name for name in STUDIO if name != "ugc/digest"]
 BASIC: Final = frozenset({"brand", "product", "audience"})
@@ -417,3 +422,22 @@ def test_the_sample_rows_fit_the_hooks(library: Library) -> None:
     text = str(rows)
     assert "🌾" in text
     assert "é" in text
+
+
+# ------------------------------------------------------------------------------ said once
+
+
+def test_the_kit_declares_each_variable_once(library: Library) -> None:
+    """Two files declare a variable of the same name only if their declarations differ."""
+    declared = [
+        (name, variable)
+        for ref in [*PARTIALS, *STUDIO]
+        for name, variable in library.load(ref).part.source.spec.variables.items()
+    ]
+    assert [pair for number, pair in enumerate(declared) if pair in declared[:number]] == []
+
+
+def test_every_partial_declares_what_it_reads(library: Library) -> None:
+    """Each can be included anywhere, without a word in the template that includes it."""
+    for name in PARTIALS:
+        assert check(library.load(name)).undeclared == {}, name

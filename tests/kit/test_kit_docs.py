@@ -25,7 +25,7 @@ def make(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_tables_are_in_step_with_the_skeletons() -> None:
+def test_the_tables_are_in_step_with_the_templates() -> None:
     """`docs/make.py --check` finds nothing behind."""
     assert (make("--check").returncode, make("--check").stderr) == (0, "")
 
@@ -43,7 +43,7 @@ def test_a_page_that_is_behind_is_named_and_brought_up(tmp_path: Path) -> None:
     assert (tmp_path / "kit.md").read_text(encoding="utf-8") == PAGE
 
 
-def test_every_skeleton_has_its_section_its_example_and_its_table(library: Library) -> None:
+def test_every_template_has_its_section_its_example_and_its_table(library: Library) -> None:
     """Nothing shipped that can be run is missing from the page."""
     names = [entry.name for entry in library.entries() if not entry.is_partial]
     assert sorted(re.findall(r"^## (\w+/\w+)$", PAGE, re.MULTILINE)) == names
@@ -52,7 +52,7 @@ def test_every_skeleton_has_its_section_its_example_and_its_table(library: Libra
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=[shlex.split(command)[2] for command in COMMANDS])
-def test_an_example_fits_its_skeleton(library: Library, command: str) -> None:
+def test_an_example_fits_its_template(library: Library, command: str) -> None:
     """Every example command gives variables that its template takes, and renders."""
     _, _, name, *options = shlex.split(command)
     given: dict[str, object] = {}

@@ -17,5 +17,5 @@ def database(tmp_path: Path) -> Path:
 @pytest.fixture
 async def ledger(database: Path) -> AsyncIterator[Ledger]:
     with Ledger.open(database, clock=lambda: 5_000) as opened:
-        await opened.remember_template([SOURCE])
+        await opened.calls.store_templates([SOURCE])
         yield opened

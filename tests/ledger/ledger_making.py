@@ -96,6 +96,6 @@ async def one_call(ledger: Ledger, scopes: tuple[Scope, ...] = (), pico: int = 6
     """A call from its beginning to its end."""
     call = call_start()
     attempt = attempt_start(call.id)
-    await ledger.begin(attempt, scopes, call)
-    await ledger.finish(attempt_end(attempt, pico), call_end(call))
+    await ledger.calls.begin(attempt, scopes, call)
+    await ledger.calls.finish(attempt_end(attempt, pico), call_end(call))
     return call

@@ -24,14 +24,14 @@ def say(text: str) -> None:
 async def open_only(path: Path) -> None:
     """Open, write one template, close."""
     with Ledger.open(path) as ledger:
-        await ledger.remember_template([SOURCE])
+        await ledger.calls.store_templates([SOURCE])
     say("opened")
 
 
 async def spend(path: Path) -> None:
     """200 at once, each holding and settling, until the cap ends it or the test kills it."""
     with Ledger.open(path) as ledger:
-        await ledger.remember_template([SOURCE])
+        await ledger.calls.store_templates([SOURCE])
         say("ready")
         await asyncio.gather(*(_spender(ledger) for _ in range(200)))
     say("done")
@@ -41,27 +41,27 @@ async def _spender(ledger: Ledger) -> None:
     for turn in range(1_000_000):
         call = call_start()
         attempt = attempt_start(call.id, 100)
-        answer = await ledger.begin(attempt, SCOPES, call)
+        answer = await ledger.calls.begin(attempt, SCOPES, call)
         if isinstance(answer, Refused):
             if not answer.may_free:
                 return
-            await ledger.freed(0.2, answer.releases)
+            await ledger.calls.wait_for_release(0.2, answer.releases)
             continue
         assert isinstance(answer, Admitted)
         await asyncio.sleep(0.001)
-        await ledger.finish(attempt_end(attempt, 60 + turn % 40), call_end(call))
+        await ledger.calls.finish(attempt_end(attempt, 60 + turn % 40), call_end(call))
 
 
 async def hold(path: Path, job: str) -> None:
     """Open one attempt, lock a job, then wait to be killed."""
     ledger = Ledger.open(path)
-    await ledger.remember_template([SOURCE])
-    record = ledger.job(job)
+    await ledger.calls.store_templates([SOURCE])
+    record = ledger.jobs.get(job)
     assert record is not None
-    with ledger.lock_job(record):
-        row = ledger.pending_rows(record.id)[0]
+    with ledger.jobs.lock(record):
+        row = next(ledger.jobs.pending_rows(record.id))
         call = call_start(job_id=record.id, row_id=row.id)
-        await ledger.begin(attempt_start(call.id, 100), SCOPES, call)
+        await ledger.calls.begin(attempt_start(call.id, 100), SCOPES, call)
         say("holding")
         await asyncio.sleep(60)
 

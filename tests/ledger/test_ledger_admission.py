@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from promptkit.ledger.group import Account, Book, refusal
+from promptkit.ledger.accounts import Account, Book, refusal
 from promptkit.types import Scope
 
 

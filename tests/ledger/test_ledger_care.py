@@ -48,7 +48,7 @@ async def test_a_backup_is_whole_and_private_while_others_write(ledger: Ledger, 
     await asyncio.gather(asyncio.to_thread(ledger.backup, target), *(one_call(ledger) for _ in range(100)))
     assert stat.S_IMODE(target.stat().st_mode) == 0o600
     with Ledger.open(target) as copy:
-        assert copy.stored_source(DIGEST) == SOURCE
+        assert copy.calls.stored_source(DIGEST) == SOURCE
         assert copy.quick_check() == ()
 
 
@@ -77,7 +77,7 @@ def test_what_is_no_database_has_no_backup(tmp_path: Path) -> None:
 async def test_damage_is_found(database: Path) -> None:
     """The quick check tells what is wrong."""
     with Ledger.open(database) as ledger:
-        await ledger.remember_template([SOURCE])
+        await ledger.calls.store_templates([SOURCE])
     with closing(sqlite3.connect(database)) as connection:
         connection.execute("PRAGMA writable_schema = ON")
         connection.execute("UPDATE sqlite_schema SET rootpage = 3 WHERE name = 'replies'")

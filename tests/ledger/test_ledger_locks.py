@@ -67,14 +67,14 @@ def test_a_lock_file_that_cannot_be_read_names_nobody(tmp_path: Path) -> None:
 def test_a_commit_lock_goes_from_one_to_the_next(tmp_path: Path) -> None:
     """Who waits gets it when it is released, also after having given up once."""
     one, two = CommitLock(tmp_path / "commit"), CommitLock(tmp_path / "commit")
-    one.take(1)
+    one.take(180)
     assert not two.acquire(0.01)
     two.release()
     with pytest.raises(LedgerError, match="does not let go"):
         two.take(0.01)
     two.close()
     one.release()
-    two.take(5)
+    two.take(180)
     two.release()
     for lock in (one, two):
         lock.close()
@@ -85,17 +85,17 @@ async def test_a_full_queue_makes_callers_wait(ledger: Ledger, monkeypatch: pyte
     monkeypatch.setattr(writing, "QUEUE_AT_MOST", 3)
     tasks = [asyncio.create_task(one_call(ledger)) for _ in range(50)]
     call = call_start()
-    dropped = asyncio.create_task(ledger.begin(attempt_start(call.id), (), call))
+    dropped = asyncio.create_task(ledger.calls.begin(attempt_start(call.id), (), call))
     await asyncio.sleep(0)
     dropped.cancel()
     await asyncio.gather(*tasks)
     assert dropped.cancelled()
-    assert ledger.spent_total().attempts == 50
+    assert ledger.reports.spent_total().attempts == 50
 
 
 async def test_leaving_while_waiting(ledger: Ledger) -> None:
     """A caller that stops waiting for room, or whose loop has ended, disturbs nobody."""
-    waiting = asyncio.create_task(ledger.freed(30))
+    waiting = asyncio.create_task(ledger.calls.wait_for_release(180))
     await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
@@ -110,7 +110,7 @@ async def test_leaving_while_waiting(ledger: Ledger) -> None:
         loop.close()
 
     await asyncio.to_thread(elsewhere)
-    await ledger.remember_template([SOURCE])
+    await ledger.calls.store_templates([SOURCE])
     await one_call(ledger)
 
 

@@ -50,7 +50,7 @@ def test_ten_processes_open_one_new_database(database: Path) -> None:
     assert [end(process) for process in crowd] == [0] * 10
     assert said == ["opened"] * 10
     with Ledger.open(database) as ledger:
-        assert ledger.stored_source(SOURCE.digest) == SOURCE
+        assert ledger.calls.stored_source(SOURCE.digest) == SOURCE
         assert ledger.quick_check() == ()
     assert [path.name for path in (database.parent / "promptkit.db-locks").iterdir()] == ["commit"]
 
@@ -64,9 +64,9 @@ def test_caps_hold_through_kill_9(database: Path) -> None:
     assert [line(process) for process in crowd[1:]] == ["done"] * 2
     assert [end(process) for process in crowd[1:]] == [0, 0]
     with Ledger.open(database) as ledger:
-        total = ledger.spent_total()
+        total = ledger.reports.spent_total()
         for scope in SCOPES:
-            budget = ledger.spent(scope.key)
+            budget = ledger.reports.budget(scope.key)
             assert budget is not None
             assert (budget.spent_pico, budget.reserved_pico, budget.over_pico) == (total.charged_pico, 0, 0)
             assert scope.cap_pico is not None
@@ -79,38 +79,38 @@ def test_caps_hold_through_kill_9(database: Path) -> None:
 
 async def test_what_a_killed_process_held_is_swept(ledger: Ledger, database: Path) -> None:
     """SIGKILL frees the job's lock and, when somebody waits for room, the hold: charged at its ceiling."""
-    job = await ledger.create_or_get_job(job_start())
-    await ledger.ingest_rows(job.id, [row_start(0)])
+    job = await ledger.jobs.create_or_get(job_start())
+    await ledger.jobs.ingest(job.id, [row_start(0)])
     holder = start("hold", database, job.name)
     assert line(holder) == "holding"
     with pytest.raises(LockHeld, match=f"process {holder.pid}(.|\n)*`promptkit jobs watch night`"):
-        ledger.lock_job(job)
-    assert await ledger.sweep() == 0
+        ledger.jobs.lock(job)
+    assert await ledger.shared.sweep() == 0
     kill(holder)
-    ledger.lock_job(job).release()
-    ledger._swept_at = 0  # pyright: ignore[reportPrivateUsage]
-    assert await ledger.freed(0)
+    ledger.jobs.lock(job).release()
+    ledger.calls._swept_at = 0  # pyright: ignore[reportPrivateUsage]
+    assert await ledger.calls.wait_for_release(0)
     for scope in SCOPES:
-        budget = ledger.spent(scope.key)
+        budget = ledger.reports.budget(scope.key)
         assert budget is not None
         assert (budget.spent_pico, budget.reserved_pico) == (100, 0)
-    (row,) = ledger.pending_rows(job.id)
+    (row,) = ledger.jobs.pending_rows(job.id)
     assert row.unknowns == 1
-    assert await ledger.sweep() == 0
+    assert await ledger.shared.sweep() == 0
 
 
 async def test_opening_sweeps_too(database: Path) -> None:
     """What a killed process left open is settled when the database is next opened."""
     with Ledger.open(database) as ledger:
-        await ledger.remember_template([SOURCE])
-        job = await ledger.create_or_get_job(job_start())
-        await ledger.ingest_rows(job.id, [row_start(0)])
+        await ledger.calls.store_templates([SOURCE])
+        job = await ledger.jobs.create_or_get(job_start())
+        await ledger.jobs.ingest(job.id, [row_start(0)])
     holder = start("hold", database, job.name)
     assert line(holder) == "holding"
     kill(holder)
     with Ledger.open(database) as ledger:
-        assert ledger.job_money(job.id).charged_pico == 100
-        assert ledger.foreign_owners(0) == ()
+        assert ledger.reports.spent_by_job(job.id).charged_pico == 100
+        assert ledger.shared.other_owners(0) == ()
 
 
 async def test_a_stopped_process_does_not_hang_the_others(database: Path) -> None:
@@ -130,7 +130,7 @@ async def test_a_stopped_process_does_not_hang_the_others(database: Path) -> Non
         assert await holder.stdout.readline() == b"held\n"
         for _ in range(2):
             with pytest.raises(LedgerError, match="does not let go"):
-                await ledger.remember_template([SOURCE])
+                await ledger.calls.store_templates([SOURCE])
         await holder.communicate(b"")
-        await ledger.remember_template([SOURCE])
-        assert ledger.stored_source(SOURCE.digest) == SOURCE
+        await ledger.calls.store_templates([SOURCE])
+        assert ledger.calls.stored_source(SOURCE.digest) == SOURCE

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -22,7 +23,7 @@ from promptkit.ledger.group import Begin, Finish, Group, Op, State, Task, Withdr
 from promptkit.ledger.jobs import begin_ingest, create_or_get, ingest
 from promptkit.ledger.ledger import Ledger
 from promptkit.ledger.records import Admitted, Ingested, Refused, RowEnd, Settled
-from promptkit.ledger.shared import claim, learn, load_health, reset, settle_owners
+from promptkit.ledger.shared import claim_probe, load_circuits, merge_circuits, reset_circuits, settle_owners
 from promptkit.routing.health import CircuitKey, CircuitState, Lane
 from promptkit.routing.limits import Ask, Kind
 from promptkit.types import Fault, Scope, Status
@@ -44,9 +45,10 @@ def test_the_revisions_are_those_on_disk() -> None:
 def test_alembic_is_imported_only_when_the_schema_is_behind(ledger: Ledger) -> None:
     """Opening a database that is up to date imports no alembic, and naming the records no SQLModel."""
     script = (
-        "import sys; from pathlib import Path; import promptkit.ledger as l\n"
+        "import sys; from pathlib import Path; import promptkit.ledger.records\n"
         "assert 'sqlmodel' not in sys.modules, 'sqlmodel'\n"
-        "l.Ledger.open(Path(sys.argv[1])).close()\n"
+        "from promptkit.ledger.ledger import Ledger\n"
+        "Ledger.open(Path(sys.argv[1])).close()\n"
         "assert 'sqlmodel' in sys.modules\n"
         "assert 'alembic' not in sys.modules, 'alembic'\n"
     )
@@ -68,7 +70,7 @@ def postgres() -> Iterator[Engine]:
         server.cleanup()
 
 
-def _commit(engine: Engine, state: State, *ops: Op) -> list[object]:
+def _commit(engine: Engine, state: State, *ops: Op[Any]) -> list[object]:
     with engine.begin() as connection:
         group = Group(connection, state, ops)
         results = group.run()
@@ -122,17 +124,21 @@ def test_what_processes_share_is_valid_on_postgresql(postgres: Engine) -> None:
             upgrade(connection)
         key = CircuitKey(Lane.HEALTH, "openai", "", "m")
         down = CircuitState(100.0, Fault.TRANSIENT, "it was down", 5)
-        learn(connection, {key: down}, 90.0)
-        assert load_health(connection) == {key: down}
-        assert not claim(connection, (key,), 99.0, 130.0, 7)
-        assert claim(connection, (key,), 101.0, 131.0, 7)
-        assert not claim(connection, (key,), 101.0, 131.0, 8)
-        assert reset(connection, "openai") == 1
+        merge_circuits(connection, {key: down}, 90.0)
+        assert load_circuits(connection) == {key: down}
+        assert not claim_probe(connection, (key,), 99.0, 130.0, 7)
+        assert claim_probe(connection, (key,), 101.0, 131.0, 7)
+        assert not claim_probe(connection, (key,), 101.0, 131.0, 8)
+        assert reset_circuits(connection, "openai") == 1
         place = leases.Place("openai", "", "m")
         ask = Ask(Kind.REQUESTS, 10, 5.0)
         today = leases.Today(2, 3, 0.0)
-        assert leases.take(connection, place, [ask], today, 100.0) == leases.Leased({Kind.REQUESTS: 98.0}, 2)
-        assert leases.take(connection, place, [ask], today, 100.0) == leases.Leased({Kind.REQUESTS: 100.0}, 1)
-        assert leases.take(connection, place, [], None, 100.0) == leases.Leased({})
+        assert leases.lease_units(connection, place, [ask], today, 100.0) == leases.Leased(
+            {Kind.REQUESTS: 98.0}, 2
+        )
+        assert leases.lease_units(connection, place, [ask], today, 100.0) == leases.Leased(
+            {Kind.REQUESTS: 100.0}, 1
+        )
+        assert leases.lease_units(connection, place, [], None, 100.0) == leases.Leased({})
         assert [leases.join(connection, place, owner, 100.0) for owner in (1, 2, 2)] == [1, 2, 2]
         assert leases.join(connection, place, 2, 110.0) == 1

@@ -20,14 +20,14 @@ async def say(ledger: Ledger, text: str, **more: object) -> int:
     """A call with that reply."""
     call = call_start(**more)  # pyright: ignore[reportArgumentType]
     attempt = attempt_start(call.id)
-    await ledger.begin(attempt, (), call)
-    await ledger.finish(attempt_end(attempt), call_end(call, text=text))
+    await ledger.calls.begin(attempt, (), call)
+    await ledger.calls.finish(attempt_end(attempt), call_end(call, text=text))
     return call.id
 
 
 def found(ledger: Ledger, text: str) -> list[int]:
     """The calls that a search finds, newest first."""
-    return [call.id for call in ledger.calls(where=LogFilter(text=text))]
+    return [call.id for call in ledger.calls.search(where=LogFilter(text=text))]
 
 
 @given(text=some.text() | some.text(alphabet="\"'*^:()+-AND OR NEAR{}a é\\"))

@@ -135,12 +135,12 @@ async def test_a_locked_database_is_said_and_served_again(database: Path, mode: 
     with Ledger.open(database, busy_timeout_s=0.1) as ledger:
         with closing(sqlite3.connect(database, isolation_level=None)) as other:
             other.execute(f"BEGIN {mode}")
-            tries = [ledger.remember_template([SOURCE]) for _ in range(3)]
+            tries = [ledger.calls.store_templates([SOURCE]) for _ in range(3)]
             answers = await asyncio.gather(*tries, return_exceptions=True)
             assert [type(answer) for answer in answers] == [LedgerError] * 3
             assert "locked by another program" in str(answers[0])
             other.execute("ROLLBACK")
-        await ledger.remember_template([SOURCE])
+        await ledger.calls.store_templates([SOURCE])
         await one_call(ledger)
 
 
@@ -158,19 +158,19 @@ async def test_a_full_disk_is_said_and_nothing_is_half_written(database: Path) -
     with closing(sqlite3.connect(database)) as plain:
         pages = plain.execute("PRAGMA page_count").fetchone()[0] + 6
     with Ledger.open(database, max_pages=pages) as ledger:
-        await ledger.remember_template([SOURCE])
+        await ledger.calls.store_templates([SOURCE])
         call = call_start()
         attempt = attempt_start(call.id)
-        await ledger.begin(attempt, (), call)
-        tries = [ledger.finish(attempt_end(attempt), call_end(call, "x" * 100_000))]
-        tries += [ledger.finish(attempt_end(attempt), call_end(call, "y" * 100_000))]
+        await ledger.calls.begin(attempt, (), call)
+        tries = [ledger.calls.finish(attempt_end(attempt), call_end(call, "x" * 100_000))]
+        tries += [ledger.calls.finish(attempt_end(attempt), call_end(call, "y" * 100_000))]
         answers = await asyncio.gather(*tries, return_exceptions=True)
         assert [type(answer) for answer in answers] == [LedgerError] * 2
         told = answers[0]
         assert isinstance(told, LedgerError)
-        assert (told.what, told.file) == ("the disk is full", str(database))
-        await ledger.finish(attempt_end(attempt), call_end(call, "short"))
-        found = ledger.call(call.id)
+        assert (told.message, told.file) == ("the disk is full", str(database))
+        await ledger.calls.finish(attempt_end(attempt), call_end(call, "short"))
+        found = ledger.calls.get(call.id)
     assert found is not None
     assert found.text == "short"
 
@@ -183,19 +183,19 @@ async def test_a_database_that_is_moved_away_is_said_and_served_again(
     with Ledger.open(database) as ledger:
         call = call_start()
         attempt = attempt_start(call.id)
-        await ledger.remember_template([SOURCE])
-        await ledger.begin(attempt, (), call)
+        await ledger.calls.store_templates([SOURCE])
+        await ledger.calls.begin(attempt, (), call)
         away = os.fspath(database.with_name("away.db"))
         os.rename(database, away)  # noqa: PTH104 - a moment
         if replaced:
             shutil.copyfile(away, database)
         with pytest.raises(LedgerError, match="moved or replaced") as caught:
-            await ledger.finish(attempt_end(attempt), call_end(call, "text"))
+            await ledger.calls.finish(attempt_end(attempt), call_end(call, "text"))
         assert caught.value.file == str(database)
         assert connecting.identity(database) is None or replaced
         os.rename(away, database)  # noqa: PTH104 - a moment
-        await ledger.finish(attempt_end(attempt), call_end(call, "text"))
-        found = ledger.call(call.id)
+        await ledger.calls.finish(attempt_end(attempt), call_end(call, "text"))
+        found = ledger.calls.get(call.id)
     assert found is not None
     assert found.text == "text"
 
@@ -215,7 +215,7 @@ def test_a_new_database_on_a_full_disk_leaves_no_half_schema(database: Path) -> 
     with pytest.raises(LedgerError, match="disk is full"):
         Ledger.open(database, max_pages=5)
     with Ledger.open(database) as ledger:
-        assert ledger.calls() == ()
+        assert ledger.calls.search() == ()
 
 
 async def test_a_read_fails_with_the_file_named(ledger: Ledger, database: Path) -> None:
@@ -226,7 +226,7 @@ async def test_a_read_fails_with_the_file_named(ledger: Ledger, database: Path) 
         other.execute("DROP TABLE replies")
         other.commit()
     with pytest.raises(LedgerError, match="no such table") as caught:
-        ledger.call(1)
+        ledger.calls.get(1)
     assert caught.value.file == str(database)
     assert "doctor" in str(caught.value)
 
@@ -245,12 +245,14 @@ def test_errors_that_a_test_cannot_bring_about_are_told_apart(name: str, says: s
     """SQLite's other errors have their sentences as well."""
     error = sqlite3.OperationalError("x")
     error.sqlite_errorname = name
-    assert says in connecting.explain(error, Path("promptkit.db")).what
+    assert says in connecting.explain(error, Path("promptkit.db")).message
 
 
 def test_troubles_of_the_files_beside_it_are_told_as_its_own() -> None:
     """A lock's file that the system refuses says what the database's own would."""
-    said = {number: connecting.explain(OSError(number, "x"), Path("x.db")).what for number in (28, 27, 30, 5)}
+    said = {
+        number: connecting.explain(OSError(number, "x"), Path("x.db")).message for number in (28, 27, 30, 5)
+    }
     assert said == {
         28: "the disk is full",
         27: "the disk refused a write",

@@ -87,6 +87,6 @@ class Installed:
             }
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(180)
             assert process.stdout is not None
             process.stdout.close()

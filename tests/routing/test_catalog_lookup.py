@@ -60,7 +60,7 @@ def test_an_unknown_target_names_the_closest(target: Target, what: str, remedy: 
     """An unknown provider or model is refused with the closest name, and how to declare a new one."""
     with pytest.raises(UsageError) as caught:
         CATALOG.pair(target)
-    assert caught.value.what == what
+    assert caught.value.message == what
     assert remedy in str(caught.value.remedy)
 
 

@@ -29,13 +29,13 @@ class Clients:
     @cached_property
     def openai(self) -> openai.AsyncOpenAI:
         return openai.AsyncOpenAI(
-            api_key=self._key, base_url=self.sim.base_url("openai"), max_retries=0, timeout=5
+            api_key=self._key, base_url=self.sim.base_url("openai"), max_retries=0, timeout=60
         )
 
     @cached_property
     def anthropic(self) -> anthropic.AsyncAnthropic:
         return anthropic.AsyncAnthropic(
-            api_key=self._key, base_url=self.sim.base_url("anthropic"), max_retries=0, timeout=5
+            api_key=self._key, base_url=self.sim.base_url("anthropic"), max_retries=0, timeout=60
         )
 
     @cached_property
@@ -43,7 +43,7 @@ class Clients:
         options = gt.HttpOptions(
             base_url=self.sim.base_url("gemini"),
             api_version="v1beta",
-            timeout=5_000,
+            timeout=60_000,
             retry_options=gt.HttpRetryOptions(attempts=1),
         )
         return genai.Client(api_key=self._key, http_options=options)

@@ -156,6 +156,7 @@ async def test_billing_of_a_broken_exchange_is_a_parameter(clients: Clients) -> 
     assert (bill["lines"][0]["pico"], bill["lines"][0]["billed"], bill["total_pico"]) == (0, False, 0)
 
 
+@pytest.mark.virtual_time
 async def test_a_stall_is_never_answered(clients: Clients) -> None:
     """The client's own time-out ends it."""
     clients.sim.script(["wire.stall"])
@@ -165,6 +166,7 @@ async def test_a_stall_is_never_answered(clients: Clients) -> None:
     assert [(line["billed"], line["delivered"]) for line in lines] == [(False, False)]
 
 
+@pytest.mark.virtual_time
 async def test_a_client_that_leaves_while_the_model_works_is_billed() -> None:
     """An abandoned reply was made all the same: billed, not delivered."""
     async with Simulator(latency=500.0) as sim, clients_of(sim) as clients:
@@ -174,6 +176,7 @@ async def test_a_client_that_leaves_while_the_model_works_is_billed() -> None:
         assert [(line["billed"], line["delivered"]) for line in lines] == [(True, False)]
 
 
+@pytest.mark.virtual_time
 async def test_a_slow_first_byte_is_late_and_whole(clients: Clients) -> None:
     """The reply comes, `seconds` late."""
     clients.sim.script([{"fault": "wire.slow_first_byte", "seconds": 0.15}])
@@ -411,7 +414,7 @@ async def test_a_bad_script_is_refused_and_changes_nothing(
     clients.sim.script(["http.500"])
     with pytest.raises(UsageError) as caught:
         read_faults(rule if isinstance(rule, str) else [rule])
-    assert names_it in caught.value.what
+    assert names_it in caught.value.message
     async with (
         aiohttp.ClientSession() as http,
         http.post(clients.sim.url + "/_faults", json={"faults": [rule]}) as answer,

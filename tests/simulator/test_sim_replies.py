@@ -195,6 +195,7 @@ async def test_models_are_listed(clients: Clients) -> None:
             assert answer.status == 404
 
 
+@pytest.mark.virtual_time
 async def test_latency_is_real_time_and_drawn_from_the_seed() -> None:
     """A fixed latency holds back each reply; a realistic one also paces the stream."""
     loop = asyncio.get_running_loop()

@@ -168,4 +168,4 @@ def test_it_serves_until_a_signal(sent: signal.Signals) -> None:
         assert httpx2.get(f"{url}/_bill").json()["total_pico"] == 0
         process.send_signal(sent)
         assert process.stdout.readline().strip() == str(int(sent))
-        assert process.wait(10) == 0
+        assert process.wait(180) == 0

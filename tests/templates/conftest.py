@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 
 import pytest
 
-from promptkit.templates.compiler import compile_source
+from promptkit.templates.jinja.compiler import compile_source
 from promptkit.templates.reference import parse_ref
 from promptkit.templates.source import read_source
 from promptkit.templates.template import Part, Template
 
 MakePart = Callable[..., Part]
-MakeSkeleton = Callable[..., Template]
+MakeTemplate = Callable[..., Template]
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def make_part() -> MakePart:
 
 
 @pytest.fixture
-def make_skeleton(make_part: MakePart) -> MakeSkeleton:
+def make_template(make_part: MakePart) -> MakeTemplate:
     def make(text: str | bytes, **options: object) -> Template:
         return Template(make_part(text, **options))
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from jinja2 import StrictUndefined
 
 from promptkit.errors import TemplateError
-from promptkit.templates.compiler import compile_source
-from promptkit.templates.names import Place, check
+from promptkit.templates.jinja.compiler import compile_source
+from promptkit.templates.names import Location, check
 from promptkit.templates.reference import parse_ref
 from promptkit.templates.source import read_source
 from promptkit.templates.template import Part, Template
@@ -80,7 +80,7 @@ def test_includes() -> None:
     inner = a_part("+++\n+++\n\n{{ x }}{{ y }}{% set z = 1 %}", file="inner.jinja")
     text = '{% message "user" %}{% set x = 1 %}{% include "inner@1" %}{{ z }}{% include "inner@1" %}{% endmessage %}'
     found = check(Template(a_part("+++\n[variables.y]\n[variables.z]\n+++\n" + text, {"inner@1": inner})))
-    assert found.used == {"y": Place("inner.jinja", 4), "z": Place("t.jinja", 5)}
+    assert found.used == {"y": Location("inner.jinja", 4), "z": Location("t.jinja", 5)}
     assert found.always == {"y", "z"}
     assert str(found.used["y"]) == "inner.jinja:4"
 
@@ -95,8 +95,8 @@ def test_findings() -> None:
         )
     )
     assert found.unused == ("b", "d")
-    assert found.shadowed == {"b": Place("t.jinja", 8)}
-    assert found.undeclared == {"e": Place("t.jinja", 8)}
+    assert found.shadowed == {"b": Location("t.jinja", 8)}
+    assert found.undeclared == {"e": Location("t.jinja", 8)}
     assert found.conditional == {"e"}
     assert found.always == {"a", "c"}
 
@@ -184,8 +184,8 @@ def missed(template: Template, name: str, values: Mapping[str, Value]) -> str:
     try:
         template.render({**values, name: cast("Value", StrictUndefined(name=name))})
     except TemplateError as cause:
-        found = _MISSING.search(cause.what)
-        return found[1] if found else cause.what
+        found = _MISSING.search(cause.message)
+        return found[1] if found else cause.message
     return ""
 
 

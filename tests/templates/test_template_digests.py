@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptkit.errors import TemplateError
-from promptkit.templates.compiler import GLOBALS, SETTINGS
-from promptkit.templates.filters import FILTERS, TESTS
+from promptkit.templates.jinja.compiler import GLOBALS, SETTINGS
+from promptkit.templates.jinja.filters import FILTERS, TESTS
 from promptkit.templates.reference import EPOCH, epoch_of, prompt_digest, template_digest
 from promptkit.templates.source import read_source
 from promptkit.templates.template import Part, StoredSource, Template
 from promptkit.types import Message, Role
 
 MakePart = Callable[..., Part]
-MakeSkeleton = Callable[..., Template]
+MakeTemplate = Callable[..., Template]
 
 TEXTS = st.text(st.characters(exclude_categories=("Cs",)))
 
@@ -86,36 +86,36 @@ def test_epoch_of(digest: str, epoch: int | None) -> None:
     assert epoch_of(digest) == epoch
 
 
-def a_skeleton(make_part: MakePart, make_skeleton: MakeSkeleton) -> Template:
+def a_template(make_part: MakePart, make_template: MakeTemplate) -> Template:
     voice = make_part("voice of {{ x }}", ref="voice@1")
-    return make_skeleton(
+    return make_template(
         '+++\n[variables.x]\n+++\n{% message "user" %}{% include "voice@1" %}{% endmessage %}',
         ref="ugc/script@draft",
         includes={"voice@1": voice},
     )
 
 
-def test_rebuild(make_part: MakePart, make_skeleton: MakeSkeleton) -> None:
+def test_rebuild(make_part: MakePart, make_template: MakeTemplate) -> None:
     """From its stored sources a template is rebuilt, to the same prompt and the same digests."""
-    template = a_skeleton(make_part, make_skeleton)
+    template = a_template(make_part, make_template)
     stored = {source.digest: source for source in template.sources()}
     again = Template.rebuild(template.digest, stored.get)
     assert again.render({"x": "é"}) == template.render({"x": "é"})
     assert (again.ref, again.digest) == (template.ref, template.digest)
 
 
-def test_rebuild_without_a_source(make_part: MakePart, make_skeleton: MakeSkeleton) -> None:
+def test_rebuild_without_a_source(make_part: MakePart, make_template: MakeTemplate) -> None:
     """A source that isn't stored is named."""
-    template = a_skeleton(make_part, make_skeleton)
+    template = a_template(make_part, make_template)
     stored = {source.digest: source for source in template.sources()}
     del stored[next(source.digest for source in stored.values() if source.ref == "voice@1")]
     with pytest.raises(TemplateError, match="isn't stored"):
         Template.rebuild(template.digest, stored.get)
 
 
-def test_rebuild_of_changed_sources(make_part: MakePart, make_skeleton: MakeSkeleton) -> None:
+def test_rebuild_of_changed_sources(make_part: MakePart, make_template: MakeTemplate) -> None:
     """A stored source that isn't what its digest says is refused."""
-    template = a_skeleton(make_part, make_skeleton)
+    template = a_template(make_part, make_template)
     stored: dict[str, StoredSource] = {
         source.digest: replace(source, text=source.text.replace("voice of", "lies of"))
         for source in template.sources()

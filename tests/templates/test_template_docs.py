@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from promptkit.errors import TemplateError
-from promptkit.templates.compiler import GLOBALS
-from promptkit.templates.filters import FILTERS, TESTS
-from promptkit.templates.sandbox import MAX_CHARACTERS, MAX_DEPTH, MAX_STEPS
+from promptkit.templates.jinja.compiler import GLOBALS
+from promptkit.templates.jinja.filters import FILTERS, TESTS
+from promptkit.templates.jinja.sandbox import MAX_CHARACTERS, MAX_DEPTH, MAX_STEPS
 from promptkit.templates.source import MAX_SOURCE_BYTES, read_source
 from promptkit.templates.template import Template
 from promptkit.templates.untrusted import block
@@ -55,7 +55,7 @@ def sections() -> Iterable[str]:
 
 def test_kinds_and_formats() -> None:
     """Every kind and every format stands in the page, and no other."""
-    assert column("`type` | holds") == set(Kind)
+    assert column("`type` | value") == set(Kind)
     assert column("`format` | takes") == set(Format)
 
 
@@ -85,9 +85,12 @@ VALUES = {
 
 
 @pytest.mark.parametrize("text", re.findall(r"```jinja\n(.*?)```", PAGE, re.DOTALL))
-def test_examples(make_skeleton: Callable[..., Template], text: str) -> None:
-    """Every example loads and renders."""
-    template = make_skeleton(text)
+def test_examples(make_template: Callable[..., Template], text: str) -> None:
+    """Every example loads and renders; a partial is included."""
+    template = make_template(text)
+    if template.is_partial:
+        user = '{% message "user" %}{% include "shared/voice@1" %}{% endmessage %}'
+        template = make_template(user, includes={"shared/voice@1": template.part})
     given = {name: VALUES[name] for name in template.spec.variables if name in VALUES}
     assert template.render(template.bind(given)).messages
 

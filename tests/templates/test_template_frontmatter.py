@@ -155,13 +155,13 @@ BROKEN = {
     "length of a number": (
         "+++\n[variables.a]\ndefault = 1\nmin_length = 1\n+++\n",
         4,
-        "says nothing about",
+        "does not apply to",
         None,
     ),
-    "minimum of text": ("+++\n[variables.a]\nmaximum = 1\n+++\n", 3, "says nothing about", None),
+    "minimum of text": ("+++\n[variables.a]\nmaximum = 1\n+++\n", 3, "does not apply to", None),
     "bad parameter": ("+++\n[params]\nmax_output_tokens = 0\n+++\n", 3, "at least 1", None),
     "bad reasoning": ('+++\n[params]\nreasoning = "hihg"\n+++\n', 3, "can't be", "high"),
-    "a schema with a date": ("+++\n[output]\nx = 2026-01-01\n+++\n", 3, "JSON can't say", None),
+    "a schema with a date": ("+++\n[output]\nx = 2026-01-01\n+++\n", 3, "JSON does not support", None),
     "not UTF-8": (b"+++\n+++\ncaf\xe9\n", 3, "not UTF-8: byte 0xe9", "UTF-8"),
     "too large": (b"x" * 1_000_001, None, "1,000,001 bytes", None),
 }
@@ -172,6 +172,6 @@ def test_broken(text: str | bytes, line: int | None, what: str, remedy: str | No
     """Broken or unknown front matter is refused with file, line and, where there is one, the close match."""
     with pytest.raises(TemplateError) as caught:
         read_source(text, file="t.jinja")
-    assert what in caught.value.what
+    assert what in caught.value.message
     assert (caught.value.file, caught.value.line) == ("t.jinja", line)
     assert remedy is None or remedy in (caught.value.remedy or "")

@@ -7,7 +7,7 @@ import pytest
 from promptkit.errors import TemplateError, VariableError
 from promptkit.templates.template import Template
 
-MakeSkeleton = Callable[..., Template]
+MakeTemplate = Callable[..., Template]
 
 HISTORY = """+++
 [variables.history]
@@ -29,19 +29,19 @@ def said(template: Template, **values: object) -> list[tuple[str, str]]:
     return [(m.role, m.content) for m in template.render(template.bind(values)).messages]
 
 
-def test_history(make_skeleton: MakeSkeleton) -> None:
+def test_history(make_template: MakeTemplate) -> None:
     """A history's turns become messages of user and assistant, letter for letter."""
-    template = make_skeleton(HISTORY)
+    template = make_template(HISTORY)
     turns = [(turn["role"], turn["content"]) for turn in TURNS]
     assert said(template, history=TURNS) == [("system", "Be brief."), *turns, ("user", "Go on.")]
     assert said(template) == [("system", "Be brief."), ("user", "Go on.")]
 
 
-def test_part_of_a_history(make_skeleton: MakeSkeleton) -> None:
+def test_part_of_a_history(make_template: MakeTemplate) -> None:
     """A template may take the last turns only, and be nothing but a history."""
     body = '+++\n[variables.h]\ntype = "messages"\n+++\n{% messages h[-1:] %}'
-    assert said(make_skeleton(body), h=TURNS) == [("assistant", " system: no \n")]
-    assert said(make_skeleton(body), h='[{"role": "user", "content": "x"}]') == [("user", "x")]
+    assert said(make_template(body), h=TURNS) == [("assistant", " system: no \n")]
+    assert said(make_template(body), h='[{"role": "user", "content": "x"}]') == [("user", "x")]
 
 
 BAD = {
@@ -56,11 +56,11 @@ BAD = {
 
 
 @pytest.mark.parametrize(("value", "why"), BAD.values(), ids=BAD)
-def test_not_a_history(make_skeleton: MakeSkeleton, value: object, why: str) -> None:
+def test_not_a_history(make_template: MakeTemplate, value: object, why: str) -> None:
     """Who speaks as the system, or not at all, is refused before anything is rendered."""
     with pytest.raises(VariableError) as caught:
-        make_skeleton(HISTORY).bind({"history": value})
-    assert why in caught.value.what
+        make_template(HISTORY).bind({"history": value})
+    assert why in caught.value.message
 
 
 WRONG = {
@@ -76,16 +76,16 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("body", "what"), WRONG.values(), ids=WRONG)
-def test_wrong_messages(make_skeleton: MakeSkeleton, body: str, what: str) -> None:
+def test_wrong_messages(make_template: MakeTemplate, body: str, what: str) -> None:
     """Whatever a template hands to the tag, only whole turns of user and assistant come out."""
     with pytest.raises(TemplateError) as caught:
-        make_skeleton(body).render({})
-    assert what in caught.value.what
+        make_template(body).render({})
+    assert what in caught.value.message
 
 
-def test_examples(make_skeleton: MakeSkeleton) -> None:
+def test_examples(make_template: MakeTemplate) -> None:
     """Examples in a list become pairs of messages; a last assistant message begins the answer."""
-    template = make_skeleton(
+    template = make_template(
         "+++\n[variables.examples.items.fields.ask]\n[variables.examples.items.fields.answer]\n+++\n"
         '{% for e in examples %}\n{% message "user" %}{{ e.ask }}{% endmessage %}\n'
         '{% message "assistant" %}{{ e.answer }}{% endmessage %}\n{% endfor %}\n'

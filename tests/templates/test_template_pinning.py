@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import TemplateSyntaxError
 
-from promptkit.templates.compiler import compile_source
+from promptkit.templates.jinja.compiler import compile_source
+from promptkit.templates.jinja.syntax import pin, tokens_of
 from promptkit.templates.source import read_source
-from promptkit.templates.syntax import pin, places
 
 PINS = {"shared/voice": "shared/voice@3"}
 
@@ -92,7 +92,7 @@ def test_places(body: str) -> None:
     """Every token stands where it says, and nothing but white space lies between two."""
     text = body.replace("\r\n", "\n")
     try:
-        tokens = list(places(text))
+        tokens = list(tokens_of(text))
     except TemplateSyntaxError:
         return
     end = 0

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptkit.errors import TemplateError, VariableError
-from promptkit.templates.compiler import compile_source
+from promptkit.templates.jinja.compiler import compile_source
 from promptkit.templates.reference import parse_ref
 from promptkit.templates.source import read_source
 from promptkit.templates.template import Part, Template
 from promptkit.types import Message, Role, Value
 
 MakePart = Callable[..., Part]
-MakeSkeleton = Callable[..., Template]
+MakeTemplate = Callable[..., Template]
 
 FRONT = """+++
 [variables.x]
@@ -138,19 +138,19 @@ TEXTS = {
 @pytest.mark.parametrize(
     ("body", "text"), [case for case in TEXTS.values() if case[1]], ids=[k for k, v in TEXTS.items() if v[1]]
 )
-def test_language(make_skeleton: MakeSkeleton, body: str, text: str) -> None:
+def test_language(make_template: MakeTemplate, body: str, text: str) -> None:
     """The template language: loops, conditionals, macros, operators, the filters and tests that exist."""
-    assert said(make_skeleton(user(body))) == [("user", text)]
+    assert said(make_template(user(body))) == [("user", text)]
 
 
-def test_values_keep_their_line_ends(make_skeleton: MakeSkeleton) -> None:
+def test_values_keep_their_line_ends(make_template: MakeTemplate) -> None:
     """Line ends of a source are normalised, those of a value are left as they are."""
-    assert said(make_skeleton(user("\r\n.{{ x }}.\r\n")), x="a\r\nb\r") == [("user", ".a\r\nb\r.")]
+    assert said(make_template(user("\r\n.{{ x }}.\r\n")), x="a\r\nb\r") == [("user", ".a\r\nb\r.")]
 
 
-def test_messages(make_skeleton: MakeSkeleton) -> None:
+def test_messages(make_template: MakeTemplate) -> None:
     """Messages come in the order in which they are reached, through loops, conditionals and macros."""
-    template = make_skeleton(
+    template = make_template(
         FRONT
         + '{# comment #}\n{% message "system" %}  be {{ x }}\n{% endmessage %}\n'
         + '{% macro pair(a) %}{% message "user" %}{{ a }}?{% endmessage %}{% message "assistant" %}{{ a }}!{% endmessage %}{% endmacro %}'
@@ -180,9 +180,9 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("value", HOSTILE)
-def test_hostile_values(make_skeleton: MakeSkeleton, value: str) -> None:
+def test_hostile_values(make_template: MakeTemplate, value: str) -> None:
     """A value that looks like a tag, a role or front matter stays text in its message."""
-    assert said(make_skeleton(user("<{{ x }}>")), x=value) == [("user", f"<{value}>")]
+    assert said(make_template(user("<{{ x }}>")), x=value) == [("user", f"<{value}>")]
 
 
 INJECTED = Template(
@@ -274,7 +274,7 @@ WRONG = {
     "include of many": (user("{% include ['a', 'b'] %}"), 11, "plain text"),
     "include or not": (user("{% include 'a' ignore missing %}"), 11, "ignore missing"),
     "include apart": (user("{% include 'a' without context %}"), 11, "without context"),
-    "partial with variables": (FRONT + "text", 1, "a partial declares no variables"),
+    "partial with variables": (FRONT + "text", None, "it is a partial"),
     "no message with these": (
         FRONT + '{% if not flag %}{% message "user" %}x{% endmessage %}{% endif %}',
         None,
@@ -286,32 +286,32 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("text", "line", "what"), WRONG.values(), ids=WRONG)
-def test_wrong(make_skeleton: MakeSkeleton, text: str, line: int | None, what: str) -> None:
+def test_wrong(make_template: MakeTemplate, text: str, line: int | None, what: str) -> None:
     """What is wrong with a template is told with its file, its line and a remedy."""
     with pytest.raises(TemplateError) as caught:
-        make_skeleton(text).render({})
-    assert what in caught.value.what
+        make_template(text).render({})
+    assert what in caught.value.message
     assert (caught.value.file, caught.value.line) == ("t.jinja", line)
     assert caught.value.remedy
 
 
-def test_close_match_of_a_variable(make_skeleton: MakeSkeleton) -> None:
+def test_close_match_of_a_variable(make_template: MakeTemplate) -> None:
     """A misspelt variable is refused when the template is put together, with the close match."""
     with pytest.raises(TemplateError) as caught:
-        make_skeleton(user("{{ flagg }}"))
+        make_template(user("{{ flagg }}"))
     assert caught.value.remedy == "Did you mean flag? Or declare [variables.flagg] in t.jinja."
 
 
-def test_render_checks_what_it_is_given(make_skeleton: MakeSkeleton) -> None:
+def test_render_checks_what_it_is_given(make_template: MakeTemplate) -> None:
     """Rendering without binding first still refuses missing and unknown variables."""
-    template = make_skeleton('+++\n[variables.a]\n+++\n{% message "user" %}{{ a }}{% endmessage %}')
+    template = make_template('+++\n[variables.a]\n+++\n{% message "user" %}{{ a }}{% endmessage %}')
     with pytest.raises(VariableError, match="a: missing"):
         template.render({})
     with pytest.raises(VariableError, match="b: unknown"):
         template.render({"a": "x", "b": "x"})
 
 
-def test_includes(make_part: MakePart, make_skeleton: MakeSkeleton) -> None:
+def test_includes(make_part: MakePart, make_template: MakeTemplate) -> None:
     """An include sees the includer's variables, loops and sets; an include of a template adds its messages."""
     inner = make_part("[{{ x }}{{ a }}]", ref="inner@1")
     voice = make_part(
@@ -324,7 +324,7 @@ def test_includes(make_part: MakePart, make_skeleton: MakeSkeleton) -> None:
         ref="rules@1",
         includes={"voice@1": voice},
     )
-    template = make_skeleton(
+    template = make_template(
         FRONT
         + '{% set y = "Y" %}{% include "rules@1" %}\n{% message "user" %}{% include "voice@1" %}{% endmessage %}',
         includes={"voice@1": voice, "rules@1": rules},
@@ -336,35 +336,35 @@ def test_includes(make_part: MakePart, make_skeleton: MakeSkeleton) -> None:
     assert not template.is_partial
 
 
-def test_error_in_an_include(make_skeleton: MakeSkeleton) -> None:
+def test_error_in_an_include(make_template: MakeTemplate) -> None:
     """What goes wrong in an include is told with the include's file and line."""
     source = read_source("+++\n+++\n\n{{ x + 1 }}", file="voice.jinja")
     voice = Part.join(parse_ref("voice@1"), source, compile_source(source), {})
-    template = make_skeleton(user("{% include 'voice@1' %}"), includes={"voice@1": voice})
+    template = make_template(user("{% include 'voice@1' %}"), includes={"voice@1": voice})
     with pytest.raises(TemplateError) as caught:
         template.render({})
     assert caught.value.where == "voice.jinja:4"
 
 
-def test_undeclared_in_an_include(make_part: MakePart, make_skeleton: MakeSkeleton) -> None:
+def test_undeclared_in_an_include(make_part: MakePart, make_template: MakeTemplate) -> None:
     """A variable that a partial reads must be declared by the template that includes it."""
     voice = make_part("{{ brand }}", ref="voice@1")
     with pytest.raises(TemplateError, match="unknown variable 'brand'"):
-        make_skeleton(user("{% include 'voice@1' %}"), includes={"voice@1": voice})
+        make_template(user("{% include 'voice@1' %}"), includes={"voice@1": voice})
 
 
-def test_renderings_are_apart(make_skeleton: MakeSkeleton) -> None:
+def test_renderings_are_apart(make_template: MakeTemplate) -> None:
     """Rendering again starts anew: no message, count or value is left over, also after a failure."""
-    template = make_skeleton(user("{{ '%s' % x }}{{ 1 / n }}"))
+    template = make_template(user("{{ '%s' % x }}{{ 1 / n }}"))
     for _ in range(2):
         assert said(template, n=1) == [("user", "X1.0")]
         with pytest.raises(TemplateError):
             said(template, n=0)
 
 
-def test_repr_and_file(make_skeleton: MakeSkeleton) -> None:
+def test_repr_and_file(make_template: MakeTemplate) -> None:
     """A template tells which it is."""
-    template = make_skeleton(user("x"))
+    template = make_template(user("x"))
     assert repr(template) == f"Template('t@1', '{template.digest}')"
     assert template.file == "t.jinja"
     assert template.text.startswith("+++")
@@ -378,7 +378,7 @@ def found(template: Template) -> None:
     try:
         template.render({})
     except TemplateError as cause:
-        if "is undefined" not in cause.what:
+        if "is undefined" not in cause.message:
             raise
         raise UndefinedThere from None
 
@@ -405,7 +405,7 @@ def test_declarations_agree_with_rendering(body: str) -> None:
     try:
         template = Template(part)
     except TemplateError as cause:
-        name = cause.what.split("'")[1]
+        name = cause.message.split("'")[1]
         assert name in {"zz", "yy"}
         assert f"set {name} " not in body
         assert f"for {name} " not in body
@@ -414,9 +414,9 @@ def test_declarations_agree_with_rendering(body: str) -> None:
         found(template)
 
 
-def test_a_skeleton_of_another_shape(make_skeleton: MakeSkeleton) -> None:
+def test_a_template_of_another_shape(make_template: MakeTemplate) -> None:
     """The same prompts, another schema of replies; the original stays as it is."""
-    plain, schema = make_skeleton(user("Hello")), {"type": "object"}
+    plain, schema = make_template(user("Hello")), {"type": "object"}
     shaped = plain.shaped(schema)
     assert (plain.spec.output, shaped.spec.output) == (None, schema)
     assert shaped.render({}) == plain.render({})

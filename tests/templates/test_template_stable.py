@@ -9,7 +9,7 @@ from promptkit.templates.template import Part, Template
 from promptkit.types import Message, Prompt, Role
 
 MakePart = Callable[..., Part]
-MakeSkeleton = Callable[..., Template]
+MakeTemplate = Callable[..., Template]
 
 RULES = "Keep it short. " * 120
 
@@ -69,7 +69,7 @@ CUTS = {
 
 
 @pytest.fixture
-def skeleton_of(make_part: MakePart) -> Callable[[str], Template]:
+def template_of(make_part: MakePart) -> Callable[[str], Template]:
     includes = {
         "same@1": make_part("SAME", ref="same@1"),
         "cut@1": make_part("cut {{ x }}", ref="cut@1"),
@@ -88,11 +88,11 @@ def rendered(template: Template, **values: object) -> Prompt:
 
 @pytest.mark.parametrize("name", CUTS)
 def test_the_beginning_ends_where_something_that_differs_is_first_read(
-    skeleton_of: Callable[[str], Template], name: str
+    template_of: Callable[[str], Template], name: str
 ) -> None:
     """It is what stands before that, as it renders; all prompts begin so, to the letter."""
     body, ends = CUTS[name]
-    template = skeleton_of('{% message "user" %}' + RULES + body + "{% endmessage %}")
+    template = template_of('{% message "user" %}' + RULES + body + "{% endmessage %}")
     first, other = rendered(template), rendered(template, x="Other", xs=["c"])
     assert first.prefix is not None
     assert first.prefix.texts[-1].removeprefix(RULES.strip()).strip() == ends.replace("{{ nothing", "")
@@ -100,7 +100,7 @@ def test_the_beginning_ends_where_something_that_differs_is_first_read(
     assert begins_with(other.messages, first.prefix)
 
 
-def test_a_beginning_goes_over_messages(skeleton_of: Callable[[str], Template]) -> None:
+def test_a_beginning_goes_over_messages(template_of: Callable[[str], Template]) -> None:
     """Messages before the cut are in it whole; one that has no text before it isn't."""
     system = '{% message "system" %}' + RULES + "{% endmessage %}"
     for body, texts in {
@@ -109,14 +109,14 @@ def test_a_beginning_goes_over_messages(skeleton_of: Callable[[str], Template]) 
         '{% message "user" %} {{ x }}{% endmessage %}': (RULES.strip(),),
         '{% messages history %}{% message "user" %}Go.{% endmessage %}': (RULES.strip(),),
     }.items():
-        prompt = rendered(skeleton_of(system + body))
+        prompt = rendered(template_of(system + body))
         assert prompt.prefix is not None
         assert prompt.prefix.texts == texts
 
 
-def test_few_values_have_beginnings_of_their_own(skeleton_of: Callable[[str], Template]) -> None:
+def test_few_values_have_beginnings_of_their_own(template_of: Callable[[str], Template]) -> None:
     """Calls with the same choice share one; the digest tells them apart, and it is not the prompt's."""
-    template = skeleton_of('{% message "user" %}{{ angle }} ' + RULES + "{{ x }}{% endmessage %}")
+    template = template_of('{% message "user" %}{{ angle }} ' + RULES + "{{ x }}{% endmessage %}")
     proof, again, problem = (
         rendered(template, angle="proof", x="a"),
         rendered(template, angle="proof", x="b"),
@@ -133,21 +133,21 @@ def test_few_values_have_beginnings_of_their_own(skeleton_of: Callable[[str], Te
     )
 
 
-def test_what_is_too_short_to_be_cached_is_no_beginning(skeleton_of: Callable[[str], Template]) -> None:
+def test_what_is_too_short_to_be_cached_is_no_beginning(template_of: Callable[[str], Template]) -> None:
     """Nor is one looked for that nobody asks for."""
     long_value = "{{ x }}" + RULES
     for body in ("short {{ x }}", long_value, "{% if flag %}" + RULES + "{% else %}no{% endif %}{{ x }}"):
-        template = skeleton_of('{% message "user" %}' + body + "{% endmessage %}")
+        template = template_of('{% message "user" %}' + body + "{% endmessage %}")
         assert rendered(template, flag=False).prefix is None
-    template = skeleton_of('{% message "user" %}' + RULES + "{% endmessage %}")
+    template = template_of('{% message "user" %}' + RULES + "{% endmessage %}")
     assert template.render(template.bind({})).prefix is None
     assert len(RULES) > LEAST_CHARACTERS
 
 
-def test_many_beginnings_take_no_more_room_than_some(make_skeleton: MakeSkeleton) -> None:
+def test_many_beginnings_take_no_more_room_than_some(make_template: MakeTemplate) -> None:
     """A template of many choices forgets beginnings, and makes them again."""
     front = "+++\n[variables.n]\nchoices = [" + ", ".join(f'"{n}"' for n in range(300)) + "]\n+++\n"
-    template = make_skeleton(front + '{% message "user" %}' + RULES + "{{ n }}{% endmessage %}")
+    template = make_template(front + '{% message "user" %}' + RULES + "{{ n }}{% endmessage %}")
     prompts = [rendered(template, n=str(n)) for n in range(300)]
     assert [prompt.prefix for prompt in prompts] == [rendered(template, n=str(n)).prefix for n in range(300)]
     assert len({prompt.prefix and prompt.prefix.digest for prompt in prompts}) == 300

@@ -10,7 +10,7 @@ from promptkit.templates.template import Template
 from promptkit.templates.variables import expected, fits
 from promptkit.types import Format, Value, Variable
 
-MakeSkeleton = Callable[..., Template]
+MakeTemplate = Callable[..., Template]
 
 FRONT = """+++
 [variables.brand]
@@ -51,9 +51,9 @@ BODY = (
 GOOD: dict[str, Value] = {"brand": {"name": "Barly", "home": {}}, "products": [{"name": "Oat", "price": 2.5}]}
 
 
-def test_objects(make_skeleton: MakeSkeleton) -> None:
+def test_objects(make_template: MakeTemplate) -> None:
     """Objects and lists of objects are read with a dot; defaults of fields are added when rendering."""
-    template = make_skeleton(FRONT + BODY)
+    template = make_template(FRONT + BODY)
     bound = template.bind(GOOD)
     assert bound == GOOD
     assert template.render(bound).messages[0].content == (
@@ -61,9 +61,9 @@ def test_objects(make_skeleton: MakeSkeleton) -> None:
     )
 
 
-def test_objects_from_text(make_skeleton: MakeSkeleton) -> None:
+def test_objects_from_text(make_template: MakeTemplate) -> None:
     """Text is JSON for an object and for a list of objects; plain items may stand between semicolons."""
-    bound = make_skeleton(FRONT + BODY).bind(
+    bound = make_template(FRONT + BODY).bind(
         {
             "brand": '{"home": {"city": "Brest"}, "name": "B"}',
             "products": '[{"price": "3", "name": "x", "tags": "a;b"}]',
@@ -80,10 +80,10 @@ def test_objects_from_text(make_skeleton: MakeSkeleton) -> None:
     assert list(bound["brand"]) == ["name", "home"]  # pyright: ignore[reportArgumentType] - a mapping, as just seen
 
 
-def test_every_problem_has_its_place(make_skeleton: MakeSkeleton) -> None:
+def test_every_problem_has_its_place(make_template: MakeTemplate) -> None:
     """All problems are told at once, each with the way to the member that doesn't fit."""
     with pytest.raises(VariableError) as caught:
-        make_skeleton(FRONT + BODY).bind(
+        make_template(FRONT + BODY).bind(
             {
                 "brand": {"name": "x" * 21, "url": "example.com", "nmae": 1, "zzz\n": 1},
                 "products": [{"price": -1}, 3],
@@ -92,7 +92,7 @@ def test_every_problem_has_its_place(make_skeleton: MakeSkeleton) -> None:
                 "sku": "ab-1",
             }
         )
-    assert caught.value.what.split("\n  ")[1:] == [
+    assert caught.value.message.split("\n  ")[1:] == [
         "brand.name: 21 characters; it must be a string, at most 20 characters",
         'brand.url: "example.com" is not an address like https://example.com/page',
         "brand.home: missing; it must be an object with city",
@@ -121,12 +121,12 @@ def test_every_problem_has_its_place(make_skeleton: MakeSkeleton) -> None:
         ("products", [dict[str, int]()] * 100, "missing"),
     ],
 )
-def test_not_an_object(make_skeleton: MakeSkeleton, name: str, text: object, why: str) -> None:
+def test_not_an_object(make_template: MakeTemplate, name: str, text: object, why: str) -> None:
     """What is no object is refused in words; of many problems the first twenty are told."""
     with pytest.raises(VariableError) as caught:
-        make_skeleton(FRONT + BODY).bind({**GOOD, name: text})
-    assert why in caught.value.what
-    assert caught.value.what.count("\n") <= 21
+        make_template(FRONT + BODY).bind({**GOOD, name: text})
+    assert why in caught.value.message
+    assert caught.value.message.count("\n") <= 21
 
 
 WRONG_BODY = {
@@ -141,26 +141,26 @@ WRONG_BODY = {
 
 
 @pytest.mark.parametrize(("body", "line", "what"), WRONG_BODY.values(), ids=WRONG_BODY)
-def test_unknown_fields(make_skeleton: MakeSkeleton, body: str, line: int, what: str) -> None:
+def test_unknown_fields(make_template: MakeTemplate, body: str, line: int, what: str) -> None:
     """A field that isn't declared is refused when loading where it can be seen, else when rendering."""
     with pytest.raises(TemplateError) as caught:
-        make_skeleton(FRONT + '{% message "user" %}' + body + "{% endmessage %}").render(GOOD)
-    assert what in caught.value.what
+        make_template(FRONT + '{% message "user" %}' + body + "{% endmessage %}").render(GOOD)
+    assert what in caught.value.message
     assert caught.value.line == FRONT.count("\n") + line
 
 
 WRONG_FRONT = {
     "object without fields": ('type = "object"', 3, "an object declares its fields"),
-    "fields of a string": ('type = "string"\n[variables.v.fields.a]', 4, "fields says nothing about a string"),
-    "items of a number": ("default = 1\n[variables.v.items]", 4, "items says nothing about a integer"),
+    "fields of a string": ('type = "string"\n[variables.v.fields.a]', 4, "fields does not apply to a string"),
+    "items of a number": ("default = 1\n[variables.v.items]", 4, "items does not apply to a integer"),
     "a field called as a method": ("[variables.v.fields.items]\n", 3, "a field can't be called 'items'"),
     "a field called wrongly": ("[variables.v.fields.a-b]\n", 3, "can't be called 'a-b'"),
     "unknown key of a field": ("[variables.v.fields.a]\nmaxlength = 3", 4, "unknown key"),
-    "format of a number": ('type = "number"\nformat = "url"', 4, "format says nothing about a number"),
+    "format of a number": ('type = "number"\nformat = "url"', 4, "format does not apply to a number"),
     "unknown format": ('format = "uri"', 3, "can't be 'uri'"),
-    "pattern of a list": ('default = []\npattern = "a"', 4, "pattern says nothing about a list"),
+    "pattern of a list": ('default = []\npattern = "a"', 4, "pattern does not apply to a list"),
     "pattern that can't be bounded": (r'pattern = "(a)\\1"', 3, "isn't available"),
-    "untrusted object": ("untrusted = true\n[variables.v.fields.a]\n", 3, "untrusted says nothing about a object"),
+    "untrusted object": ("untrusted = true\n[variables.v.fields.a]\n", 3, "untrusted does not apply to a object"),
     "choices of an object": ("choices = [1]\ntype = 'list'\n[variables.v.items]\n", 3, "choices are for plain values"),
     "default against a format": ('format = "date"\ndefault = "2026-02-30"', 4, "is not a date"),
     "default without a field": ("default = {}\n[variables.v.fields.a]\n", 3, "missing"),
@@ -169,18 +169,18 @@ WRONG_FRONT = {
 
 
 @pytest.mark.parametrize(("text", "line", "what"), WRONG_FRONT.values(), ids=WRONG_FRONT)
-def test_wrong_declarations(make_skeleton: MakeSkeleton, text: str, line: int, what: str) -> None:
+def test_wrong_declarations(make_template: MakeTemplate, text: str, line: int, what: str) -> None:
     """A declaration that contradicts itself is refused with its line."""
     with pytest.raises(TemplateError) as caught:
-        make_skeleton(f'+++\n[variables.v]\n{text}\n+++\n{{% message "user" %}}x{{% endmessage %}}')
-    assert what in caught.value.what
+        make_template(f'+++\n[variables.v]\n{text}\n+++\n{{% message "user" %}}x{{% endmessage %}}')
+    assert what in caught.value.message
     assert caught.value.line == line
 
 
-def test_default_of_an_object(make_skeleton: MakeSkeleton) -> None:
+def test_default_of_an_object(make_template: MakeTemplate) -> None:
     """A whole object may have a default, and its fields theirs."""
     head = '+++\n[variables.b]\ndefault = { n = "N" }\n[variables.b.fields.n]\n[variables.b.fields.m]\ndefault = 1\n+++\n'
-    template = make_skeleton(head + '{% message "user" %}{{ b.n }}{{ b.m }}{% endmessage %}')
+    template = make_template(head + '{% message "user" %}{{ b.n }}{{ b.m }}{% endmessage %}')
     assert template.render({}).messages[0].content == "N1"
 
 

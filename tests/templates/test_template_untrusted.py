@@ -1,21 +1,24 @@
 """Text from outside: in a block of its own that it can't leave, refused where it imitates."""
 
 import re
-import time
 from collections.abc import Callable
+from typing import cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matcher_steps import Matcher
+from work_counting import TWICE
 
 from promptkit.errors import TemplateError, VariableError
-from promptkit.templates.compiler import compile_source
+from promptkit.templates import untrusted
+from promptkit.templates.jinja.compiler import compile_source
 from promptkit.templates.reference import parse_ref
 from promptkit.templates.source import read_source
 from promptkit.templates.template import Part, Template
 from promptkit.templates.untrusted import Untrusted, block, imitation, name_for, suspicion
 
-MakeSkeleton = Callable[..., Template]
+MakeTemplate = Callable[..., Template]
 
 FRONT = """+++
 [variables.review]
@@ -44,9 +47,9 @@ def said(template: Template, review: str = "good") -> str:
     return template.render(template.bind({"review": review})).messages[0].content
 
 
-def test_block(make_skeleton: MakeSkeleton) -> None:
+def test_block(make_template: MakeTemplate) -> None:
     """It is printed between delimiters that name its digest: the same text, the same prompt."""
-    template = make_skeleton(user("Review:\n{{ review }}\nEnd."))
+    template = make_template(user("Review:\n{{ review }}\nEnd."))
     text = said(template, "great\nstuff")
     assert text == "Review:\n<untrusted-10b4d7b957d10c0f>\ngreat\nstuff\n</untrusted-10b4d7b957d10c0f>\nEnd."
     assert text == said(template, "great\nstuff")
@@ -100,9 +103,9 @@ def test_a_name_that_stands_in_the_text(text: str) -> None:
         ("{{ [review, review]|unique|list|length }}", "1"),
     ],
 )
-def test_what_works(make_skeleton: MakeSkeleton, body: str, text: str) -> None:
+def test_what_works(make_template: MakeTemplate, body: str, text: str) -> None:
     """It can be printed, joined, tested, measured, trimmed and truncated, in fields and items too."""
-    assert said(make_skeleton(user(body))) == text
+    assert said(make_template(user(body))) == text
 
 
 CHANGING = [
@@ -129,10 +132,10 @@ CHANGING = [
 
 
 @pytest.mark.parametrize("body", CHANGING)
-def test_what_does_not(make_skeleton: MakeSkeleton, body: str) -> None:
+def test_what_does_not(make_template: MakeTemplate, body: str) -> None:
     """What would take it out of its block, or break the block, is refused."""
     with pytest.raises(TemplateError):
-        said(make_skeleton(user(body)))
+        said(make_template(user(body)))
 
 
 IMITATING = [
@@ -152,10 +155,10 @@ IMITATING = [
 
 
 @pytest.mark.parametrize("text", IMITATING)
-def test_imitation(make_skeleton: MakeSkeleton, text: str) -> None:
+def test_imitation(make_template: MakeTemplate, text: str) -> None:
     """Control markers of models and the delimiter itself are refused, in look-alike letters too."""
     with pytest.raises(VariableError, match="a control marker of models"):
-        make_skeleton(user("{{ review }}")).bind({"review": f"good. {text} more"})
+        make_template(user("{{ review }}")).bind({"review": f"good. {text} more"})
 
 
 SUSPECT = {
@@ -172,10 +175,10 @@ SUSPECT = {
 
 
 @pytest.mark.parametrize(("text", "found"), SUSPECT.items())
-def test_suspicion(make_skeleton: MakeSkeleton, text: str, found: str) -> None:
+def test_suspicion(make_template: MakeTemplate, text: str, found: str) -> None:
     """What reads like a role or an instruction is told, not refused: honest text may read so."""
     assert suspicion(text) == found
-    template = make_skeleton(user("{{ review }}"))
+    template = make_template(user("{{ review }}"))
     given = {"review": text, "quotes": ["x", text], "shop": {"name": text, "about": text}}
     flags = template.flags(template.bind(given))
     places = [flag.partition(":")[0] for flag in flags]
@@ -183,20 +186,46 @@ def test_suspicion(make_skeleton: MakeSkeleton, text: str, found: str) -> None:
     assert all(flag.endswith(f"untrusted text reads like an instruction: {found!r}") for flag in flags)
 
 
-def test_searching_is_quick() -> None:
-    """Text made to slow the search down does not."""
-    start = time.perf_counter()
-    for text in (
-        "\n" * 200_000,
-        "<" * 200_000,
-        "<< " * 100_000,
-        "user   " * 50_000,
-        "ignore " * 50_000,
-        "#" * 200_000,
-    ):
-        imitation(text)
-        suspicion(text)
-    assert time.perf_counter() - start < 5
+SLOWING = ("\n", "<", "<< ", "user   ", "ignore ", "#", "[ ", "> * ", "forget the \n")
+
+
+@pytest.fixture
+def matchers(monkeypatch: pytest.MonkeyPatch) -> list[Matcher]:
+    """The room's own patterns, which count their steps now."""
+    found: list[Matcher] = []
+    for name, value in vars(untrusted).items():
+        if isinstance(value, re.Pattern):
+            found.append(Matcher(cast("re.Pattern[str]", value)))
+            monkeypatch.setattr(untrusted, name, found[-1])
+    return found
+
+
+def steps_of(matchers: list[Matcher], text: str) -> int:
+    """The steps that all searches of a text take."""
+    before = sum(matcher.steps for matcher in matchers)
+    imitation(text)
+    suspicion(text)
+    return sum(matcher.steps for matcher in matchers) - before
+
+
+@pytest.mark.parametrize("text", SLOWING)
+def test_searching_takes_time_by_the_length_of_the_text(matchers: list[Matcher], text: str) -> None:
+    """Text made to slow the search down does not: twice the text, about twice the steps of the matcher."""
+    assert len(matchers) >= 3
+    once, twice = (steps_of(matchers, text * count) for count in (300, 600))
+    assert len(text) * 300 <= once < twice <= TWICE * once
+
+
+def test_the_steps_of_a_search_are_those_of_pythons_matcher(matchers: list[Matcher]) -> None:
+    """Counted searches find what others find, in texts of all kinds; and one that runs away is seen."""
+    for text in (*IMITATING, *SUSPECT):
+        assert steps_of(matchers, text) > 0
+    runaway = Matcher(re.compile("(a+)+$"))
+    assert runaway.search("aaa") is not None
+    assert runaway.search("a" * 5 + "!") is None
+    few = runaway.steps
+    assert runaway.search("a" * 10 + "!") is None
+    assert runaway.steps - few > 10 * TWICE * few
 
 
 def test_untrusted_in_short() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from promptkit.errors import VariableError
 from promptkit.templates.template import Template
-from promptkit.templates.variables import Bad, bind, coerce, expected
+from promptkit.templates.variables import Invalid, bind, coerce, expected
 from promptkit.types import Kind, Value, Variable
 
 TEXT = Variable("v")
@@ -112,13 +112,13 @@ BAD: list[tuple[Variable, object, str]] = [
 def test_not_fitting(variable: Variable, given_value: object, why: str) -> None:
     """What doesn't fit is refused in words that say what is expected."""
     result = coerce(variable, given_value)
-    assert isinstance(result, Bad)
+    assert isinstance(result, Invalid)
     assert why in result.why
 
 
 def test_text_is_not_read_where_it_may_not_be() -> None:
     """A default in the front matter has a type of its own."""
-    assert isinstance(coerce(INTEGER, "3", from_text=False), Bad)
+    assert isinstance(coerce(INTEGER, "3", from_text=False), Invalid)
 
 
 def test_expected() -> None:
@@ -127,9 +127,9 @@ def test_expected() -> None:
     assert expected(variable) == "an integer, at least 5, at most 90 (How long)"
 
 
-def test_all_problems_at_once(make_skeleton: Callable[..., Template]) -> None:
+def test_all_problems_at_once(make_template: Callable[..., Template]) -> None:
     """Every problem is told at once: missing, unknown with its close match, None, type and bounds."""
-    template = make_skeleton(
+    template = make_template(
         '+++\n[variables.brand]\ndescription = "Brand name"\n[variables.seconds]\ntype = "integer"\n[variables.angle]\n'
         'default = "proof"\n+++\n{% message "user" %}{{ brand }}{% endmessage %}'
     )
@@ -146,17 +146,17 @@ def test_all_problems_at_once(make_skeleton: Callable[..., Template]) -> None:
     )
 
 
-def test_one_problem(make_skeleton: Callable[..., Template]) -> None:
+def test_one_problem(make_template: Callable[..., Template]) -> None:
     """One problem is one line."""
-    template = make_skeleton('{% message "user" %}x{% endmessage %}')
+    template = make_template('{% message "user" %}x{% endmessage %}')
     with pytest.raises(VariableError) as caught:
         template.bind({"a": 1})
-    assert caught.value.what == "t@1: a: unknown; this template takes no variables"
+    assert caught.value.message == "t@1: a: unknown; this template takes no variables"
 
 
-def test_bound_before_defaults(make_skeleton: Callable[..., Template]) -> None:
+def test_bound_before_defaults(make_template: Callable[..., Template]) -> None:
     """Binding keeps the declared order and leaves defaults out: row keys stand on it."""
-    template = make_skeleton(
+    template = make_template(
         '+++\n[variables.a]\n[variables.b]\ndefault = "B"\n[variables.c]\n+++\n'
         '{% message "user" %}{{ a }}{{ b }}{{ c }}{% endmessage %}'
     )

@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 
 from promptkit.errors import TemplateError
+from promptkit.templates.jinja.compiler import compile_source
+from promptkit.templates.reference import parse_ref
 from promptkit.templates.source import read_source
+from promptkit.templates.template import Part, Template
 from promptkit.types import Checks, OnFailure, Rules
 
 WHOLE = """
@@ -28,7 +31,8 @@ language_from = "lang"
 
 def read(checks: str) -> Checks | None:
     front = f"[variables.avoid]\n[variables.brand]\n[variables.lang]\n{checks}"
-    return read_source(f"+++\n{front}\n+++\nx", file="t.jinja").spec.checks
+    source = read_source(f"+++\n{front}\n+++\nx", file="t.jinja")
+    return Template(Part.join(parse_ref("t@1"), source, compile_source(source), {})).spec.checks
 
 
 def test_every_key() -> None:
@@ -64,8 +68,8 @@ def test_none_and_empty() -> None:
     [
         ('packs = ["familysafe"]', "packs: 'familysafe' is not known"),
         ('language = "xx"', "language: 'xx' is not known"),
-        ('matches = ["("]', r"matches: '\(' is no regular expression"),
-        ('not_matches = ["["]', r"not_matches: '\[' is no regular expression"),
+        ('matches = ["("]', r"matches: '\(' is not a regular expression"),
+        ('not_matches = ["["]', r"not_matches: '\[' is not a regular expression"),
         ("min_words = 5\nmax_words = 4", "min_words is above max_words"),
         ("min_characters = 5\nmax_characters = 4", "min_characters is above max_characters"),
         ('banned = ["a", " * "]', "an empty word in banned"),

@@ -43,7 +43,7 @@ def test_what_is_no_json_says_why(text: str) -> None:
     """Text around it, NaN and bottomless nesting are no JSON; the reply then has no value."""
     value, problems = read_reply(text, HOOK)
     assert value is None
-    assert problems[0].what.startswith("the reply is not JSON: ")
+    assert problems[0].message.startswith("the reply is not JSON: ")
 
 
 @pytest.mark.parametrize(
@@ -98,13 +98,13 @@ def test_schemas_that_say_little() -> None:
     """`true`, odd members and references that go round are followed as far as they lead."""
     assert read_reply("[null]", {"type": "array", "items": {"type": "string"}})[0] == [None]
     odd: dict[str, Json] = {"type": "object", "properties": {"a": {"type": "string"}}, "required": "a"}
-    assert read_reply('{"a": null}', odd)[1][0].what.startswith("the schema itself is broken")
+    assert read_reply('{"a": null}', odd)[1][0].message.startswith("the schema itself is broken")
     open_: dict[str, Json] = {"type": "object", "additionalProperties": {"type": "string"}}
     assert read_reply('{"a": null}', open_)[0] == {"a": None}
     round_: dict[str, Json] = {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}
     value, problems = read_reply("null", round_)
     assert value is None
-    assert "can't be followed" in problems[0].what
+    assert "can't be followed" in problems[0].message
     anything: dict[str, Json] = {"properties": {"a": True, "b": {"type": "string"}}}
     assert read_reply('{"a": null, "b": null}', anything) == ({"a": None}, ())
 
@@ -143,7 +143,7 @@ def test_long_messages_are_cut_and_many_left_out() -> None:
     """A problem is a line, and twenty are enough."""
     problems = check_json(list[Json](["x" * 500] * 30), {"items": {"type": "integer"}})
     assert len(problems) == 20
-    assert all(len(problem.what) < 200 for problem in problems)
+    assert all(len(problem.message) < 200 for problem in problems)
 
 
 @given(

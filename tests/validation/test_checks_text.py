@@ -53,7 +53,7 @@ def test_a_banned_word_is_shown_where_it_stands() -> None:
     assert problem.rule == "banned"
     assert str(problem) == "says 'cheap', a banned word: …it is cheap, so cheap.…"
     (missing,) = check_text("It is.", Rules(required=("Barly",)))
-    assert missing.what == "doesn't say 'Barly'"
+    assert missing.message == "doesn't say 'Barly'"
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,10 @@ def test_patterns() -> None:
     """Each must be found, or must not."""
     rules = Rules(matches=(r"^\d\.", "x"), not_matches=(r"#\w+", "y"))
     problems = check_text("1. Look #now", rules)
-    assert [problem.what for problem in problems] == ["nothing in it matches 'x'", "'#now' matches '#\\\\w+'"]
+    assert [problem.message for problem in problems] == [
+        "nothing in it matches 'x'",
+        "'#now' matches '#\\\\w+'",
+    ]
 
 
 def test_the_family_pack_reads_the_texts_language() -> None:
@@ -208,7 +211,7 @@ def test_banned_and_required_are_opposites(text: str, word: str) -> None:
 )
 def test_json_against_a_schema(value: Json, schema: dict[str, Json], problems: list[str]) -> None:
     """Problems name their path; a schema that can't serve is one, and nothing is fetched."""
-    assert [problem.what for problem in check_json(value, schema)] == problems
+    assert [problem.message for problem in check_json(value, schema)] == problems
 
 
 @pytest.mark.parametrize(
@@ -260,8 +263,8 @@ def test_formats_are_held(form: str, fits: list[str], not_: list[str]) -> None:
 def test_a_schema_that_only_refers_to_itself_ends() -> None:
     """A circle is a problem, not a crash; long lists of problems are cut."""
     (problem,) = check_json({}, {"$ref": "#"})
-    assert problem.what.startswith("the schema can't be followed: ")
+    assert problem.message.startswith("the schema can't be followed: ")
     many: list[Json] = ["x" * 500] * 50
     found = check_json(many, {"items": {"type": "integer"}})
     assert len(found) == 20
-    assert all(len(one.what) < 140 for one in found)
+    assert all(len(one.message) < 140 for one in found)

@@ -20,7 +20,7 @@ _LOOKS_S: Final = (0.0, 0.02, 0.02)
 
 
 class LockFile:
-    """A file that one holder at a time may have locked. Not reentrant."""
+    """A file that one process at a time may lock. Not reentrant. As a context manager it releases at the end."""
 
     __slots__ = ("_fd", "path")
 
@@ -74,19 +74,6 @@ class LockFile:
             self.path.unlink(missing_ok=True)
         os.close(fd)
 
-
-class JobLock:
-    """A running job. Use it as a context manager, or call `release`."""
-
-    __slots__ = ("_file",)
-
-    def __init__(self, file: LockFile) -> None:
-        self._file = file
-
-    def release(self) -> None:
-        """Let another process go on with the job."""
-        self._file.release()
-
     def __enter__(self) -> Self:
         return self
 
@@ -116,7 +103,7 @@ class LockFolder:
         """The lock that a process keeps while it may have attempts open."""
         return LockFile(self.path / f"owner-{owner_id}")
 
-    def job(self, job_id: int, name: str) -> JobLock:
+    def job(self, job_id: int, name: str) -> LockFile:
         """Lock a job.
 
         Raises:
@@ -126,7 +113,7 @@ class LockFolder:
         for wait_s in _LOOKS_S:  # whoever lists the jobs looks at it for a moment
             time.sleep(wait_s)
             if file.try_lock():
-                return JobLock(file)
+                return file
         pid = file.holder()
         raise LockHeld(
             f"job {name!r} is being run by " + ("another process" if pid is None else f"process {pid}"),

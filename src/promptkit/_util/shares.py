@@ -1,7 +1,7 @@
-"""Parts of a whole, in integers that add up to it exactly.
+"""Shares of a whole, in integers that add up to it exactly.
 
-A part is kept as where it begins and ends on a line of `PARTS` steps. Of any amount it is what lies
-between the two ends, each rounded down: neighbours share an end, so nothing is lost or counted
+A share is stored as its begin and end on a line of `PARTS` steps. Its part of an amount lies between
+the two ends, each rounded down: neighbours have an end in common, so nothing is missing or counted
 twice, whatever is split: cost, charge, tokens, attempts.
 """
 
@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Final
 
-PARTS: Final = 10_000
+PARTS = 10_000
 """Steps of the line. An amount times this stays within 63 bits up to 922 USD in pico-USD."""
 
 
@@ -24,18 +23,18 @@ class Share:
     end: int
 
     def of(self, amount: int) -> int:
-        """This part of an amount."""
+        """Return this part of an amount."""
         return amount * self.end // PARTS - amount * self.begin // PARTS
 
 
-WHOLE: Final = Share(0, PARTS)
+WHOLE = Share(0, PARTS)
 
 
 def shares(weights: Sequence[int]) -> tuple[Share, ...]:
-    """One share a weight, side by side and in their order; equal ones where no weight is above 0.
+    """Return one share per weight, in their order; equal ones if no weight is above 0.
 
     Args:
-        weights: one at least, none below 0.
+        weights: at least one, none below 0.
     """
     weighed = weights if any(weights) else [1] * len(weights)
     total = sum(weighed)

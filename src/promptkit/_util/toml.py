@@ -1,8 +1,8 @@
-"""Reading TOML key by key, so that every complaint names the file, the line and the fix.
+"""TOML, read key by key: every error names the file, the line and a remedy.
 
-A reader takes the keys it knows from a `Table` and then calls `finish`, which refuses the
-keys that nobody asked for. tomllib keeps no positions, so a line is found again in the text,
-and only when there is something to complain about.
+A reader takes the keys it knows from a `Table` and then calls `finish`, which refuses all other
+keys. tomllib keeps no positions, so the line is searched for in the text, and only for an
+error.
 """
 
 from __future__ import annotations
@@ -13,35 +13,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Final, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from promptkit.errors import ConfigError, PromptKitError, closest
 
 _E = TypeVar("_E", bound=Enum)
-
-
 _D = TypeVar("_D")
 
 
 class _Required:
-    """The default of a key that must be there."""
+    """The default of a required key."""
 
 
-REQUIRED: Final = _Required()
-
-
+REQUIRED = _Required()
 _HEADER = re.compile(r"^\s*\[{1,2}\s*(?P<path>[^\]]+?)\s*\]{1,2}")
-
-
 _KEY = re.compile(r"""^\s*(?P<key>(?:[\w-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[\w-]+|"[^"]*"|'[^']*'))*)\s*=""")
-
-
 _PART = re.compile(r"""[\w-]+|"[^"]*"|'[^']*'""")
-
-
 _SYNTAX_LINE = re.compile(r"\(at line (\d+), column \d+\)")
-
-
 Path = tuple[str | int, ...]
 
 
@@ -51,24 +39,24 @@ def parse(text: str, *, file: str, error: type[PromptKitError] = ConfigError, li
     Args:
         text: the document.
         file: its name, for messages.
-        error: the class of every complaint about it.
+        error: the class of every error about it.
         line_offset: how many lines of the file come before the document.
 
     Raises:
-        PromptKitError: of class `error`; it isn't TOML.
+        PromptKitError: of class `error`, if it isn't TOML.
     """
     try:
         data = tomllib.loads(text, parse_float=Decimal)
     except tomllib.TOMLDecodeError as cause:
-        found = _SYNTAX_LINE.search(str(cause))
-        line = int(found[1]) if found else text.count("\n") + 1
-        what = _SYNTAX_LINE.sub("", str(cause)).strip()
-        raise error(f"not valid TOML: {what}", file=file, line=line + line_offset) from None
+        match = _SYNTAX_LINE.search(str(cause))
+        line = int(match[1]) if match else text.count("\n") + 1
+        problem = _SYNTAX_LINE.sub("", str(cause)).strip()
+        raise error(f"not valid TOML: {problem}", file=file, line=line + line_offset) from None
     return Table(data, (), _Source(text, file, error, line_offset))
 
 
 class _Source:
-    """Where a table comes from, to find lines in it."""
+    """The document of a table, to find lines in it."""
 
     __slots__ = ("error", "file", "line_offset", "text")
 
@@ -79,23 +67,23 @@ class _Source:
         self.line_offset = line_offset
 
     def line(self, path: Path) -> int | None:
-        """The line on which the key at `path` stands, or its nearest parent.
+        """Return the line of the key at `path`, or of its nearest parent.
 
-        A table that has no header of its own stands where it is first named: `[brand.fields.name]`
+        The line of a table without a header is where it is first named: `[brand.fields.name]`
         for `brand`.
         """
         nearest: tuple[int, bool] = (0, False)
-        found: int | None = None
+        line: int | None = None
         for number, here in _positions(self.text):
             shared = _shared(here, path)
             near = (shared, shared == len(here))
             if near > nearest and shared:
-                nearest, found = near, number + self.line_offset
-        return found
+                nearest, line = near, number + self.line_offset
+        return line
 
 
 def _positions(text: str) -> Iterator[tuple[int, Path]]:
-    """The (line, path) of every header and key; items of an array of tables are counted from 0."""
+    """Yield line and path of every header and key; items of an array of tables are counted from 0."""
     counts: dict[Path, int] = {}
     base: Path = ()
     for number, line in enumerate(text.split("\n"), start=1):
@@ -107,7 +95,7 @@ def _positions(text: str) -> Iterator[tuple[int, Path]]:
 
 
 def _with_index(path: Path, counts: dict[Path, int], *, array: bool) -> Path:
-    """Put the index of the current item behind each array of tables in a header's path."""
+    """Add the index of the current item after each array of tables in a header's path."""
     done: Path = ()
     for part in path[:-1]:
         done += (part,)
@@ -125,7 +113,7 @@ def _parts(dotted: str) -> Path:
 
 
 def _shared(here: Path, path: Path) -> int:
-    """How many leading parts two paths share."""
+    """Count the leading parts that two paths share."""
     count = 0
     for left, right in zip(here, path, strict=False):
         if left != right:
@@ -137,8 +125,8 @@ def _shared(here: Path, path: Path) -> int:
 class Table:
     """A TOML table that remembers which of its keys were read.
 
-    Readers raise the document's own error class where a value is missing or of the wrong
-    type. A reader given no `default` requires the key.
+    Readers raise the document's own error class if a value is missing or of the wrong type.
+    A reader without a `default` requires the key.
     """
 
     __slots__ = ("_data", "_path", "_read", "_source")
@@ -153,7 +141,7 @@ class Table:
         return key in self._data
 
     def keys(self) -> Sequence[str]:
-        """The keys, in the document's order."""
+        """Return the keys, in the document's order."""
         return list(self._data)
 
     @property
@@ -166,13 +154,13 @@ class Table:
         """The table as plain values (numbers with a point are Decimal)."""
         return self._data
 
-    def fail(self, what: str, key: str | None = None, *, remedy: str | None = None) -> PromptKitError:
-        """The error to raise about this table or one of its keys."""
+    def fail(self, message: str, key: str | None = None, *, remedy: str | None = None) -> PromptKitError:
+        """Return the error to raise about this table or one of its keys."""
         path = self._path if key is None else (*self._path, key)
-        return self._source.error(what, file=self.file, line=self._source.line(path), remedy=remedy)
+        return self._source.error(message, file=self.file, line=self._source.line(path), remedy=remedy)
 
     def raw(self, key: str, default: _D | _Required = REQUIRED) -> Any | _D:
-        """Whatever stands there."""
+        """Read any value."""
         self._read.add(key)
         if key in self._data:
             return self._data[key]
@@ -181,24 +169,24 @@ class Table:
         return default
 
     def text(self, key: str, default: str | _D | _Required = REQUIRED) -> str | _D:
-        """A string."""
+        """Read a string."""
         return self._typed(key, default, str, "a string")
 
     def flag(self, key: str, default: bool | _D | _Required = REQUIRED) -> bool | _D:  # noqa: FBT001 - as in dict.get
-        """A boolean."""
+        """Read a boolean."""
         return self._typed(key, default, bool, "true or false")
 
     def integer(
         self, key: str, default: int | _D | _Required = REQUIRED, *, least: int | None = None
     ) -> int | _D:
-        """A whole number, at least `least`."""
+        """Read a whole number, at least `least`."""
         value = self._typed(key, default, int, "a whole number")
         return self._bounded(key, value, least)
 
     def number(
         self, key: str, default: Decimal | _D | _Required = REQUIRED, *, least: float | None = None
     ) -> Decimal | _D:
-        """A finite number, as an exact Decimal, at least `least`."""
+        """Read a finite number as an exact Decimal, at least `least`."""
         value: Any = self._typed(key, default, (int, Decimal), "a number")
         if key not in self._data:
             return value
@@ -208,14 +196,14 @@ class Table:
         return self._bounded(key, exact, least)
 
     def date(self, key: str, default: date | _D | _Required = REQUIRED) -> date | _D:
-        """A date without a time."""
+        """Read a date without a time."""
         value = self._typed(key, default, date, "a date like 2026-11-21")
         if isinstance(value, datetime):
             raise self.fail(f"{self._name(key)} must be a date without a time", key)
         return value
 
     def texts(self, key: str, default: tuple[str, ...] | _Required = REQUIRED) -> tuple[str, ...]:
-        """A list of strings."""
+        """Read a list of strings."""
         value = self.raw(key, default)
         if value is default:
             return cast("tuple[str, ...]", value)
@@ -224,7 +212,7 @@ class Table:
         return tuple(cast("list[str]", value))
 
     def choice(self, key: str, kind: type[_E], default: _E | _D | _Required = REQUIRED) -> _E | _D:
-        """One of an enum's values."""
+        """Read one of an enum's values."""
         value = self.raw(key, default)
         if value is default:
             return cast("_E | _D", value)
@@ -235,14 +223,14 @@ class Table:
         raise self.fail(f"{self._name(key)} can't be {value!r}", key, remedy=closest(str(value), allowed))
 
     def table(self, key: str) -> Table:
-        """A table; an empty one where the key is absent."""
+        """Read a table; an empty one if the key is absent."""
         value = self.raw(key, cast("dict[str, Any]", {}))
         if not isinstance(value, dict):
             raise self.fail(f"{self._name(key)} must be a table", key)
         return Table(cast("dict[str, Any]", value), (*self._path, key), self._source)
 
     def tables(self, key: str) -> list[Table]:
-        """An array of tables; an empty one where the key is absent."""
+        """Read an array of tables; an empty one if the key is absent."""
         value = self.raw(key, cast("list[Any]", []))
         if not isinstance(value, list) or not all(
             isinstance(item, dict) for item in cast("list[Any]", value)
@@ -252,15 +240,15 @@ class Table:
         return [Table(item, (*self._path, key, index), self._source) for index, item in enumerate(items)]
 
     def items_tables(self) -> Iterator[tuple[str, Table]]:
-        """Every member, each of which must be a table."""
+        """Yield the name and table of every member; a member that is not a table is an error."""
         for key in self._data:
             yield key, self.table(key)
 
     def finish(self) -> None:
-        """Refuse what nobody read.
+        """Refuse keys that were not read.
 
         Raises:
-            PromptKitError: naming the key, its line and the closest known key.
+            PromptKitError: with the key, its line and the closest known key.
         """
         for key in self._data:
             if key not in self._read:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass, replace
 from enum import Enum, StrEnum
 from typing import Any, cast
 
@@ -13,8 +13,8 @@ from promptkit.authoring.examples import Example, complete
 from promptkit.errors import TemplateError
 from promptkit.providers.prices import Tariff
 from promptkit.providers.tokens import estimate_input_tokens
+from promptkit.templates.jinja.syntax import Token, tokens_of
 from promptkit.templates.source import read_source
-from promptkit.templates.syntax import Token, places
 from promptkit.templates.template import Template
 from promptkit.types import Json, Prompt, Target, TemplateSpec, Usage
 
@@ -90,12 +90,22 @@ def diff(
     return TemplateDiff(
         old,
         new,
-        spec_changes(old.spec, new.spec),
+        tuple(_with_origin(change, old, new) for change in spec_changes(old.spec, new.spec)),
         text_diffs(sources(old), sources(new)),
         examples_,
         tokens,
         tuple(_diff_cost(target, tokens) for target in targets),
     )
+
+
+def _with_origin(change: SpecChange, old: Template, new: Template) -> SpecChange:
+    """Return a change with the include that declares its variable."""
+    if change.path[0] != "variables" or len(change.path) == 1:
+        return change
+    name = change.path[1]
+    template = new if name in new.spec.variables else old
+    declared = template.inherited.get(name)
+    return change if declared is None else replace(change, origin=str(declared.ref))
 
 
 def _diff_example(old: Template, new: Template, example: Example) -> ExampleDiff:
@@ -109,7 +119,7 @@ def _diff_example(old: Template, new: Template, example: Example) -> ExampleDiff
         try:
             prompt = template.render(template.bind(values))
         except TemplateError as error:
-            prompt, problem = None, error.what
+            prompt, problem = None, error.message
         else:
             problem = None
         prompts.append(prompt)
@@ -161,13 +171,15 @@ class ChangeKind(StrEnum):
 class SpecChange:
     """A key that was added, removed or changed: `("variables", "brand", "max_length")`, 80, 120.
 
-    `old` is None for an added key, `new` for a removed one.
+    `old` is None for an added key, `new` for a removed one. `origin` is the include that declares a
+    variable, of the new version if it has the variable; empty if the template declares it.
     """
 
     path: tuple[str, ...]
     kind: ChangeKind
     old: Json = None
     new: Json = None
+    origin: str = ""
 
 
 def spec_changes(old: TemplateSpec, new: TemplateSpec) -> tuple[SpecChange, ...]:
@@ -285,7 +297,7 @@ def _split(body: str) -> tuple[list[tuple[str, str]], str]:
 
 def _message_blocks(body: str) -> Iterator[tuple[str, int, int]]:
     """Yield the role of each message block, and where its text begins and ends."""
-    tokens = list(places(body))
+    tokens = list(tokens_of(body))
     for at, token in enumerate(tokens):
         if token.kind == "block_begin" and tokens[at + 1].text == "message":
             opened = next(i for i in range(at, len(tokens)) if tokens[i].kind == "block_end")

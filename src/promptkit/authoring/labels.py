@@ -8,7 +8,7 @@ from datetime import datetime
 from promptkit._util.files import locked, write_text
 from promptkit.authoring.publish import OwnTemplates, TemplateCheck, refuse
 from promptkit.errors import TemplateError, TemplateNotFound, UsageError
-from promptkit.templates.folder import Home, missing
+from promptkit.templates.folder import TemplateFolder, missing
 from promptkit.templates.reference import DRAFT, HASH, parse_ref, version_of
 from promptkit.templates.versions import FILE, LabelMove, write_versions
 from promptkit.types import TemplateRef
@@ -77,7 +77,7 @@ def promote(
         return MovedLabel(home.name, move, overridden=problems)
 
 
-def _published_version(own: OwnTemplates, home: Home, ref: TemplateRef) -> int:
+def _published_version(own: OwnTemplates, home: TemplateFolder, ref: TemplateRef) -> int:
     """Return the version number of a reference to a published version."""
     if ref.at is None:
         newest = home.versions.newest
@@ -120,7 +120,7 @@ def rollback(own: OwnTemplates, name: str, label: str, signature: Signature) -> 
         return MovedLabel(home.name, _move(home, label, previous, signature, rollback=True))
 
 
-def _never_moved(home: Home, label: str) -> TemplateError:
+def _never_moved(home: TemplateFolder, label: str) -> TemplateError:
     version = home.versions.labels.get(label)
     if version is None:
         known = ", ".join(sorted(home.versions.labels)) or "none"
@@ -148,7 +148,7 @@ def _check_label(name: str, label: str) -> None:
 
 
 def _move(
-    home: Home,
+    home: TemplateFolder,
     label: str,
     version: int,
     signature: Signature,

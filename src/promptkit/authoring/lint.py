@@ -88,13 +88,13 @@ def from_error(template: str, error: PromptKitError) -> LintFinding:
         template: its reference.
         error: the error of loading it.
     """
-    text = f"{error.what} {error.file or ''}"
+    text = f"{error.message} {error.file or ''}"
     code = next((code for words, code in _CODES_OF_ERRORS.items() if words in text), "PK601")
     return LintFinding(
         code,
         RULES[code].name,
         Severity.ERROR,
-        error.what,
+        error.message,
         template,
         error.file,
         error.line,

@@ -10,14 +10,12 @@ from typing import Any, NamedTuple
 
 from jinja2 import nodes
 
-from promptkit._util import toml
-from promptkit.errors import TemplateError
 from promptkit.providers.prices import Prices
 from promptkit.routing.catalog import Catalog
-from promptkit.templates.compiler import is_message, parse
-from promptkit.templates.names import Findings, check
+from promptkit.templates.jinja.compiler import is_message, parse
+from promptkit.templates.jinja.syntax import Lexeme, lexemes_of
+from promptkit.templates.names import NameUsage, check
 from promptkit.templates.prefix import differing_names, reads
-from promptkit.templates.syntax import Lexeme, lexemes_of
 from promptkit.templates.template import Part, Template
 from promptkit.types import Model, Provider, Route, Target
 
@@ -64,7 +62,7 @@ class LintedTemplate:
         self.file = self.source.file
 
     @cached_property
-    def names(self) -> Findings:
+    def names(self) -> NameUsage:
         """The variables that it reads, and where."""
         return check(self.template)
 
@@ -91,15 +89,7 @@ class LintedTemplate:
 
     def key_line(self, *path: str) -> int:
         """Return the line of a key of the front matter, or of its nearest table; 1 if there is none."""
-        table = self._front_matter
-        for name in path[:-1]:
-            table = table.table(name)
-        return table.fail("", path[-1]).line or 1
-
-    @cached_property
-    def _front_matter(self) -> toml.Table:
-        lines = self.source.text.split("\n")[1 : max(1, self.source.offset - 1)]
-        return toml.parse("\n".join(lines), file=self.file, error=TemplateError, line_offset=1)
+        return self.source.key_line(*path)
 
 
 class MessageText(NamedTuple):

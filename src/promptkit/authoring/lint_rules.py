@@ -13,7 +13,7 @@ from promptkit.authoring.lint_context import LintContext, LintedTemplate, Output
 from promptkit.providers.schemas import not_taken
 from promptkit.providers.tokens import estimate_text_tokens
 from promptkit.providers.wire_formats import for_provider
-from promptkit.templates.syntax import Lexeme
+from promptkit.templates.jinja.syntax import Lexeme
 from promptkit.types import (
     Call,
     Failure,
@@ -55,16 +55,22 @@ def undeclared(linted: LintedTemplate, _context: LintContext) -> Iterator[Violat
 
 
 def unused(linted: LintedTemplate, _context: LintContext) -> Iterator[Violation]:
-    """Yield variables that neither the text nor the checks read (PK102)."""
+    """Yield variables that neither the text nor the checks read, also those of includes (PK102)."""
+    if linted.template.is_partial:
+        return  # the templates that include it may read them
     checks = linted.spec.checks
     in_checks = {*checks.banned_from, *checks.required_from, checks.language_from} if checks else set[str]()
     for name in linted.names.unused:
         if name not in in_checks:
+            declared = linted.template.part.declarations[name]
+            is_own = declared.source is linted.source
             yield Violation(
-                f"the variable {name} is declared and never used",
-                linted.file,
-                linted.key_line("variables", name),
-                "Use it in the text, or remove its declaration: callers provide it for nothing.",
+                f"the variable {name} is declared {'' if is_own else f'in {declared.ref} '}and never used",
+                declared.source.file,
+                declared.line,
+                "Use it in the text, or remove its declaration: callers provide it for nothing."
+                if is_own
+                else f"Use it in {linted.template.ref}, or move its declaration into a partial of its own.",
             )
 
 
@@ -92,7 +98,7 @@ def no_description(linted: LintedTemplate, _context: LintContext) -> Iterator[Vi
 
 def no_variable_description(linted: LintedTemplate, _context: LintContext) -> Iterator[Violation]:
     """Yield variables without a description (PK105)."""
-    for name, variable in linted.spec.variables.items():
+    for name, variable in linted.source.spec.variables.items():
         if not variable.description.strip():
             yield Violation(
                 f"the variable {name} has no description",

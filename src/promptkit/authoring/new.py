@@ -8,7 +8,7 @@ from pathlib import Path
 from promptkit._util.files import locked, make_folder, read_bytes, write_bytes
 from promptkit.authoring.publish import OwnTemplates
 from promptkit.errors import TemplateError, UsageError
-from promptkit.templates.folder import Home, is_template_file
+from promptkit.templates.folder import TemplateFolder, is_template_file
 from promptkit.templates.reference import DRAFT, parse_ref
 from promptkit.templates.template import Template
 from promptkit.types import TemplateRef
@@ -67,7 +67,7 @@ def create_draft(own: OwnTemplates, name: str, *, source: str | None = None) -> 
     return CreatedDraft(file, None if origin is None else origin.ref, versions)
 
 
-def _check_free(own: OwnTemplates, existing: Home, origin: Template | None) -> None:
+def _check_free(own: OwnTemplates, existing: TemplateFolder, origin: Template | None) -> None:
     """Refuse to replace an existing template, unless the draft starts from it."""
     if existing in own and existing.has_draft:
         raise _has_draft(existing.name, existing.file(DRAFT))
@@ -134,7 +134,8 @@ reasoning = "low"
 +++
 {# A comment like this is never sent. All text belongs in messages: "system", "user", "assistant".
    Put text first that is the same in every call: providers bill a repeated beginning at a fraction.
-   Put text that several templates share into a partial, and include it by its name. #}
+   Put text that several templates share into a partial, with the variables that it reads:
+   a template without messages. Include it by its name, and its variables are inherited. #}
 {% message "system" %}
 You write the first line of a short vertical video: spoken language, 12 words at most, no greeting, no brand name.
 Answer with that line alone.

@@ -71,7 +71,9 @@ def _problems(template: Template, test: TemplateTest, *, update: bool) -> tuple[
     except TemplateError as error:
         if test.error is None:
             return (str(error),), ""
-        return () if test.error in str(error) else (f"it fails with {error.what!r}, not {test.error!r}",), ""
+        return () if test.error in str(error) else (
+            f"it fails with {error.message!r}, not {test.error!r}",
+        ), ""
     if test.error is not None:
         return (f"it renders, but {test.error!r} is expected",), ""
     problem, note = _check_snapshot(test, prompt, update=update)

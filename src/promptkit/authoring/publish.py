@@ -12,11 +12,11 @@ from pathlib import Path
 
 from promptkit._util.files import locked, read_bytes, write_bytes, write_text
 from promptkit.errors import TemplateError, TemplateNotFound, UsageError
-from promptkit.templates.folder import Home, missing, numbers
+from promptkit.templates.folder import TemplateFolder, missing, numbers
+from promptkit.templates.jinja.syntax import pin
 from promptkit.templates.library import Library
 from promptkit.templates.reference import DRAFT, epoch_of, is_pinned, parse_ref, version_of
 from promptkit.templates.source import read_source
-from promptkit.templates.syntax import pin
 from promptkit.templates.template import Part, Template
 from promptkit.templates.versions import FILE, write_versions
 from promptkit.types import TemplateRef
@@ -36,17 +36,17 @@ class OwnTemplates:
     library: Library
     folders: Sequence[Path]
 
-    def find(self, name: str) -> Home | None:
+    def find(self, name: str) -> TemplateFolder | None:
         """Return a template of any folder, also a shipped one; None if there is none."""
         try:
             return self.library.home(name)
         except TemplateNotFound:
             return None
 
-    def __contains__(self, home: Home) -> bool:
+    def __contains__(self, home: TemplateFolder) -> bool:
         return any(home.path == folder / home.name for folder in self.folders)
 
-    def get(self, name: str) -> Home:
+    def get(self, name: str) -> TemplateFolder:
         """Return one of the project's own templates, as it is on disk now.
 
         Raises:
@@ -109,7 +109,7 @@ def publish(own: OwnTemplates, name: str, *, check: TemplateCheck | None = None)
     return Published(part.ref, home.file(version), is_new=True, pinned=pinned)
 
 
-def _candidate(own: OwnTemplates, home: Home) -> tuple[bytes, dict[str, str], Part]:
+def _candidate(own: OwnTemplates, home: TemplateFolder) -> tuple[bytes, dict[str, str], Part]:
     """Return the next version: its bytes, its pinned includes, and its compiled part."""
     if not home.has_draft:
         raise missing(home, TemplateRef(home.name, DRAFT))
@@ -138,7 +138,7 @@ def _pinned(written: str, included: Part, draft: Part) -> str:
     return written if is_pinned(parse_ref(written)) else str(included.ref)
 
 
-def _next_version(home: Home, raw: bytes) -> int:
+def _next_version(home: TemplateFolder, raw: bytes) -> int:
     """Return the next version number, or that of an unsealed file with the same text that a crash left."""
     newest = max([0, *home.versions.seals, *numbers(home)])
     if newest and newest not in home.versions.seals and read_bytes(home.file(newest)) == raw:
@@ -146,7 +146,7 @@ def _next_version(home: Home, raw: bytes) -> int:
     return newest + 1
 
 
-def _is_newest(home: Home, part: Part) -> bool:
+def _is_newest(home: TemplateFolder, part: Part) -> bool:
     """Return whether the newest version has exactly this text."""
     seal = home.versions.seals.get(home.versions.newest or 0)
     return seal is not None and part.seal(epoch_of(seal) or 0) == seal

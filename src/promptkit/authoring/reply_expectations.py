@@ -119,7 +119,10 @@ def check_reply(
     value = read_json(text) if structured or expectation.json else NotJson()
     prose = text_of(value) if structured and not isinstance(value, NotJson) else text
     problems = [
-        problem.what for rules in (expectation.rules, checks) if rules for problem in check_text(prose, rules)
+        problem.message
+        for rules in (expectation.rules, checks)
+        if rules
+        for problem in check_text(prose, rules)
     ]
     if expectation.json and isinstance(value, NotJson):
         return (*problems, value.why)

@@ -98,9 +98,9 @@ def _stored_reply(ledger: Ledger, key: str) -> ReplyToTest | None:
     """Return the newest stored reply to a test, if its text was kept."""
     from promptkit.ledger.records import LogFilter
 
-    for logged in ledger.calls(_MAX_STORED, LogFilter(tags={KEY_TAG: key})):
+    for logged in ledger.calls.search(_MAX_STORED, LogFilter(tags={KEY_TAG: key})):
         if logged.status in (Status.OK, Status.TRUNCATED):
-            call = ledger.call(logged.id)
+            call = ledger.calls.get(logged.id)
             if call is not None and call.text is not None and logged.status is not None:
                 return ReplyToTest(call.text, logged.target, logged.status, stored=True)
     return None

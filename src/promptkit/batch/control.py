@@ -85,7 +85,7 @@ class Steering:
 
     def _look(self) -> bool:
         """Look up once; returns whether the run is stopped."""
-        if self._ledger.job_state(self._job.id) is JobState.CANCELLED:
+        if self._ledger.jobs.state(self._job.id) is JobState.CANCELLED:
             self._run.end_with(cancelled(self._job.name))
             return True
         if self._options.deadline_s is None:

@@ -362,10 +362,10 @@ class History:
         return self._pasts
 
     def _sum_up(self, ledger: Ledger) -> dict[Target | None, Past | None]:
-        seen = ledger.seen_of(self._template.digest)
+        seen = ledger.reports.attempts_of_template(self._template.digest)
         same = bool(seen)
         if not same:
-            seen = ledger.seen_of_other_versions(self._template.ref.name)
+            seen = ledger.reports.attempts_of_other_versions(self._template.ref.name)
         by_target: dict[Target, list[Seen]] = {}
         for one in seen:
             by_target.setdefault(one.target, []).append(one)
@@ -380,7 +380,7 @@ class History:
         counted = {one.call: one.input_tokens for one in seen if one.input_tokens is not None}
         latest = sorted(counted)[-_RENDERED:]
         told = estimated = 0
-        for call, bound in ledger.variables_of(latest).items():
+        for call, bound in ledger.calls.variables(latest).items():
             try:
                 prompt = self._template.render(self._template.bind(bound))
             except PromptKitError:

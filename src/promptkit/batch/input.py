@@ -125,8 +125,8 @@ class Reader:
             bound = self._bound(record)
         except VariableError as cause:
             if self._options.strict:
-                raise InputError(cause.what, file=self._file, line=record.line) from None
-            bound, error = {}, cause.what
+                raise InputError(cause.message, file=self._file, line=record.line) from None
+            bound, error = {}, cause.message
             self._tell_invalid(record, cause)
         for flag in self._template.flags(bound):
             self._suspect += 1
@@ -177,7 +177,7 @@ class Reader:
     def _tell_invalid(self, record: Record, cause: VariableError) -> None:
         self._invalid += 1
         if self._invalid <= _TOLD:
-            self._session.say(f"{self._file}:{record.line}: row {record.number} is invalid: {cause.what}")
+            self._session.say(f"{self._file}:{record.line}: row {record.number} is invalid: {cause.message}")
 
 
 _BLOCK: Final = 1 << 18

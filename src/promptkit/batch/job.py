@@ -46,7 +46,7 @@ from .quote import Asked, Quote, Quoter, check_caps
 from .runner import Runner
 
 if TYPE_CHECKING:
-    from promptkit._util.locks import JobLock
+    from promptkit._util.locks import LockFile
     from promptkit.ledger.ledger import Ledger
 
 
@@ -108,7 +108,7 @@ class Job:
         self._route = route
         self._options = options
         self._pinned: Pinned | None = None
-        self._lock: JobLock | None = None
+        self._lock: LockFile | None = None
         self._runner: Runner | None = None
         self._halted = False
         self._chosen: frozenset[int] | None = None
@@ -157,7 +157,9 @@ class Job:
         """Where the job stands."""
         ledger = await self._session.ledger()
         job = self.record
-        return JobReport(job.name, job.template_ref, ledger.row_counts(job.id), ledger.job_money(job.id))
+        return JobReport(
+            job.name, job.template_ref, ledger.jobs.row_counts(job.id), ledger.reports.spent_by_job(job.id)
+        )
 
     async def forget(self, delivered: Path | None = None) -> None:
         """Erase the texts that `[storage]` keeps out, if the job is done.
@@ -169,7 +171,7 @@ class Job:
             delivered: the file that has them now.
         """
         ledger = await self._session.ledger()
-        if not ledger.pending_rows(self.record.id, limit=1):
+        if not ledger.jobs.has_pending_rows(self.record.id):
             await erase_kept_out(ledger, self.record.id, self._session.settings.storage, delivered)
 
     async def quote(self) -> Quote:
@@ -212,17 +214,17 @@ class Job:
         starting = self._starting()
         self._pinned = await starting.pin(ledger)
         self._options = carried_on(self._options, self.record)
-        self._lock = ledger.lock_job(self.record)
+        self._lock = ledger.jobs.lock(self.record)
         try:
             self._check_wanted(ledger)
             await self._take_rows_or_leave(ledger, made=starting.made)
             await self._remember(ledger)
             if self._options.retry_failed:
-                await ledger.reset_rows(self.record.id, AGAIN)
+                await ledger.jobs.reset_rows(self.record.id, AGAIN)
             self._chosen, self.to_do = self._choose(ledger)
-            state = ledger.job_state(self.record.id)
-            if state is not JobState.OPEN and ledger.pending_rows(self.record.id, limit=1):
-                await ledger.set_job_state(self.record.id, JobState.OPEN)
+            state = ledger.jobs.state(self.record.id)
+            if state is not JobState.OPEN and ledger.jobs.has_pending_rows(self.record.id):
+                await ledger.jobs.set_state(self.record.id, JobState.OPEN)
             if not self._options.until_budget:
                 await check_caps(self._session, asked_of(self.pinned), self._options, ledger, self._chosen)
         except BaseException:
@@ -254,7 +256,7 @@ class Job:
         if stored:
             for result in stored_results(ledger, self.record, self._options.read):
                 yield result
-        if ledger.pending_rows(self.record.id, limit=1):
+        if ledger.jobs.has_pending_rows(self.record.id):
             self._runner = Runner(
                 self._session, ledger, self.pinned, self._options, chosen=self._chosen, to_do=self.to_do
             )
@@ -264,8 +266,8 @@ class Job:
                 async for result in results:
                     yield result
             self.stop = self._runner.stop
-        if not ledger.pending_rows(self.record.id, limit=1):
-            await ledger.set_job_state(self.record.id, JobState.DONE)
+        if not ledger.jobs.has_pending_rows(self.record.id):
+            await ledger.jobs.set_state(self.record.id, JobState.DONE)
 
     # ------------------------------------------------------------------ its rows
 
@@ -276,22 +278,22 @@ class Job:
         """The rows that this run is about (None: all), and how many of them it is to make."""
         options, job_id = self._options, self.record.id
         if options.sample is None:
-            chosen, waiting = None, ledger.row_counts(job_id).get(RowState.PENDING, 0)
+            chosen, waiting = None, ledger.jobs.row_counts(job_id).get(RowState.PENDING, 0)
         else:
-            names = ledger.row_names(job_id)
+            names = ledger.jobs.row_keys(job_id)
             chosen = sample(names, options.sample, options.seed)
-            waiting = sum(row_id in chosen for row_id in ledger.pending_ids(job_id))
+            waiting = sum(row_id in chosen for row_id in ledger.jobs.pending_ids(job_id))
         return chosen, waiting if options.limit is None else min(waiting, options.limit)
 
     def _check_wanted(self, ledger: Ledger) -> None:
-        if not self.wakes and ledger.job_state(self.record.id) is JobState.CANCELLED:
+        if not self.wakes and ledger.jobs.state(self.record.id) is JobState.CANCELLED:
             raise cancelled(self.record.name)
 
     async def _remember(self, ledger: Ledger) -> None:
         """Keep how the job runs now, where that has changed."""
         told = plain_options(self._options)
         if any(self.record.options.get(name) != value for name, value in told.items()):
-            await ledger.remember_run(self.record.id, told, self.record.output_path)
+            await ledger.jobs.update_run(self.record.id, told, self.record.output_path)
             self._read_again(ledger)
 
     async def remember_output(self, out: Path | None, told: Mapping[str, Json]) -> None:
@@ -299,7 +301,7 @@ class Job:
         record, path = self.record, plain_path(out)
         if record.output_path != path or any(record.options.get(name) != kept for name, kept in told.items()):
             ledger = await self._session.ledger()
-            await ledger.remember_run(record.id, told, path)
+            await ledger.jobs.update_run(record.id, told, path)
 
     async def _take_rows_or_leave(self, ledger: Ledger, *, made: bool) -> None:
         """Take the rows in; a job that was made for rows that can't be is none.
@@ -311,7 +313,7 @@ class Job:
             check_text_name(self._options, self.record.columns, self.record.schema)
         except PromptKitError:
             if made:
-                await ledger.take_back_job(self.record.id)
+                await ledger.jobs.discard(self.record.id)
             raise
 
     async def _take_rows(self, ledger: Ledger) -> None:
@@ -325,13 +327,13 @@ class Job:
             return
         self.reading = self._source.read()
         reader = Reader(self._session, self.pinned.template, self._source.name, self.reading, self._options)
-        await ledger.ingest_rows(job.id, reader.rows(), reader.read)
+        await ledger.jobs.ingest(job.id, reader.rows(), reader.read)
         reader.tell()
         self._read_again(ledger)
 
     def _read_again(self, ledger: Ledger) -> None:
         """Take the job as the ledger has it now."""
-        record = ledger.job(self.record.name)
+        record = ledger.jobs.get(self.record.name)
         if record is not None:
             self._pinned = replace(self.pinned, job=record)
 
@@ -375,7 +377,7 @@ class Starting:
 
     def asked(self, ledger: Ledger | None) -> Asked:
         """What the job runs, or would if it began now."""
-        known = None if ledger is None else ledger.job(self.name)
+        known = None if ledger is None else ledger.jobs.get(self.name)
         if ledger is not None and known is not None:
             return asked_of(self._go_on(ledger, known))
         return Asked(self._load(), self._route, self._detours())
@@ -383,7 +385,7 @@ class Starting:
     async def pin(self, ledger: Ledger) -> Pinned:
         """The job of that name, as it was pinned; made where there is none."""
         name = self.name
-        known = ledger.job(name)
+        known = ledger.jobs.get(name)
         if known is not None:
             return self._go_on(ledger, known)
         template = self._load()
@@ -410,7 +412,7 @@ class Starting:
             input_path=self._source.name,
             output_path=plain_path(self._options.out),
         )
-        record = await ledger.create_or_get_job(start)
+        record = await ledger.jobs.create_or_get(start)
         if record.id != start.id:  # another process was first
             return self._go_on(ledger, record)
         self.made = True
@@ -459,14 +461,14 @@ class Starting:
         try:
             current = self._session.library.load(self._ref, allow_draft=False)
         except TemplateError as cause:
-            now = f"{self._ref} can't be used now: {cause.what}"
+            now = f"{self._ref} can't be used now: {cause.message}"
         else:
             if current.digest == job.template_digest:
                 return current
             same = str(current.ref) == job.template_ref
             now = f"{current.ref} has changed since" if same else f"{self._ref} now means {current.ref}"
         self._session.say(f"job {job.name}: it goes on with {job.template_ref} as it began; {now}")
-        return Template.rebuild(job.template_digest, ledger.stored_source)
+        return Template.rebuild(job.template_digest, ledger.calls.stored_source)
 
 
 def asked_of(pinned: Pinned) -> Asked:
@@ -517,7 +519,7 @@ class JobAgain(Job):
         if job.ingested_us is None:
             raise JobConflict(f"the input of job {job.name!r} was never read to its end", remedy=again)
         again_states = AGAIN if self._options.retry_failed else ()
-        erased = ledger.erased_rows(job.id, (RowState.PENDING, *again_states))
+        erased = ledger.jobs.erased_row_count(job.id, (RowState.PENDING, *again_states))
         if erased:
             raise JobConflict(
                 f"job {job.name!r}: of {counted(erased, 'row')} to be sent, [storage] has erased the variables",
@@ -539,7 +541,7 @@ def job_named(ledger: Ledger, name: str, today: str) -> JobRecord:
         UsageError: there is none; the closest names are told.
     """
     told = name.replace("{date}", today)
-    job = ledger.job(told)
+    job = ledger.jobs.get(told)
     if job is None:
-        raise UsageError(f"there is no job {told!r}", remedy=closest(told, ledger.job_names()))
+        raise UsageError(f"there is no job {told!r}", remedy=closest(told, ledger.jobs.names()))
     return job

@@ -39,13 +39,10 @@ def stored_results(
     ledger: Ledger, job: JobRecord, read: Callable[[Json], object] | None = None
 ) -> Iterator[RowResult]:
     """The results of a job that the ledger has, in the input's order, page by page."""
-    after = -1
-    while page := ledger.rows_in_order(job.id, after, _PAGE):
-        after = page[-1].row.position
-        for out in page:
-            result = from_ledger(out, job.schema, read)
-            if result is not None:
-                yield result
+    for out in ledger.jobs.output_rows(job.id):
+        result = from_ledger(out, job.schema, read)
+        if result is not None:
+            yield result
 
 
 def layout_of(job: JobRecord) -> Layout:
@@ -80,7 +77,7 @@ def write_output(
     """
     if is_pattern(str(out)):
         return write_pieces(ledger, job, str(out))
-    kept, erased = ledger.texts(job.id)
+    kept, erased = ledger.jobs.reply_counts(job.id)
     if erased and out.is_file():
         if kept and not has_all(ledger, job, out):
             raise OutputError(
@@ -88,7 +85,7 @@ def write_output(
                 file=out,
                 remedy="Write the new rows to another file with -o.",
             )
-        return sum(ledger.row_counts(job.id).values())
+        return sum(ledger.jobs.row_counts(job.id).values())
     chosen = output_format(out.name, like, format_)
     parts = 0
     try:
@@ -167,7 +164,7 @@ class Delivery:
         """
         record = job.record
         if self.out is not None:
-            total = sum(ledger.row_counts(record.id).values())
+            total = sum(ledger.jobs.row_counts(record.id).values())
             count = write_output(
                 ledger, record, self.out, format_=self.format, like=manner.like, mark=manner.mark
             )
@@ -251,15 +248,12 @@ def write_failed(ledger: Ledger, job: JobRecord, path: Path, manner: Manner) -> 
 
 
 def _failed_cells(ledger: Ledger, job: JobRecord) -> Iterator[dict[str, Json]]:
-    after = -1
-    while page := ledger.rows_in_order(job.id, after, _PAGE):
-        after = page[-1].row.position
-        for out in page:
-            if out.row.state in _FAILED:
-                result = from_ledger(out, job.schema)
-                why = None if result is None else result.error
-                where = f"{job.input_path}:{out.row.line}"
-                yield {**(out.row.passthrough or {}), WHY: why, WHERE: where}
+    for out in ledger.jobs.output_rows(job.id):
+        if out.row.state in _FAILED:
+            result = from_ledger(out, job.schema)
+            why = None if result is None else result.error
+            where = f"{job.input_path}:{out.row.line}"
+            yield {**(out.row.passthrough or {}), WHY: why, WHERE: where}
 
 
 async def erase_kept_out(
@@ -277,12 +271,11 @@ async def erase_kept_out(
         return
     if delivered is not None:
         told = _delivered(ledger, job_id, delivered)
-        await ledger.remember_run(job_id, {"delivered": {**told}}, told["path"])
-    after = 0
-    while page := ledger.row_tags(job_id, after, _PAGE):
-        after = page[-1][0]
+        await ledger.jobs.update_run(job_id, {"delivered": {**told}}, told["path"])
+    rows = ledger.jobs.row_tags(job_id)
+    while page := list(islice(rows, _PAGE)):
         kept = [(row_id, storage.of(tags)) for row_id, tags in page]
-        await ledger.erase_texts(
+        await ledger.jobs.erase_texts(
             job_id,
             replies_of=[row_id for row_id, keep in kept if keep.replies is not Keep.FULL],
             inputs_of=[row_id for row_id, keep in kept if keep.variables is not Keep.FULL],
@@ -295,7 +288,7 @@ def has_all(ledger: Ledger, job: JobRecord, out: Path) -> bool:
 
 
 def _delivered(ledger: Ledger, job_id: int, out: Path) -> dict[str, str]:
-    return {"path": str(out.absolute()), "answers": ledger.answers(job_id)}
+    return {"path": str(out.absolute()), "answers": ledger.jobs.replies_digest(job_id)}
 
 
 def _keeps_all(storage: Storage) -> bool:
@@ -311,17 +304,14 @@ def check_pieces(ledger: Ledger, job: JobRecord, pattern: str) -> None:
     """
     check_pattern(pattern, job.columns)
     seen = Ordinals()
-    after = -1
-    while page := ledger.rows_in_order(job.id, after, _PAGE):
-        after = page[-1].row.position
-        for out in page:
-            path = piece_name(pattern, out.row.passthrough or {}, number_of(out.row.position))
-            if seen.next(name_digest(path)):
-                raise UsageError(
-                    f"row {number_of(out.row.position)} (line {out.row.line}) would be written to {path}, "
-                    "as a row before it",
-                    remedy="Add a column that tells them apart to -o, or {number}.",
-                )
+    for out in ledger.jobs.output_rows(job.id):
+        path = piece_name(pattern, out.row.passthrough or {}, number_of(out.row.position))
+        if seen.next(name_digest(path)):
+            raise UsageError(
+                f"row {number_of(out.row.position)} (line {out.row.line}) would be written to {path}, "
+                "as a row before it",
+                remedy="Add a column that tells them apart to -o, or {number}.",
+            )
 
 
 def number_of(position: int) -> int:

@@ -164,7 +164,7 @@ class Quoter:
         if job_id is None or self._ledger is None:
             return frozenset()
         again = AGAIN if self._options.retry_failed else ()
-        return self._ledger.ended_rows(job_id, [row.key for row in page], again)
+        return self._ledger.jobs.ended_keys(job_id, [row.key for row in page], again)
 
     def _seen_before(self, row: RowStart) -> bool:
         """Whether a row before it has the same content; a row that goes by its content tells by its name."""
@@ -172,11 +172,10 @@ class Quoter:
             return row.key != row_key(row.content, 0)
         return bool(self._seen.next(row.content))
 
-    def _pending(self, job_id: int) -> Iterator[tuple[RowRecord, ...]]:
+    def _pending(self, job_id: int) -> Iterator[list[RowRecord]]:
         assert self._ledger is not None  # noqa: S101 - a job is in a ledger
-        after = -1
-        while page := self._ledger.pending_rows(job_id, after, _PAGE):
-            after = page[-1].position
+        rows = self._ledger.jobs.pending_rows(job_id)
+        while page := list(islice(rows, _PAGE)):
             yield page
 
     def _count(self, prompt: Prompt, size: int) -> int:
@@ -217,7 +216,7 @@ class Quoter:
         return Load(offers, plan.strategy, last, tuple(key for key, _ in hard)), packs
 
     def _account(self, key: str, cap_pico: int) -> Account:
-        record = None if self._ledger is None else self._ledger.spent(key)
+        record = None if self._ledger is None else self._ledger.reports.budget(key)
         if record is None:
             return Account(key, cap_pico, cap_pico)
         left = 0 if record.stops_at(cap_pico) else max(0, cap_pico - record.spent_pico)

@@ -72,14 +72,14 @@ async def prepare(session: Session, original: JobRecord, redo: Redo, options: Jo
     rows.check()
     await session.remember(template)
     start = _start(session, original, redo, options, template)
-    record = await ledger.create_or_get_job(start)
+    record = await ledger.jobs.create_or_get(start)
     if record.redo_of_id != original.id or record.template_digest != template.digest:
         raise JobConflict(
             f"the name {record.name!r} belongs to another job", remedy="Give this one a name with --job."
         )
-    with ledger.lock_job(record):
-        await ledger.ingest_rows(record.id, rows, lambda: InputRead(original.columns))
-    return ledger.job(record.name) or record
+    with ledger.jobs.lock(record):
+        await ledger.jobs.ingest(record.id, rows, lambda: InputRead(original.columns))
+    return ledger.jobs.get(record.name) or record
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class _Rows:
             try:
                 variables = self.template.bind(variables)
             except VariableError as cause:  # the other version declares others
-                variables, error = {}, cause.what
+                variables, error = {}, cause.message
             yield RowStart(
                 id=self.session.ids(),
                 key=row.key,
@@ -137,7 +137,7 @@ class _Rows:
     def _found(self) -> Iterator[RowRecord]:
         redo, original = self.redo, self.original
         made_by = None if redo.made_by is None else self._version(_ref(redo.made_by, original))
-        return self.ledger.rows_made(original.id, made_by, redo.states, rejected=redo.rejected)
+        return self.ledger.jobs.finished_rows(original.id, made_by, redo.states, rejected=redo.rejected)
 
     def _version(self, ref: TemplateRef) -> str:
         """The version that a reference means; one that is gone is still known to the ledger by its name."""

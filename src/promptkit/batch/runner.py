@@ -36,9 +36,6 @@ if TYPE_CHECKING:
     from promptkit.routing.flow import Plan
 
 
-_PAGE: Final = 500
-
-
 _LOOK_S: Final = 0.5
 
 
@@ -167,13 +164,13 @@ class Runner:
     async def _mark_canary(self) -> None:
         """Choose the first rows that wait as the canary, unless the input has one."""
         job_id = self._pinned.job.id
-        if self._options.canary and not self._ledger.canary_counts(job_id):
+        if self._options.canary and not self._ledger.jobs.canary_counts(job_id):
             first = [row.id for row in islice(self._pending(), self._options.canary)]
-            await self._ledger.mark_canary(first)
+            await self._ledger.jobs.mark_canary(first)
 
     def _judge(self) -> Verdict:
         """What the canary says; where it fails, the run ends."""
-        rows = self._ledger.canary_counts(self._pinned.job.id)
+        rows = self._ledger.jobs.canary_counts(self._pinned.job.id)
         limit = DEFAULT_FAIL_RATE if self._options.max_fail_rate is None else self._options.max_fail_rate
         verdict = judge(rows, limit)
         if verdict is Verdict.FAILED:
@@ -187,7 +184,7 @@ class Runner:
         self._outages.begin_turn()
         rows = self._pending()
         if canary:
-            waiting = self._ledger.canary_counts(self._pinned.job.id)[RowState.PENDING]
+            waiting = self._ledger.jobs.canary_counts(self._pinned.job.id)[RowState.PENDING]
             rows = islice((row for row in rows if row.canary), waiting)
         for row in rows:
             if self._halted or self._left == 0:
@@ -198,12 +195,9 @@ class Runner:
 
     def _pending(self) -> Iterator[RowRecord]:
         """The pending rows that this run is about, in order, page by page."""
-        after = -1
-        while page := self._ledger.pending_rows(self._pinned.job.id, after, _PAGE):
-            after = page[-1].position
-            for row in page:
-                if self._chosen is None or row.id in self._chosen:
-                    yield row
+        for row in self._ledger.jobs.pending_rows(self._pinned.job.id):
+            if self._chosen is None or row.id in self._chosen:
+                yield row
 
     def _ready(self, rows: Iterator[RowRecord]) -> Iterator[Ready | Unfit]:
         """The rows with their calls; without those whose own tags hold them back."""
@@ -228,7 +222,7 @@ class Runner:
             self.stop = self.stop or cause
             return None
         except PromptKitError as cause:
-            return Unfit(row, cause.what)
+            return Unfit(row, cause.message)
         work = CallRequest(
             id=self._session.ids(),
             call=Call(prompt, self._session.params(template, route), template.spec.output),
@@ -309,7 +303,7 @@ class Runner:
         now_s = self._session.now()
         turn = self._outages.left(row.id, began_s, now_s, made.retry_at_s)
         if turn is Turn.FAILS:
-            await self._ledger.end_row(RowEnd(row.id, made.status, int(now_s * 1e6), made.id, made.why))
+            await self._ledger.jobs.end_row(RowEnd(row.id, made.status, int(now_s * 1e6), made.id, made.why))
             return from_call(row, made, ref)
         if turn is Turn.STOPS:
             self.end_with(failure_of(made))
@@ -327,7 +321,7 @@ class Runner:
     async def _failed(self, row: RowRecord, why: str) -> RowResult:
         """A row that can't be sent fails alone."""
         now_us = int(self._session.now() * 1e6)
-        await self._ledger.end_row(RowEnd(row.id, Status.FAILED, now_us, None, why))
+        await self._ledger.jobs.end_row(RowEnd(row.id, Status.FAILED, now_us, None, why))
         return RowResult(row.position + 1, Status.FAILED, error=why, cells=row.passthrough or {})
 
     def _scopes(self, tags: Mapping[str, str]) -> tuple[Scope, ...]:

@@ -1,4 +1,4 @@
-"""The command: each one parses, makes one library call, and prints."""
+"""The `promptkit` command: each command reads its options, calls the library once, and prints."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command that the process was started with, and exit with its code."""
-    from .run import run
+    from .main import run
 
     run()

@@ -1,25 +1,25 @@
-"""The commands, by what they are for. A command's module is imported when the command is called.
+"""The table of all commands, in sections. A command's module is imported when the command is called.
 
-So `--help` costs no more than typer itself, and `render` never pays for what `batch` needs.
+`--help` therefore costs no more than typer itself, and `render` never imports what `batch` needs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from typing import Annotated, Any, ClassVar, Final, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command
 
-_WIDTH: Final = 100
+_WIDTH = 100
 
 
 class Command(NamedTuple):
-    """A command: where its function stands (`module:name`), and the first sentence of its help."""
+    """A command: its function (`module:name`, below `promptkit.cli`), and the first sentence of its help."""
 
-    where: str
+    function: str
     help: str
 
 
@@ -33,101 +33,96 @@ class Group(NamedTuple):
 Section = Mapping[str, Command | Group]
 
 
-SECTIONS: Final[Mapping[str, Section]] = {
+SECTIONS: Mapping[str, Section] = {
     "Make": {
-        "init": Command("starting:init", "Start a project of your own in a folder."),
-        "run": Command("making:run", "Make one text now."),
+        "init": Command("make.init:init", "Create a project in a folder."),
+        "run": Command("make.run:run", "Make one text."),
         "batch": Command(
-            "batching:batch", "Make a text for every row of a table, as a job that can stop and go on."
+            "make.batch:batch", "Make a text for every row of a table, as a job that can stop and continue."
         ),
         "compare": Command(
-            "comparing:compare", "Make the same texts by several targets or versions, side by side."
+            "make.compare:compare", "Run the same rows through several models or versions, side by side."
         ),
-        "plan": Command("planning:plan", "Tell what a batch would cost and take, before anything is sent."),
-        "render": Command("making:render", "Show what exactly would be sent."),
-        "demo": Command("starting:demo", "See it work here, with no key, on the embedded model."),
+        "plan": Command("make.plan:plan", "Estimate the cost and duration of a batch; nothing is sent."),
+        "render": Command("make.render:render", "Show the prompt that would be sent."),
+        "demo": Command("make.demo:demo", "Run five rows on the embedded model, without a key."),
     },
     "Templates": {
         "templates": Group(
-            "The templates: which there are, and what one takes.",
+            "List, write, test and publish templates.",
             {
-                "list": Command("templates:list_templates", "List all templates with their versions."),
-                "show": Command("templates:show_template", "Show one template in full."),
-                "new": Command("versions:new", "Begin a template: a draft that renders at once."),
-                "lint": Command(
-                    "linting:lint_templates", "Find what is wrong with templates before they are sent."
+                "list": Command("templates.list:list_templates", "List all templates with their versions."),
+                "show": Command("templates.show:show_template", "Show one template in full."),
+                "new": Command("templates.new:new", "Create a template: a draft that renders at once."),
+                "lint": Command("templates.lint:lint_templates", "Find problems in templates before a call."),
+                "test": Command("templates.test:run_tests", "Run the tests in tests.toml."),
+                "diff": Command("templates.diff:diff_templates", "Show what changed between two versions."),
+                "publish": Command("templates.publish:publish", "Seal the draft as the next version."),
+                "promote": Command("templates.promote:promote", "Move a label to a published version."),
+                "rollback": Command(
+                    "templates.rollback:rollback", "Move a label back to its previous version."
                 ),
-                "test": Command(
-                    "trials:try_templates", "Run the tests that stand beside templates, in tests.toml."
-                ),
-                "diff": Command("differences:diff_templates", "Show what changed between two versions."),
-                "publish": Command("versions:publish", "Seal the draft as the next version, for good."),
-                "promote": Command("versions:promote", "Put a label on a published version."),
-                "rollback": Command("versions:rollback", "Put a label back on what it meant before."),
             },
-        ),
+        )
     },
-    "Books": {
-        "log": Command("books:log", "List the calls that were made, newest first."),
-        "show": Command("books:show", "Show one call in full."),
-        "retake": Command("verdicts:retake", "Make a text again after a client's note."),
-        "rate": Command(
-            "verdicts:rate", "Say what became of replies: accept, reject, or clear to take it back."
-        ),
-        "report": Command("reporting:report", "Add up what was spent, by client, template, day ..."),
+    "Ledger": {
+        "log": Command("ledger.log:log", "List calls, newest first."),
+        "show": Command("ledger.show:show", "Show one call in full."),
+        "retake": Command("ledger.retake:retake", "Make a text again after a client's note."),
+        "rate": Command("ledger.rate:rate", "Record a client's verdict on replies: accept, reject or clear."),
+        "report": Command("ledger.report:report", "Add up costs by client, template, day or any tag."),
+        "budgets": Command("ledger.budgets:budgets", "Show every cap: spent, reserved, and left."),
         "jobs": Group(
-            "The jobs: how each stands, and how to go on with one, stop one, or write it out again.",
+            "List jobs; continue, stop, redo or export one.",
             {
-                "list": Command("jobs:list_jobs", "List the jobs, newest first."),
-                "show": Command("jobs:show_job", "Show one job in full."),
-                "watch": Command("watching:watch", "Show how a job gets on that another process runs."),
-                "resume": Command("jobs:resume", "Go on with a job as it began."),
-                "redo": Command("redoing:redo", "Make rows of a job again with another version."),
-                "cancel": Command("jobs:cancel", "Stop a job for good, whichever process runs it."),
-                "export": Command("jobs:export", "Write a job's output again, from the ledger."),
+                "list": Command("jobs.list:list_jobs", "List the jobs, newest first."),
+                "show": Command("jobs.show:show_job", "Show one job in full."),
+                "watch": Command("jobs.watch:watch", "Show the progress of a job in another process."),
+                "resume": Command("jobs.resume:resume", "Continue a job with the options it started with."),
+                "redo": Command("jobs.redo:redo", "Write rows of a job again with another version."),
+                "cancel": Command("jobs.cancel:cancel", "Stop a job for good, whichever process runs it."),
+                "export": Command("jobs.export:export", "Write a job's output again, from the ledger."),
             },
         ),
-        "budgets": Command("budgets:budgets", "Show every cap: spent, held, and what it would refuse."),
+        "db": Group(
+            "Maintain the ledger's database.",
+            {
+                "migrate": Command("ledger.db:migrate", "Bring the database to this version's schema."),
+                "backup": Command(
+                    "ledger.db:backup", "Copy the database into a new file, also while a batch is running."
+                ),
+                "prune": Command("ledger.db:prune", "Erase old texts; costs are kept."),
+                "forget": Command(
+                    "ledger.db:forget", "Erase the texts of a client, or of single calls; costs are kept."
+                ),
+                "path": Command("ledger.db:path", "Print the path of the database."),
+            },
+        ),
     },
     "Providers": {
         "providers": Group(
-            "The providers: targets, prices, keys, and whether they answer.",
+            "List and check providers.",
             {
                 "list": Command(
-                    "providers:list_providers",
-                    "List providers and targets: keys, limits, prices, and what is closed until when.",
+                    "providers.list:list_providers",
+                    "List providers and targets: keys, limits, prices, and open circuits.",
                 ),
                 "check": Command(
-                    "providers:check", "Check key, address and models of each provider, free of charge."
+                    "providers.check:check", "Check key, address and models of each provider, free of charge."
                 ),
-                "reset": Command(
-                    "lanes:reset",
-                    "Open all that is closed of a provider: it is asked again at once, by running jobs too.",
-                ),
+                "reset": Command("providers.reset:reset", "Close the circuits of a provider."),
             },
         ),
-        "simulate": Command("simulating:simulate", "Play OpenAI, Anthropic and Gemini on this machine."),
-        "drill": Command("drilling:drill", "Rehearse outages: what would each do to this very setup."),
+        "simulate": Command(
+            "providers.simulate:simulate", "Run a local server that imitates OpenAI, Anthropic and Gemini."
+        ),
+        "drill": Command("providers.drill:drill", "Rehearse provider outages with your own configuration."),
     },
     "Machine": {
-        "doctor": Command("doctor:doctor", "Examine this machine, the configuration and the ledger."),
+        "doctor": Command("machine.doctor:doctor", "Check this machine, the configuration and the ledger."),
         "local": Group(
             "The embedded model.",
-            {"fetch": Command("machine:fetch", "Bring the embedded model's weights (93 MB, once).")},
-        ),
-        "db": Group(
-            "Care of the ledger's database.",
-            {
-                "migrate": Command("machine:migrate", "Bring the database to this version's schema."),
-                "backup": Command(
-                    "machine:backup", "Copy the database into a new file, also while a batch is running."
-                ),
-                "prune": Command("erasing:prune", "Erase old texts; costs are kept."),
-                "forget": Command(
-                    "erasing:forget", "Erase the texts of a client, or of single calls; costs are kept."
-                ),
-                "path": Command("machine:path", "Print where the database is."),
-            },
+            {"fetch": Command("machine.local:fetch", "Download the embedded model's weights (93 MB, once).")},
         ),
     },
 }
@@ -139,26 +134,26 @@ class LazyGroup(TyperGroup):
     sections: ClassVar[Mapping[str, Section]] = {}
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # pyright: ignore[reportIncompatibleMethodOverride] - typer's public name of the same class
-        """All names, in the order of the sections."""
+        """Return all names, in the order of the sections."""
         del ctx
         return [name for section in self.sections.values() for name in section]
 
     def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The command of that name, built now."""
+        """Build the command of that name."""
         del ctx
         if cmd_name not in self.commands:
-            found = next(
+            entry = next(
                 (section[cmd_name] for section in self.sections.values() if cmd_name in section), None
             )
-            if found is None:
+            if entry is None:
                 return None
             self.commands[cmd_name] = (
-                _group(cmd_name, found) if isinstance(found, Group) else load(cmd_name, found)
+                _group(cmd_name, entry) if isinstance(entry, Group) else load(cmd_name, entry)
             )
         return self.commands[cmd_name]
 
     def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Find the command that is called; an unknown one is answered with the closest."""
+        """Find the command that is called; for an unknown one, suggest the closest."""
         self.get_command(ctx, args[0])
         known, self.commands = self.commands, dict.fromkeys(self.list_commands(ctx)) | dict(self.commands)
         try:
@@ -167,7 +162,7 @@ class LazyGroup(TyperGroup):
             self.commands = known
 
     def format_commands(self, ctx: typer.Context, formatter: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """The commands by section, with the first sentence of each one's help."""
+        """Write the commands by section, with the first sentence of each one's help."""
         del ctx
         width = max(len(name) for section in self.sections.values() for name in section)
         for title, section in self.sections.items():
@@ -180,22 +175,22 @@ class _Root(LazyGroup):
 
 
 def load(name: str, command: Command) -> Any:
-    """The command behind an entry: its module is imported here."""
-    from .face import as_command
+    """Import the module of a command, and build the command."""
+    from .command import as_command
 
-    module, _, function = command.where.partition(":")
+    module, _, function = command.function.partition(":")
     return as_command(name, getattr(import_module(f".{module}", __package__), function))
 
 
 def _group(name: str, group: Group) -> Any:
     kind = type("_Group", (LazyGroup,), {"sections": {"Commands": group.commands}})
-    return get_command(_typer(kind, _help_alone, name=name, help_=group.help, add_completion=False))
+    return get_command(_typer(kind, _print_help, name=name, help_=group.help, add_completion=False))
 
 
 def _typer(
     kind: type[TyperGroup], callback: Any, *, help_: str, name: str | None = None, add_completion: bool
 ) -> typer.Typer:
-    made = typer.Typer(
+    app_ = typer.Typer(
         name=name,
         cls=kind,
         help=help_,
@@ -205,11 +200,11 @@ def _typer(
         add_completion=add_completion,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": _WIDTH},
     )
-    made.callback()(callback)
-    return made
+    app_.callback()(callback)
+    return app_
 
 
-def _help_alone(ctx: typer.Context) -> None:
+def _print_help(ctx: typer.Context) -> None:
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
 
@@ -229,34 +224,34 @@ def _root(
     ] = False,
 ) -> None:
     del version
-    _help_alone(ctx)
+    _print_help(ctx)
 
 
 app: Any = get_command(
     _typer(
         _Root,
         _root,
-        help_="Prompt templates kept in git, turned into finished text: never over budget, never paying twice, "
-        "never losing a row.\n\nBegin with `promptkit demo`: it needs no key.",
+        help_="Turn prompt templates in git into finished texts: within the budget, without paying twice, "
+        "and without losing a row.\n\nStart with `promptkit demo`: it needs no key.",
         add_completion=True,
     )
 )
-"""The whole command line: called with arguments, it runs one command and returns its exit code."""
+"""The whole command line; called with arguments, it runs one command and returns its exit code."""
 
 
 def helps(width: int = _WIDTH) -> Iterator[tuple[str, str]]:
-    """The help of every command that is no group, by its full name, for the documentation."""
+    """Yield the full name and the help of every command that is no group, for the documentation."""
     top = typer.Context(app, info_name="promptkit")
     for name in app.list_commands(top):
-        yield from _helps(app.get_command(top, name), name, top, width)
+        yield from _help_texts(app.get_command(top, name), name, top, width)
 
 
-def _helps(command: Any, name: str, parent: typer.Context, width: int) -> Iterator[tuple[str, str]]:
+def _help_texts(command: Any, name: str, parent: typer.Context, width: int) -> Iterator[tuple[str, str]]:
     ctx = typer.Context(
         command, info_name=name, parent=parent, terminal_width=width, help_option_names=["-h", "--help"]
     )
     if isinstance(command, LazyGroup):
-        for below in command.list_commands(ctx):
-            yield from _helps(command.get_command(ctx, below), below, ctx, width)
+        for subcommand in command.list_commands(ctx):
+            yield from _help_texts(command.get_command(ctx, subcommand), subcommand, ctx, width)
     else:
         yield ctx.command_path, command.get_help(ctx)

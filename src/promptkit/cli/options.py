@@ -1,4 +1,4 @@
-"""Options that several commands share; how their texts are read stands in `option_texts`."""
+"""Options that several commands share; `values` reads their texts."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from typer import Argument, Option
 
 from promptkit.batch.tables import Format
 from promptkit.types import OnMiss
 
 
 class Resend(StrEnum):
-    """What to do with a request that was sent and never answered."""
+    """What to do with a request whose outcome is unknown."""
 
     SEND = "send"
     FAIL = "fail"
@@ -21,280 +21,247 @@ class Resend(StrEnum):
 
 Ref = Annotated[
     str,
-    typer.Argument(
-        metavar="REF", help="The template: ugc/script, ugc/script@2, @LABEL, @draft, @sha256:PREFIX."
-    ),
+    Argument(metavar="REF", help="The template: ugc/script, ugc/script@2, @LABEL, @draft, @sha256:PREFIX."),
 ]
-
-
 Vars = Annotated[
     list[str] | None,
-    typer.Option(
-        "-v", "--var", metavar="K=V", help="A variable: K=TEXT, K=@FILE (its text), K:=JSON. Repeatable."
-    ),
+    Option("-v", "--var", metavar="K=V", help="A variable: K=TEXT, K=@FILE (its text), K:=JSON. Repeatable."),
 ]
-
-
 VarsFile = Annotated[
-    Path | None,
-    typer.Option("--vars", metavar="FILE", help="Variables from a JSON or TOML file; -v wins over it."),
+    Path | None, Option("--vars", metavar="FILE", help="Variables from a JSON or TOML file; -v wins over it.")
 ]
-
-
-RouteName = Annotated[
-    str | None, typer.Option("--route", metavar="NAME", help="The route, from promptkit.toml.")
-]
-
-
+RouteName = Annotated[str | None, Option("--route", metavar="NAME", help="The route, from promptkit.toml.")]
 Targets = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "--target",
         metavar="PROVIDER/MODEL",
-        help="Where it may go, in order, instead of a route. Repeatable.",
+        help="A target, instead of a route. Repeatable: targets are asked in this order.",
     ),
 ]
-
-
 Tags = Annotated[
     list[str] | None,
-    typer.Option(
-        "--tag", metavar="K=V", help="What it belongs to: client, deliverable, campaign ... Repeatable."
+    Option(
+        "--tag",
+        metavar="K=V",
+        help="A tag for reports and caps: client, deliverable, campaign ... Repeatable.",
     ),
 ]
-
-
 Cache = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--cache",
         metavar="AGE",
-        help="A reply to this very call that is no older serves it, at no cost: 7d, 12h, 30m. Else as the route says.",
+        help="Use a stored reply to an identical call, at no cost, if it is no older: 7d, 12h, 30m. Default: the route's.",
     ),
 ]
-
-
 NoCache = Annotated[
-    bool,
-    typer.Option("--no-cache", help="Ask anew, whatever the route says; the reply is kept for later calls."),
+    bool, Option("--no-cache", help="Don't use the reply cache. The reply is stored for later calls.")
 ]
-
-
-Budget = Annotated[str | None, typer.Option("--budget", metavar="USD", help="Hard cap of this call or job.")]
-
-
+Budget = Annotated[str | None, Option("--budget", metavar="USD", help="Hard cap of this call or job.")]
 Stream = Annotated[
-    bool, typer.Option("--stream", help="Print the text as it comes. Not with --json, which is one document.")
+    bool, Option("--stream", help="Print the text as it arrives. Not with --json, which prints one document.")
 ]
-
-
 Failed = Annotated[
     Path | None,
-    typer.Option(
+    Option(
         "--failed",
         metavar="FILE",
-        help="The rows that failed, with reasons: correct them, and it is an input itself.",
+        help="Write the failed rows with their reasons; after corrections, the file is a valid input.",
     ),
 ]
-
-
 Summary = Annotated[
     Path | None,
-    typer.Option("--summary", metavar="FILE", help="How it ended: JSON in a FILE.json, else text."),
+    Option("--summary", metavar="FILE", help="Write the result: as JSON to a FILE.json, else as text."),
 ]
-
-
 PingUrl = Annotated[
     str | None,
-    typer.Option(
-        "--ping", metavar="URL", help="A monitor: URL/start, then URL, or URL/CODE with the exit code."
+    Option(
+        "--ping", metavar="URL", help="Call a monitor: URL/start, then URL, or URL/CODE with the exit code."
     ),
 ]
-
-
 UntilBudget = Annotated[
     bool,
-    typer.Option(
-        "--until-budget", help="Run until a cap stops it, where the worst case doesn't fit every hard cap."
+    Option(
+        "--until-budget",
+        help="Start even if the worst case exceeds a hard cap, and run until the cap stops it.",
     ),
 ]
-
-
 Rows = Annotated[
-    str, typer.Argument(metavar="ROWS", help="The table: CSV, TSV, JSONL or JSON; - reads standard input.")
+    str, Argument(metavar="ROWS", help="The table: CSV, TSV, JSONL or JSON; - reads standard input.")
 ]
-
-
 MaybeRows = Annotated[
     str | None,
-    typer.Argument(
+    Argument(
         metavar="ROWS",
-        help="The table: CSV, TSV, JSONL or JSON; - reads standard input. Without one, -v and --each make the rows.",
+        help="The table: CSV, TSV, JSONL or JSON; - reads standard input. Without it, -v and --each make the rows.",
         show_default=False,
     ),
 ]
-
-
 Out = Annotated[
     Path | None,
-    typer.Option(
+    Option(
         "-o",
         "--out",
         metavar="FILE",
-        help="The output, whole and in the input's order; columns in braces ('out/{sku}.txt') make one file a row. "
-        "Else stdout, as they finish.",
+        help="The output file, complete and in the input's order. Columns in braces ('out/{sku}.txt') make one "
+        "file per row. Default: stdout, as rows finish.",
     ),
 ]
-
-
 OutFormat = Annotated[
     Format | None,
-    typer.Option(
+    Option(
         "--format",
         metavar="csv|tsv|jsonl|json",
-        help="The output's format. Else by FILE's name, else the input's.",
+        help="The output's format. Default: by FILE's name, else the input's.",
     ),
 ]
-
-
 JobName = Annotated[
     str | None,
-    typer.Option(
-        "--job", metavar="NAME", help="The job's name; {date} expands. Else derived from REF, ROWS and FILE."
+    Option(
+        "--job",
+        metavar="NAME",
+        help="The job's name; {date} is the budget day. Default: derived from REF, ROWS and FILE.",
     ),
 ]
-
-
 Key = Annotated[
-    str | None, typer.Option("--key", metavar="COLUMN", help="What identifies a row. Else its content does.")
+    str | None,
+    Option("--key", metavar="COLUMN", help="The column that identifies a row. Default: the row's content."),
 ]
-
-
 Concurrency = Annotated[
-    int, typer.Option("--concurrency", metavar="N", min=1, max=1000, help="Rows under way at once.")
+    int, Option("--concurrency", metavar="N", min=1, max=1000, help="Rows in flight at the same time.")
 ]
-
-
-Limit = Annotated[
-    int | None, typer.Option("--limit", metavar="N", min=0, help="Send at most N rows this time.")
-]
-
-
+Limit = Annotated[int | None, Option("--limit", metavar="N", min=0, help="Send at most N rows this time.")]
 Sample = Annotated[
     int | None,
-    typer.Option("--sample", metavar="N", min=1, help="Send only N rows, drawn by lot; the rest waits."),
+    Option(
+        "--sample", metavar="N", min=1, help="Send only N rows, chosen at random; the others stay pending."
+    ),
 ]
-
-
-Seed = Annotated[
-    int, typer.Option("--seed", metavar="S", help="Which sample: the same S draws the same rows.")
-]
-
-
+Seed = Annotated[int, Option("--seed", metavar="S", help="The sample: the same S chooses the same rows.")]
 Canary = Annotated[
     int | None,
-    typer.Option(
+    Option(
         "--canary",
         metavar="N",
         min=0,
-        help="Send the first N rows alone, the rest only if they do well; 0: none after all.",
+        help="Send the first N rows alone, and the rest only if few of them fail; 0 skips the canary.",
     ),
 ]
-
-
 MaxFailRate = Annotated[
     float | None,
-    typer.Option(
+    Option(
         "--max-fail-rate",
         metavar="R",
         min=0.0,
         max=1.0,
-        help="The share of canary rows that may fail; 0.2 unless said otherwise.",
+        help="The share of canary rows that may fail. Default: 0.2.",
     ),
 ]
-
-
 Pack = Annotated[
     str,
-    typer.Option(
+    Option(
         "--pack",
         metavar="N|auto",
         help="Send up to N short rows in one request, or as many as pay off (auto); see docs/batches.md.",
     ),
 ]
-
-
 Deadline = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--deadline",
         metavar="HH:MM",
-        help="When to send nothing more: the next such time on the configured clock, or a date and time.",
+        help="Send nothing after this time: the next HH:MM in the configured time zone, or a date and time.",
     ),
 ]
-
-
 OnMissing = Annotated[
     OnMiss,
-    typer.Option(
+    Option(
         "--on-miss",
         metavar="warn|stop|faster|fastest",
-        help="Where the deadline won't be met: warn; stop at once; more rows at once; the fastest target first.",
+        help="If the deadline will be missed: warn, stop, raise --concurrency, or put the fastest target first.",
     ),
 ]
-
-
 TextAs = Annotated[
     str | None,
-    typer.Option("--text-as", metavar="NAME", help="The name of the text's column in the output. Else text."),
+    Option("--text-as", metavar="NAME", help="The name of the text's column in the output. Default: text."),
 ]
-
-
-RetryFailed = Annotated[
-    bool, typer.Option("--retry-failed", help="Do rows again that failed, were refused or are degraded.")
-]
-
-
+RetryFailed = Annotated[bool, Option("--retry-failed", help="Send failed, refused and degraded rows again.")]
 OnUnknown = Annotated[
     Resend,
-    typer.Option(
+    Option(
         "--on-unknown",
         metavar="send|fail",
-        help="A request that was sent and never answered: send it again, or fail its row.",
+        help="After an unknown outcome (sent, no reply): send the request again, or fail its row.",
     ),
 ]
-
-
 Strict = Annotated[
-    bool, typer.Option("--strict", help="Refuse columns that the template doesn't use, and invalid rows.")
+    bool, Option("--strict", help="Stop before the first call if a column is not used, or a row is invalid.")
 ]
-
-
-DryRun = Annotated[
-    bool,
-    typer.Option("--dry-run", help="Read, check and price the rows as `promptkit plan` does; send nothing."),
-]
-
-
+DryRun = Annotated[bool, Option("--dry-run", help="Print the estimate of `promptkit plan`; send nothing.")]
 Map = Annotated[
     list[str] | None,
-    typer.Option("--map", metavar="VAR=COLUMN", help="The column that fills a variable. Repeatable."),
+    Option("--map", metavar="VAR=COLUMN", help="The column that fills a variable. Repeatable."),
 ]
-
-
 Each = Annotated[
     list[str] | None,
-    typer.Option(
+    Option(
         "--each",
         metavar="VAR=A,B",
-        help="Every row once with each value (VAR:=JSON for a list of any). Repeatable: all combinations.",
+        help="Send every row once per value (VAR:=JSON for other lists). Repeatable: all combinations.",
     ),
 ]
-
-
 RowTags = Annotated[
     list[str] | None,
-    typer.Option(
-        "--tag", metavar="K=V", help="What it belongs to; K=@COLUMN takes a row's own value. Repeatable."
+    Option(
+        "--tag",
+        metavar="K=V",
+        help="A tag for reports and caps; K=@COLUMN takes the value of that column. Repeatable.",
     ),
+]
+Job = Annotated[
+    str, Argument(metavar="NAME", help="The job, as jobs list prints it; {date} is the budget day.")
+]
+JobBudget = Annotated[
+    str | None, Option("--budget", metavar="USD", help="Hard cap of the job. Default: unchanged.")
+]
+JobConcurrency = Annotated[
+    int | None,
+    Option(
+        "--concurrency",
+        metavar="N",
+        min=1,
+        max=1000,
+        help="Rows in flight at the same time. Default: unchanged.",
+    ),
+]
+Call = Annotated[
+    str, Argument(metavar="ID", help="The call, as log prints it; a unique beginning is enough.")
+]
+Providers = Annotated[
+    list[str] | None, Argument(metavar="[NAME]...", help="Only these providers. Default: all.")
+]
+Refs = Annotated[
+    list[str] | None,
+    Argument(metavar="REF", help="The templates. Default: all in your own template folders."),
+]
+AllTemplates = Annotated[bool, Option("--all", help="Include the shipped templates.")]
+TemplateName = Annotated[str, Argument(metavar="NAME", help="The template's name: ugc/script.")]
+Label = Annotated[str, Argument(metavar="LABEL", help="The label: production, staging ...")]
+Reason = Annotated[
+    str | None, Option("--reason", metavar="TEXT", help="Why; recorded in the label's history.")
+]
+
+# Filters of the ledger's calls.
+OfTemplate = Annotated[
+    str | None,
+    Option("--template", metavar="REF", help="Only calls of this template: ugc/hooks, ugc/hooks@1."),
+]
+OfJob = Annotated[str | None, Option("--job", metavar="NAME", help="Only calls of this job.")]
+WithTags = Annotated[
+    list[str] | None, Option("--tag", metavar="K=V", help="Only calls with this tag. Repeatable.")
+]
+Since = Annotated[
+    str | None,
+    Option("--since", metavar="TIME", help="2h, 7d, today, yesterday, 2026-11-21, 2026-11-21T22:00."),
 ]

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar on a terminal, a line now and then elsewhere, nothing with --quiet."""
+"""The progress of jobs and downloads on stderr: a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 
@@ -6,184 +6,247 @@ import math
 import sys
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from time import monotonic
-from typing import Final, Protocol
+from typing import TYPE_CHECKING
 
 from promptkit.errors import counted
-from promptkit.types import RowResult
+from promptkit.types import RowResult, Status, dollars
 
-from .face import Face
-from .pace import Pace
+from .output import duration, listed
 
-_EVERY_S: Final = 10.0
+if TYPE_CHECKING:
+    from .command import Cli
 
+_FAILED = (Status.FAILED, Status.REFUSED)
 
-_EVERY_SHARE: Final = 0.1
+_EVERY_S = 10.0
+_EVERY_SHARE = 0.1
+_LEAST_S = 2.0
+"""A line comes every ten seconds or every tenth of the rows, but not more often than every two seconds."""
 
+_SLOWER = ((120.0, 1), (3600.0, 6), (math.inf, 30))
+"""The longer a job runs, the fewer lines: after two minutes one per minute, after an hour one per five."""
 
-_LEAST_S: Final = 2.0
-"""A line comes every ten seconds, or every tenth of the rows, but not in every blink of a quick job."""
-
-
-_SLOWER: Final = ((120.0, 1), (3600.0, 6), (math.inf, 30))
-"""And the longer a job runs, the more seldom: after two minutes once a minute, after an hour every five."""
-
-
-Lines = Callable[[], Sequence[str]]
-"""How the providers stand: a line for each that is closed, until when and why."""
+ProviderLines = Callable[[], Sequence[str]]
+"""Returns a line for each provider with an open circuit: until when, and why."""
 
 
-class Following(Protocol):
-    """Told how a job gets on."""
-
-    def __call__(self, result: RowResult) -> None:
-        """A row has finished."""
-        ...
-
-    def tick(self) -> None:
-        """Time has passed."""
-        ...
-
-
-@contextmanager
-def following(
-    face: Face, pace: Pace, weather: Lines = tuple, *, rows_on_terminal: bool = False
-) -> Generator[Following, None, None]:
-    """Show how a job gets on while the block runs.
+@dataclass(slots=True)
+class Pace:
+    """Counts the results of a job as they arrive. Pure: times are arguments.
 
     Args:
-        face: whether to be quiet, and whether colours are wanted.
-        pace: counts the rows.
-        weather: how the providers stand.
-        rows_on_terminal: the rows themselves are printed there: a bar would tear them apart.
+        total: rows of the job.
+        done: rows that were done before this run.
+        to_do: rows that this run sends.
+        pico: cost of the job before this run.
+        cap_pico: the cap of the job; None if there is none.
     """
-    if face.quiet or rows_on_terminal or not pace.to_do:
-        yield _Counting(pace)
-    elif sys.stderr.isatty():
-        with _bar(pace, weather, color=face.may_color):
-            yield _Counting(pace)
-    else:
-        yield _Telling(face, pace, weather)
+
+    total: int
+    done: int
+    to_do: int
+    pico: int = 0
+    finished: int = 0
+    """Rows that this run has finished."""
+    failed: int = 0
+    degraded: int = 0
+    unknown: int = 0
+    cap_pico: int | None = None
+
+    def add(self, result: RowResult) -> None:
+        """Count a row that has just finished."""
+        self.finished += 1
+        self.failed += result.status in _FAILED
+        self.degraded += result.status is Status.DEGRADED
+        if result.cost is not None:
+            self.pico += result.cost.pico
+        elif result.call is not None:
+            self.unknown += 1
+
+    @property
+    def all_finished(self) -> int:
+        """Rows that are done, before this run and in it."""
+        return self.done + self.finished
+
+    def rate(self, elapsed_s: float) -> float | None:
+        """Return rows per second; None before the first row."""
+        return self.finished / elapsed_s if self.finished and elapsed_s > 0 else None
+
+    def left_s(self, elapsed_s: float) -> float | None:
+        """Return the seconds until the rows of this run are done, at the rate so far."""
+        rate = self.rate(elapsed_s)
+        return None if rate is None else max(0, self.to_do - self.finished) / rate
+
+    def failures(self) -> str:
+        """Return `3 failed, 1 degraded`, or the empty string."""
+        counts = ((self.failed, "failed"), (self.degraded, "degraded"))
+        return listed(f"{count:,} {word}" for count, word in counts if count)
+
+    def cost(self) -> str:
+        """Return `$0.42 of $5.00`, with the number of calls of unknown cost."""
+        cap = "" if self.cap_pico is None else f" of {dollars(self.cap_pico)}"
+        return dollars(self.pico) + (f" + {self.unknown:,} unknown" if self.unknown else "") + cap
+
+    def speed(self, elapsed_s: float) -> str:
+        """Return `41 rows/s`, or `12 rows/min` if it is slow."""
+        rate = self.rate(elapsed_s)
+        if rate is None:
+            return ""
+        return f"{rate:,.1f} rows/s" if rate >= 1 else f"{rate * 60:,.0f} rows/min"
+
+    def line(self, elapsed_s: float) -> str:
+        """Return all of it in one line."""
+        left = self.left_s(elapsed_s)
+        return listed(
+            (
+                f"{self.all_finished:,} of {counted(self.total, 'row')}",
+                self.failures(),
+                self.speed(elapsed_s),
+                f"about {duration(left)} left" if left else "",
+                f"{self.cost()} so far",
+            )
+        )
 
 
-class _Counting:
-    """Counts, and shows nothing itself."""
+class Progress:
+    """The progress of a job that is shown nowhere: with --quiet, or below a bar."""
 
     def __init__(self, pace: Pace) -> None:
-        self._pace = pace
+        self.pace = pace
 
-    def __call__(self, result: RowResult) -> None:
-        """Count the row."""
-        self._pace.add(result)
+    def add(self, result: RowResult) -> None:
+        """Count a row that has finished."""
+        self.pace.add(result)
 
     def tick(self) -> None:
-        """Nothing: a bar looks at the clock itself."""
+        """Show progress while no row finishes; a bar does that itself."""
 
 
-class _Telling(_Counting):
-    """Says a line now and then."""
+class _Lines(Progress):
+    """The progress of a job as a line now and then."""
 
-    def __init__(self, face: Face, pace: Pace, weather: Lines) -> None:
+    def __init__(self, cli: Cli, pace: Pace, providers: ProviderLines) -> None:
         super().__init__(pace)
-        self._face = face
-        self._weather = weather
-        self._began = self._told_at = monotonic()
-        self._told = pace.made
+        self._cli = cli
+        self._providers = providers
+        self._began_s = self._last_s = monotonic()
+        self._last_finished = pace.finished
 
-    def __call__(self, result: RowResult) -> None:
-        """Count the row; say a line where it is time to."""
-        super().__call__(result)
+    def add(self, result: RowResult) -> None:
+        super().add(result)
         self.tick()
 
     def tick(self) -> None:
-        """Say a line where it is time to, also where no row finishes."""
-        pace, now = self._pace, monotonic()
-        if is_due(now - self._began, now - self._told_at, (pace.made - self._told) / pace.to_do):
-            self._told, self._told_at = pace.made, now
-            if pace.made < pace.to_do:
-                self._face.say("; ".join([pace.line(now - self._began), *self._weather()]))
+        pace, now_s = self.pace, monotonic()
+        share = (pace.finished - self._last_finished) / pace.to_do
+        if is_due(now_s - self._began_s, now_s - self._last_s, share):
+            self._last_finished, self._last_s = pace.finished, now_s
+            if pace.finished < pace.to_do:
+                self._cli.notice("; ".join([pace.line(now_s - self._began_s), *self._providers()]))
 
 
 def is_due(elapsed_s: float, waited_s: float, share: float) -> bool:
-    """Whether it is time for a line.
+    """Return whether it is time for a line.
 
     Args:
-        elapsed_s: since the job's start.
+        elapsed_s: since the start of the job.
         waited_s: since the last line.
-        share: of the rows, finished since then.
+        share: of the rows, finished since the last line.
     """
-    seldom = next(factor for until_s, factor in _SLOWER if elapsed_s < until_s)
-    return waited_s >= _EVERY_S * seldom or (share >= _EVERY_SHARE and waited_s >= _LEAST_S * seldom)
+    factor = next(factor for until_s, factor in _SLOWER if elapsed_s < until_s)
+    return waited_s >= _EVERY_S * factor or (share >= _EVERY_SHARE and waited_s >= _LEAST_S * factor)
 
 
 @contextmanager
-def _bar(pace: Pace, weather: Lines, *, color: bool) -> Generator[None, None, None]:
+def show_progress(
+    cli: Cli, pace: Pace, providers: ProviderLines = tuple, *, rows_on_terminal: bool = False
+) -> Generator[Progress, None, None]:
+    """Show the progress of a job while the block runs.
+
+    Args:
+        cli: whether to be quiet, and whether colors are wanted.
+        pace: counts the rows.
+        providers: returns a line for each provider with an open circuit.
+        rows_on_terminal: rows are printed on the terminal, where a bar would tear them apart.
+    """
+    if cli.quiet or rows_on_terminal or not pace.to_do:
+        yield Progress(pace)
+    elif sys.stderr.isatty():
+        with _bar(pace, providers, color=cli.may_color):
+            yield Progress(pace)
+    else:
+        yield _Lines(cli, pace, providers)
+
+
+@contextmanager
+def _bar(pace: Pace, providers: ProviderLines, *, color: bool) -> Generator[None, None, None]:
     from rich.console import Console, Group
     from rich.live import Live
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
-    from .times import lasting
+    began_s = monotonic()
 
-    began = monotonic()
-
-    def drawn() -> Group:
-        elapsed_s = monotonic() - began
+    def draw() -> Group:
+        elapsed_s = monotonic() - began_s
         left = pace.left_s(elapsed_s)
         line = Table.grid(padding=(0, 1))
         line.add_row(
-            ProgressBar(total=max(1, pace.total), completed=pace.finished, width=28),
-            f"{pace.finished:,}/{counted(pace.total, 'row')}",
-            Text(pace.troubles(), style="red"),
+            ProgressBar(total=max(1, pace.total), completed=pace.all_finished, width=28),
+            f"{pace.all_finished:,}/{counted(pace.total, 'row')}",
+            Text(pace.failures(), style="red"),
             Text(pace.speed(elapsed_s), style="dim"),
-            "" if not left else f"{lasting(left)} left",
+            f"{duration(left)} left" if left else "",
             Text(pace.cost(), style="green"),
         )
-        return Group(line, *(Text(text, style="yellow") for text in weather()))
+        return Group(line, *(Text(text, style="yellow") for text in providers()))
 
     console = Console(stderr=True, no_color=not color, highlight=False)
-    # Transient: the summary that follows says the same, and for good.
-    with Live(get_renderable=drawn, console=console, transient=True, refresh_per_second=4):
+    # Transient: the summary that follows contains the same.
+    with Live(get_renderable=draw, console=console, transient=True, refresh_per_second=4):
         yield
 
 
 @contextmanager
-def fetching(face: Face, what: str) -> Generator[Callable[[int, int], None], None, None]:
-    """Show how a download gets on; the block is given what to tell bytes and total."""
-    if face.quiet:
-        yield lambda _there, _total: None
+def show_download(cli: Cli, name: str) -> Generator[Callable[[int, int], None], None, None]:
+    """Show the progress of a download; the block gets a function that takes bytes and total bytes."""
+    if cli.quiet:
+        yield lambda _loaded, _total: None
     elif sys.stderr.isatty():
-        with _download_bar(what, color=face.may_color) as tell:
-            yield tell
+        with _download_bar(name, color=cli.may_color) as update:
+            yield update
     else:
-        yield _download_lines(face, what)
+        yield _download_lines(cli, name)
 
 
-def _download_lines(face: Face, what: str) -> Callable[[int, int], None]:
-    told = -1
+def _download_lines(cli: Cli, name: str) -> Callable[[int, int], None]:
+    last_quarter = -1
 
-    def tell(there: int, total: int) -> None:
-        nonlocal told
-        quarter = there * 4 // max(1, total)
-        if quarter > told:
-            told = quarter
-            face.say(f"{what}: {there / 1e6:.0f} of {total / 1e6:.0f} MB")
+    def update(loaded: int, total: int) -> None:
+        nonlocal last_quarter
+        quarter = loaded * 4 // max(1, total)
+        if quarter > last_quarter:
+            last_quarter = quarter
+            cli.notice(f"{name}: {loaded / 1e6:.0f} of {total / 1e6:.0f} MB")
 
-    return tell
+    return update
 
 
 @contextmanager
-def _download_bar(what: str, *, color: bool) -> Generator[Callable[[int, int], None], None, None]:
+def _download_bar(name: str, *, color: bool) -> Generator[Callable[[int, int], None], None, None]:
     from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+    from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
+    from rich.progress import Progress as RichProgress
 
     console = Console(stderr=True, no_color=not color, highlight=False)
-    columns = (TextColumn(what), BarColumn(bar_width=28), DownloadColumn(), TransferSpeedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(what, total=None)
+    columns = (TextColumn(name), BarColumn(bar_width=28), DownloadColumn(), TransferSpeedColumn())
+    with RichProgress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task(name, total=None)
 
-        def tell(there: int, total: int) -> None:
-            progress.update(task, completed=there, total=total)
+        def update(loaded: int, total: int) -> None:
+            progress.update(task, completed=loaded, total=total)
 
-        yield tell
+        yield update

@@ -1,4 +1,4 @@
-"""`PromptKit`, for those who block: `AsyncPromptKit` over one loop thread."""
+"""`PromptKit`: `AsyncPromptKit` for blocking code, over one loop thread."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import threading
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, Unpack
 
 from promptkit.config.settings import Settings
 from promptkit.engine.context import Session
-from promptkit.types import Json, Parsed_co, Prompt, Reply, RowResult, TemplateRef
+from promptkit.types import Parsed_co, Prompt, Reply, RowResult, TemplateRef
 
-from .jobs import AsyncJob, BatchOptions, RunOptions
+from .jobs import AsyncJob
 from .kit import AsyncPromptKit, Rows
+from .options import BatchOptions, CallOptions, RouteOptions, RunOptions
 from .streams import LoopThread, Readings, ReplyStream, Run, close_all, end_others
 
 if TYPE_CHECKING:
@@ -29,10 +29,10 @@ _T = TypeVar("_T")
 
 
 class PromptKit:
-    """promptkit, blocking: the same names as `AsyncPromptKit`, run on a loop thread of its own.
+    """promptkit for blocking code: the methods of `AsyncPromptKit`, run on a loop thread of its own.
 
-    It works where a loop runs already (Jupyter) and from several threads. Use it as a `with`
-    block, or end it with `close`.
+    It works if a loop runs already (Jupyter), and from several threads. Use it as a `with`
+    block, or call `close` at the end.
 
     Args:
         config: see `AsyncPromptKit`.
@@ -50,7 +50,7 @@ class PromptKit:
 
     @property
     def session(self) -> Session:
-        """What this kit has open."""
+        """The open resources of this kit."""
         return self._kit.session
 
     def render(self, ref: str | TemplateRef, variables: Mapping[str, object] | None = None) -> Prompt:
@@ -63,53 +63,21 @@ class PromptKit:
         ref: str | TemplateRef,
         variables: Mapping[str, object] | None = None,
         *,
-        route: str | None = None,
-        targets: Sequence[str] | None = None,
-        tags: Mapping[str, str] | None = None,
-        budget_usd: Decimal | None = None,
-        parent_id: int | None = None,
-        cache: str | None = None,
         output: type[Parsed_co] | None = None,
+        **options: Unpack[CallOptions],
     ) -> Reply[Parsed_co]:
         """Turn a template into text; see `AsyncPromptKit.run`."""
-        return self._run(
-            self._kit.run(
-                ref,
-                variables,
-                route=route,
-                targets=targets,
-                tags=tags,
-                budget_usd=budget_usd,
-                parent_id=parent_id,
-                cache=cache,
-                output=output,
-            )
-        )
+        return self._run(self._kit.run(ref, variables, output=output, **options))
 
     def stream(
         self,
         ref: str | TemplateRef,
         variables: Mapping[str, object] | None = None,
-        *,
-        route: str | None = None,
-        targets: Sequence[str] | None = None,
-        tags: Mapping[str, str] | None = None,
-        budget_usd: Decimal | None = None,
-        parent_id: int | None = None,
-        cache: str | None = None,
+        **options: Unpack[CallOptions],
     ) -> ReplyStream:
-        """Like `run`, but the text is read as it comes, piece by piece; see `AsyncPromptKit.stream`."""
-        made = self._kit.stream(
-            ref,
-            variables,
-            route=route,
-            targets=targets,
-            tags=tags,
-            budget_usd=budget_usd,
-            parent_id=parent_id,
-            cache=cache,
-        )
-        return ReplyStream(made, Readings(self._started, self._open))
+        """Like `run`, but read the text as it arrives; see `AsyncPromptKit.stream`."""
+        stream = self._kit.stream(ref, variables, **options)
+        return ReplyStream(stream, Readings(self._started, self._open))
 
     def retake(
         self,
@@ -118,78 +86,26 @@ class PromptKit:
         *,
         template: str | TemplateRef = "ugc/retake",
         variables: Mapping[str, object] | None = None,
-        route: str | None = None,
-        targets: Sequence[str] | None = None,
-        tags: Mapping[str, str] | None = None,
-        budget_usd: Decimal | None = None,
+        **options: Unpack[RouteOptions],
     ) -> Reply:
-        """Make a text again after a client's note; see `AsyncPromptKit.retake`."""
-        return self._run(
-            self._kit.retake(
-                call_id,
-                note,
-                template=template,
-                variables=variables,
-                route=route,
-                targets=targets,
-                tags=tags,
-                budget_usd=budget_usd,
-            )
-        )
+        """Revise a text after a client's note; see `AsyncPromptKit.retake`."""
+        return self._run(self._kit.retake(call_id, note, template=template, variables=variables, **options))
 
     def batch(
         self,
         ref: str | TemplateRef,
         rows: Rows | str | Path | None = None,
         *,
-        job: str | None = None,
-        key: str | None = None,
         variables: Mapping[str, object] | None = None,
-        each: Mapping[str, Sequence[Json]] | None = None,
-        route: str | None = None,
-        targets: Sequence[str] | None = None,
-        tags: Mapping[str, str] | None = None,
-        budget_usd: Decimal | None = None,
-        concurrency: int = 16,
-        cache: str | None = None,
-        until_budget: bool = True,
         output: type[Parsed_co] | None = None,
-        **more: Unpack[BatchOptions],
+        **options: Unpack[BatchOptions],
     ) -> BlockingJob[Parsed_co]:
         """Set up a job; see `AsyncPromptKit.batch`."""
-        made = self._kit.batch(
-            ref,
-            rows,
-            job=job,
-            key=key,
-            variables=variables,
-            each=each,
-            route=route,
-            targets=targets,
-            tags=tags,
-            budget_usd=budget_usd,
-            concurrency=concurrency,
-            cache=cache,
-            until_budget=until_budget,
-            output=output,
-            **more,
-        )
-        return self._blocking(made)
+        return self._blocking(self._kit.batch(ref, rows, variables=variables, output=output, **options))
 
-    def resume(
-        self,
-        name: str,
-        *,
-        budget_usd: Decimal | None = None,
-        concurrency: int | None = None,
-        until_budget: bool | None = None,
-        **more: Unpack[RunOptions],
-    ) -> BlockingJob[Any]:
-        """Set up a job to go on as it began; see `AsyncPromptKit.resume`."""
-        made = self._kit.resume(
-            name, budget_usd=budget_usd, concurrency=concurrency, until_budget=until_budget, **more
-        )
-        return self._blocking(self._run(made))
+    def resume(self, name: str, **options: Unpack[RunOptions]) -> BlockingJob[Any]:
+        """Set up a job to continue as it began; see `AsyncPromptKit.resume`."""
+        return self._blocking(self._run(self._kit.resume(name, **options)))
 
     def report(
         self,
@@ -209,8 +125,8 @@ class PromptKit:
     def close(self) -> None:
         """Close connections, ledger and loop thread; calls of other threads are cancelled.
 
-        A closed kit may be used again. One that is never closed is, when it is forgotten or the
-        process ends.
+        A closed kit may be used again. A kit that you never close is closed when it is garbage
+        collected or the process ends.
         """
         with self._starting:
             thread, self._thread = self._thread, None
@@ -227,8 +143,8 @@ class PromptKit:
     ) -> None:
         self.close()
 
-    def _blocking(self, made: AsyncJob[Parsed_co]) -> BlockingJob[Parsed_co]:
-        return BlockingJob(made, self._run, Readings(self._started, self._open))
+    def _blocking(self, job: AsyncJob[Parsed_co]) -> BlockingJob[Parsed_co]:
+        return BlockingJob(job, self._run, Readings(self._started, self._open))
 
     def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
         return self._started().run(work)
@@ -242,7 +158,7 @@ class PromptKit:
 
 
 class BlockingJob(Generic[Parsed_co]):
-    """A job, lazily: nothing is read or sent before it is iterated. See `AsyncJob`."""
+    """A job. Nothing is read or sent before you iterate over it. See `AsyncJob`."""
 
     def __init__(self, job: AsyncJob[Parsed_co], run: Run, readings: Readings) -> None:
         self._job = job
@@ -251,27 +167,27 @@ class BlockingJob(Generic[Parsed_co]):
 
     @property
     def name(self) -> str:
-        """What it is called: `{date}` is the budget day."""
+        """The job's name; `{date}` is the budget day."""
         return self._job.name
 
     def __iter__(self) -> Iterator[RowResult[Parsed_co]]:
         return self._readings.read(aiter(self._job))
 
     def quote(self) -> Quote:
-        """What the job would cost and take now; nothing is sent, no job begins. It reads the rows."""
+        """Return what the job would cost and how long it would take now. It reads the rows and sends nothing."""
         return self._run(self._job.quote())
 
     def report(self) -> JobReport:
-        """Where the job stands; it must have begun."""
+        """Return the job's rows by state, and its costs. It must have begun."""
         return self._run(self._job.report())
 
     def halt(self) -> None:
-        """Send no new rows; what is in flight is awaited and recorded. Any thread may call it, or a signal's handler."""
+        """Send no new rows; calls in flight are awaited and recorded. Safe from any thread or signal handler."""
         self._job.halt()
 
 
 def _end(thread: LoopThread, session: Session, open_: set[AsyncGenerator[Any]]) -> None:
-    """Close what a kit has open, and its loop thread. The garbage collector may call it, and the end of the process."""
+    """Close the resources and the loop thread of a kit. Also called by the garbage collector and at exit."""
     if thread.is_of_another_process:
         return
     if thread.is_current:  # a thread can't wait for itself
@@ -284,4 +200,4 @@ def _end(thread: LoopThread, session: Session, open_: set[AsyncGenerator[Any]]) 
     finally:
         thread.stop()
     if ledger is not None:
-        ledger.close()  # here: at the end of a process no executor takes it any more
+        ledger.close()  # here, because at exit no executor accepts it any more

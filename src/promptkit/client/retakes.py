@@ -1,11 +1,11 @@
-"""A text again, after a client's note: what a retake takes over from the call that it goes back to."""
+"""Retakes: a text revised after a client's note, with what it inherits from the call that wrote it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from promptkit.engine.context import Session
 from promptkit.errors import UsageError
@@ -19,22 +19,19 @@ if TYPE_CHECKING:
     from promptkit.ledger.records import CallRecord
 
 
-RETAKE: Final = "ugc/retake"
+RETAKE = "ugc/retake"
 
+_NEEDED = ("text", "note")
 
-_NEEDED: Final = ("text", "note")
+_MOST_ROUNDS = 20
 
-
-_ROUNDS_AT_MOST: Final = 20
-
-
-_NEW_TEXT: Final = re.compile(r"^(?:NEW TEXT|NOUVEAU TEXTE)\s*:\s*\n?", re.MULTILINE)
-"""Where a retake of the shipped kit has the whole new text; before it stand the changes."""
+_NEW_TEXT = re.compile(r"^(?:NEW TEXT|NOUVEAU TEXTE)\s*:\s*\n?", re.MULTILINE)
+"""The heading of the whole new text in a retake of the shipped kit; the list of changes comes before it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retake:
-    """A call to be made again: what it goes back to, and what goes along."""
+    """The call to revise, and the variables and tags of the new one."""
 
     parent: CallRecord
     variables: Mapping[str, object]
@@ -42,47 +39,47 @@ class Retake:
 
 
 def retake_of(
-    ledger: Ledger, call_id: int, note: str, template: Template, said: Mapping[str, object]
+    ledger: Ledger, call_id: int, note: str, template: Template, overrides: Mapping[str, object]
 ) -> Retake:
     """Set up the retake of a call.
 
     Args:
-        ledger: where the call is.
-        call_id: the call whose text was commented on.
+        ledger: contains the call.
+        call_id: the call whose text the client commented on.
         note: what the client wrote back.
-        template: declares `text` and `note`, and `round` if it counts them; whatever else it
-            declares comes from the call's variables of the same names.
-        said: variables that win over those.
+        template: declares `text` and `note`, and `round` if it counts retakes; its other variables
+            get the call's values of the same names.
+        overrides: variables that override those.
 
     Raises:
-        UsageError: there is no such call, its text is not there, or the template takes none.
+        UsageError: there is no such call, its text is missing, or the template is not for retakes.
     """
     declared = template.spec.variables
     missing = [name for name in _NEEDED if name not in declared]
     if missing:
         raise UsageError(
-            f"{template.ref} is no template of a retake: it declares no {' and no '.join(missing)}",
+            f"{template.ref} is not a template for retakes: it declares no {' and no '.join(missing)}",
             remedy=f"{RETAKE} is one.",
         )
-    parent = ledger.call(call_id)
+    parent = ledger.calls.get(call_id)
     if parent is None:
-        raise UsageError(f"no call {show_id(call_id)}", remedy="promptkit log lists them.")
+        raise UsageError(f"no call {show_id(call_id)}", remedy="Run promptkit log to list the calls.")
     variables: dict[str, object] = {
         name: value for name, value in (parent.variables or {}).items() if name in declared
     }
-    variables["text"] = _text(parent, again=_made_by(parent, template))
+    variables["text"] = _text(parent, of_retake=_is_by(parent, template))
     variables["note"] = note
     if "round" in declared:
-        variables["round"] = 1 + sum(_made_by(one, template) for one in _line(ledger, parent))
-    return Retake(parent, variables | dict(said), parent.tags)
+        variables["round"] = 1 + sum(_is_by(call, template) for call in _ancestry(ledger, parent))
+    return Retake(parent, variables | dict(overrides), parent.tags)
 
 
-def way_of(session: Session, parent: CallRecord, tags: Mapping[str, str], ref: TemplateRef) -> Route:
-    """The route that the call went, where it stands in the configuration; else the usual one."""
+def route_of(session: Session, parent: CallRecord, tags: Mapping[str, str], ref: TemplateRef) -> Route:
+    """Return the route of the call if the configuration still has it; else the usual one."""
     name = parent.route or ""
     if name in session.settings.routes:
         return session.route(name)
-    if "/" in name:  # it went to targets, not over a route
+    if "/" in name:  # it had targets instead of a route
         try:
             return session.route(None, name.split())
         except UsageError:
@@ -90,31 +87,31 @@ def way_of(session: Session, parent: CallRecord, tags: Mapping[str, str], ref: T
     return session.route(ref=ref, tags=tags)
 
 
-def _made_by(call: CallRecord, template: Template) -> bool:
+def _is_by(call: CallRecord, template: Template) -> bool:
     return parse_ref(call.template_ref).name == template.ref.name
 
 
-def _line(ledger: Ledger, call: CallRecord) -> Iterator[CallRecord]:
-    """A call and those that it goes back to."""
-    for _ in range(_ROUNDS_AT_MOST):
+def _ancestry(ledger: Ledger, call: CallRecord) -> Iterator[CallRecord]:
+    """Yield a call and the calls that it revised, the latest first."""
+    for _ in range(_MOST_ROUNDS):
         yield call
-        before = None if call.parent_id is None else ledger.call(call.parent_id)
-        if before is None:
+        parent = None if call.parent_id is None else ledger.calls.get(call.parent_id)
+        if parent is None:
             return
-        call = before
+        call = parent
 
 
-def _text(call: CallRecord, *, again: bool) -> str:
+def _text(call: CallRecord, *, of_retake: bool) -> str:
     if call.text is not None:
-        return _NEW_TEXT.split(call.text)[-1].strip() if again else call.text
+        return _NEW_TEXT.split(call.text)[-1].strip() if of_retake else call.text
     shown = show_id(call.id)
     if call.forgotten_us is not None:
         raise UsageError(
-            f"the text of {shown} was erased", remedy="Give it with -v text=@FILE to promptkit run."
+            f"the text of {shown} was erased", remedy="Give it to promptkit run with -v text=@FILE."
         )
     if call.text_sha256 is not None:
         raise UsageError(
             f"the text of {shown} was not kept ([storage] replies)",
             remedy=f"Give it yourself: promptkit run {RETAKE} -v text=@FILE -v note=...",
         )
-    raise UsageError(f"{shown} has no reply to go back to", remedy="promptkit show tells what became of it.")
+    raise UsageError(f"{shown} has no reply to revise", remedy=f"Run promptkit show {shown} to see why.")

@@ -1,4 +1,4 @@
-"""A call whose text is read as it comes: an iterator of pieces, and the reply at its end."""
+"""Streams: a call's text as an iterator of pieces, and the reply at its end; and the loop thread that blocking code reads them on."""
 
 from __future__ import annotations
 
@@ -17,43 +17,42 @@ from promptkit.types import Reply
 
 Listen: TypeAlias = Callable[[str], None]
 
-
-Make: TypeAlias = Callable[[Listen], Coroutine[Any, Any, Reply]]
-"""Makes the call, telling each piece of its text."""
+Start: TypeAlias = Callable[[Listen], Coroutine[Any, Any, Reply]]
+"""Make the call, and pass each piece of its text to the listener."""
 
 
 @dataclass(slots=True)
 class _End:
-    """Where the reply goes when it is whole."""
+    """Receives the reply when it is complete."""
 
     reply: Reply | None = None
 
     def checked(self) -> Reply:
         if self.reply is None:
             raise UsageError(
-                "the stream has not come to its end, so there is no reply yet",
+                "the stream has not ended, so there is no reply yet",
                 remedy="Read all its pieces first.",
             )
         return self.reply
 
 
 class AsyncReplyStream:
-    """The text of a call as it comes; see `AsyncPromptKit.stream`.
+    """The text of a call as it arrives; see `AsyncPromptKit.stream`.
 
-    Nothing is sent before the first piece is asked for. Leaving the `async with` block, or the
-    loop where there is none, ends the call: what was sent by then is settled in the ledger.
+    Nothing is sent before you ask for the first piece. If you leave the `async with` block, or the
+    loop without one, the call ends: its attempts so far are recorded in the ledger.
     """
 
-    def __init__(self, make: Make) -> None:
+    def __init__(self, start: Start) -> None:
         self._end = _End()
-        self._pieces = _pieces(make, self._end)
+        self._pieces = _pieces(start, self._end)
 
     @property
     def reply(self) -> Reply:
-        """The finished reply, once all pieces were read.
+        """The finished reply, after all pieces were read.
 
         Raises:
-            UsageError: the stream has not come to its end, or broke off.
+            UsageError: the stream has not ended, or broke off.
         """
         return self._end.checked()
 
@@ -61,10 +60,10 @@ class AsyncReplyStream:
         return self._pieces
 
     async def aclose(self) -> None:
-        """End the call where it stands.
+        """End the call now.
 
         Raises:
-            LedgerError: what it took can't be written.
+            LedgerError: the ledger can't be written.
         """
         await self._pieces.aclose()
 
@@ -76,7 +75,7 @@ class AsyncReplyStream:
 
 
 class ReplyStream:
-    """The text of a call as it comes, for those who block; see `AsyncReplyStream`."""
+    """The text of a call as it arrives, for blocking code; see `AsyncReplyStream`."""
 
     def __init__(self, stream: AsyncReplyStream, readings: Readings) -> None:
         self._stream = stream
@@ -84,10 +83,10 @@ class ReplyStream:
 
     @property
     def reply(self) -> Reply:
-        """The finished reply, once all pieces were read.
+        """The finished reply, after all pieces were read.
 
         Raises:
-            UsageError: the stream has not come to its end, or broke off.
+            UsageError: the stream has not ended, or broke off.
         """
         return self._stream.reply
 
@@ -95,10 +94,10 @@ class ReplyStream:
         return self._readings.read(aiter(self._stream))
 
     def close(self) -> None:
-        """End the call where it stands.
+        """End the call now.
 
         Raises:
-            LedgerError: what it took can't be written.
+            LedgerError: the ledger can't be written.
         """
         self._readings.close(aiter(self._stream))
 
@@ -109,34 +108,33 @@ class ReplyStream:
         self.close()
 
 
-async def _pieces(make: Make, end: _End) -> AsyncGenerator[str]:
-    """The pieces; joined, they are the reply's text.
+async def _pieces(start: Start, end: _End) -> AsyncGenerator[str]:
+    """Yield the pieces; joined, they are the reply's text.
 
-    The call runs in a task of its own, so that a slow reader holds up neither the provider nor the
-    clock that bounds the exchange.
+    The call runs in a task of its own: a slow reader delays neither the provider nor the timeout.
     """
     queue: asyncio.Queue[str | None] = asyncio.Queue()
-    call = asyncio.create_task(make(queue.put_nowait))
+    call = asyncio.create_task(start(queue.put_nowait))
     call.add_done_callback(lambda _: queue.put_nowait(None))
-    said = ""
+    read = ""
     try:
         while (piece := await queue.get()) is not None:
-            said += piece
+            read += piece
             yield piece
         reply = call.result()
         end.reply = reply
-        if len(reply.text) > len(said) and reply.text.startswith(said):
-            yield reply.text[len(said) :]  # it came otherwise than piece by piece
+        if len(reply.text) > len(read) and reply.text.startswith(read):
+            yield reply.text[len(read) :]  # text that did not arrive as pieces, such as a cached reply
     finally:
         if not call.done():
             await _ended(call)
 
 
 async def _ended(call: asyncio.Task[Reply]) -> None:
-    """Stop a call that nobody listens to any more, and wait until it stands in the books.
+    """Stop a call that is not read any more, and wait until the ledger has it.
 
     Raises:
-        StorageError: it can't be written down. Of any other end its caller did not want to know.
+        StorageError: the ledger can't be written. Other errors are dropped: the caller has left.
     """
     call.cancel()
     await asyncio.wait((call,))
@@ -150,7 +148,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """The async generators that a kit's users are reading.
+    """The async generators that users of a kit are reading.
 
     `thread` is the loop thread, started when it is first needed.
     """
@@ -159,7 +157,7 @@ class Readings:
     open: set[AsyncGenerator[Any]] = field(default_factory=set[AsyncGenerator[Any]])
 
     def read(self, items: AsyncGenerator[_T]) -> Iterator[_T]:
-        """Each item as it comes; leaving the loop closes what it comes from."""
+        """Yield each item as it arrives; leaving the loop closes its source."""
         self.open.add(items)
         try:
             while True:
@@ -172,17 +170,17 @@ class Readings:
             self.close(items)
 
     def close(self, items: AsyncGenerator[Any]) -> None:
-        """Close what is being read; if its kit was closed, that was done."""
+        """Close a generator, unless closing its kit has done so."""
         if items in self.open:
             self.open.discard(items)
-            self.thread().see_to(items.aclose())
+            self.thread().run_or_schedule(items.aclose())
 
 
 async def close_all(readings: set[AsyncGenerator[Any]]) -> None:
-    """Close what nobody reads to its end."""
+    """Close generators that were not read to their end."""
     while readings:
         items = readings.pop()
-        with suppress(RuntimeError):  # another thread waits for its next item: it is cancelled with the rest
+        with suppress(RuntimeError):  # another thread waits for its next item, and is cancelled with the rest
             await items.aclose()
 
 
@@ -191,10 +189,10 @@ async def _next(items: AsyncIterator[_T]) -> _T:
 
 
 class Run(Protocol):
-    """Runs a coroutine elsewhere and waits for it."""
+    """A function that runs a coroutine on the loop thread and waits for it."""
 
     def __call__(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run it."""
+        """Run the coroutine."""
         ...
 
 
@@ -210,16 +208,16 @@ class LoopThread:
 
     @property
     def is_current(self) -> bool:
-        """Whether this is that thread."""
+        """Whether the current thread is this one."""
         return threading.current_thread() is self._thread
 
     @property
     def is_of_another_process(self) -> bool:
-        """Whether the process was forked since: the thread did not come along."""
+        """Whether the process was forked since; the thread is missing then."""
         return os.getpid() != self._pid
 
     def check_process(self) -> None:
-        """Make sure that the thread is there.
+        """Check that the thread exists.
 
         Raises:
             UsageError: the process was forked since.
@@ -227,14 +225,14 @@ class LoopThread:
         if self.is_of_another_process:
             raise UsageError(
                 "this PromptKit was in use before the process was forked",
-                remedy="Make one in each process, after the fork.",
+                remedy="Create a PromptKit in each process, after the fork.",
             )
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run a coroutine there and wait for it; an interrupt here cancels it there.
+        """Run a coroutine on the thread and wait for it; an interrupt cancels it.
 
         Raises:
-            UsageError: the process was forked since: the thread did not come along.
+            UsageError: the process was forked since; the thread is missing.
         """
         try:
             self.check_process()
@@ -258,12 +256,12 @@ class LoopThread:
         except BaseException:
             if not ended.done():
                 self._loop.call_soon_threadsafe(cancel)
-                # What it has in flight is being written down: wait until it is.
+                # Its calls in flight are being recorded: wait for that.
                 wait((ended,))
             raise
 
-    def see_to(self, work: Coroutine[Any, Any, object]) -> None:
-        """Run a coroutine there and wait for it, unless this is that thread: the garbage collector calls from any."""
+    def run_or_schedule(self, work: Coroutine[Any, Any, object]) -> None:
+        """Run a coroutine and wait for it, or only schedule it on the thread itself: garbage collection runs on any thread."""
         if self.is_current:
             self._left.add(task := self._loop.create_task(work))
             task.add_done_callback(self._left.discard)
@@ -271,14 +269,14 @@ class LoopThread:
             self.run(work)
 
     def stop(self) -> None:
-        """End the loop and its thread."""
+        """Stop the loop and its thread."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
 
 def _hand_over(ended: Future[_T], task: asyncio.Task[_T]) -> None:
-    """Give what became of a task to the thread that waits for it."""
+    """Pass the outcome of a task to the thread that waits for it."""
     if task.cancelled():
         ended.set_exception(asyncio.CancelledError())
     elif (error := task.exception()) is not None:
@@ -288,7 +286,7 @@ def _hand_over(ended: Future[_T], task: asyncio.Task[_T]) -> None:
 
 
 async def end_others() -> None:
-    """Cancel what still runs on this loop, and wait until it has written down what it had in flight."""
+    """Cancel the other tasks of this loop, and wait until they have recorded their calls in flight."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()

@@ -1,4 +1,4 @@
-"""Budgets: read, exact to the pico-dollar."""
+"""Budgets and client rates, exact to the pico-dollar."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ def read_budgets(table: Table) -> Budgets:
     """
     caps = _caps(table)
     tags: dict[Tag, Caps] = {}
-    for text, one in table.table("tags").items_tables():
-        tags[read_tag(text, one)] = _caps(one)
-        one.finish()
+    for text, tag_table in table.table("tags").items_tables():
+        tags[read_tag(text, tag_table)] = _caps(tag_table)
+        tag_table.finish()
     table.finish()
     return Budgets(caps.job, caps.day, caps.month, tags)
 
 
 def read_tag(text: str, table: Table) -> Tag:
-    """The tag that a table is named after.
+    """Read the tag that a table is named after.
 
     Raises:
-        ConfigError: it is no `name=value`.
+        ConfigError: it is not `name=value`.
     """
     name, equals, value = text.partition("=")
     if not (name.strip() and equals and value.strip()):
-        raise table.fail(f"{text!r} is no tag", remedy='Write its name and value: "client=barly".')
+        raise table.fail(f"{text!r} is not a tag", remedy='Write its name and value: "client=barly".')
     return name.strip(), value.strip()
 
 
@@ -45,7 +45,7 @@ def _cap(table: Table, per: Per) -> Cap:
     cap = Cap(_pico(table, hard), _pico(table, soft))
     if cap.hard_pico is not None and cap.soft_pico is not None and cap.soft_pico >= cap.hard_pico:
         raise table.fail(
-            f"{soft} is not below {hard}", soft, remedy="What is told must come before what is stopped."
+            f"{soft} is not below {hard}", soft, remedy="A soft cap must be reached before the hard cap."
         )
     return cap
 
@@ -61,7 +61,7 @@ def _pico(table: Table, key: str) -> int | None:
 
 
 class RateUnit(StrEnum):
-    """What a client pays for: a deliverable, a row of a job that was done, a call that was answered."""
+    """What a client pays for: a deliverable with a reply, a row of a job with a result, a call with a reply."""
 
     DELIVERABLE = "deliverable"
     ROW = "row"
@@ -70,7 +70,7 @@ class RateUnit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """What a client pays, in pico-USD, and for what."""
+    """What a client pays per unit, in pico-USD."""
 
     pico: int
     per: RateUnit = RateUnit.DELIVERABLE
@@ -83,11 +83,11 @@ def read_clients(table: Table) -> dict[str, Rate]:
         ConfigError: with file and line.
     """
     rates: dict[str, Rate] = {}
-    for name, one in table.items_tables():
-        amount = one.number("rate_usd")
+    for name, client in table.items_tables():
+        amount = client.number("rate_usd")
         try:
-            rates[name] = Rate(pico_of_usd(amount), one.choice("per", RateUnit, RateUnit.DELIVERABLE))
+            rates[name] = Rate(pico_of_usd(amount), client.choice("per", RateUnit, RateUnit.DELIVERABLE))
         except ValueError as cause:
-            raise one.fail(f"rate_usd {cause}", "rate_usd") from None
-        one.finish()
+            raise client.fail(f"rate_usd {cause}", "rate_usd") from None
+        client.finish()
     return rates

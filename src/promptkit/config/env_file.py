@@ -9,63 +9,11 @@ from pathlib import Path
 
 from promptkit.errors import ConfigError
 
-_LINE = re.compile(r"(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=\s*(?P<value>.*)")
-
-
-_DOUBLE = re.compile(r'"(?P<text>(?:[^"\\]|\\.)*)"\s*(?:#.*)?')
-
-
-_SINGLE = re.compile(r"'(?P<text>[^']*)'\s*(?:#.*)?")
-
-
-_COMMENT = re.compile(r"(?:^|\s)#.*")
-
-
-_ESCAPE = re.compile(r"\\(.)")
-
-
-_ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
-
-
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
-def parse_env(text: str, *, file: str) -> dict[str, str]:
-    r"""Read `KEY=VALUE` lines; the last of two wins, nothing is interpolated.
-
-    A line may start with `export`; `#` starts a comment, in an unquoted value after a space.
-    Single quotes are literal, double quotes know `\n`, `\t`, `\"` and `\\`.
-
-    Raises:
-        ConfigError: with the line's number, never its text.
-    """
-    values: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), start=1):
-        bare = line.strip()
-        if not bare or bare.startswith("#"):
-            continue
-        found = _LINE.fullmatch(bare)
-        value = None if found is None else _unquoted(found["value"])
-        if found is None or value is None:
-            what = "not a KEY=VALUE line" if found is None else "a quote that doesn't close"
-            raise ConfigError(what, file=file, line=number, remedy='Write KEY=VALUE or KEY="VALUE".')
-        values[found["name"]] = value
-    return values
-
-
-def _unquoted(raw: str) -> str | None:
-    """The value that was meant; None where its quotes don't close."""
-    if raw.startswith('"'):
-        double = _DOUBLE.fullmatch(raw)
-        return double and _ESCAPE.sub(lambda match: _ESCAPES.get(match[1], match[1]), double["text"])
-    if raw.startswith("'"):
-        single = _SINGLE.fullmatch(raw)
-        return single and single["text"]
-    return _COMMENT.sub("", raw).strip()
-
-
 def read_env_file(path: Path) -> dict[str, str]:
-    """Read an env file; an absent one holds nothing (it isn't in git, and keys may come otherwise).
+    """Read an env file; one that does not exist is empty (it isn't in git, and keys may come otherwise).
 
     Raises:
         ConfigError: others can read or change it, or it isn't a text of KEY=VALUE lines.
@@ -75,7 +23,7 @@ def read_env_file(path: Path) -> dict[str, str]:
             mode = os.fstat(stream.fileno()).st_mode
             if mode & _OTHERS:
                 raise ConfigError(
-                    "other users can read or change this file, which holds keys",
+                    "other users can read or change this file, and it contains keys",
                     file=path,
                     remedy=f"chmod 600 {path}",
                 )
@@ -87,3 +35,45 @@ def read_env_file(path: Path) -> dict[str, str]:
     except UnicodeDecodeError:
         raise ConfigError("is not UTF-8 text", file=path) from None
     return parse_env(text, file=str(path))
+
+
+_LINE = re.compile(r"(?:export\s+)?(?P<name>[A-Za-z_][A-Za-z0-9_]*)\s*=\s*(?P<value>.*)")
+_DOUBLE = re.compile(r'"(?P<text>(?:[^"\\]|\\.)*)"\s*(?:#.*)?')
+_SINGLE = re.compile(r"'(?P<text>[^']*)'\s*(?:#.*)?")
+_COMMENT = re.compile(r"(?:^|\s)#.*")
+_ESCAPE = re.compile(r"\\(.)")
+_ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
+
+
+def parse_env(text: str, *, file: str) -> dict[str, str]:
+    r"""Read `KEY=VALUE` lines; of two for one key the last counts, nothing is interpolated.
+
+    A line may start with `export`; `#` starts a comment, in an unquoted value after a space.
+    Single quotes are literal; double quotes understand `\n`, `\t`, `\"` and `\\`.
+
+    Raises:
+        ConfigError: with the line's number, never its text.
+    """
+    values: dict[str, str] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        bare = line.strip()
+        if not bare or bare.startswith("#"):
+            continue
+        match = _LINE.fullmatch(bare)
+        value = None if match is None else _unquoted(match["value"])
+        if match is None or value is None:
+            problem = "not a KEY=VALUE line" if match is None else "a quote that doesn't close"
+            raise ConfigError(problem, file=file, line=number, remedy='Write KEY=VALUE or KEY="VALUE".')
+        values[match["name"]] = value
+    return values
+
+
+def _unquoted(raw: str) -> str | None:
+    """Return a value without its quotes, or None if they don't close."""
+    if raw.startswith('"'):
+        double = _DOUBLE.fullmatch(raw)
+        return double and _ESCAPE.sub(lambda match: _ESCAPES.get(match[1], match[1]), double["text"])
+    if raw.startswith("'"):
+        single = _SINGLE.fullmatch(raw)
+        return single and single["text"]
+    return _COMMENT.sub("", raw).strip()

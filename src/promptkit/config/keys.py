@@ -1,4 +1,4 @@
-"""Keys: found in three places, and given out only for the address they may go to."""
+"""Keys: where they come from, and which address each may be sent to."""
 
 from __future__ import annotations
 
@@ -8,26 +8,25 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, NoReturn, Self
+from typing import NoReturn, Self
 from urllib.parse import urlsplit
 
 from promptkit.errors import ConfigError
 from promptkit.types import Provider
 
-CREDENTIALS: Final = "CREDENTIALS_DIRECTORY"
+CREDENTIALS = "CREDENTIALS_DIRECTORY"
 """Where systemd puts a unit's credentials: one file per name."""
 
-
 _SHORTEST_SECRET = 8
-"""Shorter values aren't scrubbed from texts: they would be found everywhere."""
+"""Shorter values aren't removed from texts: they would match everywhere."""
 
 
 class Keys:
-    """The keys by provider name. They are in no repr, no pickle and no copy.
+    """The keys by provider name. They appear in no repr, no pickle and no copy.
 
     Args:
         by_provider: the key of each provider that may use one.
-        seen: all values that must be scrubbed from texts, those that may not be used included.
+        seen: all values that must be removed from texts, also those that may not be used.
     """
 
     __slots__ = ("_by_provider", "_seen")
@@ -37,19 +36,19 @@ class Keys:
         self._seen = tuple(dict.fromkeys([*self._by_provider.values(), *seen]))
 
     def get(self, provider: Provider) -> str | None:
-        """The provider's key; None where it has none or may not be sent one."""
+        """Return the provider's key, or None if it has none or may not get it."""
         return self._by_provider.get(provider.name) if provider.key_allowed else None
 
     def usable(self, provider: Provider) -> bool:
-        """Whether calls can go there: it has a key, or needs none."""
+        """Return whether calls can go to a provider: it has a key, or needs none."""
         return provider.api_key_env is None or self.get(provider) is not None
 
     def known(self) -> tuple[str, ...]:
-        """The names of the providers with a usable key, sorted."""
+        """Return the names of the providers with a usable key, sorted."""
         return tuple(sorted(self._by_provider))
 
     def secrets(self) -> tuple[str, ...]:
-        """Every key that was found, for scrubbing it from texts; the longest first."""
+        """Return every known key, for removing it from texts; the longest first."""
         long = (secret for secret in self._seen if len(secret) >= _SHORTEST_SECRET)
         return tuple(sorted(long, key=len, reverse=True))
 
@@ -67,35 +66,35 @@ class Keys:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A key and whose it is. `problem` says why it can't be one."""
+class FoundKey:
+    """A key and its origin. `problem` says why it can't be one."""
 
     secret: str = field(repr=False)
-    place: Place
+    origin: Origin
     problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class KeySources:
-    """Where keys are looked up, in this order: environment, credentials folder, env file."""
+    """The sources of keys, in this order: environment, credentials folder, env file."""
 
     environment: Mapping[str, str] = field(repr=False)
     credentials: Path | None
     env_file: Mapping[str, str] = field(repr=False)
-    env_file_place: Place
+    env_file_origin: Origin
 
-    def found(self, variable: str) -> Iterator[Found]:
-        """Every value of a variable, first choice first; an empty one counts as absent."""
+    def find(self, variable: str) -> Iterator[FoundKey]:
+        """Yield every value of a variable, first choice first; an empty one counts as absent."""
         if not variable:
             return
-        for value, place in (
-            (self.environment.get(variable), Place.OWN),
-            (self._credential(variable), Place.OWN),
-            (self.env_file.get(variable), self.env_file_place),
+        for value, origin in (
+            (self.environment.get(variable), Origin.USER),
+            (self._credential(variable), Origin.USER),
+            (self.env_file.get(variable), self.env_file_origin),
         ):
             secret = (value or "").strip()
             if secret:
-                yield Found(secret, place, _problem(variable, secret))
+                yield FoundKey(secret, origin, _problem(variable, secret))
 
     def _credential(self, variable: str) -> str | None:
         if self.credentials is None:
@@ -110,34 +109,34 @@ class KeySources:
 
 
 def _problem(variable: str, secret: str) -> str | None:
-    """Characters that no header can carry: sent, they would come back inside an error message."""
+    """Name characters that no header can carry: sent, they would come back inside an error message."""
     fine = secret.isascii() and secret.isprintable() and " " not in secret
-    return None if fine else f"{variable} holds characters that no key has"
+    return None if fine else f"{variable} contains characters that no key has"
 
 
 VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-"""What an environment variable may be called; it also keeps a name from being a path."""
+"""A valid name of an environment variable; it also prevents a name from being a path."""
 
 
-# Where two URL parsers could disagree about the host, there is no URL.
+# Two URL parsers could disagree about the host of such a URL.
 _FORBIDDEN = re.compile(r"[^!-~]|[\\@?#]")
 
 
-class Place(StrEnum):
-    """Whose word it is."""
+class Origin(StrEnum):
+    """Who a file or a key comes from."""
 
-    OWN = "own"
-    """The user's: the environment, credentials, the user's config folder, what promptkit ships."""
+    USER = "user"
+    """The user: the environment, credentials, the user config, what promptkit ships."""
     PROJECT = "project"
-    """A config file anywhere else, and what it brings along."""
+    """A config file anywhere else, and the files it names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What the user's own side says about keys and hosts.
+    """The keys and hosts that the user trusts.
 
     `hosts_of` maps the variable of a key to the hosts it belongs to; `hosts` and `variables`
-    are `trusted_hosts` and `trusted_keys` of the user's own config file.
+    are `trusted_hosts` and `trusted_keys` of the user config.
     """
 
     hosts_of: Mapping[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
@@ -148,7 +147,7 @@ class Trust:
     def of(
         cls, own: Iterable[Provider], *, hosts: Iterable[str] = (), variables: Iterable[str] = ()
     ) -> Trust:
-        """Gather what providers of the user's own side say: each key belongs to its address."""
+        """Gather the providers that come from the user: each key belongs to its address."""
         gathered: dict[str, frozenset[str]] = {}
         for provider in own:
             if provider.api_key_env and provider.base_url:
@@ -158,13 +157,13 @@ class Trust:
 
 
 def url_problem(url: str) -> str | None:
-    """What is wrong with a base URL, without repeating it (it may hold a secret); None if fine."""
+    """Return what is wrong with a base URL, or None. It is not repeated: it may contain a secret."""
     if "@" in url:
-        return "must not hold a name or password"
+        return "must not contain a name or password"
     if "?" in url or "#" in url:
-        return "must not hold a query or a fragment"
+        return "must not contain a query or a fragment"
     if _FORBIDDEN.search(url):
-        return "holds a character that no address has"
+        return "contains a character that no address has"
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
@@ -176,12 +175,12 @@ def url_problem(url: str) -> str | None:
 
 
 def host_of(url: str) -> str:
-    """The host of a URL that `url_problem` finds nothing wrong with: lower case, no port."""
+    """Return the host of a valid URL (see `url_problem`): lower case, without the port."""
     return (urlsplit(url).hostname or "").rstrip(".")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this very machine: `localhost`, 127.0.0.0/8 or ::1."""
+    """Return whether a host is this machine: `localhost`, 127.0.0.0/8 or ::1."""
     if host == "localhost":
         return True
     try:
@@ -190,31 +189,31 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def key_refusal(variable: str, url: str, key_from: Place, trust: Trust) -> str | None:
-    """Decide whether the key in `variable` may go to `url`: None if so, else why not.
+def key_refusal(variable: str, url: str, origin: Origin, trust: Trust) -> str | None:
+    """Return why the key in `variable` may not be sent to `url`, or None if it may.
 
     Args:
         variable: the environment variable that names the key.
         url: the provider's address.
-        key_from: whose key it is.
-        trust: what the user's own side says.
+        origin: who the key comes from.
+        trust: what the user trusts.
     """
     host = host_of(url)
     local = is_loopback(host)
     if not local and urlsplit(url).scheme != "https":
-        return f"{variable} isn't sent to {host}: http would show it to the network; use https"
-    if key_from is Place.PROJECT or host in trust.hosts_of.get(variable, frozenset()):
+        return f"{variable} isn't sent to {host}: over http anyone on the network can read it; use https"
+    if origin is Origin.PROJECT or host in trust.hosts_of.get(variable, frozenset()):
         return None
     if variable not in trust.hosts_of and variable not in trust.variables:
         return (
-            f"{variable} isn't sent to {host}: it comes from outside this project and is no key of a provider "
-            f'that promptkit ships; to allow it, put trusted_keys = ["{variable}"] into your own config file, '
+            f"{variable} isn't sent to {host}: it comes from outside this project and is not a key of a provider "
+            f'that promptkit ships; to allow it, put trusted_keys = ["{variable}"] into your user config, '
             "or the key into the project's env_file"
         )
     if local or host in trust.hosts:
         return None
     return (
         f"{variable} isn't sent to {host}: the key comes from outside this project and the address from its "
-        f'config; to allow it, put trusted_hosts = ["{host}"] into your own config file, '
+        f'config; to allow it, put trusted_hosts = ["{host}"] into your user config, '
         "or the key into the project's env_file"
     )

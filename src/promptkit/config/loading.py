@@ -1,13 +1,12 @@
-"""Loading a configuration: find the file, read every key of it, refuse what is unknown."""
+"""Load a configuration: find the file, read every key, refuse unknown ones."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import time
 from pathlib import Path
-from typing import Final
 from zoneinfo import ZoneInfo, available_timezones
 
 from promptkit._util import toml
@@ -15,47 +14,39 @@ from promptkit.errors import ConfigError, closest
 
 from .budgets import read_budgets, read_clients
 from .env_file import read_env_file
-from .keys import CREDENTIALS, VARIABLE_NAME, KeySources, Place
-from .paths import Home, find_config
-from .provider_files import TrustedByUser, moved, read_providers, read_shipped, read_text, trust_of, with_keys
-from .routes import read_routes, read_rules
+from .keys import CREDENTIALS, VARIABLE_NAME, KeySources, Origin
+from .paths import UserFolders, find_config
+from .provider_files import at_env_address, read_providers, read_shipped, read_text, user_trust, with_keys
+from .routes import read_routes, read_rules, renamed_keys
 from .settings import Keep, Kept, Settings, Storage
 
-_DATABASE: Final = "sqlite:///"
-
-
+_SQLITE = "sqlite:///"
 _TIME = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
-
-
-_LISTED = re.compile(r"^\s*providers\s*=", re.MULTILINE)
-
-
-_TABLED = re.compile(r"^\s*\[+\s*providers\.", re.MULTILINE)
-
-
+_PROVIDERS_LIST = re.compile(r"^\s*providers\s*=", re.MULTILINE)
+_PROVIDERS_TABLE = re.compile(r"^\s*\[+\s*providers\.", re.MULTILINE)
 _HOST = re.compile(r"[a-z0-9.:-]+", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """The config file at hand, or none: its document, the folder its paths start from, whose it is."""
+    """The config file, or none: its document, the folder its paths start from, and its origin."""
 
     path: Path | None
     doc: toml.Table
     root: Path
-    place: Place
+    origin: Origin
     home: Path
 
     def under(self, text: str) -> Path:
-        """A path of the file, made absolute; `~/` is the user's home."""
+        """Return a path of the file as an absolute one; `~/` is the user's home."""
         return self.home / text[2:] if text.startswith("~/") else self.root / text
 
     def paths(self, key: str, default: tuple[str, ...]) -> tuple[Path, ...]:
-        """The folders that a key lists."""
+        """Return the folders that a key lists."""
         folders = tuple(self.under(text) for text in self.doc.texts(key, default))
         for folder in folders:
             if folder.exists() and not folder.is_dir():
-                raise self.doc.fail(f"{key} lists folders, and {folder} is none", key)
+                raise self.doc.fail(f"{key} lists folders, but {folder} is a file", key)
         return folders
 
 
@@ -63,7 +54,7 @@ def load(path: Path | None = None, *, env: Mapping[str, str], cwd: Path, home: P
     """Find, read and check the configuration.
 
     Args:
-        path: the file named by `--config`; else it is searched (see `places.find_config`).
+        path: the file named by `--config`; else it is searched for (see `find_config`).
         env: the process environment.
         cwd: the working directory.
         home: the user's home.
@@ -72,22 +63,22 @@ def load(path: Path | None = None, *, env: Mapping[str, str], cwd: Path, home: P
         ConfigError: with file, line and what to do.
     """
     cwd = cwd.absolute()
-    folders = Home.of(env, home)
+    folders = UserFolders.of(env, home)
     at = _open(find_config(path, env, cwd, folders), cwd, home, folders)
     doc = at.doc
     sources = _key_sources(at, env)
     variables = {**sources.env_file, **env}
-    ours = read_shipped()
-    declared = read_providers(ours, *_providers(at))
-    providers = {name: moved(one, variables) for name, one in declared.items()}
-    trust = trust_of(ours, at.place, providers, env, _trusted(at, folders))
+    shipped = read_shipped()
+    declared = read_providers(shipped, *_providers(at))
+    providers = {name: at_env_address(provider, variables) for name, provider in declared.items()}
+    trust = user_trust(shipped, at.origin, providers, env, *_trusted(at, folders))
     catalog, keys = with_keys(providers, sources, trust)
     database_path = _database(at, folders)
     routes = read_routes(doc.table("routes"), catalog)
     settings = Settings(
         file=at.path,
         root=at.root,
-        database=_DATABASE + str(database_path),
+        database=_SQLITE + str(database_path),
         database_path=database_path,
         templates=at.paths("templates", ("templates",)),
         catalog=catalog,
@@ -100,17 +91,17 @@ def load(path: Path | None = None, *, env: Mapping[str, str], cwd: Path, home: P
         allow_unpriced=doc.flag("allow_unpriced", default=False),
         storage=_storage(doc.table("storage")),
         keys=keys,
-        warnings=_warnings(at),
+        warnings=tuple(_warnings(at)),
     )
     doc.finish()
     return settings
 
 
-def _open(file: Path | None, cwd: Path, home: Path, folders: Home) -> _File:
+def _open(file: Path | None, cwd: Path, home: Path, folders: UserFolders) -> _File:
     if file is None:
-        return _File(None, toml.parse("", file="(no config file)"), cwd, Place.OWN, home)
+        return _File(None, toml.parse("", file="(no config file)"), cwd, Origin.USER, home)
     doc = _parse(file)
-    return _File(file, doc, file.parent.absolute(), folders.place(file), home)
+    return _File(file, doc, file.parent.absolute(), folders.origin(file), home)
 
 
 def _parse(file: Path) -> toml.Table:
@@ -118,16 +109,16 @@ def _parse(file: Path) -> toml.Table:
     try:
         return toml.parse(text, file=str(file))
     except ConfigError as cause:
-        if _LISTED.search(text) and _TABLED.search(text):
-            cause.remedy = "Beside [providers.NAME] the folders are named by provider_folders."
+        if _PROVIDERS_LIST.search(text) and _PROVIDERS_TABLE.search(text):
+            cause.remedy = "If the file has [providers.NAME] tables, name the folders with provider_folders."
         raise
 
 
 def _providers(at: _File) -> tuple[tuple[Path, ...], toml.Table]:
-    """The folders of provider files, and `[providers.NAME]`.
+    """Return the folders of provider files, and `[providers.NAME]`.
 
-    `providers` may be a list of folders instead of a table. Without a config file no folder of
-    the working directory says where keys go.
+    `providers` may be a list of folders instead of a table. Without a config file, no folder of
+    the working directory decides where keys are sent.
     """
     listed = isinstance(at.doc.raw("providers", None), list)
     if listed and "provider_folders" in at.doc:
@@ -140,52 +131,52 @@ def _key_sources(at: _File, env: Mapping[str, str]) -> KeySources:
     folder = env.get(CREDENTIALS)
     name = at.doc.text("env_file", None)
     values: dict[str, str] = {}
-    place = at.place
+    origin = at.origin
     if name is not None:
         file = at.under(name).resolve()
         values = read_env_file(file)
-        # A file outside the project's folder isn't the project's to give away.
-        place = at.place if file.is_relative_to(at.root.resolve()) else Place.OWN
-    return KeySources(env, Path(folder) if folder else None, values, place)
+        # A file outside the project's folder does not belong to the project.
+        origin = at.origin if file.is_relative_to(at.root.resolve()) else Origin.USER
+    return KeySources(env, Path(folder) if folder else None, values, origin)
 
 
-def _trusted(at: _File, home: Home) -> TrustedByUser:
-    """What the user's own file trusts; a project's file can't speak for the user."""
-    if at.place is Place.OWN:
+def _trusted(at: _File, folders: UserFolders) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the hosts and the keys that the user config trusts; a project's file can't name any."""
+    if at.origin is Origin.USER:
         return _read_trusted(at.doc)
     for key in ("trusted_hosts", "trusted_keys"):
         if key in at.doc:
             raise at.doc.fail(
-                f"{key} counts only in your own config file", key, remedy=f"Put it into {home.config_file}."
+                f"{key} counts only in your user config", key, remedy=f"Put it into {folders.config_file}."
             )
-    if not home.config_file.is_file():
-        return TrustedByUser()
-    return _read_trusted(_parse(home.config_file))
+    if not folders.config_file.is_file():
+        return (), ()
+    return _read_trusted(_parse(folders.config_file))
 
 
-def _read_trusted(doc: toml.Table) -> TrustedByUser:
+def _read_trusted(doc: toml.Table) -> tuple[tuple[str, ...], tuple[str, ...]]:
     hosts = doc.texts("trusted_hosts", ())
     keys = doc.texts("trusted_keys", ())
     for host in hosts:
         if not _HOST.fullmatch(host):
             raise doc.fail(
-                f"{host!r} is no host", "trusted_hosts", remedy='Only the name: "llm.example.com".'
+                f"{host!r} is not a host", "trusted_hosts", remedy='Write only the name: "llm.example.com".'
             )
     for key in keys:
         if not VARIABLE_NAME.fullmatch(key):
             raise doc.fail("trusted_keys lists names of environment variables", "trusted_keys")
-    return TrustedByUser(hosts, keys)
+    return hosts, keys
 
 
-def _database(at: _File, home: Home) -> Path:
-    """A project keeps its database beside its config file; the user's own lies in the data folder."""
-    ours = at.place is Place.OWN
-    url = at.doc.text("database", _DATABASE + (str(home.data / "promptkit.db") if ours else "promptkit.db"))
+def _database(at: _File, folders: UserFolders) -> Path:
+    """Return the path of the database: beside a project's config file, else in the user's data folder."""
+    own = at.origin is Origin.USER
+    url = at.doc.text("database", _SQLITE + (str(folders.data / "promptkit.db") if own else "promptkit.db"))
     if url.startswith("postgres"):
         raise at.doc.fail(
             "PostgreSQL is not available yet", "database", remedy='Use "sqlite:///promptkit.db".'
         )
-    name = url.removeprefix(_DATABASE)
+    name = url.removeprefix(_SQLITE)
     if name in {url, "", ":memory:"} or "?" in name or "\0" in name:
         raise at.doc.fail(
             "database must be an SQLite file", "database", remedy='For example "sqlite:///promptkit.db".'
@@ -211,18 +202,18 @@ def _zone_remedy(name: str) -> str:
 
 def _day_start(doc: toml.Table) -> time:
     text = doc.text("day_starts_at", "00:00")
-    found = _TIME.fullmatch(text)
-    if not found:
+    match = _TIME.fullmatch(text)
+    if not match:
         raise doc.fail(f"day_starts_at can't be {text!r}", "day_starts_at", remedy='Write "12:00".')
-    return time(int(found[1]), int(found[2]))
+    return time(int(match[1]), int(match[2]))
 
 
 def _storage(table: toml.Table) -> Storage:
     general = _kept(table, Kept())
     clients: dict[str, Kept] = {}
-    for name, one in table.table("clients").items_tables():
-        clients[name] = _kept(one, general)
-        one.finish()
+    for name, client in table.table("clients").items_tables():
+        clients[name] = _kept(client, general)
+        client.finish()
     table.finish()
     return Storage(general.replies, general.variables, clients)
 
@@ -233,12 +224,10 @@ def _kept(table: toml.Table, default: Kept) -> Kept:
     )
 
 
-def _warnings(at: _File) -> tuple[str, ...]:
-    """Folders that the file names and that aren't there: a typing error, as a rule."""
-    named = [key for key in ("templates", "provider_folders") if key in at.doc]
-    return tuple(
-        f"{at.path}: {key} names {folder}, which isn't there"
-        for key in named
-        for folder in at.paths(key, ())
-        if not folder.exists()
-    )
+def _warnings(at: _File) -> Iterator[str]:
+    """Name old keys, and folders that don't exist: usually a typing error."""
+    yield from renamed_keys(at.doc.table("routes"))
+    for key in ("templates", "provider_folders"):
+        for folder in at.paths(key, ()) if key in at.doc else ():
+            if not folder.exists():
+                yield f"{at.path}: {key} names {folder}, which does not exist"

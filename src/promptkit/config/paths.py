@@ -1,4 +1,4 @@
-"""Where files lie: the config file, the user's own folders, what the package ships."""
+"""The paths of the config file, of the user's own folders and of what the package ships."""
 
 from __future__ import annotations
 
@@ -6,50 +6,44 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from promptkit.errors import ConfigError
 
-from .keys import Place
+from .keys import Origin
 
-FILE_NAME: Final = "promptkit.toml"
-
-
-VARIABLE: Final = "PROMPTKIT_CONFIG"
-
-
+FILE_NAME = "promptkit.toml"
+VARIABLE = "PROMPTKIT_CONFIG"
 _PACKAGE = Path(__file__).parents[1]
 
 
-def shipped(what: str) -> Path:
-    """Where `providers`, `templates` or `config.example.toml` of the distribution lie.
+def shipped(name: str) -> Path:
+    """Return the path of `providers`, `templates` or `config.example.toml` of the distribution.
 
-    A wheel carries them inside the package; an editable install, which ignores that, has them
-    at the root of the repository.
+    A wheel has them inside the package, an editable install at the root of the repository.
 
     Raises:
-        ConfigError: the installation lacks it.
+        ConfigError: the installation does not have it.
     """
     for root in (_PACKAGE / "_data", _PACKAGE.parents[1]):
-        if (root / what).exists():
-            return root / what
+        if (root / name).exists():
+            return root / name
     raise ConfigError(
-        f"this installation of promptkit lacks its {what}", remedy="Install promptkit-router again."
+        f"this installation of promptkit lacks its {name}", remedy="Install promptkit-router again."
     )
 
 
 def cache_folder(env: Mapping[str, str] | None = None, home: Path | None = None) -> Path:
-    """The user's cache folder of promptkit; what lies in it can be made again.
+    """Return the user's cache folder of promptkit; its contents can be made again.
 
     Args:
-        env: the environment; this process's own where it is None.
-        home: the user's home; this user's where it is None.
+        env: the environment; by default that of this process.
+        home: the user's home; by default that of this user.
     """
-    return Home.of(os.environ if env is None else env, Path.home() if home is None else home).cache
+    return UserFolders.of(os.environ if env is None else env, Path.home() if home is None else home).cache
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
+class UserFolders:
     """The user's own folders, by the XDG base directory specification."""
 
     config: Path
@@ -57,8 +51,8 @@ class Home:
     cache: Path
 
     @classmethod
-    def of(cls, env: Mapping[str, str], home: Path) -> Home:
-        """Find them; a relative XDG path is void, as the specification says."""
+    def of(cls, env: Mapping[str, str], home: Path) -> UserFolders:
+        """Find them; a relative XDG path is ignored, as the specification says."""
         return cls(
             config=_xdg(env, "XDG_CONFIG_HOME", home / ".config") / "promptkit",
             data=_xdg(env, "XDG_DATA_HOME", home / ".local" / "share") / "promptkit",
@@ -67,17 +61,17 @@ class Home:
 
     @property
     def config_file(self) -> Path:
-        """The user's own config file."""
+        """The user config."""
         return self.config / FILE_NAME
 
-    def place(self, file: Path) -> Place:
-        """Whose a config file is: the user's own one, or some project's.
+    def origin(self, file: Path) -> Origin:
+        """Return whether a config file is the user's own or a project's.
 
-        The folder decides, since paths start from it: a link to the user's file that lies in a
-        project is the project's.
+        The folder decides, because paths start from it: a link in a project to the user's file
+        is the project's.
         """
         own = file.name == FILE_NAME and file.parent.resolve() == self.config.resolve()
-        return Place.OWN if own else Place.PROJECT
+        return Origin.USER if own else Origin.PROJECT
 
 
 def _xdg(env: Mapping[str, str], variable: str, default: Path) -> Path:
@@ -85,59 +79,59 @@ def _xdg(env: Mapping[str, str], variable: str, default: Path) -> Path:
     return given if given.is_absolute() else default
 
 
-def find_config(path: Path | None, env: Mapping[str, str], cwd: Path, home: Home) -> Path | None:
-    """Find the config file to use; None where there is none.
+def find_config(path: Path | None, env: Mapping[str, str], cwd: Path, user: UserFolders) -> Path | None:
+    """Find the config file to use; None if there is none.
 
     It is what `--config` names, else what `PROMPTKIT_CONFIG` names, else the nearest
     `promptkit.toml` of this folder and its parents, else the user's own.
 
     Raises:
-        ConfigError: a file that was named isn't there; one that was found belongs to somebody else.
+        ConfigError: a file that was named does not exist, or the nearest one belongs to somebody else.
     """
     if path is not None:
         return _named(cwd / path, "--config")
     if env.get(VARIABLE):
         return _named(cwd / env[VARIABLE], VARIABLE)
-    for found in _candidates(cwd, home):
-        if _is_there(found):
-            return _ours(found)
+    for file in _candidates(cwd, user):
+        if _exists(file):
+            return _own(file)
     return None
 
 
-def _is_there(file: Path) -> bool:
-    """Whether there is such a file. One that can't be looked at may hold caps: it is not passed over."""
+def _exists(file: Path) -> bool:
+    """Return whether a file exists. One that can't be examined is an error: it may set caps."""
     try:
         return file.is_file()
     except OSError as cause:
         raise ConfigError(
-            f"can't be looked at: {cause.strerror}",
+            f"can't be examined: {cause.strerror}",
             file=file,
-            remedy="Call it from another folder, or name the file: --config FILE",
+            remedy="Run promptkit in another folder, or name the file: --config FILE",
         ) from None
 
 
-def _candidates(cwd: Path, home: Home) -> Iterator[Path]:
+def _candidates(cwd: Path, user: UserFolders) -> Iterator[Path]:
     for folder in (cwd, *cwd.parents):
         yield folder / FILE_NAME
-    yield home.config_file
+    yield user.config_file
 
 
 def _named(file: Path, by: str) -> Path:
     if not file.is_file():
         raise ConfigError(
-            f"{by} names a file that isn't there",
+            f"{by} names a file that does not exist",
             file=file,
-            remedy="promptkit init makes a project with its config file.",
+            remedy="Run promptkit init to create a project with a config file.",
         )
     return file
 
 
-def _ours(file: Path) -> Path:
-    """Refuse a file that another user left in a shared folder: it would steer our calls."""
+def _own(file: Path) -> Path:
+    """Refuse a file that another user left in a shared folder: it would control our calls."""
     if file.stat().st_uid not in {os.getuid(), 0}:
         raise ConfigError(
-            "found on the way up from this folder, but it belongs to another user",
+            "this file is in a parent folder and belongs to another user",
             file=file,
-            remedy=f"To use it all the same, name it: --config {file}",
+            remedy=f"To use it nevertheless, name it: --config {file}",
         )
     return file

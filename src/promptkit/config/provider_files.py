@@ -1,18 +1,17 @@
-"""Providers put together, and each judged whether it may have its key.
+"""Provider files: read, merged, and given the keys that may be sent to their addresses.
 
-Shipped files come first, the user's files over them, `[providers.NAME]` over those, and the
-SDKs' own address variables over all.
+The user's files replace shipped ones, `[providers.NAME]` changes single keys, and the SDKs' own
+address variables come last.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Final
 
 from promptkit._util import toml
 from promptkit._util.toml import Table
@@ -20,7 +19,7 @@ from promptkit.errors import ConfigError, closest
 from promptkit.routing.catalog import Catalog
 from promptkit.types import Checked, Limits, Model, OnReject, Params, PriceOverride, Provider, Reasoning
 
-from .keys import VARIABLE_NAME, Found, Keys, KeySources, Place, Trust, key_refusal, url_problem
+from .keys import VARIABLE_NAME, FoundKey, Keys, KeySources, Origin, Trust, key_refusal, url_problem
 from .paths import shipped
 
 
@@ -39,7 +38,7 @@ def read_text(path: Path) -> str:
 
 
 def read_folder(folder: Path) -> dict[str, Provider]:
-    """Read the provider files of a folder; one that isn't there holds none.
+    """Read the provider files of a folder; one that does not exist has none.
 
     Raises:
         ConfigError: with file and line.
@@ -51,21 +50,21 @@ def read_folder(folder: Path) -> dict[str, Provider]:
 
 
 def read_shipped() -> dict[str, Provider]:
-    """Read the providers as promptkit ships them: what the user's keys belong to."""
+    """Read the providers that promptkit ships: the user's keys belong to their addresses."""
     return read_folder(shipped("providers"))
 
 
 def read_providers(
-    ours: Mapping[str, Provider], folders: Sequence[Path], overrides: toml.Table
+    shipped_ones: Mapping[str, Provider], folders: Sequence[Path], overrides: toml.Table
 ) -> dict[str, Provider]:
-    """Lay the user's provider files over the shipped ones, whole files, then `[providers.NAME]`.
+    """Replace shipped providers by the user's files, then apply `[providers.NAME]`.
 
     The first folder that has a name wins.
 
     Raises:
         ConfigError: with file and line.
     """
-    providers = dict(ours)
+    providers = dict(shipped_ones)
     for folder in reversed(folders):
         providers |= read_folder(folder)
     for name, table in overrides.items_tables():
@@ -79,11 +78,11 @@ def read_providers(
     return dict(sorted(providers.items()))
 
 
-def moved(provider: Provider, env: Mapping[str, str]) -> Provider:
-    """The provider at the address that its SDK's own variable names, if that is set.
+def at_env_address(provider: Provider, env: Mapping[str, str]) -> Provider:
+    """Return the provider with the address that its SDK's own variable names, if it is set.
 
     Raises:
-        ConfigError: it is no address. The value isn't repeated: it may hold a password.
+        ConfigError: it is not an address. The value isn't repeated: it may contain a password.
     """
     variable = provider.base_url_env or ""
     url = env.get(variable, "").strip()
@@ -95,95 +94,82 @@ def moved(provider: Provider, env: Mapping[str, str]) -> Provider:
     return dataclasses.replace(provider, base_url=url.rstrip("/"))
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class TrustedByUser:
-    """`trusted_hosts` and `trusted_keys` of the user's own config file."""
-
-    hosts: tuple[str, ...] = ()
-    keys: tuple[str, ...] = ()
-
-
-def trust_of(
-    ours: Mapping[str, Provider],
-    file_place: Place,
+def user_trust(
+    shipped_ones: Mapping[str, Provider],
+    file_origin: Origin,
     providers: Mapping[str, Provider],
     env: Mapping[str, str],
-    by_user: TrustedByUser,
+    trusted_hosts: Sequence[str],
+    trusted_keys: Sequence[str],
 ) -> Trust:
-    """Gather what the user's own side says about keys and hosts.
+    """Gather the keys and hosts that the user trusts.
 
-    That is the shipped files, the addresses in the process environment, and the configuration
-    itself where it is the user's own.
+    They come from the shipped files, the addresses in the process environment, the user config's
+    `trusted_hosts` and `trusted_keys`, and its providers if it is the configuration in use.
     """
-    own = [*ours.values(), *(moved(provider, env) for provider in ours.values())]
-    if file_place is Place.OWN:
+    own = [*shipped_ones.values(), *(at_env_address(provider, env) for provider in shipped_ones.values())]
+    if file_origin is Origin.USER:
         own += providers.values()
-    return Trust.of(own, hosts=by_user.hosts, variables=by_user.keys)
+    return Trust.of(own, hosts=trusted_hosts, variables=trusted_keys)
 
 
 def with_keys(providers: Mapping[str, Provider], sources: KeySources, trust: Trust) -> tuple[Catalog, Keys]:
-    """Judge every provider and give it its key, the first one that may go to its address."""
+    """Give each provider its key: the first one that may be sent to its address."""
     granted: dict[str, str] = {}
     seen: list[str] = []
-    judged: dict[str, Provider] = {}
+    checked: dict[str, Provider] = {}
     for name, provider in providers.items():
-        found = list(sources.found(provider.api_key_env or ""))
-        seen += [one.secret for one in found]
-        refusals = [_refusal(provider, one, trust) for one in found]
-        usable = [one for one, refusal in zip(found, refusals, strict=True) if refusal is None]
+        keys = list(sources.find(provider.api_key_env or ""))
+        seen += [key.secret for key in keys]
+        refusals = [_refusal(provider, key, trust) for key in keys]
+        usable = [key for key, refusal in zip(keys, refusals, strict=True) if refusal is None]
         if usable:
             granted[name] = usable[0].secret
-        told = dataclasses.replace(provider, trusted=_trusted(provider, trust))
-        judged[name] = told if usable or not found else _refused(told, refusals)
-    return Catalog(judged), Keys(granted, seen)
+        refusal = None if usable else next(filter(None, refusals), None)
+        checked[name] = dataclasses.replace(
+            provider,
+            trusted=_is_trusted(provider, trust),
+            key_allowed=refusal is None and provider.key_allowed,
+            key_why=refusal or provider.key_why,
+        )
+    return Catalog(checked), Keys(granted, seen)
 
 
-def _refusal(provider: Provider, found: Found, trust: Trust) -> str | None:
-    if found.problem or not (provider.api_key_env and provider.base_url):
-        return found.problem
-    return key_refusal(provider.api_key_env, provider.base_url, found.place, trust)
+def _refusal(provider: Provider, key: FoundKey, trust: Trust) -> str | None:
+    if key.problem or not (provider.api_key_env and provider.base_url):
+        return key.problem
+    return key_refusal(provider.api_key_env, provider.base_url, key.origin, trust)
 
 
-def _trusted(provider: Provider, trust: Trust) -> bool:
-    """Whether the address may see the user's own things: it is where the user's own key could go."""
+def _is_trusted(provider: Provider, trust: Trust) -> bool:
+    """Return whether the address may see the user's own data: the user's own key could be sent there."""
     if not (provider.api_key_env and provider.base_url):
         return False
-    return key_refusal(provider.api_key_env, provider.base_url, Place.OWN, trust) is None
-
-
-def _refused(provider: Provider, refusals: Iterable[str | None]) -> Provider:
-    why = next(refusal for refusal in refusals if refusal)
-    return dataclasses.replace(provider, key_allowed=False, key_why=why)
+    return key_refusal(provider.api_key_env, provider.base_url, Origin.USER, trust) is None
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """The wire formats of an adapter and the packages that carry it; the first is the default."""
+    """The wire formats of an adapter and the packages that send them; the first is the default."""
 
     apis: tuple[str, ...]
     sdks: tuple[str, ...]
 
 
-FAMILIES: Final[Mapping[str, Family]] = {
+FAMILIES: Mapping[str, Family] = {
     "openai": Family(("responses", "chat"), ("openai",)),
     "anthropic": Family(("messages",), ("anthropic",)),
     "gemini": Family(("generate",), ("google-genai", "google-generativeai")),
     "local": Family(("chat",), ("xllamacpp",)),
 }
 
-
-REJECTABLE: Final = tuple(
+REJECTABLE = tuple(
     sorted({field.name for field in dataclasses.fields(Params)} - {"max_output_tokens"} | {"prefill"})
 )
-"""What a model may reject; `prefill` is an assistant message at the end of the prompt. Not the output limit: a budget's ceiling stands on it."""
-
+"""The parameters that a model may reject; `prefill` is an assistant message at the end of the prompt. Not the output limit: the max cost depends on it."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-
-
 _TOKENS_FIELDS = ("max_completion_tokens", "max_tokens")
-
-
 _SHORTEST_TIMEOUT_S = 0.1
 
 
@@ -201,7 +187,7 @@ def read_provider(name: str, doc: Table, base: Provider | None = None) -> Provid
     """
     if not _NAME.fullmatch(name):
         raise doc.fail(
-            f"{name!r} can't name a provider", remedy="Use lower case letters, digits, '-' and '_'."
+            f"{name!r} is not a name of a provider", remedy="Use lower case letters, digits, '-' and '_'."
         )
     adapter = _word(doc, "adapter", tuple(FAMILIES), None if base is None else base.adapter)
     family = FAMILIES[adapter]
@@ -256,10 +242,10 @@ def _address(doc: Table, adapter: str, default: str | None) -> str | None:
 
 
 def _variable(doc: Table, key: str, default: str | None) -> str | None:
-    """The name of an environment variable; the empty string means none."""
+    """Read the name of an environment variable; the empty string means none."""
     value = doc.text(key, default)
     if value and not VARIABLE_NAME.fullmatch(value):
-        # The value isn't repeated: whoever gets this wrong may have pasted the key itself.
+        # The value isn't repeated: it may be the key itself, pasted here by mistake.
         raise doc.fail(
             f"{key} must be the name of an environment variable", key, remedy='For example "OPENAI_API_KEY".'
         )
@@ -287,7 +273,7 @@ def _limits(table: Table, start: Limits) -> Limits:
 
 
 def _own_limits(model: Table, start: Limits | None) -> Limits | None:
-    """A model's own limits; None where it has none."""
+    """Read a model's own limits; None if it has none."""
     table = model.table("limits")
     return _limits(table, start or Limits()) if "limits" in model else start
 
@@ -331,7 +317,9 @@ def _rejects(table: Table, start: frozenset[str]) -> frozenset[str]:
     for name in names:
         if name not in REJECTABLE:
             raise table.fail(
-                f"rejects names no parameter: {name!r}", "rejects", remedy=closest(name, REJECTABLE)
+                f"rejects contains {name!r}, which is not a parameter",
+                "rejects",
+                remedy=closest(name, REJECTABLE),
             )
     return frozenset(names)
 

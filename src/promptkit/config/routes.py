@@ -1,9 +1,9 @@
-"""Routes: read, their targets checked against the catalog; two are built in."""
+"""Routes and rules: read, with their targets checked against the catalog; two routes are built in."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final, cast
+from collections.abc import Iterator, Mapping
+from typing import cast
 
 from promptkit._util.toml import Table
 from promptkit.errors import UsageError, closest
@@ -14,37 +14,35 @@ from promptkit.types import OnContent, Route, Target
 
 from .budgets import read_tag
 
-LARGEST_WEIGHT: Final = 1_000_000
+LARGEST_WEIGHT = 1_000_000
 
-
-DEFAULT: Final = (
+DEFAULT = (
     Target("openai", "gpt-6-luna"),
     Target("anthropic", "claude-haiku-5-5"),
     Target("gemini", "gemini-2.5-flash-lite"),
 )
 
-
-DEMO: Final = Route("demo", (Target("local", "smollm2-135m"),))
+DEMO = Route("demo", (Target("local", "smollm2-135m"),))
 
 
 def read_routes(table: Table, catalog: Catalog) -> dict[str, Route]:
-    """Read `[routes]`. `default` stands where the file gives none; `demo` always.
+    """Read `[routes]`. If the file has no `default`, the built-in one applies; `demo` always exists.
 
     Raises:
         ConfigError: with file and line.
     """
     routes: dict[str, Route] = dict(_built_in(catalog))
-    for name, one in table.items_tables():
+    for name, route in table.items_tables():
         if name == DEMO.name:
-            raise one.fail("the route demo is built in (the embedded model)", remedy="Name yours otherwise.")
-        routes[name] = _route(name, one, catalog)
+            raise route.fail("the route demo is built in (the embedded model)", remedy="Use another name.")
+        routes[name] = _route(name, route, catalog)
     return routes
 
 
 def _built_in(catalog: Catalog) -> Mapping[str, Route]:
-    """`demo`, and of `default` what a user's own provider files leave of it."""
-    there = tuple(target for target in DEFAULT if _known(target, catalog))
-    return {"demo": DEMO} | ({"default": Route("default", there)} if there else {})
+    """Return `demo`, and `default` with the targets that the user's provider files still have."""
+    known = tuple(target for target in DEFAULT if _known(target, catalog))
+    return {"demo": DEMO} | ({"default": Route("default", known)} if known else {})
 
 
 def _known(target: Target, catalog: Catalog) -> bool:
@@ -81,37 +79,37 @@ def _strategy(table: Table) -> str:
 
 
 def _age(table: Table) -> float | None:
-    """How old a cached reply may be; None where the cache is off."""
-    told = table.text("cache", None)
+    """Read the maximum age of a cached reply; None if the cache is off."""
+    age = table.text("cache", None)
     try:
-        return None if told is None else read_age(told)
+        return None if age is None else read_age(age)
     except UsageError as cause:
-        raise table.fail(cause.what, "cache", remedy='cache = "7d"') from None
+        raise table.fail(cause.message, "cache", remedy='cache = "7d"') from None
 
 
 def _weights(table: Table, strategy: str, count: int) -> tuple[int, ...]:
-    """The targets' shares: needed for the strategy `weighted`, and for no other."""
+    """Read the weights of the targets: for the strategy `weighted`, which requires them, and for no other."""
     weights: object = table.raw("weights", None)
     if (strategy == "weighted") is (weights is None):
-        what, key = (
+        problem, key = (
             ('the strategy "weighted" needs weights', "strategy")
             if weights is None
-            else ("only weighted targets have weights", "weights")
+            else ('weights need the strategy "weighted"', "weights")
         )
-        raise table.fail(what, key, remedy='strategy = "weighted" and, one a target, weights = [3, 1].')
+        raise table.fail(problem, key, remedy='strategy = "weighted" and weights = [3, 1], one per target.')
     if weights is None:
         return ()
     given = cast("list[object]", weights) if isinstance(weights, list) else []
     shares = tuple(
-        one
-        for one in given
-        if isinstance(one, int) and not isinstance(one, bool) and 0 <= one <= LARGEST_WEIGHT
+        weight
+        for weight in given
+        if isinstance(weight, int) and not isinstance(weight, bool) and 0 <= weight <= LARGEST_WEIGHT
     )
     if len(shares) < len(given) or len(shares) != count or not any(shares):
         raise table.fail(
-            "weights must be a list of whole numbers, one a target in their order, not all 0",
+            "weights must be a list of whole numbers, one per target in their order, not all 0",
             "weights",
-            remedy="A target of weight 0 is asked only when others failed.",
+            remedy="A target of weight 0 is used only after the others failed.",
         )
     return shares
 
@@ -121,12 +119,12 @@ def _targets(table: Table, catalog: Catalog) -> tuple[Target, ...]:
     if not targets:
         raise table.fail("a route needs a target", "targets", remedy='targets = ["openai/gpt-6-luna"]')
     if len(set(targets)) < len(targets):
-        raise table.fail("a target stands twice", "targets", remedy="Retries are what `attempts` is for.")
+        raise table.fail("a target is listed twice", "targets", remedy="For more retries, raise `attempts`.")
     return targets
 
 
 def _max_wait_s(table: Table, default: float) -> float:
-    """Read `max_wait_s`, or its old name `patience_s` (renamed before 1.0)."""
+    """Read `max_wait_s`, or its old name `patience_s`, which is read until 1.0."""
     old, new = "patience_s", "max_wait_s"
     if old not in table:
         return float(table.number(new, default, least=0))
@@ -144,8 +142,16 @@ def _checked(table: Table, key: str, text: str, catalog: Catalog) -> Target:
         target = parse_target(text)
         catalog.pair(target)
     except UsageError as cause:
-        raise table.fail(cause.what, key, remedy=cause.remedy) from None
+        raise table.fail(cause.message, key, remedy=cause.remedy) from None
     return target
+
+
+def renamed_keys(table: Table) -> Iterator[str]:
+    """Name the old keys in `[routes]`, with file and line."""
+    for _, route in table.items_tables():
+        if "patience_s" in route:
+            error = route.fail("patience_s is now max_wait_s; the old name works until 1.0", "patience_s")
+            yield str(error)
 
 
 def read_rules(table: Table, routes: Mapping[str, Route], catalog: Catalog) -> Rules:
@@ -154,41 +160,40 @@ def read_rules(table: Table, routes: Mapping[str, Route], catalog: Catalog) -> R
     Raises:
         ConfigError: with file and line.
     """
-    rules = tuple(_rule(text, one, routes, catalog) for text, one in table.items_tables())
-    return Rules(rules)
+    return Rules(tuple(_rule(text, rule, routes, catalog) for text, rule in table.items_tables()))
 
 
 def _rule(text: str, table: Table, routes: Mapping[str, Route], catalog: Catalog) -> Rule:
     rule = Rule(
         when=read_tag(text, table),
-        allow=None if table.raw("allow", None) is None else _places(table, "allow", catalog),
-        deny=_places(table, "deny", catalog),
-        route=_rules_route(table, routes),
+        allow=None if table.raw("allow", None) is None else _members(table, "allow", catalog),
+        deny=_members(table, "deny", catalog),
+        route=_route_name(table, routes),
     )
     table.finish()
     if rule.allow == ():
         raise table.fail("this rule allows nothing", "allow", remedy='allow = ["anthropic"]')
     if not (rule.allow or rule.deny or rule.route):
-        raise table.fail("this rule says nothing", remedy="Give it allow, deny or route.")
+        raise table.fail("this rule is empty", remedy="Give it allow, deny or route.")
     return rule
 
 
-def _rules_route(table: Table, routes: Mapping[str, Route]) -> str | None:
+def _route_name(table: Table, routes: Mapping[str, Route]) -> str | None:
     name = table.text("route", None)
     if name is not None and name not in routes:
         raise table.fail(f"unknown route {name!r}", "route", remedy=closest(name, routes))
     return name
 
 
-def _places(table: Table, key: str, catalog: Catalog) -> tuple[str, ...]:
-    """Providers and targets that the catalog knows."""
-    places = table.texts(key, ())
-    for place in places:
+def _members(table: Table, key: str, catalog: Catalog) -> tuple[str, ...]:
+    """Read a list of providers and targets that the catalog knows."""
+    names = table.texts(key, ())
+    for name in names:
         try:
-            if "/" in place:
-                catalog.pair(parse_target(place))
+            if "/" in name:
+                catalog.pair(parse_target(name))
             else:
-                catalog.provider(place)
+                catalog.provider(name)
         except UsageError as cause:
-            raise table.fail(cause.what, key, remedy=cause.remedy) from None
-    return places
+            raise table.fail(cause.message, key, remedy=cause.remedy) from None
+    return names

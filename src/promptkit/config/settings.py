@@ -1,4 +1,4 @@
-"""What a configuration says, once it is read and checked."""
+"""A configuration that was read and checked."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Keep(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What is kept of replies and of variables."""
+    """How much of replies and variables the ledger keeps."""
 
     replies: Keep = Keep.FULL
     variables: Keep = Keep.FULL
@@ -36,14 +36,14 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """What the ledger keeps, and for which clients (by the tag `client`) it differs."""
+    """What the ledger keeps, and the clients (by the tag `client`) with their own rules."""
 
     replies: Keep = Keep.FULL
     variables: Keep = Keep.FULL
     clients: Mapping[str, Kept] = field(default_factory=dict[str, Kept])
 
     def of(self, tags: Mapping[str, str]) -> Kept:
-        """What is kept of a call with these tags."""
+        """Return what the ledger keeps of a call with these tags."""
         return self.clients.get(tags.get("client", ""), Kept(self.replies, self.variables))
 
 
@@ -51,8 +51,8 @@ class Storage:
 class Settings:
     """A whole configuration. Paths are absolute.
 
-    `file` is None where no config file was found. `templates` are the user's folders (the
-    shipped kit stands behind them). `warnings` are to be said once.
+    `file` is None if there is no config file. `templates` are the user's folders (the shipped kit
+    comes after them). `warnings` are to be shown once.
     """
 
     file: Path | None

@@ -132,7 +132,7 @@ class Streaming(Exchange):
                 async for chunk in start.chunks:
                     self._pass_on(self._decoder.feed(chunk))
             except StreamBroken as error:
-                broken = error.broken
+                broken = error.failure
         return self._marked(self._decoder.end(broken))
 
     def given_up(self) -> Failure:

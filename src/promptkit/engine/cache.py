@@ -22,7 +22,7 @@ def served_by(ledger: Ledger, work: CallRequest, now_s: float) -> CachedReply | 
     if not work.cache_s:
         return None
     since_us = int((now_s - work.cache_s) * 1_000_000)
-    found = ledger.cached_replies(key_of(work.call), work.call.prompt.digest, since_us)
+    found = ledger.calls.cached_replies(key_of(work.call), work.call.prompt.digest, since_us)
     return choose(found, (planned.target for planned in work.plan.targets)) if found else None
 
 

@@ -82,7 +82,7 @@ async def _carried(session: Session, parent_id: int | None) -> str | None:
     """The deliverable of the call that this one goes back to: its cost is that one's, too."""
     if parent_id is None:
         return None
-    return (await session.ledger()).deliverable_of(parent_id)
+    return (await session.ledger()).calls.deliverable(parent_id)
 
 
 def reply_of(made: CallResult, work: CallRequest) -> Reply[Any]:

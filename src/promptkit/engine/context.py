@@ -291,7 +291,7 @@ class Session:
         """Keep the sources of a template in the ledger, once."""
         if template.digest not in self._remembered:
             ledger = await self.ledger()
-            await ledger.remember_template(template.sources())
+            await ledger.calls.store_templates(template.sources())
             self._remembered.add(template.digest)
 
     async def aclose(self) -> None:

@@ -139,7 +139,7 @@ class Engine:
             return None
         ended_s = self._edge.clock()
         start, end, row = entries(making, made, making.kept, us_of(ended_s))
-        await self._ledger.end_call(end, row, start)
+        await self._ledger.calls.end(end, row, start)
         if work.listen is not None:
             work.listen(made.text)
         return replace(made, latency_s=ended_s - making.started_s)
@@ -402,7 +402,7 @@ class Chooser:
     def _read_latencies(self, now_s: float) -> None:
         """Ask the ledger; one that a busy night pushed out of its latest attempts is remembered for a while."""
         self._latency_read_s = now_s
-        found = self._ledger.recent_latencies(int((now_s - LATENCY_KNOWN_S) * 1e6))
+        found = self._ledger.reports.latencies(int((now_s - LATENCY_KNOWN_S) * 1e6))
         kept = {
             target: known
             for target, known in self._latency.items()
@@ -439,6 +439,6 @@ class Chooser:
             if len(self._habits) >= _HABITS:
                 self._habits.clear()
             estimate = estimate_input_tokens(call.prompt, call.schema)
-            habit = _Habit(now_s, estimate / ceiling, self._ledger.recent_output_tokens(digest))
+            habit = _Habit(now_s, estimate / ceiling, self._ledger.reports.output_tokens(digest))
             self._habits[digest] = habit
         return habit

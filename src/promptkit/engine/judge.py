@@ -211,13 +211,13 @@ class Hearing:
         )
 
     def _told(self, problem: Problem) -> str:
-        return f"{problem.rule}: {problem.what}" if self.quotes else problem.rule
+        return f"{problem.rule}: {problem.message}" if self.quotes else problem.rule
 
     def _why(self, judged: Judged) -> str:
         first = "the reply isn't the JSON that was asked for"
         head = first if judged.fault is Fault.INVALID_OUTPUT else "the reply fails its checks"
         if self.quotes:
-            told = _cut("; ".join(problem.what for problem in judged.problems), _SAID)
+            told = _cut("; ".join(problem.message for problem in judged.problems), _SAID)
         elif judged.fault is Fault.CHECK:
             told = ", ".join(dict.fromkeys(problem.rule for problem in judged.problems))
         else:
@@ -235,7 +235,7 @@ def repair(call: Call, reply: str, problems: Sequence[Problem]) -> Call:
     begun = ""
     if messages and messages[-1].role is Role.ASSISTANT:  # the reply went on from there
         begun, messages = messages[-1].content, messages[:-1]
-    told = _cut("\n".join(f"- {problem.what}" for problem in problems), _TOLD)
+    told = _cut("\n".join(f"- {problem.message}" for problem in problems), _TOLD)
     ask = (
         "Reply again in full, with JSON alone."
         if call.schema

@@ -175,7 +175,7 @@ class Gate:
         ]
         today = self._wish(now_s)
         if asks or today:
-            leased = await self._ledger.lease(self._place, asks, today, now_s)
+            leased = await self._ledger.shared.lease(self._place, asks, today, now_s)
             for ask in asks:
                 self._rates[ask.kind] = self._rates[ask.kind].leased(
                     ask.amount, leased.starts_s[ask.kind], now_s
@@ -321,7 +321,7 @@ class Slots:
             return
         self._joined_s = now_s
         with suppress(LedgerError):  # the call's own attempt fails likewise, and says so
-            self._ledger.join(self._place, now_s).add_done_callback(self._joined)
+            self._ledger.shared.join(self._place, now_s).add_done_callback(self._joined)
 
     def _joined(self, answer: asyncio.Future[object]) -> None:
         if not answer.cancelled() and answer.exception() is None:
@@ -451,7 +451,7 @@ class Standing:
         now_s = self._clock()
         # At once, so that no other call of this process tries it meanwhile.
         self.health = self.health.probing(keys, now_s + PROBE_S)
-        if await self._ledger.claim_probe(keys, now_s, now_s + PROBE_S):
+        if await self._ledger.shared.claim_probe(keys, now_s, now_s + PROBE_S):
             return True
         self._read(self._clock())
         return False
@@ -493,7 +493,7 @@ class Standing:
     def _read(self, now_s: float) -> None:
         self._read_s = now_s
         try:
-            lanes: Lanes = self._ledger.lanes()
+            lanes: Lanes = self._ledger.shared.circuits()
         except LedgerError:
             return  # a paid reply may be waiting to be written, and that write will say what is wrong
         if not lanes and not self.health.lanes:
@@ -515,7 +515,7 @@ class Standing:
         if not changed:
             return
         with suppress(LedgerError):  # the attempt's own end, which comes next, fails likewise and says so
-            told = self._ledger.learn(changed, now_s)
+            told = self._ledger.shared.merge_circuits(changed, now_s)
             self._pending[told] = changed
             told.add_done_callback(self._told)
 

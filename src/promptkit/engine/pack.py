@@ -25,9 +25,7 @@ from promptkit.ledger.records import CallEnd, CallStart, MemberEnd, RowEnd
 from promptkit.routing.flow import Answered, GaveUp, Verdict
 from promptkit.templates.reference import prompt_digest
 from promptkit.types import (
-    Attempt,
     Completion,
-    Cost,
     Failure,
     Fault,
     Finish,
@@ -37,7 +35,6 @@ from promptkit.types import (
     Prefix,
     Prompt,
     Role,
-    Usage,
 )
 from promptkit.validation.schema import references
 
@@ -377,7 +374,7 @@ def _take_apart(making: ActiveCall, verdict: Answered) -> tuple[str, str]:
     for member, part, text in zip(making.members, parts, texts, strict=True):
         heard: Completion | Failure | None = None
         if text:
-            usage = None if reply.usage is None else usage_part(reply.usage, part)
+            usage = None if reply.usage is None else reply.usage.part(part)
             heard = member.hearing.hear(
                 verdict.target, replace(reply, text=text, usage=usage, finish=Finish.STOP)
             )
@@ -403,7 +400,7 @@ def _text(result: Json, *, plain: bool) -> str:
 
 def _settle(making: ActiveCall, member: ActiveCall, part: Share, verdict: Verdict, *, again: bool) -> None:
     member.verdict, member.share, member.ask_again = verdict, part, again
-    member.attempts = [attempt_part(attempt, part) for attempt in making.attempts]
+    member.attempts = [attempt.part(part) for attempt in making.attempts]
 
 
 # ------------------------------------------------------------------------------------ parts
@@ -422,29 +419,3 @@ def _own(prompt: Prompt) -> str:
 
 def _size(text: str) -> int:
     return len(text.encode("utf-8", "surrogatepass"))
-
-
-def usage_part(usage: Usage, part: Share) -> Usage:
-    """A part of the tokens."""
-    return Usage(
-        part.of(usage.input_tokens),
-        part.of(usage.output_tokens),
-        part.of(usage.cache_read_tokens),
-        part.of(usage.cache_write_tokens),
-        part.of(usage.cache_write_1h_tokens),
-        part.of(usage.reasoning_tokens),
-    )
-
-
-def attempt_part(attempt: Attempt, part: Share) -> Attempt:
-    """A part of an attempt: of its tokens, its cost and its charge."""
-    return replace(
-        attempt,
-        usage=None if attempt.usage is None else usage_part(attempt.usage, part),
-        cost=None if attempt.cost is None else _cost_part(attempt.cost, part),
-        charged_pico=part.of(attempt.charged_pico),
-    )
-
-
-def _cost_part(cost: Cost, part: Share) -> Cost:
-    return replace(cost, pico=part.of(cost.pico), cache_saved_pico=part.of(cost.cache_saved_pico))

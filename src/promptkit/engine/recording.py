@@ -48,14 +48,14 @@ class Books:
         call = None if making.begun else call_start(making, kept)
         members = () if making.begun or not making.members else member_starts(making, kept)
         while True:
-            admission = await self._ledger.begin(start, making.work.scopes, call, members)
+            admission = await self._ledger.calls.begin(start, making.work.scopes, call, members)
             if isinstance(admission, Admitted):
                 making.begun = True
                 return None
             if not admission.may_free:
                 making.refused_by = admission.scope_key
                 return Failure(Fault.BUDGET, refusal_text(admission, start.max_cost_pico or 0))
-            await self._ledger.freed(_HOLD_POLL_S, admission.releases)
+            await self._ledger.calls.wait_for_release(_HOLD_POLL_S, admission.releases)
 
     async def close(
         self, making: ActiveCall, settled: Settled, verdict: Verdict | None, *, stopped: bool = False
@@ -66,7 +66,7 @@ class Books:
         if verdict is not None:
             making.closed = True
             call, row, members = self._ends(making, verdict, stopped=stopped)
-        closed = await self._ledger.finish(settled.end, call, row, members)
+        closed = await self._ledger.calls.finish(settled.end, call, row, members)
         if closed.overrun:
             self._voice.say(overrun_text(settled.attempt, closed.overrun))
         for passed in closed.soft:
@@ -77,7 +77,7 @@ class Books:
         """End a call whose last step sent nothing."""
         call, row, members = self._ends(making, verdict)
         start = None if making.begun else call_start(making, making.kept)
-        await self._ledger.end_call(call, row, start, members)
+        await self._ledger.calls.end(call, row, start, members)
 
     async def abandon(self, making: ActiveCall) -> None:
         """End a call whose caller has gone between two attempts; its row waits."""
@@ -85,7 +85,7 @@ class Books:
             return
         end, _, members = self._ends(making, _GONE)
         with suppress(LedgerError):  # a closed ledger has settled what was open
-            await asyncio.shield(self._ledger.end_call(end, members=members))
+            await asyncio.shield(self._ledger.calls.end(end, members=members))
 
     def _ends(
         self, making: ActiveCall, verdict: Verdict, *, stopped: bool = False

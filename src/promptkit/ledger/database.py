@@ -7,13 +7,13 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
+from sqlalchemy import Connection, Engine, Executable, RowMapping, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool, QueuePool
 
@@ -76,7 +76,7 @@ def explain(error: BaseException, path: Path) -> LedgerError:
     """Turn a database's or the system's error into one that says what to do."""
     error = _first(error)
     if isinstance(error, LedgerError):
-        return LedgerError(error.what, file=error.file or path, remedy=error.remedy)
+        return LedgerError(error.message, file=error.file or path, remedy=error.remedy)
     cause: BaseException | None = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(cause, sqlite3.Error):
         name = str(getattr(cause, "sqlite_errorname", ""))
@@ -171,7 +171,7 @@ def writing_engine(path: Path, *, busy_timeout_s: float, max_pages: int | None =
         _wal(connection, busy_timeout_s)
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA secure_delete = ON")  # see erasing.write_anew, which does the rest
+        connection.execute("PRAGMA secure_delete = ON")  # erasing.rewrite does the rest
         if max_pages is not None:
             connection.execute(f"PRAGMA max_page_count = {max_pages:d}")
 
@@ -215,6 +215,50 @@ def _connecting(path: Path, busy_timeout_s: float) -> Callable[[], sqlite3.Conne
         timeout=busy_timeout_s,
         check_same_thread=False,
     )
+
+
+class Reader:
+    """Short read transactions on the database. They see what was committed.
+
+    Args:
+        engine: of `reading_engine`.
+        path: the database, for messages.
+        check_process: raises in a fork of the process that opened the ledger.
+    """
+
+    def __init__(self, engine: Engine, path: Path, check_process: Callable[[], None]) -> None:
+        self._engine = engine
+        self.path = path
+        self._check_process = check_process
+
+    @contextmanager
+    def connect(self) -> Generator[Connection, None, None]:
+        """Open a read transaction.
+
+        Raises:
+            LedgerError: the database can't be read.
+        """
+        self._check_process()
+        try:
+            with self._engine.connect() as connection:
+                yield connection
+        except DBAPIError as error:
+            raise explain(error, self.path) from error
+
+    def all(self, query: Executable, parameters: Mapping[str, object] | None = None) -> Sequence[RowMapping]:
+        """Return the rows of a query, in a transaction of its own."""
+        with self.connect() as connection:
+            return connection.execute(query, parameters).mappings().all()
+
+    def first(self, query: Executable) -> RowMapping | None:
+        """Return the first row of a query, in a transaction of its own; None if it has none."""
+        with self.connect() as connection:
+            return connection.execute(query).mappings().first()
+
+    def scalars(self, query: Executable) -> tuple[Any, ...]:
+        """Return the first column of a query, in a transaction of its own."""
+        with self.connect() as connection:
+            return tuple(connection.execute(query).scalars())
 
 
 def identity(path: Path) -> tuple[int, int] | None:

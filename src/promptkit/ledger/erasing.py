@@ -165,7 +165,7 @@ def _erase_rows(connection: Connection, which: ColumnElement[bool]) -> None:
     connection.execute(waits.values(state=RowState.FAILED.value, error=_UNSENT))
 
 
-def write_anew(path: Path, timeout_s: float) -> bool:
+def rewrite(path: Path, timeout_s: float) -> bool:
     """Write the database file anew without what was erased, and empty its log, which has the old pages.
 
     Overwriting what is deleted isn't enough: SQLite leaves copies behind where it moves rows from

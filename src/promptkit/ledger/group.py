@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import zip_longest
-from typing import Final, TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from sqlalchemy import Connection
 
@@ -17,6 +16,7 @@ from promptkit.templates.template import StoredSource
 from promptkit.types import AttemptState, Cost, Fault, Scope
 from promptkit.types.ids import show_id
 
+from .accounts import Account, Book
 from .records import (
     Admitted,
     AttemptEnd,
@@ -31,9 +31,21 @@ from .records import (
 )
 from .statements import TagIds, digest_id, or_ignore, read_object, storable, to_json
 
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Op(Generic[T_co]):
+    """An operation of a group commit; `T_co` is the type of its result."""
+
+    __slots__ = ()
+
+
+OpT = TypeVar("OpT", bound=Op[Any])
+
 
 @dataclass(slots=True)
-class Begin:
+class Begin(Op[Admitted | Refused]):
     """Open an attempt under its scopes, with its call if it is the first, and the members of its pack."""
 
     attempt: AttemptStart
@@ -43,7 +55,7 @@ class Begin:
 
 
 @dataclass(slots=True)
-class Finish:
+class Finish(Op[Settled]):
     """Close and settle an attempt, with what it ends: its call, its row, the members of its pack."""
 
     attempt: AttemptEnd
@@ -53,7 +65,7 @@ class Finish:
 
 
 @dataclass(slots=True)
-class EndCall:
+class EndCall(Op[None]):
     """End a call that has no attempt open; `start` where it never had one."""
 
     end: CallEnd
@@ -63,7 +75,7 @@ class EndCall:
 
 
 @dataclass(slots=True)
-class Withdraw:
+class Withdraw(Op[None]):
     """Close an attempt that was admitted to a caller who had gone: it was never sent."""
 
     attempt_id: int
@@ -71,13 +83,10 @@ class Withdraw:
 
 
 @dataclass(slots=True)
-class Task:
+class Task(Op[T]):
     """Anything else, in a savepoint of its own."""
 
-    run: Callable[[Connection], object]
-
-
-Op: TypeAlias = Begin | Finish | EndCall | Withdraw | Task
+    run: Callable[[Connection], T]
 
 
 _ADMITTED = Admitted()
@@ -136,11 +145,11 @@ class _Writes:
 
 
 class Group:
-    """One transaction's work: `run` it inside the transaction, `keep` it after the commit."""
+    """The operations of one transaction: `run` it inside the transaction, `keep` it after the commit."""
 
     __slots__ = ("_book", "_connection", "_open", "_ops", "_state", "_writes")
 
-    def __init__(self, connection: Connection, state: State, ops: Sequence[Op]) -> None:
+    def __init__(self, connection: Connection, state: State, ops: Sequence[Op[Any]]) -> None:
         self._connection = connection
         self._state = state
         self._ops = ops
@@ -149,23 +158,23 @@ class Group:
         self._writes = _Writes()
 
     def run(self) -> list[object]:
-        """Do all of it; returns a result an op, an exception where one can't be done.
+        """Carry out all operations; return one result per operation, an exception for one that failed.
 
-        What ends goes before what begins, so that the room it frees is there. A withdrawal
-        comes last: its attempt may begin in this very group.
+        Ends go before begins, because they free room under the caps. A withdrawal goes last,
+        because its attempt may begin in this very group.
         """
         results: list[object] = [None] * len(self._ops)
-        for index in self._each(Task):
-            results[index] = self._task(self._ops[index])
+        self._run_each(Task, self._task, results)
         self._book = Book(load_accounts(self._connection, self._scopes()))
-        for kind in (Finish, Begin, EndCall, Withdraw):
-            for index in self._each(kind):
-                results[index] = self._try(self._ops[index])
+        self._run_each(Finish, self._finish, results)
+        self._run_each(Begin, self._begin, results)
+        self._run_each(EndCall, self._end_call, results)
+        self._run_each(Withdraw, self._withdraw, results)
         self._write()
         return results
 
     def keep(self) -> int:
-        """Remember what is on disk now; returns how many holds were released."""
+        """Remember what is on disk now; return how many reservations were released."""
         state, writes = self._state, self._writes
         for attempt_id, opened in self._open.items():
             if opened is None:
@@ -177,8 +186,17 @@ class Group:
         state.releases += len(writes.released)
         return len(writes.released)
 
-    def _each(self, kind: type[Op]) -> Iterator[int]:
-        return (index for index, op in enumerate(self._ops) if type(op) is kind)
+    def _run_each(self, kind: type[OpT], run: Callable[[OpT], object], results: list[object]) -> None:
+        for index, op in enumerate(self._ops):
+            if isinstance(op, kind):
+                try:
+                    results[index] = run(op)
+                except (PromptKitError, ValueError, TypeError) as error:
+                    results[index] = error
+
+    def _task(self, op: Task[Any]) -> object:
+        with self._connection.begin_nested():
+            return op.run(self._connection)
 
     def _scopes(self) -> set[str]:
         keys: set[str] = set()
@@ -190,29 +208,7 @@ class Group:
                 keys.update(() if opened is None else opened.scopes)
         return keys
 
-    def _task(self, op: Op) -> object:
-        assert isinstance(op, Task)  # noqa: S101 - for the type checker; `_each` chose it
-        try:
-            with self._connection.begin_nested():
-                return op.run(self._connection)
-        except (PromptKitError, ValueError, TypeError) as error:
-            return error
-
-    def _try(self, op: Op) -> object:
-        try:
-            if isinstance(op, Begin):
-                return self._begin(op)
-            if isinstance(op, Finish):
-                return self._finish(op)
-            if isinstance(op, EndCall):
-                return self._end_call(op)
-            if isinstance(op, Withdraw):
-                return self._withdraw(op)
-        except (PromptKitError, ValueError, TypeError) as error:
-            return error
-        return None
-
-    def _begin(self, op: Begin) -> object:
+    def _begin(self, op: Begin) -> Admitted | Refused:
         attempt, writes = op.attempt, self._writes
         calls = [] if op.call is None else [self._call_start(call) for call in (op.call, *op.members)]
         refused = self._book.admit(op.scopes, attempt.max_cost_pico or 0)
@@ -229,7 +225,7 @@ class Group:
         self._open[attempt.id] = Open(keys, attempt.max_cost_pico, caps, soft)
         return _ADMITTED
 
-    def _finish(self, op: Finish) -> object:
+    def _finish(self, op: Finish) -> Settled:
         overrun, soft = self._close(op.attempt)
         if op.call is not None:
             self._call_end(op.call, op.attempt.id)
@@ -238,14 +234,13 @@ class Group:
         self._end_members(op.members, op.attempt.id)
         return Settled(overrun, soft) if overrun or soft else _SETTLED
 
-    def _end_call(self, op: EndCall) -> object:
+    def _end_call(self, op: EndCall) -> None:
         if op.start is not None:
             self._writes.calls.append(self._call_start(op.start))
         self._call_end(op.end, None)
         if op.row is not None:
             self._writes.row_ends.append(columns.row_end(op.row))
         self._end_members(op.members, None)
-        return None
 
     def _end_members(self, members: Sequence[MemberEnd], attempt_id: int | None) -> None:
         for call, row in members:
@@ -255,7 +250,7 @@ class Group:
             if row is not None:
                 self._writes.row_ends.append(columns.row_end(row))
 
-    def _withdraw(self, op: Withdraw) -> object:
+    def _withdraw(self, op: Withdraw) -> None:
         if self._opened(op.attempt_id) is not None:
             self._close(
                 AttemptEnd(
@@ -268,7 +263,6 @@ class Group:
                     cost=Cost(0, "not billed"),
                 )
             )
-        return None
 
     def _opened(self, attempt_id: int) -> Open | None:
         if attempt_id in self._open:
@@ -325,7 +319,7 @@ class Group:
         sql.update_shares(connection, writes.shares)
         sql.insert_replies(connection, writes.replies)
         sql.update_rows(connection, writes.row_ends)
-        store(connection, self._book, self._state.now_us())
+        store_accounts(connection, self._book, self._state.now_us())
 
 
 def load_accounts(connection: Connection, scopes: Collection[str]) -> dict[str, Account]:
@@ -336,7 +330,7 @@ def load_accounts(connection: Connection, scopes: Collection[str]) -> dict[str, 
     return {key: Account(*row) for key, row in rows.items() if row is not None}
 
 
-def store(connection: Connection, book: Book, now_us: int) -> None:
+def store_accounts(connection: Connection, book: Book, now_us: int) -> None:
     """Write what changed."""
     new, changed = book.new(), book.changed()
     sql.insert_budgets(connection, [(key, *_columns(account, now_us)) for key, account in new.items()])
@@ -390,160 +384,3 @@ def store_templates(connection: Connection, sources: Iterable[StoredSource], now
     ]
     if rows:
         connection.execute(or_ignore(connection, t.TEMPLATES), rows)
-
-
-UNCAPPED: Final = 2**63 - 1
-"""What stands as the cap of a scope that is only counted: the largest that a column holds."""
-
-
-@dataclass(frozen=True, slots=True)
-class Account:
-    """The money of one scope: `spent + held <= cap + over` at all times.
-
-    `over_pico` is what stands above the cap without having been admitted under it;
-    `stopped_cap_pico` is the cap up to which an overrun has stopped the scope.
-    """
-
-    cap_pico: int
-    spent_pico: int = 0
-    reserved_pico: int = 0
-    over_pico: int = 0
-    stopped_cap_pico: int | None = None
-
-    @property
-    def taken_pico(self) -> int:
-        """Spent and held together."""
-        return self.spent_pico + self.reserved_pico
-
-    @property
-    def stopped(self) -> bool:
-        """Whether a bill above its ceiling stopped it, and the cap wasn't raised since."""
-        return (
-            self.stopped_cap_pico is not None
-            and self.cap_pico <= self.stopped_cap_pico
-            and self.cap_pico != UNCAPPED
-        )
-
-    def under(self, scope: Scope) -> Account:
-        """The same under the cap that a scope has now."""
-        return self.recapped(UNCAPPED if scope.cap_pico is None else scope.cap_pico)
-
-    def recapped(self, cap_pico: int) -> Account:
-        """The same under another cap; a cap below what is taken leaves the rest standing over it."""
-        if cap_pico == self.cap_pico:
-            return self
-        return replace(self, cap_pico=cap_pico, over_pico=max(0, self.taken_pico - cap_pico))
-
-    def holding(self, max_cost_pico: int) -> Account:
-        """The same with one more hold, which must fit."""
-        return replace(self, reserved_pico=self.reserved_pico + max_cost_pico)
-
-    def settled(self, max_cost_pico: int | None, charged_pico: int, under_pico: int | None = None) -> Account:
-        """The same with a hold turned into money spent; a bill above its ceiling stops the scope.
-
-        No ceiling (no price was known, and the user allowed that) held nothing and stops nothing.
-        `under_pico` is the cap that the hold was admitted under: of two processes with different
-        caps the other may have been here since, and both are to stop.
-        """
-        held = max_cost_pico or 0
-        spent_pico, reserved_pico = self.spent_pico + charged_pico, self.reserved_pico - held
-        beyond = max(0, spent_pico + reserved_pico - self.cap_pico)
-        stopped = self.stopped_cap_pico
-        if overran(max_cost_pico, charged_pico):
-            caps = (self.cap_pico, under_pico, stopped)
-            stopped = max((pico for pico in caps if pico is not None and pico != UNCAPPED), default=None)
-        # Only a charge above what was held may lift what the CHECK allows.
-        over_pico = beyond if charged_pico > held else min(self.over_pico, beyond)
-        return Account(self.cap_pico, spent_pico, reserved_pico, over_pico, stopped)
-
-
-def overran(max_cost_pico: int | None, charged_pico: int) -> bool:
-    """Whether a provider billed above the ceiling."""
-    return max_cost_pico is not None and charged_pico > max_cost_pico
-
-
-def refusal(account: Account, scope: str, max_cost_pico: int) -> Refused | None:
-    """Why this account has no room for a hold, or None where it has."""
-    if not account.stopped and account.taken_pico + max_cost_pico <= account.cap_pico:
-        return None
-    return Refused(
-        scope_key=scope,
-        cap_pico=account.cap_pico,
-        spent_pico=account.spent_pico,
-        reserved_pico=account.reserved_pico,
-        may_free=not account.stopped and account.spent_pico + max_cost_pico <= account.cap_pico,
-        stopped=account.stopped,
-    )
-
-
-class Book:
-    """The accounts that one group of writes touches, and how they change.
-
-    Args:
-        accounts: the scopes as they stand on disk; a scope that is missing is new.
-    """
-
-    __slots__ = ("_before", "accounts")
-
-    def __init__(self, accounts: Mapping[str, Account]) -> None:
-        self._before = accounts
-        self.accounts = dict(accounts)
-
-    def admit(self, scopes: tuple[Scope, ...], max_cost_pico: int) -> Refused | None:
-        """Hold the ceiling in all scopes, or in none and say why.
-
-        Where several scopes refuse, one that waiting can't help comes first.
-        """
-        accounts = self.accounts
-        refused: Refused | None = None
-        for scope in scopes:
-            account = (accounts.get(scope.key) or Account(UNCAPPED)).under(scope)
-            accounts[scope.key] = account
-            no = refusal(account, scope.key, max_cost_pico)
-            if no is not None and (refused is None or not no.may_free):
-                refused = no
-        if refused is None:
-            for scope in scopes:
-                accounts[scope.key] = accounts[scope.key].holding(max_cost_pico)
-        return refused
-
-    def settle(
-        self,
-        scopes: tuple[str, ...],
-        max_cost_pico: int | None,
-        charged_pico: int,
-        caps: tuple[int | None, ...] = (),
-    ) -> tuple[str, ...]:
-        """Turn a hold into money spent; returns the scopes that it stopped.
-
-        Args:
-            scopes: where it is held.
-            max_cost_pico: how much; None: no price was known.
-            charged_pico: what it came to.
-            caps: those that it was admitted under, scope by scope, where that is known.
-        """
-        accounts = self.accounts
-        for key, cap_pico in zip_longest(scopes, caps):
-            accounts[key] = accounts[key].settled(max_cost_pico, charged_pico, cap_pico)
-        if not overran(max_cost_pico, charged_pico):
-            return ()
-        own = zip_longest(scopes, caps)
-        return tuple(key for key, cap_pico in own if accounts[key].stopped or cap_pico is not None)
-
-    def soft(self, scopes: tuple[Scope, ...]) -> tuple[SoftPassed, ...]:
-        """Those of the scopes whose soft cap is reached."""
-        spent = {scope: self.accounts[scope.key].spent_pico for scope in scopes}
-        return tuple(
-            SoftPassed(scope.key, scope.soft_pico, pico)
-            for scope, pico in spent.items()
-            if scope.soft_pico is not None and pico >= scope.soft_pico
-        )
-
-    def new(self) -> dict[str, Account]:
-        """The accounts that aren't on disk yet."""
-        return {key: account for key, account in self.accounts.items() if key not in self._before}
-
-    def changed(self) -> dict[str, Account]:
-        """The accounts on disk that stand otherwise now."""
-        before = self._before
-        return {key: now for key, now in self.accounts.items() if key in before and before[key] != now}

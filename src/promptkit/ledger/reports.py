@@ -1,15 +1,11 @@
-"""The questions of a report: the database adds up, only sums come out.
-
-A call belongs to the target of its last attempt, an attempt to its own; each to the day on which it
-itself began. So every call and every attempt is in one group, and groups add up to the whole. A request
-that carried a pack is counted by the calls of its rows, to the part that each has in it.
-"""
+"""`Ledger.reports`: sums of money, reports, and what the latest attempts were like."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
@@ -27,26 +23,110 @@ from sqlalchemy import (
 
 from promptkit._util.shares import PARTS
 from promptkit.ledger import tables as t
-from promptkit.types import AttemptState, Basis, Json, Status, Target
+from promptkit.types import AttemptState, Basis, Status, Target
 
 from .calls import carrier, conditions
-from .records import FIELDS, Key, LogFilter, Seen, SumOf, Tally
-from .statements import read_object
+from .database import Reader
+from .reading import budget_record
+from .records import FIELDS, BudgetRecord, Key, LogFilter, Money, Seen, SumOf, Tally
 
-_ANSWERED: Final = (Status.OK.value, Status.TRUNCATED.value, Status.DEGRADED.value)
+LATEST = 1_000
+"""How many of the last attempts are read: some milliseconds."""
+
+_LATEST_JOBS = 3
+_LATEST_CALLS = 500
+"""How many of the latest calls are read of each of a template's latest jobs, and of single ones."""
+
+_ANSWERED = (Status.OK.value, Status.TRUNCATED.value, Status.DEGRADED.value)
 
 
-_YIELDED: Final = (AttemptState.OK.value, AttemptState.TRUNCATED.value)
+_YIELDED = (AttemptState.OK.value, AttemptState.TRUNCATED.value)
 
 
-_CALL: Final = t.CALLS.c
+_CALL = t.CALLS.c
 
 
-_ATTEMPT: Final = t.ATTEMPTS.c
+_ATTEMPT = t.ATTEMPTS.c
+
+
+class Reports:
+    """Sums over calls and attempts. Synchronous; each query sees what was committed."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+
+    @contextmanager
+    def sums(self, what: SumOf) -> Generator[Sums, None, None]:
+        """Open the queries of a report, over one state of the database."""
+        with self._reader.connect() as connection:
+            yield Sums(connection, what)
+
+    def spent_total(self, since_us: int | None = None) -> Money:
+        """Return what all attempts cost, or those that started since then."""
+        return self._money(*([] if since_us is None else [t.ATTEMPTS.c.started_us >= since_us]))
+
+    def spent_by_job(self, job_id: int) -> Money:
+        """Return what a job cost, over all its calls and attempts."""
+        return self._money(t.CALLS.c.job_id == job_id)
+
+    def _money(self, *where: ColumnElement[bool]) -> Money:
+        attempt = t.ATTEMPTS.c
+        query = select(
+            func.sum(attempt.cost_pico),
+            func.sum(attempt.charged_pico),
+            func.count() - func.count(attempt.cost_pico),
+            func.count(),
+        ).select_from(t.ATTEMPTS.join(t.CALLS, t.CALLS.c.id == attempt.call_id))
+        with self._reader.connect() as connection:
+            known, charged, unknown, count = connection.execute(query.where(*where)).one()
+        return Money(int(known or 0), int(charged or 0), unknown, count)
+
+    def budgets(self) -> tuple[BudgetRecord, ...]:
+        """Return the money of all scopes, the scope that was written last first."""
+        query = select(t.BUDGETS).order_by(t.BUDGETS.c.updated_us.desc(), t.BUDGETS.c.scope)
+        return tuple(budget_record(row) for row in self._reader.all(query))
+
+    def budget(self, scope: str) -> BudgetRecord | None:
+        """Return the money of one scope."""
+        row = self._reader.first(select(t.BUDGETS).where(t.BUDGETS.c.scope == scope))
+        return None if row is None else budget_record(row)
+
+    def latencies(self, since_us: int) -> Mapping[Target, float]:
+        """Return the mean seconds of each target's latest replies; a target without any is left out."""
+        with self._reader.connect() as connection:
+            return _latencies(connection, since_us)
+
+    def output_tokens(self, template_digest: str) -> Mapping[Target | None, float]:
+        """Return the mean length of a template's latest replies by target, and under None over all."""
+        with self._reader.connect() as connection:
+            return _output_tokens(connection, template_digest)
+
+    def attempts_of_template(self, template_digest: str) -> tuple[Seen, ...]:
+        """Return the latest attempts with a version of a template: of its last jobs, and single calls."""
+        calls, jobs = t.CALLS.c.template_digest, t.JOBS.c.template_digest
+        with self._reader.connect() as connection:
+            return tuple(_seen(connection, calls == template_digest, jobs == template_digest))
+
+    def attempts_of_other_versions(self, name: str) -> tuple[Seen, ...]:
+        """Return the latest attempts with any version of a template."""
+        calls, jobs = t.CALLS.c.template_ref, t.JOBS.c.template_ref
+        with self._reader.connect() as connection:
+            return tuple(
+                _seen(
+                    connection,
+                    calls.startswith(f"{name}@", autoescape=True) | (calls == name),
+                    jobs.startswith(f"{name}@", autoescape=True) | (jobs == name),
+                )
+            )
 
 
 class Sums:
-    """A report's questions over one connection: all see the same state of the books."""
+    """The queries of a report over one connection: all see the same state of the database.
+
+    A call belongs to the target of its last attempt, an attempt to its own; each to the day on which it
+    began. So every call and every attempt is in one group, and groups add up to the whole. The request
+    of a pack is counted by the calls of its rows, each with its share.
+    """
 
     def __init__(self, connection: Connection, what: SumOf) -> None:
         self._connection = connection
@@ -241,25 +321,11 @@ def _part(amount: ColumnElement[int]) -> ColumnElement[int]:
     return case((end.is_(None), amount), else_=amount * end // PARTS - amount * begin // PARTS)
 
 
-LATEST: Final = 1_000
-"""So many of the last attempts are looked at: some milliseconds."""
-
-
-_JOBS: Final = 3
-
-
-_CALLS: Final = 500
-"""So many of the latest calls of each of a template's latest jobs are looked at, and of single ones."""
-
-
-_LATELY_ANSWERED: Final = (AttemptState.OK.value, AttemptState.TRUNCATED.value)
-
-
-_TIMED: Final = (*_LATELY_ANSWERED, AttemptState.UNKNOWN.value)
+_TIMED = (*_YIELDED, AttemptState.UNKNOWN.value)
 """A request that was never answered took its time as well; one that failed at once says nothing."""
 
 
-def latencies(connection: Connection, since_us: int) -> dict[Target, float]:
+def _latencies(connection: Connection, since_us: int) -> dict[Target, float]:
     """The mean latency in seconds of each target's latest answers, if there are any since then."""
     latest = select(t.ATTEMPTS).order_by(t.ATTEMPTS.c.id.desc()).limit(LATEST).subquery().c
     query = (
@@ -276,7 +342,7 @@ def latencies(connection: Connection, since_us: int) -> dict[Target, float]:
     return {Target(provider, model): float(mean) / 1e6 for provider, model, mean in connection.execute(query)}
 
 
-def output_tokens(connection: Connection, template_digest: str) -> dict[Target | None, float]:
+def _output_tokens(connection: Connection, template_digest: str) -> dict[Target | None, float]:
     """The mean output tokens of a template's latest answers by target, and under None over all.
 
     A pack is as many answers as it has items.
@@ -288,7 +354,7 @@ def output_tokens(connection: Connection, template_digest: str) -> dict[Target |
         .join(t.CALLS, t.CALLS.c.id == latest.call_id)
         .where(
             t.CALLS.c.template_digest == template_digest,
-            latest.state.in_(_LATELY_ANSWERED),
+            latest.state.in_(_YIELDED),
             latest.output_tokens.is_not(None),
         )
         .group_by(latest.provider, latest.model)
@@ -303,25 +369,8 @@ def output_tokens(connection: Connection, template_digest: str) -> dict[Target |
     return means
 
 
-def of_template(connection: Connection, template_digest: str) -> list[Seen]:
-    """The latest attempts with a version of a template: those of its last jobs, and single calls."""
-    return _seen(
-        connection, t.CALLS.c.template_digest == template_digest, t.JOBS.c.template_digest == template_digest
-    )
-
-
-def of_other_versions(connection: Connection, name: str) -> list[Seen]:
-    """The latest attempts with any version of a template."""
-    calls, jobs = t.CALLS.c.template_ref, t.JOBS.c.template_ref
-    return _seen(
-        connection,
-        calls.startswith(f"{name}@", autoescape=True) | (calls == name),
-        jobs.startswith(f"{name}@", autoescape=True) | (jobs == name),
-    )
-
-
 def _seen(connection: Connection, of_calls: ColumnElement[bool], of_jobs: ColumnElement[bool]) -> list[Seen]:
-    jobs = select(t.JOBS.c.id).where(of_jobs).order_by(t.JOBS.c.id.desc()).limit(_JOBS)
+    jobs = select(t.JOBS.c.id).where(of_jobs).order_by(t.JOBS.c.id.desc()).limit(_LATEST_JOBS)
     calls: set[int] = set()
     for job_id in connection.execute(jobs).scalars().all():
         calls.update(_latest(connection, t.CALLS.c.job_id == job_id))
@@ -368,7 +417,7 @@ def _seen(connection: Connection, of_calls: ColumnElement[bool], of_jobs: Column
             job,
             items,
         ) in rows:
-            told = output if state in _LATELY_ANSWERED else None
+            told = output if state in _YIELDED else None
             target, waited_s = Target(provider, model), None if latency_us is None else latency_us / 1e6
             if items is None:
                 found.append(
@@ -382,17 +431,9 @@ def _seen(connection: Connection, of_calls: ColumnElement[bool], of_jobs: Column
 
 
 def _latest(connection: Connection, which: ColumnElement[bool]) -> list[int]:
-    query = select(t.CALLS.c.id).where(which).order_by(t.CALLS.c.id.desc()).limit(_CALLS)
+    query = select(t.CALLS.c.id).where(which).order_by(t.CALLS.c.id.desc()).limit(_LATEST_CALLS)
     return list(connection.execute(query).scalars())
 
 
 def _pages(ids: list[int]) -> list[list[int]]:
-    return [ids[start : start + _CALLS] for start in range(0, len(ids), _CALLS)]
-
-
-def variables(connection: Connection, calls: Sequence[int]) -> dict[int, Mapping[str, Json]]:
-    """What calls were rendered from, where that is kept."""
-    query = select(t.CALLS.c.id, t.CALLS.c.variables).where(
-        t.CALLS.c.id.in_(calls), t.CALLS.c.variables.is_not(None)
-    )
-    return {call: read_object(text) for call, text in connection.execute(query)}
+    return [ids[start : start + _LATEST_CALLS] for start in range(0, len(ids), _LATEST_CALLS)]

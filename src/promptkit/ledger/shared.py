@@ -1,10 +1,12 @@
-"""The health table: lanes that are closed, or will be, as all processes know them."""
+"""`Ledger.shared`: what the processes of a machine share: circuits, rate limits, and who has attempts open."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, insert, select, update
 
@@ -15,29 +17,122 @@ from promptkit.routing.health import Changes, CircuitKey, CircuitState, Lane, La
 from promptkit.routing.limits import SHARE_S, Ask, Kind, lease, lease_today
 from promptkit.types import AttemptState, Fault
 
-from .group import Book, load_accounts, store
+from .accounts import Book
+from .database import Reader
+from .group import State, Task, load_accounts, store_accounts
 from .statements import read_json
+from .writer import Writer
 
-_ALL: Final = select(t.HEALTH)
-
-
-def load_health(connection: Connection) -> Lanes:
-    """All lanes: there are few, for what is well is not kept."""
-    return dict(_lane(row) for row in connection.execute(_ALL).mappings())
+_ABSENT_S = 3 * SHARE_S
 
 
-def learn(connection: Connection, changed: Changes, now_s: float) -> None:
-    """Bring in what a process learned."""
-    before = load_health(connection)
+class Place(NamedTuple):
+    """The owner of a limit: a model, or with an empty model a provider, under one account."""
+
+    provider: str
+    account: str
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Today:
+    """A wish for requests of a day that began at `began_s` (seconds since the epoch)."""
+
+    wanted: int
+    limit: int
+    began_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Leased:
+    """When the units of each rate are free (seconds since the epoch), and how many requests of the day were given."""
+
+    starts_s: Mapping[Kind, float]
+    today: int = 0
+
+
+class Shared:
+    """Circuits, leases of rate limits, and owners of open attempts, as all processes see them."""
+
+    def __init__(self, reader: Reader, writer: Writer, state: State, folder: LockFolder) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._state = state
+        self._folder = folder
+
+    def circuits(self) -> Lanes:
+        """Return the circuits of all providers that aren't closed or have failures."""
+        with self._reader.connect() as connection:
+            return load_circuits(connection)
+
+    def merge_circuits(self, changed: Changes, now_s: float) -> asyncio.Future[None]:
+        """Merge what this process learned of the targets' circuits.
+
+        It is queued at once: it goes into one commit with the attempt that is finished next.
+
+        Args:
+            changed: the circuits that changed.
+            now_s: seconds since the epoch.
+
+        Returns:
+            A future that is done when the change is on disk.
+        """
+        return self._writer.submit(Task(partial(merge_circuits, changed=changed, now_s=now_s)))
+
+    async def claim_probe(self, keys: tuple[CircuitKey, ...], now_s: float, until_s: float) -> bool:
+        """Claim the probe of half-open circuits; return False if another process has it or closed one."""
+        owner_id = self._state.owner_id
+        return await self._writer.run(
+            partial(claim_probe, keys=keys, now_s=now_s, until_s=until_s, owner_id=owner_id)
+        )
+
+    async def reset_circuits(self, provider: str, *, terminal_of: str | None = None) -> int:
+        """Close the circuits of a provider by hand: all, or the terminal ones of an account; return how many."""
+        return await self._writer.run(partial(reset_circuits, provider=provider, terminal_of=terminal_of))
+
+    async def lease(self, place: Place, asks: Sequence[Ask], today: Today | None, now_s: float) -> Leased:
+        """Lease the next units of a target's rates, and requests of its day."""
+        return await self._writer.run(partial(lease_units, place=place, asks=asks, today=today, now_s=now_s))
+
+    def join(self, place: Place, now_s: float) -> asyncio.Future[int]:
+        """Take part in a provider's slots for a few seconds; the result is the number of processes that do."""
+        owner_id = self._state.owner_id
+        return self._writer.submit(Task(partial(join, place=place, owner_id=owner_id, now_s=now_s)))
+
+    async def sweep(self) -> int:
+        """Settle attempts whose process died, at their max cost; return how many."""
+        if not self.other_owners():
+            return 0
+        owner_id, now_us = self._state.owner_id, self._state.now_us()
+        return await self._writer.run(partial(sweep, folder=self._folder, owner_id=owner_id, now_us=now_us))
+
+    def other_owners(self) -> tuple[int, ...]:
+        """Return the ids of other processes that have attempts open, or died with them."""
+        owner = t.HOLDS.c.owner_id
+        return self._reader.scalars(select(owner).where(owner != self._state.owner_id).distinct())
+
+
+# ---------------------------------------------------------------------- circuits
+_ALL = select(t.HEALTH)
+
+
+def load_circuits(connection: Connection) -> Lanes:
+    """Return all stored circuits. There are few: a closed circuit without failures is not stored."""
+    return dict(_circuit(row) for row in connection.execute(_ALL).mappings())
+
+
+def merge_circuits(connection: Connection, changed: Changes, now_s: float) -> None:
+    """Merge what a process learned."""
+    before = load_circuits(connection)
     after = merged(before, changed, now_s)
-    _store(connection, before, after, now_s, owner_id=None)
+    _store_circuits(connection, before, after, now_s, owner_id=None)
 
 
-def claim(
+def claim_probe(
     connection: Connection, keys: tuple[CircuitKey, ...], now_s: float, until_s: float, owner_id: int
 ) -> bool:
-    """Take the probe of half-open lanes: all of them, or none because somebody else tries one."""
-    before = load_health(connection)
+    """Claim the probe of all these circuits, or of none because another process has one."""
+    before = load_circuits(connection)
     mine = {key: before[key] for key in keys if key in before}
     if any(max(state.until_s, state.probe_until_s) > now_s for state in mine.values()):
         return False
@@ -45,12 +140,12 @@ def claim(
         key: CircuitState(state.until_s, state.fault, state.why, state.failures, until_s)
         for key, state in mine.items()
     }
-    _store(connection, before, {**before, **probed}, now_s, owner_id)
+    _store_circuits(connection, before, {**before, **probed}, now_s, owner_id)
     return True
 
 
-def reset(connection: Connection, provider: str, terminal_of: str | None = None) -> int:
-    """Open the lanes of a provider: all, or the terminal ones of an account; returns how many there were."""
+def reset_circuits(connection: Connection, provider: str, terminal_of: str | None = None) -> int:
+    """Close the circuits of a provider: all, or the terminal ones of an account; return how many there were."""
     column = t.HEALTH.c
     mine = column.provider == provider
     if terminal_of is not None:
@@ -60,7 +155,9 @@ def reset(connection: Connection, provider: str, terminal_of: str | None = None)
     return count
 
 
-def _store(connection: Connection, before: Lanes, after: Lanes, now_s: float, owner_id: int | None) -> None:
+def _store_circuits(
+    connection: Connection, before: Lanes, after: Lanes, now_s: float, owner_id: int | None
+) -> None:
     for key in before:
         if after.get(key) != before[key]:
             column = t.HEALTH.c
@@ -74,10 +171,12 @@ def _store(connection: Connection, before: Lanes, after: Lanes, now_s: float, ow
             )
     for key, state in after.items():
         if before.get(key) != state:
-            connection.execute(insert(t.HEALTH), _columns(key, state, now_s, owner_id))
+            connection.execute(insert(t.HEALTH), _circuit_columns(key, state, now_s, owner_id))
 
 
-def _columns(key: CircuitKey, state: CircuitState, now_s: float, owner_id: int | None) -> dict[str, object]:
+def _circuit_columns(
+    key: CircuitKey, state: CircuitState, now_s: float, owner_id: int | None
+) -> dict[str, object]:
     return {
         "lane": key.lane.value,
         "provider": key.provider,
@@ -93,41 +192,14 @@ def _columns(key: CircuitKey, state: CircuitState, now_s: float, owner_id: int |
     }
 
 
-def _lane(row: Mapping[Any, Any]) -> tuple[CircuitKey, CircuitState]:
+def _circuit(row: Mapping[Any, Any]) -> tuple[CircuitKey, CircuitState]:
     key = CircuitKey(Lane(row["lane"]), row["provider"], row["account"], row["model"])
     until_s, probe_until_s = row["until_us"] / 1e6, (row["probe_until_us"] or 0) / 1e6
     return key, CircuitState(until_s, Fault(row["fault"]), row["why"], row["failures"], probe_until_s)
 
 
-_ABSENT_S = 3 * SHARE_S
-
-
-class Place(NamedTuple):
-    """Whose limit it is: a model's, or with an empty model a provider's, under one account."""
-
-    provider: str
-    account: str
-    model: str
-
-
-@dataclass(frozen=True, slots=True)
-class Today:
-    """A wish for requests of a day that began at `began_s`."""
-
-    wanted: int
-    limit: int
-    began_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Leased:
-    """From when the units of each rate are free, and how many requests of the day were given."""
-
-    starts_s: Mapping[Kind, float]
-    today: int = 0
-
-
-def take(
+# ---------------------------------------------------------------------- leases
+def lease_units(
     connection: Connection, place: Place, asks: Sequence[Ask], today: Today | None, now_s: float
 ) -> Leased:
     """Lease the next units of some rates, and requests of a day."""
@@ -145,15 +217,15 @@ def take(
 
 
 def join(connection: Connection, place: Place, owner_id: int, now_s: float) -> int:
-    """Take part in a provider's slots for a few seconds; returns how many processes do."""
+    """Take part in a provider's slots for a few seconds; return how many processes do."""
     column = t.LEASES.c
     mine = (*_at(place, Kind.SLOTS), column.owner_id == owner_id)
-    all_of_them = _at(place, Kind.SLOTS)
+    everyone = _at(place, Kind.SLOTS)
     now_us, until_us = round(now_s * 1e6), round((now_s + _ABSENT_S) * 1e6)
-    connection.execute(delete(t.LEASES).where(*all_of_them, column.at_us < now_us))
+    connection.execute(delete(t.LEASES).where(*everyone, column.at_us < now_us))
     if connection.execute(update(t.LEASES).where(*mine).values(at_us=until_us)).rowcount == 0:
-        connection.execute(insert(t.LEASES), _leases_columns(place, Kind.SLOTS, until_us, 0, owner_id))
-    return connection.execute(select(func.count()).select_from(t.LEASES).where(*all_of_them)).scalar_one()
+        connection.execute(insert(t.LEASES), _lease_columns(place, Kind.SLOTS, until_us, 0, owner_id))
+    return connection.execute(select(func.count()).select_from(t.LEASES).where(*everyone)).scalar_one()
 
 
 def _at(place: Place, kind: Kind) -> tuple[ColumnElement[bool], ...]:
@@ -176,10 +248,10 @@ def _write(connection: Connection, place: Place, kind: Kind, at_us: int, amount:
     mine = (*_at(place, kind), t.LEASES.c.owner_id == 0)
     changed = connection.execute(update(t.LEASES).where(*mine).values(at_us=at_us, amount=amount))
     if changed.rowcount == 0:
-        connection.execute(insert(t.LEASES), _leases_columns(place, kind, at_us, amount, 0))
+        connection.execute(insert(t.LEASES), _lease_columns(place, kind, at_us, amount, 0))
 
 
-def _leases_columns(place: Place, kind: Kind, at_us: int, amount: int, owner_id: int) -> dict[str, object]:
+def _lease_columns(place: Place, kind: Kind, at_us: int, amount: int, owner_id: int) -> dict[str, object]:
     return {
         "kind": kind.value,
         "provider": place.provider,
@@ -197,7 +269,7 @@ _MARK = (
     .values(
         state=AttemptState.UNKNOWN.value,
         fault=Fault.UNKNOWN_OUTCOME.value,
-        detail="its process ended before the answer was recorded",
+        detail="its process ended before the reply was recorded",
         charged_pico=bindparam("new_charged"),
         billed=1,
         ended_us=bindparam("new_ended"),
@@ -206,7 +278,7 @@ _MARK = (
 
 
 def sweep(connection: Connection, folder: LockFolder, owner_id: int, now_us: int) -> int:
-    """Settle what dead processes left open; returns how many attempts that were."""
+    """Settle the attempts that dead processes left open; return how many."""
     dead: list[tuple[int, LockFile]] = []
     for (owner,) in connection.execute(select(t.HOLDS.c.owner_id).distinct()).all():
         lock = folder.owner(owner)
@@ -215,30 +287,30 @@ def sweep(connection: Connection, folder: LockFolder, owner_id: int, now_us: int
     try:
         return settle_owners(connection, [owner for owner, _ in dead], now_us)
     finally:
-        # Should the transaction fail, the next sweep makes the file again and finds the holds.
+        # If the transaction fails, the next sweep creates the file again and finds the reservations.
         for _, lock in dead:
             lock.release()
 
 
 def settle_owners(connection: Connection, owners: Iterable[int], now_us: int) -> int:
-    """Mark these owners' open attempts unknown, and charge them at their ceilings."""
+    """Mark these owners' open attempts unknown, and charge them at their max cost; return how many."""
     owned = t.HOLDS.c.owner_id.in_(list(owners))
-    holds = connection.execute(
+    reserved = connection.execute(
         select(t.HOLDS.c.attempt_id, t.HOLDS.c.max_cost_pico, t.HOLDS.c.scopes).where(owned)
     ).all()
-    if not holds:
+    if not reserved:
         return 0
-    scopes = {attempt_id: _scopes(text) for attempt_id, _, text in holds}
+    scopes = {attempt_id: _scopes(text) for attempt_id, _, text in reserved}
     book = Book(load_accounts(connection, {key for keys in scopes.values() for key in keys}))
-    for attempt_id, max_cost_pico, _ in holds:
+    for attempt_id, max_cost_pico, _ in reserved:
         book.settle(scopes[attempt_id], max_cost_pico, max_cost_pico or 0)
     connection.execute(
-        _MARK, [{"key": row[0], "new_charged": row[1] or 0, "new_ended": now_us} for row in holds]
+        _MARK, [{"key": row[0], "new_charged": row[1] or 0, "new_ended": now_us} for row in reserved]
     )
-    sql.count_unknowns(connection, [(row[0],) for row in holds])
+    sql.count_unknowns(connection, [(row[0],) for row in reserved])
     connection.execute(delete(t.HOLDS).where(owned))
-    store(connection, book, now_us)
-    return len(holds)
+    store_accounts(connection, book, now_us)
+    return len(reserved)
 
 
 def _scopes(text: str) -> tuple[str, ...]:

@@ -10,32 +10,32 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Delete, Engine, Insert, Update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from promptkit._util.locks import CommitLock
 from promptkit.errors import LedgerError
 
 from .database import explain, identity
-from .group import Group, Op, State
+from .group import Group, Op, State, Task
 
 T = TypeVar("T")
 
 
-GROUP_AT_MOST: Final = 1_000
+GROUP_AT_MOST = 1_000
 
 
-QUEUE_AT_MOST: Final = 4_000
+QUEUE_AT_MOST = 4_000
 
 
 class _Ask:
-    """An operation and who waits for it."""
+    """An operation, and the future of the caller that waits for it."""
 
     __slots__ = ("future", "loop", "op", "result")
 
-    def __init__(self, op: Op, loop: asyncio.AbstractEventLoop, future: asyncio.Future[object]) -> None:
+    def __init__(self, op: Op[Any], loop: asyncio.AbstractEventLoop, future: asyncio.Future[Any]) -> None:
         self.op = op
         self.loop = loop
         self.future = future
@@ -74,26 +74,33 @@ class Writer:
 
     # ------------------------------------------------------------------- for the loops
 
-    async def ask(self, op: Op, *, waits: bool = True) -> object:
-        """Queue an operation; returns its result once it is on disk.
+    async def ask(self, op: Op[T], *, wait_for_room: bool = True) -> T:
+        """Queue an operation; return its result once it is on disk.
 
         Args:
             op: the operation.
-            waits: whether it waits for room in the queue; one that doesn't is queued, and so done,
-                even if its caller is cancelled at once.
+            wait_for_room: whether it waits while the queue is full. One that doesn't wait is
+                queued, and so carried out, even if its caller is cancelled at once.
 
         Raises:
             LedgerError: it couldn't be written, or the ledger is closed.
         """
-        loop = asyncio.get_running_loop()
-        while waits and len(self._queue) >= QUEUE_AT_MOST:
-            await self._room(loop)
-        future: asyncio.Future[object] = loop.create_future()
-        self.put(op, loop, future)
-        return await future
+        while wait_for_room and len(self._queue) >= QUEUE_AT_MOST:
+            await self._room()
+        return await self.submit(op)
 
-    def put(self, op: Op, loop: asyncio.AbstractEventLoop, future: asyncio.Future[object]) -> None:
-        """Queue an operation whose result goes to a future of that loop."""
+    async def run(self, task: Callable[[Connection], T]) -> T:
+        """Run a function in a savepoint of the next commit; return its result once it is on disk."""
+        return await self.ask(Task(task))
+
+    async def execute(self, statement: Insert | Update | Delete) -> int:
+        """Run a statement in the next commit; return how many rows it changed, once it is on disk."""
+        return await self.run(lambda connection: connection.execute(statement).rowcount)
+
+    def submit(self, op: Op[T]) -> asyncio.Future[T]:
+        """Queue an operation at once; return the future of its result."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
         self.check_process()
         with self._wake:
             if self._closing:
@@ -101,9 +108,19 @@ class Writer:
             self._queue.append(_Ask(op, loop, future))
             if len(self._queue) == 1:
                 self._wake.notify()
+        return future
 
-    async def freed(self, timeout_s: float, releases: int | None) -> bool:
-        """Wait until a hold of this process is released; False after `timeout_s`."""
+    async def _room(self) -> None:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+        with self._wake:
+            if len(self._queue) < QUEUE_AT_MOST or self._closing:
+                return
+            self._no_room.append((loop, future))
+        await future
+
+    async def wait_for_release(self, timeout_s: float, releases: int | None) -> bool:
+        """Wait until this process releases a reservation; return False after `timeout_s`."""
         self.check_process()
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
@@ -122,14 +139,6 @@ class Writer:
         finally:
             with self._wake, suppress(ValueError):
                 self._freed.remove(waiter)
-
-    async def _room(self, loop: asyncio.AbstractEventLoop) -> None:
-        future: asyncio.Future[None] = loop.create_future()
-        with self._wake:
-            if len(self._queue) < QUEUE_AT_MOST or self._closing:
-                return
-            self._no_room.append((loop, future))
-        await future
 
     def check_process(self) -> None:
         """Refuse to serve a fork of the process that opened it: the thread did not come along."""

@@ -1,11 +1,11 @@
-"""The seam: what an adapter is, and the reading of streams that all share."""
+"""The interface of a wire format, and the reading of event streams that all of them share."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Protocol
 
 from promptkit.types import (
     Call,
@@ -32,25 +32,23 @@ from .replies import (
     with_text,
 )
 
-NO_HEADERS: Final[Mapping[str, str]] = {}
-
-
-_DONE: Final = b"[DONE]"
+NO_HEADERS: Mapping[str, str] = {}
+_DONE = b"[DONE]"
 
 
 class StreamDecoder(Protocol):
     """Reads one streamed reply."""
 
     def feed(self, chunk: bytes) -> list[str]:
-        """Take the next bytes; return the new pieces of text."""
+        """Take the next bytes and return the new pieces of text."""
         ...
 
-    def end(self, broken: TransportFailure | None = None) -> Outcome:
-        """Take the end of the stream, or the break that ended it."""
+    def end(self, failure: TransportFailure | None = None) -> Outcome:
+        """Take the end of the stream, or the failure that cut it."""
         ...
 
     def so_far(self) -> Usage | None:
-        """The tokens that the stream has told of by now; None where its format tells at the end alone."""
+        """Return the tokens that the stream has reported so far; None if its format reports them only at the end."""
         ...
 
 
@@ -58,29 +56,29 @@ class Adapter(Protocol):
     """A wire format: two pure functions, and a decoder for streams."""
 
     def encode(self, call: Call, provider: Provider, model: Model) -> WireRequest | Failure:
-        """Write a call; a failure (`invalid_request`) where the model refuses what it asks."""
+        """Encode a call; a failure (`invalid_request`) if the model rejects what it asks for."""
         ...
 
     def decode(self, reply: WireReply) -> Outcome:
-        """Read a whole reply, whatever its status."""
+        """Decode a whole reply, whatever its status."""
         ...
 
     def stream(self, headers: Mapping[str, str] = NO_HEADERS) -> StreamDecoder:
-        """Begin to read a streamed reply of status 200. Header names are lower case."""
+        """Return a decoder of a streamed reply of status 200. Header names are lower case."""
         ...
 
 
 class Reader(ABC):
-    """Reads the JSON of one wire format."""
+    """Base of the wire formats: reads their JSON."""
 
     family: str
 
     @abstractmethod
-    def read(self, body: JsonObject, headers: Mapping[str, str], heard: str = "") -> Outcome:
-        """Read a reply; `heard` is the text that a stream gave, where the body repeats none."""
+    def read(self, body: JsonObject, headers: Mapping[str, str], streamed: str = "") -> Outcome:
+        """Read a reply; `streamed` is the text of a stream, for a body that does not repeat it."""
 
     def decode(self, reply: WireReply) -> Outcome:
-        """Read a whole reply, whatever its status."""
+        """Decode a whole reply, whatever its status."""
         if not 200 <= reply.status < 300:  # noqa: PLR2004
             return from_reply(self.family, reply)
         body = load(reply.body)
@@ -95,53 +93,53 @@ def _is_whole(event: SseEvent) -> bool:
 
 
 class EventStream(ABC):
-    """A stream of events: finds text, the end, and errors in it.
+    """Base of the stream decoders: finds text, the end, and errors in a stream of events.
 
-    The same bytes give the same outcome however they are cut. What comes after the end counts
-    no more, not even a break: the reply is whole.
+    The same bytes give the same outcome however they are cut. Nothing counts after the end, not even
+    a failure, because the reply is complete.
     """
 
     def __init__(self, reader: Reader, headers: Mapping[str, str]) -> None:
         self._reader = reader
         self._headers = headers
         self._parser = SseParser()
-        self._said: list[str] = []
+        self._pieces: list[str] = []
         self._begun = False
         self._done = False
         self._over: Outcome | None = None
 
     def feed(self, chunk: bytes) -> list[str]:
-        """Take the next bytes; return the new pieces of text."""
+        """Take the next bytes and return the new pieces of text."""
         return self._take(self._parser.feed(chunk))
 
-    def end(self, broken: TransportFailure | None = None) -> Outcome:
-        """Take the end of the stream, or the break that ended it."""
-        # What the end cut through isn't a broken event: it is no event.
+    def end(self, failure: TransportFailure | None = None) -> Outcome:
+        """Take the end of the stream, or the failure that cut it."""
+        # An event that the end cut through does not count as a broken event.
         self._take([event for event in self._parser.end() if _is_whole(event)])
         if self._over is None:
             self._take_stray()
-        return self._over or self.outcome() or self._unfinished(broken)
+        return self._over or self.outcome() or self._unfinished(failure)
 
     @abstractmethod
     def take(self, event: JsonObject) -> str:
-        """Take one event; return the new text in it."""
+        """Take one event and return its new text."""
 
     @abstractmethod
     def outcome(self) -> Outcome | None:
-        """The outcome at the end of the stream; None where its end has not been said."""
+        """Return the outcome at the end of the stream, or None if no event has ended it."""
 
     def served(self) -> Served:
-        """What is known of the reply before its end; no usage, which only the end says in full."""
+        """Return what is known of the reply before its end, without the usage, which is not complete before."""
         return Served(request_id=request_id(self._headers, None))
 
     def so_far(self) -> Usage | None:
-        """The tokens that the stream has told of by now; None where its format tells at the end alone."""
+        """Return the tokens that the stream has reported so far; None if its format reports them only at the end."""
         return None
 
     @property
-    def said(self) -> str:
+    def text(self) -> str:
         """The text so far."""
-        return "".join(self._said)
+        return "".join(self._pieces)
 
     def _take(self, events: list[SseEvent]) -> list[str]:
         fresh: list[str] = []
@@ -151,7 +149,7 @@ class EventStream(ABC):
             piece = self._event(event)
             if piece:
                 fresh.append(piece)
-                self._said.append(piece)
+                self._pieces.append(piece)
         return fresh
 
     def _event(self, event: SseEvent) -> str:
@@ -162,7 +160,7 @@ class EventStream(ABC):
         body = load(event.data)
         if body is None:
             detail = "an event of the stream is not a JSON object"
-            self._over = billed_failure(Fault.BROKEN_REPLY, detail, self.served(), self.said)
+            self._over = billed_failure(Fault.BROKEN_REPLY, detail, self.served(), self.text)
         elif event.name == "error" or body.get("type") == "error" or body.get("error"):
             self._over = self._error(body)
         else:
@@ -172,10 +170,10 @@ class EventStream(ABC):
 
     def _error(self, body: JsonObject) -> Failure:
         failure = from_error(self._reader.family, body, self._headers, self.served())
-        return with_text(failure, self.said, begun=self._begun)
+        return with_text(failure, self.text, begun=self._begun)
 
     def _take_stray(self) -> None:
-        """A host that fails may write plain JSON instead of events, or after them."""
+        """Read plain JSON that a failing host wrote instead of events, or after them."""
         body = load(self._parser.stray)
         if body is None:
             return
@@ -184,17 +182,15 @@ class EventStream(ABC):
         elif not self._begun:
             self._over = self._reader.read(body, self._headers)
 
-    def _unfinished(self, broken: TransportFailure | None) -> Failure:
-        """No event said that this was all: a failure, however much of it arrived."""
-        if broken is not None and not self._begun:
-            return from_transport_failure(TransportFailure(sent=True, detail=broken.detail))
-        detail = (
-            f"the stream was cut: {broken.detail}" if broken else "the stream ended before its last event"
-        )
-        return billed_failure(Fault.BROKEN_REPLY, detail, self.served(), self.said)
+    def _unfinished(self, cut: TransportFailure | None) -> Failure:
+        """Return the failure of a stream that no event ended, however much of it arrived."""
+        if cut is not None and not self._begun:
+            return from_transport_failure(TransportFailure(sent=True, detail=cut.detail))
+        detail = f"the stream was cut: {cut.detail}" if cut else "the stream ended before its last event"
+        return billed_failure(Fault.BROKEN_REPLY, detail, self.served(), self.text)
 
 
-_BOM: Final = b"\xef\xbb\xbf"
+_BOM = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,10 +202,10 @@ class SseEvent:
 
 
 class SseParser:
-    """Turns a stream's bytes into events.
+    """A parser of server-sent events.
 
-    `stray` collects the lines that belong to no event: a host that fails may answer with a
-    plain JSON object where a stream was asked for, or add one to a stream that had begun.
+    `stray` collects the lines that belong to no event: a failing host may reply with a plain JSON
+    object instead of a stream, or add one to a stream that had begun.
     """
 
     __slots__ = ("_begun", "_data", "_name", "_stray", "_tail")
@@ -227,14 +223,14 @@ class SseParser:
         return b"\n".join(self._stray)
 
     def feed(self, chunk: bytes) -> list[SseEvent]:
-        """Take the next bytes; return the events that they complete."""
+        """Take the next bytes and return the events that they complete."""
         lines = (self._tail + chunk).splitlines(keepends=True)
-        # A CR at the very end may be the first half of a CRLF: it waits for what follows.
+        # A CR at the very end may be the first half of a CRLF: keep it until the next bytes.
         self._tail = lines.pop() if lines and not lines[-1].endswith(b"\n") else b""
         return self._take(lines)
 
     def end(self) -> list[SseEvent]:
-        """Take the end of the stream; return an event that lacked only its closing blank line."""
+        """Take the end of the stream and return an event that lacked only its closing blank line."""
         lines = [self._tail, b""]
         self._tail = b""
         return self._take(lines)

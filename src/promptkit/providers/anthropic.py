@@ -1,4 +1,4 @@
-"""Anthropic Messages (`POST /v1/messages`).
+"""Anthropic: the Messages format (`POST /v1/messages`), and the client of the anthropic package.
 
 The SDK's API version has no temperature, top_p or top_k any more. A level of reasoning is a word
 (adaptive thinking with that effort; `disabled` switches it off) or a budget of thinking tokens.
@@ -7,7 +7,7 @@ The SDK's API version has no temperature, top_p or top_k any more. A level of re
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING
 
 from promptkit.types import (
     Call,
@@ -24,38 +24,52 @@ from promptkit.types import (
 
 from .adapter import NO_HEADERS, EventStream, Reader
 from .params import Format, fit, marks, split_system
-from .replies import Served, count, dump, from_error, member, members, request_id, settle, text
+from .replies import Served, count, from_error, member, members, request_id, settle, text, wire_request
 from .schemas import adapted
 
-FAMILY: Final = "anthropic"
+if TYPE_CHECKING:
+    from .http import HttpTransport
+
+FAMILY = "anthropic"
+
+_MODELS_PER_PAGE = 1000
+"""The most that the API allows."""
 
 
-_FORMAT: Final = Format(
+def open_anthropic(provider: Provider, key: str | None) -> HttpTransport:
+    """Open a client of the anthropic package."""
+    import anthropic
+
+    from .http import open_sdk
+
+    client, http_client = anthropic.AsyncAnthropic, anthropic.DefaultAioHttpClient
+    return open_sdk(provider, key, client, http_client, limit=_MODELS_PER_PAGE)
+
+
+_FORMAT = Format(
     "Anthropic Messages", {"stop": "stop_sequences"}, frozenset({"auto", "standard_only"}), least_budget=1024
 )
 
+_OFF = frozenset({"disabled", "off", "none"})
 
-_OFF: Final = frozenset({"disabled", "off", "none"})
-
-
-_ENDINGS: Final[Mapping[str, Finish | Fault]] = {
+_ENDINGS: Mapping[str, Finish | Fault] = {
     "end_turn": Finish.STOP,
     "stop_sequence": Finish.STOP,
     "max_tokens": Finish.LENGTH,
     "model_context_window_exceeded": Finish.LENGTH,
     "refusal": Fault.CONTENT,
 }
-"""What `stop_reason` means. Any other is broken: `tool_use` and `pause_turn` belong to tools,
-which nobody offered."""
+"""The meaning of `stop_reason`. Any other is broken: `tool_use` and `pause_turn` belong to tools,
+which are never offered."""
 
 
 class AnthropicMessages(Reader):
-    """Encodes and decodes Anthropic Messages."""
+    """The Anthropic Messages format."""
 
     family = FAMILY
 
     def encode(self, call: Call, provider: Provider, model: Model) -> WireRequest | Failure:
-        """Write a call."""
+        """Encode a call."""
         fitted = fit(call, model, _FORMAT)
         if isinstance(fitted, Failure):
             return fitted
@@ -68,7 +82,7 @@ class AnthropicMessages(Reader):
             "max_tokens": fitted.max_output_tokens,
             "messages": [
                 {"role": m.role, "content": _blocks(m.content, cuts[at]) if at in cuts else m.content}
-                for at, m in enumerate(prompt.turns, start=first)
+                for at, m in enumerate(prompt.conversation, start=first)
             ],
             **fitted.sampling,
         }
@@ -85,16 +99,13 @@ class AnthropicMessages(Reader):
             body["service_tier"] = fitted.tier
         if call.stream:
             body["stream"] = True
-        raw = dump(body)
-        if isinstance(raw, Failure):
-            return raw
-        return WireRequest("/v1/messages", raw, call.stream, (*fitted.warnings, *prompt.warnings))
+        return wire_request("/v1/messages", body, call, (*fitted.warnings, *prompt.warnings))
 
     def stream(self, headers: Mapping[str, str] = NO_HEADERS) -> MessageStream:
-        """Begin to read a streamed reply."""
+        """Return a decoder of a streamed reply."""
         return MessageStream(self, headers)
 
-    def read(self, body: JsonObject, headers: Mapping[str, str], heard: str = "") -> Outcome:
+    def read(self, body: JsonObject, headers: Mapping[str, str], streamed: str = "") -> Outcome:
         """Read a message object."""
         usage = member(body, "usage")
         served = Served(
@@ -106,14 +117,14 @@ class AnthropicMessages(Reader):
         if body.get("error"):
             return from_error(FAMILY, body, headers, served)
         blocks = (part for part in members(body, "content") if part.get("type") == "text")
-        said = "".join(text(part, "text") or "" for part in blocks) or heard
+        content = "".join(text(part, "text") or "" for part in blocks) or streamed
         reason = text(body, "stop_reason") or "unknown"
         ending = _ENDINGS.get(reason, Fault.BROKEN_REPLY)
-        return settle(said, ending, _why(reason, member(body, "stop_details")), served)
+        return settle(content, ending, _why(reason, member(body, "stop_details")), served)
 
 
 def _blocks(content: str, cut: int | None) -> list[JsonObject]:
-    """A message's text as blocks: marked as far as it is the same in every call, then the rest."""
+    """Return a message's text as blocks: the part that every call shares is marked for the cache."""
     if cut is None:
         return [{"type": "text", "text": content}]
     marked: JsonObject = {"type": "text", "text": content[:cut], "cache_control": {"type": "ephemeral"}}
@@ -122,7 +133,7 @@ def _blocks(content: str, cut: int | None) -> list[JsonObject]:
 
 
 def _reasoning(body: JsonObject, level: str | int | None) -> JsonObject:
-    """Say how hard to think in a body; return what belongs into its `output_config`."""
+    """Set the reasoning of a body; return what belongs into its `output_config`."""
     if level is None:
         return {}
     if isinstance(level, str) and level not in _OFF:
@@ -136,12 +147,12 @@ def _reasoning(body: JsonObject, level: str | int | None) -> JsonObject:
 
 
 def _why(reason: str, details: JsonObject) -> str:
-    told = (text(details, "category"), text(details, "explanation"))
-    return ": ".join((f"stop_reason is {reason}", *(word for word in told if word)))
+    reasons = (text(details, "category"), text(details, "explanation"))
+    return ": ".join((f"stop_reason is {reason}", *(word for word in reasons if word)))
 
 
 def _usage(usage: JsonObject) -> Usage | None:
-    """Anthropic's `input_tokens` counts neither cache reads nor cache writes; ours counts both."""
+    """Read usage. Anthropic's `input_tokens` counts neither cache reads nor cache writes; ours counts both."""
     uncached = count(usage, "input_tokens")
     output = count(usage, "output_tokens")
     if uncached is None or output is None:
@@ -162,7 +173,7 @@ def _usage(usage: JsonObject) -> Usage | None:
 
 
 class MessageStream(EventStream):
-    """Reads a streamed message: `message_start`, blocks, `message_delta`, `message_stop`."""
+    """A decoder of a streamed message: `message_start`, blocks, `message_delta`, `message_stop`."""
 
     def __init__(self, reader: AnthropicMessages, headers: Mapping[str, str]) -> None:
         super().__init__(reader, headers)
@@ -183,11 +194,11 @@ class MessageStream(EventStream):
             fresh = {key: value for key, value in member(event, "usage").items() if value is not None}
             self._message["usage"] = member(self._message, "usage") | fresh
         elif kind == "message_stop":
-            self._over = self._reader.read(self._message, self._headers, self.said)
+            self._over = self._reader.read(self._message, self._headers, self.text)
         return ""
 
     def served(self) -> Served:
-        """What the message's start says besides text."""
+        """Return what the message's start contains besides text."""
         return Served(
             None,
             text(self._message, "model"),
@@ -196,11 +207,11 @@ class MessageStream(EventStream):
         )
 
     def so_far(self) -> Usage | None:
-        """What `message_start` counts (the input, a first token of output), and `message_delta` if it came."""
+        """Return the counts of `message_start` (the input, a first token of output) and of `message_delta`, if it came."""
         return _usage(member(self._message, "usage"))
 
     def outcome(self) -> Outcome | None:
-        """Nothing but `message_stop` ends a message."""
+        """Return None: only `message_stop` ends a message."""
         return None
 
 

@@ -1,9 +1,8 @@
-"""The google-generativeai package, which ended in 2025: a second driver of Gemini.
+"""A second driver of Gemini: the google-generativeai package, which ended in 2025.
 
-Its client speaks REST through `requests`, which blocks: each call has a thread. Its typed
-replies drop what the package is too old to know, such as the count of thoughts, which is
-billed; so a body made beforehand goes through the session that the client has opened, and the
-answer comes back as it is.
+Its client uses REST through `requests`, which blocks: each call has a thread. Its typed replies
+drop what the package is too old to know, such as the count of thoughts, which is billed. So a
+prebuilt body goes through the client's session, and the reply comes back unchanged.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Final, TypeAlias
+from typing import Any, TypeAlias
 
 import requests
 from requests.adapters import HTTPAdapter
@@ -27,17 +26,22 @@ from promptkit.config.keys import host_of, is_loopback
 from promptkit.errors import ConfigError
 from promptkit.types import Provider, TransportFailure, WireReply, WireRequest
 
-from .http import MODELS_TIMEOUT_S, BodyTooLarge, checked
-from .transport import MAX_BODY, StreamBroken, StreamStart, WireStream, broken, from_thread, timed_out
+from .http import MODELS_TIMEOUT_S, BodyTooLarge, checked_key, lower
+from .transport import (
+    MAX_BODY,
+    StreamBroken,
+    StreamStart,
+    WireStream,
+    from_thread,
+    timed_out,
+    transport_failure,
+)
 
-VERSION: Final = "v1beta"
-"""The one version of the API that the package speaks."""
+VERSION = "v1beta"
+"""The only version of the API that the package supports."""
 
-
-_POOL: Final = 64
-
-
-_SUCCESS: Final = 2  # hundreds
+_POOL = 64
+_SUCCESS = 2  # hundreds
 
 
 def open_generativeai(provider: Provider, key: str | None) -> GenerativeAiTransport:
@@ -47,14 +51,16 @@ def open_generativeai(provider: Provider, key: str | None) -> GenerativeAiTransp
         ConfigError: no key, or another version of the API than v1beta.
     """
     if key is None:
-        raise ConfigError(f"provider {provider.name}: google-generativeai can't go without a key")
+        raise ConfigError(f"provider {provider.name}: google-generativeai needs a key")
     if provider.api_version not in (None, VERSION):
-        what = f"provider {provider.name}: google-generativeai speaks {VERSION} only"
-        raise ConfigError(what, remedy='leave out api_version, or set sdk = "google-genai"')
-    with _quiet():
+        raise ConfigError(
+            f"provider {provider.name}: google-generativeai supports {VERSION} only",
+            remedy='leave out api_version, or set sdk = "google-genai"',
+        )
+    with _ignore_end_notice():
         client: Any = import_module("google.generativeai.client")
     options = {"api_endpoint": provider.base_url} if provider.base_url else {}
-    client.configure(api_key=checked(key, provider), transport="rest", client_options=options)
+    client.configure(api_key=checked_key(key, provider), transport="rest", client_options=options)
     return GenerativeAiTransport(
         client.get_default_generative_client().transport,
         client.get_default_model_client(),
@@ -64,15 +70,15 @@ def open_generativeai(provider: Provider, key: str | None) -> GenerativeAiTransp
 
 
 @contextmanager
-def _quiet() -> Generator[None]:
-    """The package says at every import that it has ended; so does our documentation."""
+def _ignore_end_notice() -> Generator[None]:
+    """Hide the warning that the package has ended, shown at every import; our documentation has it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield
 
 
 class _Call:
-    """What is known of a call outside of its thread: the connection, once it stands."""
+    """The connection of a call, once it is established, as seen outside of its thread."""
 
     def __init__(self) -> None:
         self.socket: socket.socket | None = None
@@ -92,8 +98,8 @@ class _Current(threading.local):
 _current = _Current()
 
 
-class _Told(HTTPConnection):
-    """A connection that tells the call of its thread that it stands."""
+class _Connection(HTTPConnection):
+    """A connection that records itself in its thread's call once it is established."""
 
     def send(self, data: Any) -> None:
         """Send a part of a request; the first one opens the connection."""
@@ -106,20 +112,20 @@ class _Told(HTTPConnection):
         super().send(data)
 
 
-class _ToldTls(_Told, HTTPSConnection):
+class _ConnectionTls(_Connection, HTTPSConnection):
     """The same over TLS."""
 
 
 class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Told  # pyright: ignore[reportAssignmentType] - as urllib3's own, which it lets pass
+    ConnectionCls = _Connection  # pyright: ignore[reportAssignmentType] - as in urllib3 itself
 
 
 class _PoolTls(HTTPSConnectionPool):
-    ConnectionCls = _ToldTls  # pyright: ignore[reportAssignmentType] - the same
+    ConnectionCls = _ConnectionTls  # pyright: ignore[reportAssignmentType] - the same
 
 
 class _Adapter(HTTPAdapter):
-    """Pools of such connections. Nothing is sent again."""
+    """Pools of such connections, without retries."""
 
     def __init__(self) -> None:
         super().__init__(pool_connections=1, pool_maxsize=_POOL, max_retries=0)
@@ -149,11 +155,11 @@ class GenerativeAiTransport:
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, _Adapter())
         if is_loopback(host_of(self._address)):
-            self._session.trust_env = False  # this machine is asked directly, whatever the proxy
+            self._session.trust_env = False  # this machine needs no proxy
         models.transport._session.max_redirects = 0  # noqa: SLF001 - the key goes to this host only
 
     async def send(self, request: WireRequest, timeout_s: float) -> WireReply | TransportFailure:
-        """Send a request and read the whole answer (see `Transport.send`)."""
+        """Send a request and read the whole reply (see `Transport.send`)."""
         call = _Call()
         try:
             async with (
@@ -166,7 +172,7 @@ class GenerativeAiTransport:
 
     @asynccontextmanager
     async def stream(self, request: WireRequest, timeout_s: float) -> AsyncGenerator[StreamStart]:
-        """Send a request and read the answer as it comes (see `Transport.stream`)."""
+        """Send a request and read the response as it arrives (see `Transport.stream`)."""
         call = _Call()
         deadline = asyncio.get_running_loop().time() + timeout_s
         async with aclosing(self._exchange(call, request, timeout_s)) as items:
@@ -202,14 +208,14 @@ class GenerativeAiTransport:
         def work(emit: Callable[[_Item], bool]) -> None:
             _current.call = call
             with self._post(request, timeout_s) as response:
-                emit(_Head(response.status_code, _lower(response)))
+                emit(_Head(response.status_code, lower(response.headers)))
                 size = 0
                 for part in response.iter_content(None):
                     size += len(part)
                     if size > MAX_BODY:
                         raise BodyTooLarge
                     emit(part)
-            call.socket = None  # it may serve another call now
+            call.socket = None  # another call may use it now
 
         try:
             async with aclosing(from_thread(work, daemon=True)) as items:
@@ -220,9 +226,8 @@ class GenerativeAiTransport:
 
     def _post(self, request: WireRequest, timeout_s: float) -> requests.Response:
         if self._closed:
-            message = "the transport is closed"
-            raise RuntimeError(message)
-        # Past AuthorizedSession.request, which sends again after a 401.
+            raise RuntimeError("the transport is closed")
+        # Bypasses AuthorizedSession.request, which retries after a 401.
         return requests.Session.request(
             self._session,
             "POST",
@@ -237,7 +242,7 @@ class GenerativeAiTransport:
     def _broken(self, error: Exception, call: _Call, timeout_s: float) -> TransportFailure:
         if isinstance(error, TimeoutError):
             return timed_out(timeout_s, sent=call.connected)
-        return broken(error, sent=call.connected, key=self._key)
+        return transport_failure(error, sent=call.connected, key=self._key)
 
     async def models(self) -> list[str] | WireReply | TransportFailure:
         """Ask the SDK for the models that the key may use (see `Transport.models`)."""
@@ -252,18 +257,14 @@ class GenerativeAiTransport:
         except Exception as error:  # noqa: BLE001 - as above
             response = getattr(error, "response", None)  # google.api_core's errors have it
             if isinstance(response, requests.Response):
-                return WireReply(response.status_code, _lower(response), response.content)
-            return broken(error, sent=False, key=self._key)
+                return WireReply(response.status_code, lower(response.headers), response.content)
+            return transport_failure(error, sent=False, key=self._key)
 
     async def aclose(self) -> None:
-        """Close the connections that stand idle; later requests fail without being sent."""
+        """Close the idle connections; later requests fail without being sent."""
         self._closed = True
         self._session.close()
         self._models.transport.close()
-
-
-def _lower(response: requests.Response) -> dict[str, str]:
-    return {name.lower(): value for name, value in response.headers.items()}
 
 
 async def _head(items: AsyncIterator[_Item]) -> _Head:

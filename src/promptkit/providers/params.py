@@ -1,7 +1,7 @@
-"""Fitting what a template asks to what a model and its wire format take.
+"""Fit the parameters of a template to a model and its wire format.
 
-What doesn't fit is left out with a warning, or refused, as `Model.on_reject` says, and it makes
-no difference whether the model rejects it or the format has no word for it.
+A parameter that doesn't fit is left out with a warning, or the call is refused, as `Model.on_reject`
+decides; it makes no difference whether the model rejects it or the format has no word for it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import accumulate
-from typing import Final
 
 from promptkit.types import (
     Call,
@@ -30,11 +29,10 @@ from promptkit.types import (
 
 from .tokens import estimate_text_tokens
 
-DEFAULT_MAX_OUTPUT_TOKENS: Final = 1024
-"""The output limit where neither the template nor the route names one."""
+DEFAULT_MAX_OUTPUT_TOKENS = 1024
+"""The output limit if neither the template nor the route sets one."""
 
-
-_SAMPLING: Final = (
+_SAMPLING = (
     "temperature",
     "top_p",
     "top_k",
@@ -44,24 +42,22 @@ _SAMPLING: Final = (
     "stop",
 )
 
+PREFILL = "prefill"
+"""Rejected by models that don't continue an assistant message."""
 
-PREFILL: Final = "prefill"
-"""What a model rejects that doesn't go on from an assistant message."""
-
-
-_NOT_A_TIER: Final = frozenset({"standard", "batch"})
-"""Standard is what comes unasked; a batch is another way to send, not a field."""
+_NOT_A_TIER = frozenset({"standard", "batch"})
+"""Standard is the default; a batch is another way to send, not a field."""
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """What a wire format can say.
+    """The parameters that a wire format can express.
 
     Attributes:
         name: for messages to people.
         sampling: the format's names for fields of `Params`.
-        tiers: the service tiers that it knows.
-        least_budget: the smallest budget of reasoning tokens that it takes, None if it takes none.
+        tiers: the service tiers that it has.
+        least_budget: the smallest budget of reasoning tokens that it accepts; None if it accepts none.
     """
 
     name: str
@@ -72,7 +68,7 @@ class Format:
 
 @dataclass(slots=True)
 class Fitted:
-    """What goes on the wire. `sampling` has the format's own names; `reasoning` is a word or a budget."""
+    """The parameters to send. `sampling` has the format's own names; `reasoning` is a word or a budget."""
 
     messages: tuple[Message, ...]
     max_output_tokens: int
@@ -83,17 +79,17 @@ class Fitted:
 
 
 def output_limit(params: Params, model: Model) -> int:
-    """The output limit that will be sent, in tokens: what is asked, at most what the model gives."""
+    """Return the output limit to send, in tokens: the requested one, at most the model's."""
     asked = params.max_output_tokens or DEFAULT_MAX_OUTPUT_TOKENS
     return asked if model.max_output_tokens is None else min(asked, model.max_output_tokens)
 
 
 def fit(call: Call, model: Model, wire: Format) -> Fitted | Failure:
-    """Choose what of a call's parameters goes on the wire.
+    """Choose the parameters of a call to send.
 
     Returns:
-        The parameters with the warnings they gave rise to, or the failure (`invalid_request`,
-        nothing was sent) of a model that refuses what it doesn't take.
+        The parameters with their warnings, or the failure (`invalid_request`, nothing was sent) of a
+        model that refuses calls with parameters that it rejects.
     """
     params = call.params
     fitted = Fitted(call.prompt.messages, output_limit(params, model))
@@ -108,7 +104,7 @@ def fit(call: Call, model: Model, wire: Format) -> Fitted | Failure:
     ]
     if unfit and model.on_reject is OnReject.REFUSE:
         return Failure(Fault.INVALID_REQUEST, f"nothing was sent: {'; '.join(unfit)}")
-    fitted.warnings = (*notes, *(f"left out: {what}" for what in unfit))
+    fitted.warnings = (*notes, *(f"left out: {problem}" for problem in unfit))
     return fitted
 
 
@@ -146,17 +142,17 @@ def _fit_reasoning(
 
 
 def _fit_budget(budget: int, model: Model, wire: Format, fitted: Fitted, notes: list[str]) -> list[str]:
-    """The output limit covers reasoning too: at most half of it goes there, so an answer has room."""
+    """Fit a budget of reasoning tokens: at most half of the output limit, which also covers the text."""
     if wire.least_budget is None:
         return [f"{wire.name} takes no budget of reasoning tokens"]
-    room = fitted.max_output_tokens // 2
-    if room < wire.least_budget:
-        # Some models reason unless told not to, and would spend all there is.
+    half = fitted.max_output_tokens // 2
+    if half < wire.least_budget:
+        # Some models reason by default, and would spend all tokens on it.
         fitted.reasoning = (model.reasoning or {}).get(Reasoning.OFF)
         return [f"reasoning, for which {model.id} needs max_output_tokens >= {2 * wire.least_budget}"]
-    fitted.reasoning = min(budget, room)
-    if budget > room:
-        notes.append(f"reasoning takes {room} tokens, half of max_output_tokens, not {budget}")
+    fitted.reasoning = min(budget, half)
+    if budget > half:
+        notes.append(f"reasoning takes {half} tokens, half of max_output_tokens, not {budget}")
     return []
 
 
@@ -170,7 +166,7 @@ def _fit_tier(tier: str | None, wire: Format, fitted: Fitted) -> list[str]:
 
 
 def _fit_prefill(model: Model, fitted: Fitted) -> list[str]:
-    """A prompt that ends with the assistant begins the answer, which not every model goes on from."""
+    """Leave out assistant messages at the end, which not every model continues."""
     begun = next((i for i, m in enumerate(reversed(fitted.messages)) if m.role is not Role.ASSISTANT), 0)
     if PREFILL not in model.rejects or not begun:
         return []
@@ -179,43 +175,42 @@ def _fit_prefill(model: Model, fitted: Fitted) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Turns:
-    """A prompt for a format that keeps instructions apart from the conversation."""
+class SplitPrompt:
+    """A prompt for a format that separates instructions from the conversation."""
 
     system: tuple[str, ...]
-    turns: tuple[Message, ...]
+    conversation: tuple[Message, ...]
     warnings: tuple[str, ...] = ()
 
 
-def split_system(messages: tuple[Message, ...]) -> Turns:
+def split_system(messages: tuple[Message, ...]) -> SplitPrompt:
     """Take the system messages out of the conversation.
 
-    A later one moves to the front, with a warning: its own place is not valid for every model.
-    Where there is nothing else, the last one is said by the user, since a conversation needs a turn.
+    A later one moves to the front, with a warning: its own position is not valid for every model.
+    If there are only system messages, the last one becomes the user's, because a conversation needs one.
     """
     system = tuple(message.content for message in messages if message.role is Role.SYSTEM)
-    turns = tuple(message for message in messages if message.role is not Role.SYSTEM)
-    if not turns and system:
-        turns = (Message(Role.USER, system[-1]),)
-        return Turns(
-            system[:-1], turns, ("the last system message is sent as the user's: there is no other",)
+    conversation = tuple(message for message in messages if message.role is not Role.SYSTEM)
+    if not conversation and system:
+        conversation = (Message(Role.USER, system[-1]),)
+        return SplitPrompt(
+            system[:-1], conversation, ("the last system message is sent as the user's: there is no other",)
         )
-    leading = next((i for i, message in enumerate(messages) if message.role is not Role.SYSTEM), 0)
-    moved = len(system) - leading
+    at_front = next((i for i, message in enumerate(messages) if message.role is not Role.SYSTEM), 0)
+    moved = len(system) - at_front
     warnings = (f"{moved} later system message(s) sent before the conversation",) if moved else ()
-    return Turns(system, turns, warnings)
+    return SplitPrompt(system, conversation, warnings)
 
 
-MOST_MARKS: Final = 4
-"""So many blocks of a request Anthropic lets be marked."""
+MOST_MARKS = 4
+"""The most blocks of a request that Anthropic allows to be marked."""
 
-
-_KEY: Final = 32
-"""Hex digits of the digest that a cache key carries: OpenAI takes up to 64 characters."""
+_KEY = 32
+"""Hex digits of the digest in a cache key: OpenAI accepts up to 64 characters."""
 
 
 def cacheable(prompt: Prompt, provider: Provider, model: Model) -> Prefix | None:
-    """What other calls' prompts begin with, too, where the provider's cache keeps so much."""
+    """Return the prefix that a prompt shares with others, if the provider's cache keeps one of its length."""
     prefix = prompt.prefix
     if prefix is None or not provider.prompt_cache or prefix_tokens(prefix) < model.cache_min_tokens:
         return None
@@ -223,20 +218,20 @@ def cacheable(prompt: Prompt, provider: Provider, model: Model) -> Prefix | None
 
 
 def prefix_tokens(prefix: Prefix) -> int:
-    """About how many tokens a prefix has."""
+    """Estimate the tokens of a prefix."""
     return _reach(prefix)[-1]
 
 
 def cache_key(prefix: Prefix) -> str:
-    """What steers calls with one beginning to one machine (`prompt_cache_key`)."""
+    """Return the key that routes calls with the same beginning to one machine (`prompt_cache_key`)."""
     return prefix.digest.removeprefix("sha256:")[:_KEY]
 
 
 def marks(prompt: Prompt, provider: Provider, model: Model) -> dict[int, int]:
-    """Where to mark a prompt: behind how many characters of which message (from 0).
+    """Return where to mark a prompt: after how many characters of which message (from 0).
 
-    A mark stands at the end of each message that is the same in every call, and where that ends;
-    none where the model's least length isn't reached, and of more than four the last four.
+    Each message that is the same in every call has a mark at its end, and the last one where its shared
+    part ends. A prefix below the model's minimum has none; of more than four marks, the last four count.
     """
     prefix = cacheable(prompt, provider, model)
     if prefix is None:
@@ -247,5 +242,5 @@ def marks(prompt: Prompt, provider: Provider, model: Model) -> dict[int, int]:
 
 @lru_cache(maxsize=256)
 def _reach(prefix: Prefix) -> tuple[int, ...]:
-    """About how many tokens the prefix has up to the end of each text."""
+    """Estimate the tokens of the prefix up to the end of each text."""
     return tuple(accumulate(estimate_text_tokens(text) for text in prefix.texts))

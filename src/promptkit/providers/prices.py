@@ -1,4 +1,4 @@
-"""The price book: finds the card of a model, keeps it, and prices calls by it."""
+"""Prices: the rate card of each model, from its provider file or genai-prices, and what calls cost."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
 from fractions import Fraction
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from promptkit.types import Basis, Cost, Model, PriceOverride, Provider, Usage
 
@@ -24,29 +24,29 @@ if TYPE_CHECKING:
     )
 
 
-_KEPT: Final = 4096
-"""Names of served models come from the network: past so many answers, the book starts afresh."""
+_KEPT = 4096
+"""The most cards that are kept: names of served models come from the network."""
 
-
-_SNAPSHOT: Final = re.compile(r"[-@:](\d{4}-\d\d-\d\d|\d{8}|\d{4}|\d{3}|latest)")
+_SNAPSHOT = re.compile(r"[-@:](\d{4}-\d\d-\d\d|\d{8}|\d{4}|\d{3}|latest)")
 
 
 class _Entry(NamedTuple):
-    """A remembered answer, good for the provider and model it was given for."""
+    """A card that was looked up, for one provider and model."""
 
     provider: Provider
     asked: Model
     card: RateCard | None
     basis: Basis
 
-    def answers(self, provider: Provider, asked: Model, at: datetime) -> bool:
-        # An open catalog makes its models as they are named: equal ones, not the same one.
+    def is_valid(self, provider: Provider, asked: Model, at: datetime) -> bool:
+        """Return whether the card is still right for a request made at `at`."""
+        # An open catalog makes models as they are named: equal objects, not the same one.
         same = self.asked is asked or self.asked == asked
-        return same and self.provider is provider and (self.card is None or self.card.holds_at(at))
+        return same and self.provider is provider and (self.card is None or self.card.is_valid_at(at))
 
 
 class Prices:
-    """Prices of all models, compiled when first asked for and again when a card's interval ends."""
+    """The prices of all models, compiled at first use and again when a card's interval ends."""
 
     __slots__ = ("_entries", "_list")
 
@@ -55,9 +55,9 @@ class Prices:
         self._list: DataSnapshot | None = None
 
     def card(self, provider: Provider, model: Model, at: datetime) -> RateCard | None:
-        """The rates of a model for a request made at `at`; None where no source knows it.
+        """Return the rates of a model for a request made at `at`; None if no source knows it.
 
-        A provider file's own price wins over genai-prices.
+        A provider file's own price overrides genai-prices.
         """
         return self._entry(provider, model, model.id, at).card
 
@@ -70,19 +70,19 @@ class Prices:
         tier: str | None,
         at: datetime,
     ) -> Cost | None:
-        """Price a reply by the model and tier that it says served it.
+        """Price a reply by the model and tier that it names.
 
         Args:
-            provider: who answered.
-            asked: the model that was asked for; its price serves where the served one is unknown
-                or not named, and the basis then is ASKED.
-            usage: the tokens, or None where the provider did not say.
-            served_model: the reply's word for the model.
-            tier: the reply's word for the service tier.
+            provider: who sent the reply.
+            asked: the requested model; its price applies if the served one is unknown or not named,
+                and the basis is then ASKED.
+            usage: the tokens, or None if the provider did not report them.
+            served_model: the reply's name of the model.
+            tier: the reply's name of the service tier.
             at: when the request was made.
 
         Returns:
-            The cost, or None where usage or price is unknown.
+            The cost, or None if usage or price is unknown.
         """
         entry = self._entry(provider, asked, served_model, at)
         if usage is None or entry.card is None:
@@ -102,9 +102,9 @@ class Prices:
         at: datetime,
         tier: str | None = None,
     ) -> int | None:
-        """The most that a call within these sizes can cost, in pico-USD; None where no price is known.
+        """Return the most that a call of these sizes can cost, in pico-USD; None if no price is known.
 
-        It holds for the model and tier asked for: a provider that serves another may pass it.
+        It is for the requested model and tier: a provider that serves another may exceed it.
         """
         card = self.card(provider, model, at)
         tariff = None if card is None else card.tariff(tier)
@@ -114,7 +114,7 @@ class Prices:
         at = at if at.tzinfo is not None else at.replace(tzinfo=UTC)
         key = (provider.name, asked.id, served)
         entry = self._entries.get(key)
-        if entry is None or not entry.answers(provider, asked, at):
+        if entry is None or not entry.is_valid(provider, asked, at):
             if len(self._entries) >= _KEPT:
                 self._entries.clear()
             entry = self._entries[key] = self._find(provider, asked, served, at)
@@ -136,13 +136,13 @@ class Prices:
         return self._from_list(provider.price_provider, _plain(model.price_ref or model.id), at)
 
     def _from_list(self, provider_id: str, ref: str, at: datetime) -> RateCard | None:
-        # Imported here: it costs 0.15 s of start-up alone, 0.03 s once an SDK is loaded.
+        # Imported here: it takes 0.15 s at start-up, 0.03 s once an SDK is loaded.
         import genai_prices
         from genai_prices.data import providers
         from genai_prices.data_snapshot import DataSnapshot
 
         if self._list is None:
-            # The bundled table, never one that somebody's updater fetched: the source names a version.
+            # The bundled table, never one that an updater fetched: the source names a version.
             self._list = DataSnapshot(providers=providers, from_auto_update=False)
         try:
             owner, info = self._list.find_provider_model(ref, None, provider_id, None)
@@ -153,13 +153,13 @@ class Prices:
 
 
 def _served_model(provider: Provider, asked: Model, served: str) -> Model:
-    """The provider's model of that name, or of which it is a dated snapshot; else one known by name."""
+    """Return the provider's model of that name, or the one it is a dated snapshot of; else a model known by name."""
     if served in (asked.id, _plain(asked.id)):
         return asked
     if served in provider.models:
         return provider.models[served]
     for model in (asked, *provider.models.values()):
-        # A price that the user stated holds for all snapshots of its model.
+        # A price that the user sets applies to all snapshots of its model.
         if model.price is not None and _is_snapshot(served, _plain(model.id)):
             return model
     return replace(provider.open_model or Model(""), id=served)
@@ -170,14 +170,12 @@ def _is_snapshot(served: str, model: str) -> bool:
 
 
 def _plain(model: str) -> str:
-    """Gemini's `models/` prefix is no part of the name."""
+    """Remove Gemini's `models/` prefix, which is not part of the name."""
     return model.removeprefix("models/")
 
 
-ALWAYS_FROM: Final = datetime.min.replace(tzinfo=UTC)
-
-
-ALWAYS_UNTIL: Final = datetime.max.replace(tzinfo=UTC)
+ALWAYS_FROM = datetime.min.replace(tzinfo=UTC)
+ALWAYS_UNTIL = datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +202,7 @@ class Band:
 
     @property
     def dearest_output(self) -> int:
-        """The most that one output token can cost, thought or said."""
+        """The most that one output token can cost, reasoning or text."""
         return max(self.output, self.reasoning)
 
 
@@ -221,10 +219,10 @@ class Tariff:
     source: str
 
     def pico(self, usage: Usage) -> int:
-        """The cost in pico-USD: exact, rounded once, half to even (as `round` does a Decimal).
+        """Return the cost in pico-USD: exact, rounded once, half to even (as `round` does a Decimal).
 
-        A usage that contradicts itself (more cached tokens than input) is not refused, since the
-        call is already paid: each named bucket is priced in full, which is dearer or equal.
+        A usage that contradicts itself (more cached tokens than input) is not refused, because
+        the call is already paid: each bucket is priced in full, which costs more or the same.
         """
         band = self.bands[0]
         for dearer in self.bands[1:]:
@@ -243,14 +241,14 @@ class Tariff:
         return exact if self.denominator == 1 else round(Fraction(exact, self.denominator))
 
     def cache_saved_pico(self, usage: Usage, pico: int) -> int:
-        """What the prompt cache saved of a cost, against the same tokens uncached; below 0 where it cost more."""
+        """Return what the prompt cache saved, against the same tokens uncached; below 0 if it cost more."""
         if not (usage.cache_read_tokens or usage.cache_write_tokens):
             return 0
         plain = replace(usage, cache_read_tokens=0, cache_write_tokens=0, cache_write_1h_tokens=0)
         return self.pico(plain) - pico
 
     def max_cost_pico(self, input_tokens: int, output_tokens: int) -> int:
-        """The most that any usage within these sizes can cost, rounded up.
+        """Return the most that any usage within these sizes can cost, rounded up.
 
         All input may turn out cached or written to the cache (1.25 or 2 times the input rate), and
         a request that proves smaller may fall into any lower band.
@@ -262,11 +260,11 @@ class Tariff:
         return -(-exact // self.denominator)
 
     def dearest_input(self, input_tokens: int) -> Fraction:
-        """Pico-USD that one input token of such a request can cost at most."""
+        """Return the most that one input token of such a request can cost, in pico-USD."""
         return Fraction(max(band.dearest_input for band in self._reachable(input_tokens)), self.denominator)
 
     def dearest_output(self, input_tokens: int) -> Fraction:
-        """Pico-USD that one output token of such a request can cost at most."""
+        """Return the most that one output token of such a request can cost, in pico-USD."""
         return Fraction(max(band.dearest_output for band in self._reachable(input_tokens)), self.denominator)
 
     def _reachable(self, input_tokens: int) -> tuple[Band, ...]:
@@ -286,61 +284,55 @@ class RateCard:
     valid_from: datetime = ALWAYS_FROM
     valid_until: datetime = ALWAYS_UNTIL
 
-    def holds_at(self, at: datetime) -> bool:
-        """Whether the card prices a request made at that time (aware)."""
+    def is_valid_at(self, at: datetime) -> bool:
+        """Return whether the card prices a request made at that time (aware)."""
         return self.valid_from <= at < self.valid_until
 
     def tariff(self, tier: str | None = None) -> Tariff | None:
-        """The rates of a tier, named by its provider's own word; None where they are unknown."""
-        found = self.tariffs.get(tier)
-        return self.tariffs.get(tier.lower()) if found is None and tier is not None else found
+        """Return the rates of a tier, by its provider's own name; None if they are unknown."""
+        tariff = self.tariffs.get(tier)
+        return self.tariffs.get(tier.lower()) if tariff is None and tier is not None else tariff
 
     def pico(self, usage: Usage, tier: str | None = None) -> int | None:
-        """The cost in pico-USD; None where the tier's price is unknown."""
+        """Return the cost in pico-USD; None if the tier's price is unknown."""
         tariff = self.tariff(tier)
         return None if tariff is None else tariff.pico(usage)
 
     def dearest_input(self, input_tokens: int, tier: str | None = None) -> Fraction | None:
-        """Pico-USD a token, at most, of the input of a request of that size."""
+        """Return the most that an input token of a request of that size can cost, in pico-USD."""
         tariff = self.tariff(tier)
         return None if tariff is None else tariff.dearest_input(input_tokens)
 
     def dearest_output(self, input_tokens: int, tier: str | None = None) -> Fraction | None:
-        """Pico-USD a token, at most, of the output of a request of that size."""
+        """Return the most that an output token of a request of that size can cost, in pico-USD."""
         tariff = self.tariff(tier)
         return None if tariff is None else tariff.dearest_output(input_tokens)
 
 
-_STANDARD: Final = ("standard", "default", "auto", "on_demand")
+_STANDARD = ("standard", "default", "auto", "on_demand")
+_DISCOUNTS = ("batch", "flex")
 
+_TIER_KEYS = ("processing", "service_tier", "speed")
+"""The words of genai-prices for a tier: OpenAI's flex is a service tier, a batch a processing."""
 
-_DISCOUNTS: Final = ("batch", "flex")
-
-
-_TIER_KEYS: Final = ("processing", "service_tier", "speed")
-"""What genai-prices calls a tier, by provider: OpenAI's flex is a service tier, a batch a processing."""
-
-
-_PICO_PER_TOKEN: Final = 10**6  # of 1 USD per million tokens
-
-
-_PICO_PER_REQUEST: Final = 10**9  # of 1 USD per thousand requests
+_PICO_PER_TOKEN = 10**6  # of 1 USD per million tokens
+_PICO_PER_REQUEST = 10**9  # of 1 USD per thousand requests
 
 
 class _Steps(NamedTuple):
-    """One rate over the request's size: `base`, then from above each size another."""
+    """A rate by the request's size: `base`, then another one above each size."""
 
     base: Fraction
     above: tuple[tuple[int, Fraction], ...] = ()
 
     def at(self, above: int) -> Fraction:
-        """The rate just above that many input tokens."""
+        """Return the rate just above that many input tokens."""
         reached = [rate for start, rate in self.above if start <= above]
         return reached[-1] if reached else self.base
 
 
 def from_override(price: PriceOverride, source: str) -> RateCard:
-    """The card of a price that a provider file states: one band, one rate for all cache writes."""
+    """Make the card of a provider file's price: one band, one rate for all cache writes."""
     uncached, output = _steps(price.input_mtok), _steps(price.output_mtok)
     write = uncached if price.cache_write_mtok is None else _steps(price.cache_write_mtok)
     read = uncached if price.cache_read_mtok is None else _steps(price.cache_read_mtok)
@@ -349,16 +341,16 @@ def from_override(price: PriceOverride, source: str) -> RateCard:
 
 
 def from_list(info: ModelInfo, at: datetime, source: str, *, variants: bool = True) -> RateCard | None:
-    """The card of a model of genai-prices for the interval around `at` (aware).
+    """Make the card of a model of genai-prices for the interval around `at` (aware).
 
     Args:
         info: the model as genai-prices describes it.
         at: when the request is made.
-        source: what the cost will name as its source.
-        variants: whether tiers apply; they don't to a model that its provider only resells.
+        source: the source that the cost will name.
+        variants: whether tiers apply; they don't for a model that its provider only resells.
 
     Returns:
-        The card, or None where the list has no rate for text in or out.
+        The card, or None if the list has no rate for text input or output.
     """
     standard = _from_prices(info.get_prices(at), source)
     if standard is None:
@@ -382,7 +374,7 @@ def _with_fallbacks(tariffs: dict[str | None, Tariff]) -> Mapping[str | None, Ta
 
 
 def _tiers(info: ModelInfo, at: datetime) -> dict[str, dict[str, str]]:
-    """Tier name -> genai-prices' context, for the variants in force that one word can name."""
+    """Return the contexts of genai-prices by tier, for the current variants that one word can name."""
     contexts: dict[str, dict[str, str]] = {}
     for variant in info.price_variants or ():
         if variant.constraint is not None and not variant.constraint.active(at):
@@ -424,7 +416,7 @@ def _steps(price: Decimal | TieredPrices, pico: int = _PICO_PER_TOKEN) -> _Steps
 
 
 def _tariff(rates: Sequence[_Steps], source: str) -> Tariff:
-    """One band for each size at which any rate steps, all over one common denominator."""
+    """Make one band for each size at which any rate changes, all over one common denominator."""
     sizes = sorted({-1, *(start for rate in rates for start, _ in rate.above)})
     table = [[rate.at(size) for rate in rates] for size in sizes]
     denominator = math.lcm(*(rate.denominator for row in table for rate in row))
@@ -435,11 +427,11 @@ def _tariff(rates: Sequence[_Steps], source: str) -> Tariff:
 
 
 def _interval(info: ModelInfo, at: datetime) -> tuple[datetime, datetime]:
-    """From the last to the next moment at which any of the model's constraints switches."""
-    switches = [moment for constraint in _constraints(info) for moment in _switches(constraint, at)]
+    """Return the last and the next time at which any of the model's constraints switches."""
+    switches = [instant for constraint in _constraints(info) for instant in _switches(constraint, at)]
     return (
-        max((moment for moment in switches if moment <= at), default=ALWAYS_FROM),
-        min((moment for moment in switches if moment > at), default=ALWAYS_UNTIL),
+        max((instant for instant in switches if instant <= at), default=ALWAYS_FROM),
+        min((instant for instant in switches if instant > at), default=ALWAYS_UNTIL),
     )
 
 
@@ -459,6 +451,6 @@ def _switches(constraint: StartDateConstraint | TimeOfDateConstraint, at: dateti
     # A daily window; its clock may have another zone than UTC, hence a day more on each side.
     for days in (-2, -1, 0, 1, 2):
         day = at.date() + timedelta(days=days)
-        for moment in (constraint.start_time, constraint.end_time):
-            aware = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+        for instant in (constraint.start_time, constraint.end_time):
+            aware = instant if instant.tzinfo is not None else instant.replace(tzinfo=UTC)
             yield datetime.combine(day, aware).astimezone(UTC)

@@ -1,7 +1,7 @@
-"""A JSON Schema as each wire format's structured output takes it.
+"""JSON Schemas as each wire format's structured output accepts them.
 
-What only bounds a value and has no word there goes into the description, where the model may heed
-it; replies are held against the whole schema when they come back. Sources, 2026-11: the schema
+A bound that a format has no word for goes into the description, where the model may follow
+it; every reply is validated against the whole schema. Sources, 2026-11: the schema
 transforms of the openai and anthropic SDKs, the reference of Gemini's `responseJsonSchema`.
 """
 
@@ -11,8 +11,8 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
 
+from promptkit._util.text import shortened
 from promptkit.types import Json
 from promptkit.validation.schema import follow, references
 
@@ -23,27 +23,26 @@ def _words(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
-_SILENT: Final = _words(
+_SILENT = _words(
     "$schema $id $anchor $comment $defs definitions default examples deprecated readOnly writeOnly"
 )
-"""Words that bound nothing."""
+"""Words that don't restrict the value."""
 
-
-_SHOWN: Final = 300
+_SHOWN = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What a wire format's structured output takes of JSON Schema.
+    """The part of JSON Schema that a wire format's structured output accepts.
 
     Attributes:
-        words: what may stand in a node besides its structure.
+        words: the words of a node that it accepts besides its structure.
         formats: the formats of strings that it knows, None for any.
-        closed: every object is closed, so it says no more than the fields that are named.
-        complete: every field is said; one that is optional may be null instead.
+        closed: an object has only the fields that are named.
+        complete: every field is required; an optional one may be null instead.
         type_lists: `type` may be a list.
         literals: it has `const`, and `enum` of anything but text and numbers.
-        at_most_one_item: of `minItems` it takes 0 and 1 only.
+        at_most_one_item: it accepts only 0 and 1 for `minItems`.
         object_root: the whole reply is an object.
         recursive: a reference may lead back to itself.
     """
@@ -59,7 +58,7 @@ class Dialect:
     recursive: bool = True
 
 
-_OPENAI: Final = Dialect(
+_OPENAI = Dialect(
     words=_words(
         "pattern format multipleOf maximum exclusiveMaximum minimum exclusiveMinimum minItems maxItems"
     ),
@@ -69,8 +68,7 @@ _OPENAI: Final = Dialect(
     object_root=True,
 )
 
-
-DIALECTS: Final[Mapping[str, Dialect]] = {
+DIALECTS: Mapping[str, Dialect] = {
     "openai": _OPENAI,
     "local": Dialect(_OPENAI.words, _OPENAI.formats, closed=True, complete=True),
     "anthropic": Dialect(
@@ -92,14 +90,14 @@ DIALECTS: Final[Mapping[str, Dialect]] = {
 
 @dataclass(frozen=True, slots=True)
 class Adapted:
-    """A schema as it is sent. `whole`: every part of its structure could be said."""
+    """A schema as it is sent. `whole`: every part of its structure could be expressed."""
 
     schema: Mapping[str, Json]
     whole: bool
 
 
 def adapted(schema: Mapping[str, Json], family: str) -> Adapted:
-    """A schema in the dialect of a wire format.
+    """Convert a schema to the dialect of a wire format.
 
     Args:
         schema: as the template has it.
@@ -116,7 +114,7 @@ def _adapted(plain: str, family: str) -> Adapted:
 
 
 def not_taken(schema: Mapping[str, Json], family: str) -> Iterator[str]:
-    """What a wire format's structured output can't express in any wording, in words.
+    """Describe what a wire format's structured output can't express in any way.
 
     Args:
         schema: the whole schema.
@@ -134,18 +132,18 @@ def not_taken(schema: Mapping[str, Json], family: str) -> Iterator[str]:
 
 
 def _without_ref(schema: Mapping[str, Json]) -> Mapping[str, Json]:
-    """A root that is nothing but a reference, as what that means."""
+    """Follow a root that is only a reference."""
     ref = schema.get("$ref")
     return (follow(ref, schema) if isinstance(ref, str) and ref != "#" else None) or schema
 
 
 def _is_circular(schema: Mapping[str, Json], ref: str) -> bool:
-    """Whether what a reference means leads to the same reference again."""
+    """Return whether the target of a reference leads back to the same reference."""
     seen: set[str] = set()
     pending = [ref]
     while pending:
         target = pending.pop()
-        # The root holds every reference, so it is asked for by name alone.
+        # The root contains every reference, so it is only looked for by name.
         inner = set(references({} if target == "#" else follow(target, schema) or {}))
         if ref in inner:
             return True
@@ -155,7 +153,7 @@ def _is_circular(schema: Mapping[str, Json], ref: str) -> bool:
 
 
 class _Writer:
-    """Writes the nodes of one schema in a dialect."""
+    """A writer of the nodes of one schema in a dialect."""
 
     def __init__(self, root: Node, dialect: Dialect) -> None:
         self._root = root
@@ -163,7 +161,7 @@ class _Writer:
         self.whole = True
 
     def root(self) -> Node:
-        """The whole schema."""
+        """Convert the whole schema."""
         top: Node = {**self._root, **_without_ref(self._root)}
         top.pop("$ref", None)
         written = self.node(top)
@@ -177,7 +175,7 @@ class _Writer:
         return {**written, "$defs": dict(kept)} if kept else written
 
     def node(self, node: Json) -> Node:
-        """A part of it."""
+        """Convert a part of it."""
         if not isinstance(node, dict):
             return self._anything()
         ref = node.get("$ref")
@@ -186,13 +184,13 @@ class _Writer:
         node = self._merged(node)
         kind = node.get("type")
         if isinstance(kind, list) and not self._dialect.type_lists:
-            node = {**_said(node), "anyOf": [{**_unsaid(node), "type": one} for one in kind]}
+            node = {**_annotations(node), "anyOf": [{**_constraints(node), "type": name} for name in kind]}
             kind = None
         written: Node = {}
         left: Node = {key: value for key, value in node.items() if key not in _SILENT}
         choice = left.pop("anyOf", None) or left.pop("oneOf", None)
         if isinstance(choice, list):
-            written["anyOf"] = [self.node(one) for one in choice]
+            written["anyOf"] = [self.node(item) for item in choice]
         self._take_literals(left, written)
         if kind is not None and not (written.keys() & {"anyOf"}):
             written["type"] = left["type"]
@@ -206,37 +204,37 @@ class _Writer:
         return self._noted(left, written)
 
     def _anything(self) -> Node:
-        """What may be anything at all."""
+        """Convert a node that allows any value."""
         if self._dialect.closed:
             self.whole = False
         return {}
 
     def _reference(self, ref: str, node: Node) -> Node:
-        """A reference stands alone: what is said beside it goes around it."""
+        """Convert a reference, which must be alone in its node: other words go around it."""
         name = ref.removeprefix("#/$defs/").removeprefix("#/definitions/")
-        if "/" in name:  # into the middle of something: said again, here
+        if "/" in name:  # into the middle of a definition: repeated here
             self.whole = self.whole and not _is_circular(self._root, ref)
             target = follow(ref, self._root)
             if target is None or _is_circular(self._root, ref):
                 return {"$ref": ref}
-            return self.node({**target, **{key: one for key, one in node.items() if key != "$ref"}})
+            return self.node({**target, **{key: item for key, item in node.items() if key != "$ref"}})
         written: Node = {"$ref": ref if name == ref else f"#/$defs/{name}"}
-        beside: Node = {key: one for key, one in node.items() if key not in _SILENT and key != "$ref"}
+        beside: Node = {key: item for key, item in node.items() if key not in _SILENT and key != "$ref"}
         return self._noted(beside, {"anyOf": [written]}) if beside else written
 
     def _merged(self, node: Node) -> Node:
-        """A node whose `allOf` is said in the node itself."""
+        """Merge a node's `allOf` into the node itself."""
         parts = node.get("allOf")
         if not isinstance(parts, list):
             return node
-        merged: Node = {key: one for key, one in node.items() if key != "allOf"}
+        merged: Node = {key: item for key, item in node.items() if key != "allOf"}
         for part in parts:
             ref = part.get("$ref") if isinstance(part, dict) else None
             if isinstance(ref, str) and _is_circular(self._root, ref):
                 self.whole = False
                 continue
-            found = follow(ref, self._root) if isinstance(ref, str) else part
-            merged = _joined(merged, self._merged(dict(found)) if isinstance(found, Mapping) else {})
+            target = follow(ref, self._root) if isinstance(ref, str) else part
+            merged = _joined(merged, self._merged(dict(target)) if isinstance(target, Mapping) else {})
         return merged
 
     def _take_literals(self, left: Node, written: Node) -> None:
@@ -245,14 +243,14 @@ class _Writer:
             values = [left.pop("const")]
         if not isinstance(values, list) or "anyOf" in written:
             return
-        plain = all(isinstance(one, str | int | float) and not isinstance(one, bool) for one in values)
+        plain = all(isinstance(item, str | int | float) and not isinstance(item, bool) for item in values)
         if not self._dialect.literals and not plain:
             left["enum"] = values
         elif len(values) == 1 and self._dialect.literals:
             written["const"] = values[0]
         else:
             written["enum"] = values
-        kinds: list[Json] = [*dict.fromkeys(_KINDS.get(type(one), "object") for one in values)]
+        kinds: list[Json] = [*dict.fromkeys(_KINDS.get(type(item), "object") for item in values)]
         if "type" not in left and (self._dialect.type_lists or len(kinds) == 1):
             written["type"] = kinds[0] if len(kinds) == 1 else kinds
 
@@ -289,11 +287,11 @@ class _Writer:
             self._anything()
         before = left.get("prefixItems")
         if isinstance(before, list) and "prefixItems" in self._dialect.words:
-            written["prefixItems"] = [self.node(one) for one in before]
+            written["prefixItems"] = [self.node(item) for item in before]
             del left["prefixItems"]
 
     def _noted(self, left: Node, written: Node) -> Node:
-        """With the words that the dialect takes; what it has none for is told in the description."""
+        """Add the words that the dialect accepts; put the others into the description."""
         notes: list[str] = []
         for word in (*_ANNOTATIONS, *sorted(left.keys() - {*_ANNOTATIONS})):
             value = left.get(word)
@@ -305,10 +303,9 @@ class _Writer:
                 else:
                     notes.append(f"{word}: {json.dumps(value, ensure_ascii=False)}")
         if notes:
-            told = f"{{{', '.join(notes)}}}"
-            told = told if len(told) <= _SHOWN else f"{told[: _SHOWN - 1]}…"
-            said = written.get("description")
-            written["description"] = f"{said}\n\n{told}" if said else told
+            note = shortened(f"{{{', '.join(notes)}}}", _SHOWN)
+            description = written.get("description")
+            written["description"] = f"{description}\n\n{note}" if description else note
         return written
 
     def _takes(self, word: str, value: Json) -> bool:
@@ -320,10 +317,9 @@ class _Writer:
         return word in dialect.words
 
 
-_ANNOTATIONS: Final = ("title", "description")
+_ANNOTATIONS = ("title", "description")
 
-
-_KINDS: Final[Mapping[type, str]] = {
+_KINDS: Mapping[type, str] = {
     str: "string",
     bool: "boolean",
     int: "integer",
@@ -333,34 +329,34 @@ _KINDS: Final[Mapping[type, str]] = {
 }
 
 
-def _said(node: Node) -> Node:
+def _annotations(node: Node) -> Node:
     return {key: node[key] for key in _ANNOTATIONS if key in node}
 
 
-def _unsaid(node: Node) -> Node:
-    return {key: one for key, one in node.items() if key not in _ANNOTATIONS}
+def _constraints(node: Node) -> Node:
+    return {key: item for key, item in node.items() if key not in _ANNOTATIONS}
 
 
 def _members(node: Node, key: str) -> Node:
-    found = node.get(key)
-    return found if isinstance(found, dict) else {}
+    value = node.get(key)
+    return value if isinstance(value, dict) else {}
 
 
-def _joined(one: Node, other: Node) -> Node:
-    """Both at once: fields and what is required of either, else the first one's word."""
-    joined = {**other, **one}
+def _joined(node: Node, other: Node) -> Node:
+    """Join two nodes: the fields and required names of both; else the first node's value wins."""
+    joined = {**other, **node}
     for key in ("properties", "$defs"):
-        if key in one and key in other:
-            joined[key] = {**_members(other, key), **_members(one, key)}
-    required = [*_names(one), *_names(other)]
+        if key in node and key in other:
+            joined[key] = {**_members(other, key), **_members(node, key)}
+    required = [*_names(node), *_names(other)]
     if required:
         joined["required"] = list(dict.fromkeys(required))
     return joined
 
 
 def _names(node: Node) -> list[Json]:
-    found = node.get("required")
-    return found if isinstance(found, list) else []
+    value = node.get("required")
+    return value if isinstance(value, list) else []
 
 
 def _takes_null(node: Node) -> bool:
@@ -368,4 +364,6 @@ def _takes_null(node: Node) -> bool:
     if kind == "null" or (isinstance(kind, list) and "null" in kind):
         return True
     choices = node.get("anyOf")
-    return isinstance(choices, list) and any(isinstance(one, dict) and _takes_null(one) for one in choices)
+    return isinstance(choices, list) and any(
+        isinstance(choice, dict) and _takes_null(choice) for choice in choices
+    )

@@ -1,6 +1,6 @@
-"""How many input tokens a prompt may cost (a ceiling) and will about cost (an estimate).
+"""The input tokens of a prompt: an upper bound for max costs, and an estimate for quotes.
 
-The ceiling stands under every budget, so it must hold for tokenizers that nobody can run
+Every cap depends on the bound, so it must be right for tokenizers that can't be run
 offline. All of them work on UTF-8: byte-level BPE (OpenAI, Llama, SmolLM, DeepSeek) starts from
 single bytes, and SentencePiece (Gemini, Mistral) falls back to them, so a text never has more
 tokens than bytes. The one normalisation known in the field is NFKC (Anthropic's published
@@ -21,27 +21,18 @@ import json
 import re
 import unicodedata
 from collections.abc import Mapping
-from typing import Final
 
 from promptkit.types import Json, Prompt
 
-PER_MESSAGE: Final = 8
-
-
-PER_CALL: Final = 192
-
-
-PER_SCHEMA: Final = 512
-
-
-_PIECE: Final = re.compile(r"(?P<word>[^\W\d_]+)|(?P<number>\d+)|(?P<mark>[^\w\s]|_)")
-
-
-_BYTES_PER_WORD_TOKEN: Final = 6.0
+PER_MESSAGE = 8
+PER_CALL = 192
+PER_SCHEMA = 512
+_PIECE = re.compile(r"(?P<word>[^\W\d_]+)|(?P<number>\d+)|(?P<mark>[^\w\s]|_)")
+_BYTES_PER_WORD_TOKEN = 6.0
 
 
 def max_input_tokens(prompt: Prompt, schema: Mapping[str, Json] | None = None) -> int:
-    """A count of input tokens that no provider's own count passes.
+    """Return a number of input tokens that no provider's own count exceeds.
 
     Args:
         prompt: the messages as they will be sent.
@@ -55,7 +46,7 @@ def max_input_tokens(prompt: Prompt, schema: Mapping[str, Json] | None = None) -
 
 
 def estimate_input_tokens(prompt: Prompt, schema: Mapping[str, Json] | None = None) -> int:
-    """About how many input tokens a prompt has: for quotes, never for a cap.
+    """Estimate the input tokens of a prompt: for quotes, never for a cap.
 
     Words count one token for each six bytes or part of them (an accented letter weighs more),
     numbers one for each three digits, marks three quarters, an emoji one and a half. Against
@@ -70,7 +61,7 @@ def estimate_input_tokens(prompt: Prompt, schema: Mapping[str, Json] | None = No
 
 
 def estimate_text_tokens(text: str) -> int:
-    """About how many tokens a text has by itself, as `estimate_input_tokens` counts."""
+    """Estimate the tokens of a text by itself, as `estimate_input_tokens` counts."""
     return round(_estimate(text))
 
 

@@ -1,7 +1,7 @@
-"""One client per provider: a prebuilt request goes out, an answer comes back as a value.
+"""Transports, one per provider: they send a prebuilt request and return the reply as a value.
 
 The official SDK supplies the client, the address, authentication and default headers; its
-retries are off. Opening a transport imports its SDK and no other; importing this imports none.
+retries are off. Opening a transport imports its SDK and no other; importing this module imports none.
 """
 
 from __future__ import annotations
@@ -14,26 +14,24 @@ from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
-from typing import Final, Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from promptkit.errors import ConfigError
 from promptkit.types import Provider, TransportFailure, WireReply, WireRequest
 
-GROUP: Final = "promptkit.transports"
-"""The entry point group by which other packages bring drivers."""
+GROUP = "promptkit.transports"
+"""The entry point group through which other packages add drivers."""
 
-
-DRIVERS: Final = {
-    "openai": "promptkit.providers.sdks:open_openai",
-    "anthropic": "promptkit.providers.sdks:open_anthropic",
-    "google-genai": "promptkit.providers.sdks:open_genai",
+DRIVERS = {
+    "openai": "promptkit.providers.openai:open_openai",
+    "anthropic": "promptkit.providers.anthropic:open_anthropic",
+    "google-genai": "promptkit.providers.gemini:open_genai",
     "google-generativeai": "promptkit.providers.generativeai:open_generativeai",
     "xllamacpp": "promptkit.providers.local:open_local",
 }
-"""Where the driver of each `sdk` word stands, as an entry point says it."""
+"""The driver of each `sdk`, written as an entry point."""
 
-
-_EXTRAS: Final = {"google-generativeai": "google-generativeai", "xllamacpp": "local"}
+_EXTRAS = {"google-generativeai": "google-generativeai", "xllamacpp": "local"}
 
 
 def open_transport(provider: Provider, key: str | None) -> Transport:
@@ -41,11 +39,11 @@ def open_transport(provider: Provider, key: str | None) -> Transport:
 
     Args:
         provider: its `sdk` names the driver.
-        key: None where the provider needs none; the environment is never asked instead.
+        key: None if the provider needs none; the environment is never used instead.
 
     Raises:
         ConfigError: there is no such driver, its package is not installed, the key can't be
-            sent, or the embedded model is not there.
+            sent, or the embedded model is missing.
     """
     return _driver(provider)(provider, key)
 
@@ -56,34 +54,37 @@ def _driver(provider: Provider) -> Callable[[Provider, str | None], Transport]:
         if sdk in DRIVERS:
             module, _, name = DRIVERS[sdk].partition(":")
             return getattr(import_module(module), name)
-        found = entry_points(group=GROUP, name=sdk)
-        if found:
-            return next(iter(found)).load()
+        for entry_point in entry_points(group=GROUP, name=sdk):
+            return entry_point.load()
     except ModuleNotFoundError as error:
         extra = f"[{_EXTRAS[sdk]}]" if sdk in _EXTRAS else ""
-        what = f"provider {provider.name} needs the package {error.name}, which is not installed"
-        raise ConfigError(what, remedy=f"pip install 'promptkit-router{extra}'") from error
-    what = f"provider {provider.name}: there is no driver for sdk = {sdk!r}"
-    raise ConfigError(what, remedy=f"one of: {', '.join(DRIVERS)}")
+        raise ConfigError(
+            f"provider {provider.name} needs the package {error.name}, which is not installed",
+            remedy=f"pip install 'promptkit-router{extra}'",
+        ) from error
+    raise ConfigError(
+        f"provider {provider.name}: there is no driver for sdk = {sdk!r}",
+        remedy=f"one of: {', '.join(DRIVERS)}",
+    )
 
 
-MAX_BODY: Final = 64 * 2**20
-"""The largest answer that is read, in bytes after decompression."""
+MAX_BODY = 64 * 2**20
+"""The largest reply that is read, in bytes after decompression."""
 
 
 class StreamBroken(Exception):
-    """A stream that broke while it was read; `broken` says how. What had arrived stays good."""
+    """A stream that broke while it was read; `failure` is the reason. The chunks before stay valid."""
 
-    def __init__(self, broken: TransportFailure) -> None:
-        super().__init__(broken.detail)
-        self.broken = broken
+    def __init__(self, failure: TransportFailure) -> None:
+        super().__init__(failure.detail)
+        self.failure = failure
 
 
 @dataclass(frozen=True, slots=True)
 class WireStream:
-    """An answer that is arriving (status 2xx). Header names are lower case.
+    """A response that is arriving (status 2xx). Header names are lower case.
 
-    `chunks` yields bytes as they come, cut anywhere; a break is raised as `StreamBroken`.
+    `chunks` yields bytes as they arrive, cut anywhere, and raises `StreamBroken` if the stream breaks.
     """
 
     status: int
@@ -92,31 +93,31 @@ class WireStream:
 
 
 StreamStart: TypeAlias = WireReply | WireStream | TransportFailure
-"""How a stream can begin: refused whole (an error status), flowing, or broken at once."""
+"""The start of a stream: a whole reply (an error status), a stream, or a failure."""
 
 
 class Transport(Protocol):
-    """One provider's client. Use it from one event loop, and close it there."""
+    """A provider's client. Use it from one event loop, and close it there."""
 
     async def send(self, request: WireRequest, timeout_s: float) -> WireReply | TransportFailure:
-        """Send a request and read the whole answer.
+        """Send a request and read the whole reply.
 
         Args:
             request: path below the provider's address, and the JSON body.
-            timeout_s: what the exchange may take from first to last byte, connecting included.
+            timeout_s: time limit of the exchange, from the connection to the last byte.
 
         Returns:
-            The answer, whatever its status, or how the exchange broke. Nothing is raised for
-            what the network, the SDK or the server does; only a cancellation passes through.
+            The reply, whatever its status, or the failure. Errors of the network, the SDK or the
+            server are never raised; only a cancellation is.
         """
         ...
 
     def stream(self, request: WireRequest, timeout_s: float) -> AbstractAsyncContextManager[StreamStart]:
-        """Send a request and read the answer as it comes; leaving the block closes it."""
+        """Send a request and read the response as it arrives; leaving the block closes it."""
         ...
 
     async def models(self) -> list[str] | WireReply | TransportFailure:
-        """The ids of the models that this key may use: a free, authenticated question."""
+        """Ask for the ids of the models that the key may use: free, and authenticated."""
         ...
 
     async def aclose(self) -> None:
@@ -124,38 +125,34 @@ class Transport(Protocol):
         ...
 
 
-_URL: Final = re.compile(r"(?P<scheme>\w+://)(?:[^\s/@'\"]*@)?(?P<host>[^\s/?#'\")]+)[^\s'\")]*")
-
-
-_PATH: Final = re.compile(r"with url: \S+ ")  # as urllib3 says it
-
-
-_LONGEST: Final = 300
+_URL = re.compile(r"(?P<scheme>\w+://)(?:[^\s/@'\"]*@)?(?P<host>[^\s/?#'\")]+)[^\s'\")]*")
+_PATH = re.compile(r"with url: \S+ ")  # as in urllib3's messages
+_LONGEST = 300
 
 
 def explain(error: BaseException, *, key: str | None) -> str:
-    """Name an exception in one line of at most 300 characters.
+    """Describe an exception in one line of at most 300 characters.
 
-    The key is blotted out, and of a URL only scheme and host stay: a path, a query or a user
-    part may hold a secret.
+    The key is removed, and URLs keep only scheme and host: a path, a query or a user part may
+    contain a secret.
     """
-    told = " ".join(str(error).split())
+    message = " ".join(str(error).split())
     if key:
-        told = told.replace(key, "[key]")
-    told = _PATH.sub("", _URL.sub(r"\g<scheme>\g<host>", told))
+        message = message.replace(key, "[key]")
+    message = _PATH.sub("", _URL.sub(r"\g<scheme>\g<host>", message))
     name = type(error).__name__
-    return f"{name}: {told}"[:_LONGEST] if told else name
+    return f"{name}: {message}"[:_LONGEST] if message else name
 
 
-def broken(error: BaseException, *, sent: bool, key: str | None) -> TransportFailure:
-    """The break that an exception stands for."""
+def transport_failure(error: BaseException, *, sent: bool, key: str | None) -> TransportFailure:
+    """Return an exception as a value."""
     return TransportFailure(sent=sent, detail=explain(error, key=key))
 
 
 def timed_out(timeout_s: float, *, sent: bool) -> TransportFailure:
-    """The break of an exchange whose time ran out."""
-    what = "no whole answer" if sent else "no connection"
-    return TransportFailure(sent=sent, detail=f"{what} within {timeout_s:g} s")
+    """Return the failure of an exchange whose timeout passed."""
+    missing = "no complete reply" if sent else "no connection"
+    return TransportFailure(sent=sent, detail=f"{missing} within {timeout_s:g} s")
 
 
 T = TypeVar("T")
@@ -165,8 +162,8 @@ async def from_thread(work: Callable[[Callable[[T], bool]], None], *, daemon: bo
     """Run `work` in a thread of its own and yield what it emits.
 
     Args:
-        work: called with `emit`, which returns True when nobody listens any more: then `work`
-            should end. It is also told so when the process is ending.
+        work: called with `emit`, which returns True when the reader has left or the process is ending:
+            then `work` should end.
         daemon: whether a process may end while the thread runs.
 
     Raises:
@@ -177,7 +174,7 @@ async def from_thread(work: Callable[[Callable[[T], bool]], None], *, daemon: bo
     stopped = threading.Event()
 
     def put(item: tuple[T] | Exception | None) -> None:
-        with suppress(RuntimeError):  # the loop has closed: nobody listens
+        with suppress(RuntimeError):  # the loop has closed: there is no reader
             loop.call_soon_threadsafe(queue.put_nowait, item)
 
     def emit(item: T) -> bool:

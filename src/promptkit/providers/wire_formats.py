@@ -1,21 +1,20 @@
 """Wire formats: `encode(call)` to a request, `decode(reply)` to an outcome, and streams.
 
-Adapters are pure: no clock, no network. They normalise what the providers count differently
-(see `types.Usage`) and turn whatever a reply says into a `Completion` or a `Failure`:
+Adapters are pure: no clock, no network. They normalise what providers count differently
+(see `types.Usage`) and turn every reply into a `Completion` or a `Failure`:
 
-- text that ended by itself is a completion, and one that hit its limit is one with
-  `Finish.LENGTH`, even where reasoning left no room for a word;
+- text that ended by itself is a completion; text that hit its limit is one with `Finish.LENGTH`,
+  even if reasoning took all tokens;
 - a refusal or safety block is `Fault.CONTENT`;
-- a reply that is cut, malformed, empty, or ends in a way that nobody asked for (tools) is
+- a reply that is cut, malformed, empty, or ends in an unexpected way (tools) is
   `Fault.BROKEN_REPLY`, and was or may have been billed;
-- an error is named by `routing.faults.classify`, inside a 200 and inside a stream too.
+- `routing.faults.classify` names an error, inside a 200 and inside a stream too.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Final
 
 from promptkit.errors import ConfigError
 from promptkit.types import Json, Provider
@@ -23,14 +22,12 @@ from promptkit.types import Json, Provider
 from .adapter import Adapter
 from .anthropic import AnthropicMessages
 from .gemini import GeminiGenerate
-from .openai_chat import OpenAIChat
-from .openai_responses import OpenAIResponses
+from .openai import OpenAIChat, OpenAIResponses
 from .schemas import adapted
 
-_CHAT: Final = OpenAIChat()
+_CHAT = OpenAIChat()
 
-
-ADAPTERS: Final[Mapping[tuple[str, str], Adapter]] = {
+ADAPTERS: Mapping[tuple[str, str], Adapter] = {
     ("openai", "responses"): OpenAIResponses(),
     ("openai", "chat"): _CHAT,
     ("anthropic", "messages"): AnthropicMessages(),
@@ -41,15 +38,15 @@ ADAPTERS: Final[Mapping[tuple[str, str], Adapter]] = {
 
 
 def sent_schema(schema: Mapping[str, Json] | None, provider: Provider) -> Mapping[str, Json] | None:
-    """A call's schema as it is sent to a provider, which may be longer than the template's."""
+    """Return a call's schema as it is sent to a provider, or the template's if that is longer."""
     if schema is None:
         return None
     form = adapted(schema, provider.adapter)
-    return max(form.schema, schema, key=lambda one: len(json.dumps(one, indent=4)))
+    return max(form.schema, schema, key=lambda candidate: len(json.dumps(candidate, indent=4)))
 
 
 def for_provider(provider: Provider) -> Adapter:
-    """The adapter that speaks a provider's wire format.
+    """Return the adapter of a provider's wire format.
 
     Raises:
         ConfigError: there is none.
@@ -57,6 +54,8 @@ def for_provider(provider: Provider) -> Adapter:
     adapter = ADAPTERS.get((provider.adapter, provider.api))
     if adapter is None:
         known = ", ".join(f"{family}/{api}" for family, api in ADAPTERS)
-        what = f"provider {provider.name}: no adapter {provider.adapter!r} with api {provider.api!r}"
-        raise ConfigError(what, remedy=f"one of {known}")
+        raise ConfigError(
+            f"provider {provider.name}: no adapter {provider.adapter!r} with api {provider.api!r}",
+            remedy=f"one of {known}",
+        )
     return adapter

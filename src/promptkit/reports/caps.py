@@ -68,7 +68,7 @@ def cap_statuses(budgets: Budgets, period: Period, ledger: Ledger | None) -> lis
         period: the current budget day and month.
         ledger: the ledger; None before the first call.
     """
-    records = {} if ledger is None else {record.scope: record for record in ledger.budgets()}
+    records = {} if ledger is None else {record.scope: record for record in ledger.reports.budgets()}
     statuses = [*_configured(budgets, period, records)]
     if ledger is not None:
         statuses += _open_jobs(ledger, budgets, records)
@@ -91,7 +91,7 @@ def _configured(budgets: Budgets, period: Period, records: Mapping[str, BudgetRe
 def _open_jobs(ledger: Ledger, budgets: Budgets, records: Mapping[str, BudgetRecord]) -> Iterator[CapStatus]:
     from promptkit.ledger.records import JobState
 
-    jobs = {job.id: job.name for job in ledger.jobs() if job.state is JobState.OPEN}
+    jobs = {job.id: job.name for job in ledger.jobs.newest() if job.state is JobState.OPEN}
     soft_caps = {None: budgets.job.soft_pico}
     soft_caps |= {tag: caps.job.soft_pico for tag, caps in budgets.tags.items()}
     for job_id, name in jobs.items():

@@ -29,7 +29,6 @@ from promptkit.types.ids import show_id
 
 TAG = "compare"
 """The tag of every call of a comparison; its value is the comparison's name."""
-_PAGE = 500
 _MAX_LABEL = 40
 _NOT_IN_SLUG = re.compile(r"[^A-Za-z0-9.]+")
 _T = TypeVar("_T")
@@ -206,7 +205,7 @@ class ComparisonRun:
         return ComparisonEstimate(
             cells=len(self._jobs) * len(self._rows.records),
             calls=len(calls),
-            spent_pico=sum(ledger.job_money(job.record.id).charged_pico for job in self._jobs),
+            spent_pico=sum(ledger.reports.spent_by_job(job.record.id).charged_pico for job in self._jobs),
             cost=add_estimates(calls),
         )
 
@@ -249,7 +248,7 @@ class ComparisonRun:
         prices = Prices()
         for job in self._jobs:
             template = job.column.template
-            for row in ledger.pending_rows(job.record.id, limit=len(self._rows.records)):
+            for row in ledger.jobs.pending_rows(job.record.id):
                 try:
                     prompt = template.render(template.bind(row.variables or {}))
                 except PromptKitError:
@@ -298,7 +297,9 @@ class ComparisonRun:
         if self._options.cap_pico is None:
             return None
         others = [other.record.id for other in self._jobs if other is not job]
-        return max(0, self._options.cap_pico - sum(ledger.job_money(id_).charged_pico for id_ in others))
+        return max(
+            0, self._options.cap_pico - sum(ledger.reports.spent_by_job(id_).charged_pico for id_ in others)
+        )
 
     def halt(self) -> None:
         """Send nothing new; calls in flight are awaited and recorded."""
@@ -315,7 +316,7 @@ class ComparisonRun:
     def read(self, ledger: Ledger) -> Comparison:
         """Return the comparison as the ledger has it."""
         columns = [
-            {out.row.position + 1: _cell(ledger, job, out) for out in _output_rows(ledger, job.record.id)}
+            {out.row.position + 1: _cell(ledger, job, out) for out in ledger.jobs.output_rows(job.record.id)}
             for job in self._jobs
         ]
         return Comparison(
@@ -341,20 +342,13 @@ class ComparisonRun:
 
     def erased(self, ledger: Ledger) -> int:
         """Return how many of its texts are no longer in the ledger."""
-        return sum(ledger.texts(job.record.id)[1] for job in self._jobs)
+        return sum(ledger.jobs.reply_counts(job.record.id)[1] for job in self._jobs)
 
     async def forget(self) -> None:
         """Erase the texts that `[storage]` excludes, after they were delivered."""
         for job in self._jobs:
             if job.running is not None:
                 await job.running.forget()
-
-
-def _output_rows(ledger: Ledger, job_id: int) -> Iterator[OutputRow]:
-    after = -1
-    while page := ledger.rows_in_order(job_id, after, _PAGE):
-        after = page[-1].row.position
-        yield from page
 
 
 def _facts(cells: Mapping[str, Json]) -> dict[str, str]:
@@ -365,13 +359,13 @@ def _facts(cells: Mapping[str, Json]) -> dict[str, str]:
 def _cell(ledger: Ledger, job: _ColumnJob, out: OutputRow) -> Cell:
     row = out.row
     if row.state is RowState.PENDING:
-        why = "pending: run the same command again" if job.stop is None else job.stop.what
+        why = "pending: run the same command again" if job.stop is None else job.stop.message
         return Cell(None, why=why, money=out.money)
     status = Status.FAILED if row.state is RowState.INVALID else Status(row.state.value)
     text = _readable(out.text, job.record.schema)
     why = row.error or out.error or ""
     usage, latency_s = None, None
-    call = None if row.call_id is None else ledger.call(row.call_id)
+    call = None if row.call_id is None else ledger.calls.get(row.call_id)
     if call is not None and status in REPLIED:
         if text is None:
             why = why or "the text is not stored: [storage] keeps replies out of the ledger"

@@ -94,7 +94,7 @@ class Drill:
                 async for result in job.results(stored=False):
                     times.add(result.status)
                 rows = (await job.report()).rows
-            stop = "" if job.stop is None else job.stop.what
+            stop = "" if job.stop is None else job.stop.message
             may_end = outage.ends_s is not None and times.elapsed_s <= outage.ends_s + _RESTART_S
             if not rows.get(RowState.PENDING) or not may_end:
                 return _DrillEnd(rows, stop)
@@ -145,10 +145,10 @@ class Drill:
         bill = cast("dict[str, Any]", simulator.bill())
         replied = rows.get(RowState.OK, 0) + rows.get(RowState.TRUNCATED, 0)
         degraded = rows.get(RowState.DEGRADED, 0)
-        money = ledger.spent_total()
+        money = ledger.reports.spent_total()
         over_cap_pico = sum(
             max(0, budget.spent_pico + budget.reserved_pico - budget.cap_pico)
-            for budget in ledger.budgets()
+            for budget in ledger.reports.budgets()
             if budget.cap_pico
         )
         return OutageCounts(

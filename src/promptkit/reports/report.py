@@ -129,7 +129,7 @@ def make_report(ledger: Ledger, settings: Settings, query: ReportQuery) -> Repor
         job=query.job,
     )
     adder = _Adder(by, settings.clients)
-    with ledger.sums(sums_of) as sums:
+    with ledger.reports.sums(sums_of) as sums:
         if "day" not in by:
             return adder.report(sums.tallies(), sums.fallbacks(), sums.deliverables())
         days = _Days(settings, by.index("day"))

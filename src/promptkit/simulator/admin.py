@@ -69,7 +69,7 @@ def _script(method: str, body: bytes, script: FaultScript) -> web.Response:
         if method != "GET":
             script.set(read_faults(json.loads(body)) if method == "POST" else ())
     except (ValueError, UsageError) as error:
-        message = error.what if isinstance(error, UsageError) else f"the body is not JSON: {error}"
+        message = error.message if isinstance(error, UsageError) else f"the body is not JSON: {error}"
         return _json({"error": {"message": message, "names": list(faults.names())}}, 400)
     rules = [
         {**asdict(rule), "key": None if rule.key is None else "***", "struck": count}
@@ -83,7 +83,7 @@ async def _switch(path: str, simulator: Simulator) -> web.Response:
     try:
         await (simulator.down(provider) if action == "_down" else simulator.up(provider))
     except UsageError as error:
-        return _json({"error": {"message": error.what}}, 400)
+        return _json({"error": {"message": error.message}}, 400)
     return _json({provider: action.removeprefix("_")})
 
 

@@ -6,22 +6,22 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from decimal import Decimal
-from typing import Final, TypeAlias, cast
+from typing import TypeAlias, cast
 
 from jinja2 import nodes
 
 from promptkit._util.toml import Table
 from promptkit.types import Format, Json, Kind, TemplateSpec, Value, Variable
 
+from .jinja.sandbox import ATTRIBUTES
 from .patterns import compiled
-from .sandbox import ATTRIBUTES
-from .variables import SPEAKERS, Bad, coerce
+from .variables import SPEAKERS, Invalid, coerce
 
-MAX_NESTING: Final = 8
+MAX_NESTING = 8
 """How deep objects and lists may be declared in one another."""
 
 
-RESERVED: Final = frozenset(
+RESERVED = frozenset(
     [
         "and",
         "as",
@@ -69,12 +69,8 @@ RESERVED: Final = frozenset(
 
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-_SIZED: Final = frozenset({Kind.STRING, Kind.LIST, Kind.MESSAGES})
-
-
-_NUMERIC: Final = frozenset({Kind.INTEGER, Kind.NUMBER})
+_SIZED = frozenset({Kind.STRING, Kind.LIST, Kind.MESSAGES})
+_NUMERIC = frozenset({Kind.INTEGER, Kind.NUMBER})
 
 
 def read_variables(table: Table) -> dict[str, Variable]:
@@ -93,7 +89,7 @@ def _variable(name: str, entry: Table, depth: int) -> Variable:
             remedy="Use letters, digits and _; not a word of the template language.",
         )
     if depth > MAX_NESTING:
-        raise entry.fail(f"objects and lists nest deeper than {MAX_NESTING}", remedy="Declare it flatter.")
+        raise entry.fail(f"objects and lists nest deeper than {MAX_NESTING}", remedy="Nest less.")
     default = _plain(entry.raw("default", None))
     choices = _choices(entry)
     items = entry.table("items")
@@ -128,7 +124,7 @@ def _variable(name: str, entry: Table, depth: int) -> Variable:
 
 
 def _fields(entry: Table, depth: int) -> dict[str, Variable]:
-    """The fields of an object, none of which may hide behind a method of mappings."""
+    """Read the fields of an object. No field may have the name of a mapping's method."""
     table = entry.table("fields")
     for name in table.keys():  # noqa: SIM118 - a Table, no dict
         if name in ATTRIBUTES["dict"]:
@@ -141,7 +137,7 @@ def _fields(entry: Table, depth: int) -> dict[str, Variable]:
 
 
 def _check_kind(variable: Variable, entry: Table) -> None:
-    """Refuse what says nothing about this kind, and a pattern that isn't one."""
+    """Refuse a key that does not apply to this kind, and a pattern that isn't one."""
     kind = variable.kind
     for key, given, wanted in (
         ("format", variable.format is not None, Kind.STRING),
@@ -152,7 +148,7 @@ def _check_kind(variable: Variable, entry: Table) -> None:
     ):
         if given and kind is not wanted:
             hint = {Kind.LIST: "Put it under items.", Kind.OBJECT: "Put it on its fields."}.get(kind)
-            raise entry.fail(f"{key} says nothing about a {kind}", key, remedy=hint)
+            raise entry.fail(f"{key} does not apply to a {kind}", key, remedy=hint)
     if kind is Kind.OBJECT and not variable.fields:
         raise entry.fail(
             "an object declares its fields",
@@ -180,7 +176,7 @@ def _choices(entry: Table) -> tuple[Value, ...]:
 
 
 def _inferred(entry: Table, default: Value | None, choices: tuple[Value, ...]) -> Kind:
-    """The kind of the default, else of the choices, else what fields or items say, else string."""
+    """Return the kind of the default, else of the choices, else the one that fields or items imply, else string."""
     example: Value = default if default is not None else choices[0] if choices else ""
     if isinstance(example, bool):
         return Kind.BOOLEAN
@@ -202,21 +198,21 @@ def _check_bounds(variable: Variable, entry: Table) -> None:
     for kinds, low_key, low, high_key, high in pairs:
         for key, bound in ((low_key, low), (high_key, high)):
             if bound is not None and variable.kind not in kinds:
-                raise entry.fail(f"{key} says nothing about a {variable.kind}", key)
+                raise entry.fail(f"{key} does not apply to a {variable.kind}", key)
         if low is not None and high is not None and low > high:
             raise entry.fail(f"{low_key} is above {high_key}: no value fits", low_key)
 
 
 def _fitting(variable: Variable, value: Value, entry: Table, key: str) -> Value:
-    """A value of the front matter itself, which must fit the declaration without any reading of text."""
+    """Check a value of the front matter against the declaration, without reading text as other kinds."""
     result = coerce(variable, value, from_text=False)
-    if isinstance(result, Bad):
+    if isinstance(result, Invalid):
         raise entry.fail(f"{key} of {variable.name}: {result.why}", key)
     return result
 
 
 def _plain(value: object) -> Value | None:
-    """A TOML value with its Decimals as floats."""
+    """Return a TOML value with its Decimals as floats."""
     if isinstance(value, Decimal):
         return float(value)
     if isinstance(value, list):
@@ -232,14 +228,14 @@ def _float(number: Decimal | None) -> float | None:
 
 
 Path: TypeAlias = tuple[str, ...]
-"""A variable and the way into it: `("brand", "name")`; `*` stands for each item of a list."""
+"""A path into a variable: `("brand", "name")`; `*` is each item of a list."""
 
 
-EACH: Final = "*"
+EACH = "*"
 
 
 def path_of(node: nodes.Node) -> Path | None:
-    """The path that an expression is: names and constant keys only; None for any other."""
+    """Return the path that an expression is, made of names and constant keys; None for any other."""
     match node:
         case nodes.Name():
             return (node.name,)
@@ -255,7 +251,7 @@ def path_of(node: nodes.Node) -> Path | None:
 
 
 def unknown_field(variables: Mapping[str, Variable], path: Path) -> str | None:
-    """The first part of a path that names no field of a declared object; None where all is well."""
+    """Return the first part of a path that is not a field of a declared object, or None."""
     variable = variables.get(path[0])
     for part in path[1:]:
         if variable is None:
@@ -271,10 +267,8 @@ def unknown_field(variables: Mapping[str, Variable], path: Path) -> str | None:
     return None
 
 
-DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
-
-
-_TYPES: Final[Mapping[Kind, str]] = {
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_TYPES: Mapping[Kind, str] = {
     Kind.STRING: "string",
     Kind.INTEGER: "integer",
     Kind.NUMBER: "number",
@@ -285,7 +279,7 @@ _TYPES: Final[Mapping[Kind, str]] = {
 }
 
 
-_FORMATS: Final[Mapping[Format, str]] = {
+_FORMATS: Mapping[Format, str] = {
     Format.DATE: "date",
     Format.URL: "uri",
     Format.EMAIL: "email",
@@ -293,10 +287,8 @@ _FORMATS: Final[Mapping[Format, str]] = {
 }
 
 
-_ITEM: Final[dict[str, Json]] = {"type": ["string", "number", "boolean", "array"]}
-
-
-_TURN: Final[dict[str, Json]] = {
+_ITEM: dict[str, Json] = {"type": ["string", "number", "boolean", "array"]}
+_MESSAGE: dict[str, Json] = {
     "type": "object",
     "properties": {
         "role": {"enum": list(SPEAKERS)},
@@ -308,7 +300,7 @@ _TURN: Final[dict[str, Json]] = {
 
 
 def variables_schema(spec: TemplateSpec, title: str = "") -> dict[str, Json]:
-    """The schema (draft 2020-12) of an object with a template's variables.
+    """Return the schema (draft 2020-12) of an object with a template's variables.
 
     Args:
         spec: its front matter.
@@ -332,16 +324,16 @@ def _object(fields: Mapping[str, Variable]) -> dict[str, Json]:
 
 
 def _schema(variable: Variable) -> dict[str, Json]:
-    """The schema of one variable."""
-    found: dict[str, Json] = {"type": _TYPES[variable.kind]}
+    """Return the schema of one variable."""
+    schema: dict[str, Json] = {"type": _TYPES[variable.kind]}
     if variable.kind is Kind.OBJECT:
-        found = _object(variable.fields)
+        schema = _object(variable.fields)
     elif variable.kind is Kind.LIST:
-        found["items"] = _items(variable)
+        schema["items"] = _items(variable)
     elif variable.kind is Kind.MESSAGES:
-        found["items"] = dict(_TURN)
+        schema["items"] = dict(_MESSAGE)
     elif variable.choices:
-        found["enum"] = _schema_choices(variable)
+        schema["enum"] = _schema_choices(variable)
     size = "Length" if variable.kind is Kind.STRING else "Items"
     members: dict[str, Json] = {
         "description": variable.description or None,
@@ -354,7 +346,7 @@ def _schema(variable: Variable) -> dict[str, Json]:
         "pattern": None if variable.pattern is None else f"^(?:{_bare(variable.pattern)})$",
         "x-untrusted": variable.untrusted or None,
     }
-    return found | {key: member for key, member in members.items() if member is not None}
+    return schema | {key: member for key, member in members.items() if member is not None}
 
 
 def _items(variable: Variable) -> dict[str, Json]:
@@ -368,7 +360,7 @@ def _schema_choices(variable: Variable) -> list[Json]:
 
 
 def _bare(pattern: str) -> str:
-    """A pattern without the anchors that it doesn't need."""
+    """Return a pattern without the anchors that it doesn't need."""
     text = pattern.removeprefix("^")
     slashes = len(text[:-1]) - len(text[:-1].rstrip("\\"))
     return text[:-1] if text.endswith("$") and slashes % 2 == 0 else text

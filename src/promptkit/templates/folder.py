@@ -9,7 +9,6 @@ from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from promptkit._util.files import read_bytes, read_text
 from promptkit.errors import TemplateError, TemplateNotFound
@@ -19,14 +18,12 @@ from .reference import DRAFT, epoch_of
 from .template import Part
 from .versions import FILE, Versions, line_of_seal
 
-PRODUCTION: Final = "production"
-
-
-SUFFIX: Final = ".jinja"
+PRODUCTION = "production"
+SUFFIX = ".jinja"
 
 
 @dataclass(frozen=True, slots=True)
-class Home:
+class TemplateFolder:
     """One template's folder."""
 
     name: str
@@ -35,11 +32,11 @@ class Home:
     files: frozenset[str] = field(default_factory=frozenset[str])
 
     def file(self, at: int | str) -> Path:
-        """The file of a version or of the draft, there or not."""
+        """Return the file of a version or of the draft, whether it exists or not."""
         return self.path / (f"{DRAFT}{SUFFIX}" if at == DRAFT else f"v{at}{SUFFIX}")
 
     def has(self, at: int | str) -> bool:
-        """Whether that file is there."""
+        """Return whether that file exists."""
         return self.file(at).name in self.files
 
     @property
@@ -48,8 +45,8 @@ class Home:
         return self.has(DRAFT)
 
 
-def default_version(home: Home, *, allow_draft: bool) -> int | str:
-    """What a bare name means: production, else the newest version, else the draft."""
+def default_version(home: TemplateFolder, *, allow_draft: bool) -> int | str:
+    """Return what a bare name means: production, else the newest version, else the draft."""
     chosen = home.versions.labels.get(PRODUCTION, home.versions.newest)
     if chosen is not None:
         return chosen
@@ -60,11 +57,11 @@ def default_version(home: Home, *, allow_draft: bool) -> int | str:
     raise TemplateNotFound(
         f"nothing of {home.name} is published",
         file=home.path,
-        remedy=f"Say {home.name}@draft, or publish it: promptkit templates publish {home.name}",
+        remedy=f"Use {home.name}@draft, or publish it: promptkit templates publish {home.name}",
     )
 
 
-def check_seal(home: Home, version: int, part: Part) -> None:
+def check_seal(home: TemplateFolder, version: int, part: Part) -> None:
     """Refuse a version that has no seal, or whose seal is broken."""
     seal = home.versions.seals.get(version)
     if seal is None:
@@ -74,39 +71,39 @@ def check_seal(home: Home, version: int, part: Part) -> None:
 
 
 @contextmanager
-def loading(home: Home, at: int | str) -> Generator[None]:
+def loading(home: TemplateFolder, at: int | str) -> Generator[None]:
     """Around the reading of a version: a sealed one loaded when it was published, so it was changed since."""
     try:
         yield
     except TemplateError as cause:
         if at not in home.versions.seals or isinstance(cause.__context__, OSError):  # it can't be read
             raise
-        raise _changed(home, int(at), f"now it doesn't load: {cause.what}", cause.line) from None
+        raise _changed(home, int(at), f"now it doesn't load: {cause.message}", cause.line) from None
 
 
-def _changed(home: Home, version: int, why: str, line: int | None = None) -> TemplateError:
+def _changed(home: TemplateFolder, version: int, why: str, line: int | None = None) -> TemplateError:
     file = home.file(version)
     return TemplateError(
         f"{home.name}@{version} was changed after it was published ({why})",
         file=file,
         line=line,
-        remedy=f"Bring it back (git checkout -- {file}); put the change into {home.file(DRAFT).name} and publish that.",
+        remedy=f"Restore it (git checkout -- {file}); put the change into {home.file(DRAFT).name} and publish that.",
     )
 
 
-def without_file(home: Home, version: int) -> TemplateError:
-    """The error of a seal whose version file is gone."""
+def without_file(home: TemplateFolder, version: int) -> TemplateError:
+    """Return the error of a seal whose version file is missing."""
     file, gone = home.path / FILE, home.file(version)
     return TemplateError(
         f"{home.name}@{version} has a seal but no file {gone.name}",
         file=file,
         line=line_of_seal(read_text(file), version),
-        remedy=f"Bring it back (git checkout -- {gone}); or, if nobody used it, take this line out.",
+        remedy=f"Restore it (git checkout -- {gone}), or delete this line if the version was never used.",
     )
 
 
-def unsealed(home: Home, version: int) -> TemplateError:
-    """The error of a version file that was never published."""
+def unsealed(home: TemplateFolder, version: int) -> TemplateError:
+    """Return the error of a version file that was never published."""
     return TemplateError(
         f"{home.name}@{version} has no seal in {FILE}: its publishing never ended, or a merge lost the line",
         file=home.file(version),
@@ -115,8 +112,8 @@ def unsealed(home: Home, version: int) -> TemplateError:
     )
 
 
-def missing(home: Home, ref: TemplateRef) -> TemplateNotFound:
-    """The error of a version that isn't there, with those that are."""
+def missing(home: TemplateFolder, ref: TemplateRef) -> TemplateNotFound:
+    """Return the error of a version that isn't there, with those that are."""
     names = [str(version) for version in home.versions.seals]
     names += [f"{label} (= {version})" for label, version in sorted(home.versions.labels.items())]
     names += [DRAFT] if home.has_draft else []
@@ -126,19 +123,19 @@ def missing(home: Home, ref: TemplateRef) -> TemplateNotFound:
     return TemplateNotFound(f"no {ref}", file=home.path, remedy=hint + there)
 
 
-def numbers(home: Home) -> list[int]:
-    """The versions that have a file, sealed or not."""
+def numbers(home: TemplateFolder) -> list[int]:
+    """Return the versions that have a file, sealed or not."""
     return sorted(int(name[1 : -len(SUFFIX)]) for name in home.files if name != f"{DRAFT}{SUFFIX}")
 
 
 def is_template_file(name: str) -> bool:
-    """Whether it is draft.jinja or v1.jinja and so on."""
+    """Return whether it is draft.jinja or v1.jinja and so on."""
     stem = name.removesuffix(SUFFIX)
     return stem != name and (stem == DRAFT or (stem[:1] == "v" and stem[1:].isdecimal() and stem[1] != "0"))
 
 
 def hex_of(digest: str) -> str:
-    """A digest without its epoch and algorithm."""
+    """Return a digest without its epoch and algorithm."""
     return digest.rpartition(":")[2]
 
 
@@ -148,17 +145,9 @@ _HEAD = re.compile(
 
 
 _DESCRIPTION = re.compile(r'^description *= *"(?P<text>[^"\\\n]*)" *$', re.MULTILINE)
-
-
 _COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
-
-
 _MESSAGE = re.compile(r"\{%[-+]?\s*messages?\b")
-
-
 _UNSURE = re.compile(r"\{%[-+]?\s*(?:raw|include)\b")
-
-
 _VERSIONS = re.compile(
     r"(?:#[^\n]*\n|\n)*\[seals\]\n"
     r'(?P<seals>(?:v[1-9][0-9]{0,8} = "[0-9]+:sha256:[0-9a-f]{64}"\n)*)'
@@ -168,8 +157,6 @@ _VERSIONS = re.compile(
 
 
 _SEAL = re.compile(r"^v([0-9]+)", re.MULTILINE)
-
-
 _MOVE = re.compile(r'^  \{ label = "([^"]+)", (?:from = [0-9]+, )?to = ([0-9]+)', re.MULTILINE)
 
 
@@ -193,7 +180,7 @@ class TemplateEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
+class Summary:
     """What a list shows of a template; `at` is what its bare name means."""
 
     description: str
@@ -203,29 +190,29 @@ class Glance:
     is_partial: bool
 
 
-def walked(folders: Sequence[Path]) -> list[tuple[str, tuple[Path, list[str]]]]:
-    """Every template's name, with its folder and its files, sorted by name; the first folder wins."""
-    found: dict[str, tuple[Path, list[str]]] = {}
+def find_templates(folders: Sequence[Path]) -> list[tuple[str, tuple[Path, list[str]]]]:
+    """Return every template's name, with its folder and its files, sorted by name; the first folder wins."""
+    templates: dict[str, tuple[Path, list[str]]] = {}
     for folder in reversed(folders):
         start = len(str(folder)) + 1
         for path, _, files in os.walk(folder):
             if any(map(is_template_file, files)):
-                found[path[start:].replace(os.sep, "/")] = folder, files
-    return sorted(found.items())
+                templates[path[start:].replace(os.sep, "/")] = folder, files
+    return sorted(templates.items())
 
 
-def glance(path: Path, files: Collection[str]) -> Glance | None:
-    """A template's folder at a glance; None where only loading can tell.
+def summarize(path: Path, files: Collection[str]) -> Summary | None:
+    """Read what a list shows of a template's folder; None if only loading can tell.
 
     Args:
         path: its folder.
         files: the names of the files there.
     """
     try:
-        found = _versions(read_bytes(path / FILE).decode()) if FILE in files else ((), dict[str, int]())
-        if found is None:
+        listed = _versions(read_bytes(path / FILE).decode()) if FILE in files else ((), dict[str, int]())
+        if listed is None:
             return None
-        versions, labels = found
+        versions, labels = listed
         newest = max(versions, default=None)
         chosen = labels.get(PRODUCTION, newest)
         file = f"{DRAFT}{SUFFIX}" if chosen is None else f"v{chosen}{SUFFIX}"
@@ -234,11 +221,11 @@ def glance(path: Path, files: Collection[str]) -> Glance | None:
         return None
     if seen is None:
         return None
-    return Glance(seen[0], versions, labels, DRAFT if chosen is None else str(chosen), seen[1])
+    return Summary(seen[0], versions, labels, DRAFT if chosen is None else str(chosen), seen[1])
 
 
 def _versions(text: str) -> tuple[tuple[int, ...], dict[str, int]] | None:
-    """The versions, and where each label stands."""
+    """Read the versions, and the version that each label means; None if the file needs the full reader."""
     whole = _VERSIONS.fullmatch(text)
     if whole is None:
         return None
@@ -249,7 +236,7 @@ def _versions(text: str) -> tuple[tuple[int, ...], dict[str, int]] | None:
 
 
 def _source(text: str) -> tuple[str, bool] | None:
-    """The description, and whether it is a partial."""
+    """Read the description, and whether it is a partial; None if only loading can tell."""
     description, body = "", text
     if text.startswith("+++"):
         head = _HEAD.match(text)
@@ -257,10 +244,10 @@ def _source(text: str) -> tuple[str, bool] | None:
             return None
         body = text[head.end() :]
         if "description" in head["top"]:
-            told = _DESCRIPTION.search(head["top"])
-            if told is None or '"""' in head["top"] or "'''" in head["top"]:
+            description_line = _DESCRIPTION.search(head["top"])
+            if description_line is None or '"""' in head["top"] or "'''" in head["top"]:
                 return None
-            description = told["text"]
+            description = description_line["text"]
     elif text.startswith("\ufeff"):
         return None
     body = _COMMENT.sub("", body) if "{#" in body else body

@@ -1,4 +1,4 @@
-"""The library: several template folders as one, the first that has a template wins."""
+"""The template library: loads templates by reference from several folders, and lists them."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from promptkit._util.files import read_bytes, read_text
 from promptkit.errors import TemplateError, TemplateNotFound, UsageError
 from promptkit.types import TemplateRef
 
-from .bytecode import Bytecode
-from .compiler import Compiled, compile_source
 from .folder import (
     SUFFIX,
-    Home,
     TemplateEntry,
+    TemplateFolder,
     check_seal,
     default_version,
-    glance,
+    find_templates,
     hex_of,
     is_template_file,
     loading,
     missing,
     numbers,
-    walked,
+    summarize,
     without_file,
 )
+from .jinja.bytecode import Bytecode
+from .jinja.compiler import Compiled, compile_source
 from .reference import DRAFT, HASH, is_pinned, parse_ref, version_of
 from .source import Source, read_source
 from .template import Part, Template
@@ -44,7 +44,7 @@ class _Loaded:
     template: Template
     seen: tuple[tuple[Path, Stamp | None], ...]
 
-    def still_holds(self) -> bool:
+    def is_current(self) -> bool:
         return all(stamp_of(path) == stamp for path, stamp in self.seen)
 
 
@@ -56,21 +56,19 @@ class Library:
         bytecode: where compiled templates are kept between processes; None keeps none.
     """
 
-    __slots__ = ("_bytecode", "_compiled", "_disk", "_folders", "_loaded", "_loading", "_made")
+    __slots__ = ("_bytecode", "_compiled", "_files_read", "_folders", "_loaded", "_loading", "_templates")
 
     def __init__(self, folders: Sequence[Path], *, bytecode: Path | None = None) -> None:
         self._folders = tuple(folders)
         self._bytecode = None if bytecode is None else Bytecode(bytecode)
         self._compiled: dict[str, Compiled] = {}
-        self._disk = Disk()
+        self._files_read = FileCache()
         self._loaded: dict[tuple[TemplateRef, bool], _Loaded] = {}
         self._loading = threading.Lock()
-        self._made: dict[TemplateRef, Template] = {}
-
-    # ------------------------------------------------------------------------- loading
+        self._templates: dict[TemplateRef, Template] = {}
 
     def load(self, ref: TemplateRef | str, *, allow_draft: bool = True) -> Template:
-        """The template that a reference means now.
+        """Load the template that a reference means now.
 
         Args:
             ref: `ugc/script`, `ugc/script@2`, `@LABEL`, `@draft`, `@sha256:PREFIX`.
@@ -82,26 +80,26 @@ class Library:
             TemplateError: it is broken, or its seal is.
         """
         wanted = parse_ref(ref) if isinstance(ref, str) else ref
-        held = self._loaded.get((wanted, allow_draft))
-        if held is not None and held.still_holds():
-            return held.template
+        loaded = self._loaded.get((wanted, allow_draft))
+        if loaded is not None and loaded.is_current():
+            return loaded.template
         with self._loading:
-            self._disk.begin()
+            self._files_read.begin()
             home = self._home(wanted.name)
             at = self._resolve(home, wanted, allow_draft=allow_draft)
             template = self._template(self._part(home, at, ()))
-            self._loaded[wanted, allow_draft] = _Loaded(template, self._disk.seen())
+            self._loaded[wanted, allow_draft] = _Loaded(template, self._files_read.seen())
         return template
 
     def _template(self, part: Part) -> Template:
-        """The template of a part: the one at hand, where another reference has led to it."""
-        held = self._made.get(part.ref)
-        if held is None or (held.digest, held.file) != (part.digest, part.source.file):
-            held = self._made[part.ref] = Template(part)
-        return held
+        """Return the template of a part: the same object if another reference has led to it."""
+        template = self._templates.get(part.ref)
+        if template is None or (template.digest, template.file) != (part.digest, part.source.file):
+            template = self._templates[part.ref] = Template(part)
+        return template
 
-    def _part(self, home: Home, at: int | str, above: tuple[TemplateRef, ...]) -> Part:
-        """A version with all that it includes; published ones with their seal checked."""
+    def _part(self, home: TemplateFolder, at: int | str, above: tuple[TemplateRef, ...]) -> Part:
+        """Load a version with everything that it includes, and check the seal of a published one."""
         if at in home.versions.seals and not home.has(at):
             raise without_file(home, int(at))
         with loading(home, at):
@@ -113,7 +111,7 @@ class Library:
         return part
 
     def _join(self, ref: TemplateRef, source: Source, above: tuple[TemplateRef, ...]) -> Part:
-        """A source with all that it includes."""
+        """Put a source together with everything that it includes."""
         compiled = self._compile(source)
         inner: dict[str, Part] = {}
         for written, line in compiled.includes.items():
@@ -131,7 +129,7 @@ class Library:
             at = self._resolve(home, ref, allow_draft=not pinned)
         except (UsageError, TemplateNotFound) as cause:
             raise TemplateError(
-                f"include {written!r}: {cause.what}", file=file, line=line, remedy=cause.remedy
+                f"include {written!r}: {cause.message}", file=file, line=line, remedy=cause.remedy
             ) from None
         if pinned and not is_pinned(ref):
             newest = home.versions.newest
@@ -148,7 +146,7 @@ class Library:
             )
         if TemplateRef(home.name, str(at)) in above:
             raise TemplateError(
-                f"include {written!r} goes round in a circle",
+                f"include {written!r} includes itself",
                 file=file,
                 line=line,
                 remedy=" includes ".join(str(ref) for ref in above),
@@ -156,30 +154,28 @@ class Library:
         return self._part(home, at, above)
 
     def _source(self, path: Path) -> Source:
-        return self._disk.cached(path, lambda: read_source(read_bytes(path), file=str(path)))
+        return self._files_read.cached(path, lambda: read_source(read_bytes(path), file=str(path)))
 
     def _compile(self, source: Source) -> Compiled:
-        found = self._compiled.get(source.body)
-        if found is None:
-            found = compile_source(source) if self._bytecode is None else self._bytecode.compiled(source)
-            self._compiled[source.body] = found
-        return found
+        compiled = self._compiled.get(source.body)
+        if compiled is None:
+            compiled = compile_source(source) if self._bytecode is None else self._bytecode.compiled(source)
+            self._compiled[source.body] = compiled
+        return compiled
 
-    # ----------------------------------------------------------------------- resolving
-
-    def _home(self, name: str) -> Home:
+    def _home(self, name: str) -> TemplateFolder:
         for folder in self._folders:
             if home := self._open(name, folder / name):
                 return home
         names = [entry for entry, _ in self._names()]
         close = difflib.get_close_matches(name, names, n=3)
         folders = ", ".join(str(folder) for folder in self._folders)
-        remedy = f"Did you mean {' or '.join(close)}?" if close else f"Templates are sought in {folders}."
+        remedy = f"Did you mean {' or '.join(close)}?" if close else f"Template folders: {folders}."
         raise TemplateNotFound(f"no template named {name}", remedy=remedy)
 
-    def _open(self, name: str, path: Path) -> Home | None:
-        """The template in a folder, if one is there."""
-        self._disk.look(path)
+    def _open(self, name: str, path: Path) -> TemplateFolder | None:
+        """Return the template in a folder, or None."""
+        self._files_read.look(path)
         try:
             files = frozenset(entry.name for entry in path.iterdir() if is_template_file(entry.name))
         except (FileNotFoundError, NotADirectoryError):
@@ -190,12 +186,12 @@ class Library:
             return None
         file = path / FILE
         versions = Versions()
-        if self._disk.look(file) is not None:
-            versions = self._disk.cached(file, lambda: read_versions(read_text(file), file=str(file)))
-        return Home(name, path, versions, files)
+        if self._files_read.look(file) is not None:
+            versions = self._files_read.cached(file, lambda: read_versions(read_text(file), file=str(file)))
+        return TemplateFolder(name, path, versions, files)
 
-    def _resolve(self, home: Home, ref: TemplateRef, *, allow_draft: bool) -> int | str:
-        """The version number, or `draft`, that a reference means."""
+    def _resolve(self, home: TemplateFolder, ref: TemplateRef, *, allow_draft: bool) -> int | str:
+        """Return the version number, or `draft`, that a reference means."""
         if ref.at is None:
             return default_version(home, allow_draft=allow_draft)
         if ref.at == DRAFT:
@@ -211,39 +207,37 @@ class Library:
             raise missing(home, ref)
         return number
 
-    def _by_digest(self, home: Home, ref: TemplateRef) -> int | str:
+    def _by_digest(self, home: TemplateFolder, ref: TemplateRef) -> int | str:
         prefix = (ref.at or "").removeprefix(HASH)
-        found: list[int | str] = [
+        matching: list[int | str] = [
             version for version, seal in home.versions.seals.items() if hex_of(seal).startswith(prefix)
         ]
         # The draft's digest takes reading it, so it is asked for only where no seal fits.
-        if not found and home.has_draft and hex_of(self._part(home, DRAFT, ()).digest).startswith(prefix):
+        if not matching and home.has_draft and hex_of(self._part(home, DRAFT, ()).digest).startswith(prefix):
             return DRAFT
-        if not found:
+        if not matching:
             raise missing(home, ref)
-        if len(found) > 1:
+        if len(matching) > 1:
             raise UsageError(
-                f"{ref} fits versions {', '.join(map(str, found))}", remedy="Write more of the digest."
+                f"{ref} fits versions {', '.join(map(str, matching))}", remedy="Write more of the digest."
             )
-        return found[0]
-
-    # ------------------------------------------------------------------------- listing
+        return matching[0]
 
     def _names(self) -> Iterator[tuple[str, Path]]:
-        """Every template's name and folder, sorted by name; a hidden one is left out."""
-        for name, (folder, _) in walked(self._folders):
+        """Return every template's name and folder, sorted by name; a hidden one is left out."""
+        for name, (folder, _) in find_templates(self._folders):
             yield name, folder
 
     def entries(self) -> list[TemplateEntry]:
-        """All templates, sorted by name; one that can't be read stands there with its problem.
+        """Return all templates, sorted by name; one that can't be read has its problem.
 
-        Ten thousand take a second, so most aren't loaded: what a source says wrong inside is told
-        by `load` and `check_seals`.
+        Ten thousand take a second, so most aren't loaded: errors inside a source are reported by
+        `load` and `check_seals`.
         """
-        return [self._entry(name, folder, files) for name, (folder, files) in walked(self._folders)]
+        return [self._entry(name, folder, files) for name, (folder, files) in find_templates(self._folders)]
 
     def _entry(self, name: str, folder: Path, files: list[str]) -> TemplateEntry:
-        seen = glance(folder / name, files)
+        seen = summarize(folder / name, files)
         if seen is None:
             return self._loaded_entry(name, folder)
         return TemplateEntry(
@@ -283,35 +277,33 @@ class Library:
         )
 
     def problems(self, name: str) -> list[TemplateError]:
-        """Everything that is wrong with a template's versions, seals and labels.
+        """Return everything that is wrong with a template's versions, seals and labels.
 
         Raises:
             TemplateNotFound: no such template.
-            TemplateError: its versions.toml is broken, so that nothing more can be said.
+            TemplateError: its versions.toml is broken.
         """
         home = self.home(name)
-        found = unsorted(home.versions, file=str(home.path / FILE))
+        problems = unsorted(home.versions, file=str(home.path / FILE))
         for version in sorted({*home.versions.seals, *numbers(home)}):
             try:
                 self._template(self._part(home, version, ()))
             except TemplateError as cause:
-                found.append(cause)
-        return found
+                problems.append(cause)
+        return problems
 
     def check_seals(self) -> list[str]:
-        """The problems of all templates, one text each."""
-        told: list[str] = []
+        """Return the problems of all templates, one text each."""
+        problems: list[str] = []
         for name, _ in self._names():
             try:
-                told += map(str, self.problems(name))
+                problems += map(str, self.problems(name))
             except TemplateError as cause:
-                told.append(str(cause))
-        return list(dict.fromkeys(told))
+                problems.append(str(cause))
+        return list(dict.fromkeys(problems))
 
-    # ------------------------------------------------------------------ for publishing
-
-    def home(self, name: str) -> Home:
-        """A template's folder as it is on disk now.
+    def home(self, name: str) -> TemplateFolder:
+        """Read a template's folder as it is on disk now.
 
         Raises:
             UsageError: it is no name.
@@ -321,7 +313,7 @@ class Library:
         return self._home(parse_ref(name).name)
 
     def part(self, ref: TemplateRef, source: Source) -> Part:
-        """A source under a reference of the caller's choice, with all that it includes.
+        """Put a source together under a reference of the caller's choice.
 
         Includes are held to what `ref` is: a published version takes pinned ones only.
 
@@ -338,16 +330,16 @@ Stamp: TypeAlias = tuple[int, int, int]
 
 
 def stamp_of(path: Path) -> Stamp | None:
-    """What changes when a file or folder does; None where there is none."""
+    """Return the stamp of a file or folder, which changes when it does; None if it doesn't exist."""
     try:
-        found = os.stat(path)  # noqa: PTH116 - asked for many paths in every call
+        status = os.stat(path)  # noqa: PTH116 - asked for many paths in every call
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
-class Disk:
-    """What was read from files; whoever loads something learns which paths that stands on."""
+class FileCache:
+    """A cache of files that were read. It records which paths a template was loaded from."""
 
     __slots__ = ("_files", "_seen")
 
@@ -360,17 +352,17 @@ class Disk:
         self._seen = {}
 
     def seen(self) -> tuple[tuple[Path, Stamp | None], ...]:
-        """Each path that was looked at since, with its stamp."""
+        """Return each path that was looked at since `begin`, with its stamp."""
         return tuple(self._seen.items())
 
     def look(self, path: Path) -> Stamp | None:
-        """A path's stamp, remembered: what is being loaded stands on it."""
+        """Return the stamp of a path, and remember it: what is being loaded depends on it."""
         stamp = stamp_of(path)
         self._seen[path] = stamp
         return stamp
 
     def cached(self, path: Path, read: Callable[[], _T]) -> _T:
-        """What was read from a file, read anew when the file has changed.
+        """Return what was read from a file; read it again if the file has changed.
 
         Raises:
             TemplateError: there is no such file.
@@ -378,8 +370,8 @@ class Disk:
         stamp = self.look(path)
         if stamp is None:
             raise TemplateError("can't be read: No such file or directory", file=path)
-        held = self._files.get(path)
-        if held is None or held[0] != stamp:
-            held = (stamp, read())
-            self._files[path] = held
-        return held[1]  # pyright: ignore[reportReturnType] - what `read` gave for this path
+        entry = self._files.get(path)
+        if entry is None or entry[0] != stamp:
+            entry = (stamp, read())
+            self._files[path] = entry
+        return entry[1]  # pyright: ignore[reportReturnType] - what `read` gave for this path

@@ -1,9 +1,9 @@
-"""What a template needs of its caller: read off the source, includes and branches followed.
+"""The variables that a template needs from its caller, read from its source through includes and branches.
 
-The walk goes through a tree in the order in which rendering does and knows at each place which
-names the template has surely set. A name that is read where it isn't surely set comes, or may
-come, from the caller. So a name that is not in `used` is never missed by any rendering, and one
-in `always` is missed by every rendering that goes through.
+The walk follows the order of rendering and knows at each location which names the template has
+set for certain. A name that is read where it isn't certainly set comes, or may come, from the
+caller. So no rendering needs a name that is not in `used`, and every rendering that succeeds needs
+the names in `always`.
 """
 
 from __future__ import annotations
@@ -12,25 +12,20 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
 
 from jinja2 import nodes
 
-from .compiler import GLOBALS, is_message, parse
 from .declarations import EACH, Path, path_of, unknown_field
+from .jinja.compiler import GLOBALS, is_message, parse
 from .template import Part, Template
 
-_IMPLICIT: Final = frozenset({"loop", "caller", *GLOBALS})
-
-
-_TOLERANT_TESTS: Final = frozenset({"defined", "undefined"})
-
-
-_TOLERANT_FILTERS: Final = frozenset({"default", "d"})
+_IMPLICIT = frozenset({"loop", "caller", *GLOBALS})
+_TOLERANT_TESTS = frozenset({"defined", "undefined"})
+_TOLERANT_FILTERS = frozenset({"default", "d"})
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Place:
+class Location:
     """A line of a file."""
 
     file: str
@@ -41,24 +36,24 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
-    """What a checker sees; each name with the first place, in the order of rendering.
+class NameUsage:
+    """The names that a template uses, each with its first location in the order of rendering.
 
-    `used` are the names read where the template hasn't surely set them; `always` those of them
+    `used` are the names read where the template hasn't certainly set them; `always` those of them
     that every rendering reads. `shadowed` are declared variables whose name the template sets,
-    loops over or takes as a parameter. `undeclared` are read without being declared: set on some
-    ways and not on others, or never. `unused` are declared and not read. `paths` are all ways
+    loops over or takes as a parameter. `undeclared` are read without being declared: set in some
+    branches, or never. `unused` are declared and not read. `paths` are all paths
     into variables that are read, also through loops and `set`: `("products", "*", "name")`;
     `unknown_fields` those of them that a declared object doesn't have.
     """
 
-    used: Mapping[str, Place]
+    used: Mapping[str, Location]
     always: frozenset[str]
-    shadowed: Mapping[str, Place]
-    undeclared: Mapping[str, Place]
+    shadowed: Mapping[str, Location]
+    undeclared: Mapping[str, Location]
     unused: tuple[str, ...]
-    paths: Mapping[Path, Place]
-    unknown_fields: Mapping[Path, Place]
+    paths: Mapping[Path, Location]
+    unknown_fields: Mapping[Path, Location]
 
     @property
     def conditional(self) -> frozenset[str]:
@@ -66,21 +61,23 @@ class Findings:
         return frozenset(self.used) - self.always
 
 
-def check(what: Template | Part) -> Findings:
-    """Check a template, or a part: a partial declares nothing, so all that it needs is undeclared."""
-    part = what.part if isinstance(what, Template) else what
+def check(template: Template | Part) -> NameUsage:
+    """Read which names a template uses. What a partial leaves to the templates that include it is undeclared."""
+    part = template.part if isinstance(template, Template) else template
     walk = _Walk(part)
     walk.file(part, None)
-    declared = part.source.spec.variables
-    return Findings(
+    declared = part.variables
+    return NameUsage(
         used=walk.used,
         always=frozenset(walk.always),
-        shadowed={name: place for name, place in walk.stored.items() if name in declared},
-        undeclared={name: place for name, place in walk.used.items() if name not in declared},
+        shadowed={name: location for name, location in walk.stored.items() if name in declared},
+        undeclared={name: location for name, location in walk.used.items() if name not in declared},
         unused=tuple(name for name in declared if name not in walk.used),
         paths=walk.paths,
         unknown_fields={
-            path: place for path, place in walk.paths.items() if unknown_field(declared, path) is not None
+            path: location
+            for path, location in walk.paths.items()
+            if unknown_field(declared, path) is not None
         },
     )
 
@@ -89,16 +86,14 @@ class _Walk:
     """One walk over a part and all that it includes."""
 
     def __init__(self, root: Part) -> None:
-        self.used: dict[str, Place] = {}
+        self.used: dict[str, Location] = {}
         self.always: set[str] = set()
-        self.stored: dict[str, Place] = {}
-        self.paths: dict[Path, Place] = {}
+        self.stored: dict[str, Location] = {}
+        self.paths: dict[Path, Location] = {}
         self._part = root
         self._scope = Scope(None)
         self._trees: dict[str, nodes.Template] = {}
         self._walked: dict[tuple[object, ...], set[str]] = {}
-
-    # ---------------------------------------------------------------- files and scopes
 
     def file(self, part: Part, scope: Scope | None) -> None:
         """Walk a file; what it sets stays in it."""
@@ -112,20 +107,20 @@ class _Walk:
 
         self._once(part.digest, scope, walk)
 
-    def _once(self, what: object, scope: Scope | None, walk: Callable[[], None]) -> None:
+    def _once(self, subject: object, scope: Scope | None, walk: Callable[[], None]) -> None:
         """Walk a file or macro, unless that was done with the same names set: it tells nothing new."""
-        key = (what, None if scope is None else scope.seen())
+        key = (subject, None if scope is None else scope.seen())
         if key not in self._walked:
             self._walked[key] = set()
             self._walked[key] = self._sure(walk)
         self.always |= self._walked[key]
 
     def _sure(self, walk: Callable[[], None]) -> set[str]:
-        """The names that a walk is sure to read, kept apart."""
+        """Return the names that a walk certainly reads, and leave `always` as it was."""
         outer, self.always = self.always, set()
         walk()
-        found, self.always = self.always, outer
-        return found
+        read, self.always = self.always, outer
+        return read
 
     @contextmanager
     def _in(self, part: Part, scope: Scope) -> Generator[None]:
@@ -136,21 +131,19 @@ class _Walk:
 
     @contextmanager
     def _inner(self) -> Generator[None]:
-        """A scope of its own: what is set in it ends with it."""
+        """Open a scope: names that are set in it end with it."""
         with self._in(self._part, Scope(self._scope)):
             yield
 
     @contextmanager
     def _maybe(self) -> Generator[None]:
-        """A part that not every rendering goes through."""
+        """Walk something that not every rendering goes through."""
         before = set(self.always)
         yield
         self.always = before
 
-    def _place(self, node: nodes.Node) -> Place:
-        return Place(self._part.source.file, node.lineno + self._part.source.offset)
-
-    # ------------------------------------------------------------------------ walking
+    def _location(self, node: nodes.Node) -> Location:
+        return Location(self._part.source.file, node.lineno + self._part.source.offset)
 
     def _all(self, body: Iterable[nodes.Node]) -> None:
         for node in body:
@@ -186,7 +179,7 @@ class _Walk:
                 self._include(node)
             case nodes.CondExpr():
                 self._node(node.test)
-                self._ways(
+                self._alternatives(
                     [partial(self._all, [node.expr1]), partial(self._all, [node.expr2] if node.expr2 else [])]
                 )
             case nodes.And() | nodes.Or():
@@ -214,7 +207,7 @@ class _Walk:
             self._node(filters)
 
     def _if(self, node: nodes.If) -> None:
-        """What is set in every branch is set behind them."""
+        """Walk the branches: a name that each of them sets is set after them."""
         scope, before = self._scope, self._scope.known
         ends: list[Known] = []
 
@@ -229,27 +222,27 @@ class _Walk:
                 branch(node.else_)
                 return
             self._node(rest[0].test)
-            self._ways([partial(branch, rest[0].body), partial(otherwise, rest[1:])])
+            self._alternatives([partial(branch, rest[0].body), partial(otherwise, rest[1:])])
 
         otherwise([node, *node.elif_])
-        scope.known = met(ends)
+        scope.known = merged(ends)
 
-    def _ways(self, ways: Iterable[Callable[[], None]]) -> None:
-        """One of these is gone: what each of them reads is read for sure."""
-        self.always |= set[str].intersection(*(self._sure(way) for way in ways))
+    def _alternatives(self, walks: Iterable[Callable[[], None]]) -> None:
+        """Walk alternatives, of which a rendering takes one: what each of them reads is certainly read."""
+        self.always |= set[str].intersection(*(self._sure(walk) for walk in walks))
 
     def _for(self, node: nodes.For) -> None:
         self._node(node.iter)
         over = self._resolved(path_of(node.iter))
 
-        def turn() -> None:
+        def iteration() -> None:
             with self._inner():
                 self._store(node.target, None if over is None else (*over, EACH))
                 if node.test is not None:
                     self._node(node.test)
                 self._all(node.body)
 
-        self._ways([turn, partial(self._block, node.else_)])
+        self._alternatives([iteration, partial(self._block, node.else_)])
 
     def _with(self, node: nodes.With) -> None:
         self._all(node.values)
@@ -260,8 +253,8 @@ class _Walk:
             self._all(node.body)
 
     def _define(self, node: nodes.Macro) -> None:
-        """A macro's body is walked where it is called: by then more may be set than where it stands."""
-        self.stored.setdefault(node.name, self._place(node))
+        """Keep a macro: its body is walked where it is called, because more may be set by then."""
+        self.stored.setdefault(node.name, self._location(node))
         self._scope.known.set(node.name, macro=Macro(node, self._part, self._scope))
 
     def _call_block(self, node: nodes.CallBlock) -> None:
@@ -297,8 +290,6 @@ class _Walk:
         assert isinstance(node.template, nodes.Const)  # noqa: S101 - the compiler refuses any other
         self.file(self._part.includes[node.template.value], self._scope)
 
-    # ----------------------------------------------------------------- reads and stores
-
     def _dotted(self, node: nodes.Getattr | nodes.Getitem) -> None:
         path = path_of(node)
         if path is not None:
@@ -311,37 +302,37 @@ class _Walk:
         whole = self._resolved(path)
         if whole is None:
             return
-        self.paths.setdefault(whole, self._place(node))
+        self.paths.setdefault(whole, self._location(node))
         if self._scope.find(path[0]) is None:
-            self.used.setdefault(path[0], self._place(node))
+            self.used.setdefault(path[0], self._location(node))
             if not self._scope.may_have(path[0]):
                 self.always.add(path[0])
 
     def _macros(self, name: str, *, called: bool) -> None:
         """Walk what a name may call; one that is only handed on may be called or not."""
-        found = self._scope.macros(name)
-        if found and called and self._scope.find(name):
-            self._ways(partial(self._macro, macro) for macro in found)
+        macros = self._scope.macros(name)
+        if macros and called and self._scope.find(name):
+            self._alternatives(partial(self._macro, macro) for macro in macros)
         else:
             with self._maybe():
-                for macro in found:
+                for macro in macros:
                     self._macro(macro)
 
     def _resolved(self, path: Path | None) -> Path | None:
-        """The same path from the caller's variable on; None where it leads to none."""
+        """Return the path from the caller's variable on; None if it doesn't lead to one."""
         if path is None or path[0] in _IMPLICIT:
             return None
         scope = self._scope.find(path[0])
         if scope is None:
             return path
-        stands_for = scope.known.sure[path[0]]
-        return None if stands_for is None else (*stands_for, *path[1:])
+        origin = scope.known.sure[path[0]]
+        return None if origin is None else (*origin, *path[1:])
 
     def _store(self, target: nodes.Node, path: Path | None) -> None:
-        """A target is set; `path` is what of the caller's it stands for."""
+        """Record that a target is set; `path` is the path of the caller's value that it gets."""
         match target:
             case nodes.Name():
-                self.stored.setdefault(target.name, self._place(target))
+                self.stored.setdefault(target.name, self._location(target))
                 self._scope.known.set(target.name, path)
             case nodes.Tuple():
                 for item in target.items:
@@ -352,10 +343,10 @@ class _Walk:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known about names in one scope, at one place.
+    """The names that are set in one scope, at one location.
 
-    `sure` are those surely set, each with the path into a caller's variable that it stands for, if
-    one; `maybe` those set on some of the ways that lead here; `macros` what a name may call.
+    `sure` are those certainly set, each with the path into a caller's variable that it stands for, if
+    one; `maybe` those set in some of the branches before; `macros` what a name may call.
     """
 
     sure: dict[str, Path | None] = field(default_factory=dict[str, "Path | None"])
@@ -363,18 +354,18 @@ class Known:
     macros: dict[str, tuple[Macro, ...]] = field(default_factory=dict[str, "tuple[Macro, ...]"])
 
     def copy(self) -> Known:
-        """The same, to go on from apart."""
+        """Return a copy that can change on its own."""
         return Known(dict(self.sure), set(self.maybe), dict(self.macros))
 
     def set(self, name: str, path: Path | None = None, macro: Macro | None = None) -> None:
-        """A name is set."""
+        """Record that a name is set."""
         self.sure[name] = path
         self.maybe.add(name)
         self.macros[name] = () if macro is None else (macro,)
 
 
-def met(ends: list[Known]) -> Known:
-    """What is known where several ways meet."""
+def merged(ends: list[Known]) -> Known:
+    """Return what is known where several branches end."""
     first = ends[0].sure
     common = [name for name in first if all(name in end.sure for end in ends)]
     names = {name for end in ends for name in end.macros}
@@ -393,37 +384,37 @@ def met(ends: list[Known]) -> Known:
 
 @dataclass(slots=True, eq=False)
 class Scope:
-    """A place where names are set, within another."""
+    """A scope in which names are set, within another."""
 
     outer: Scope | None
     known: Known = field(default_factory=Known)
 
     def chain(self) -> Iterator[Scope]:
-        """This scope and the ones around it."""
+        """Yield this scope and the ones around it."""
         scope: Scope | None = self
         while scope is not None:
             yield scope
             scope = scope.outer
 
     def find(self, name: str) -> Scope | None:
-        """The scope that has surely set a name."""
+        """Return the scope that has certainly set a name, or None."""
         return next((scope for scope in self.chain() if name in scope.known.sure), None)
 
     def may_have(self, name: str) -> bool:
-        """Whether a name may be set."""
+        """Return whether a name may be set."""
         return any(name in scope.known.maybe for scope in self.chain())
 
     def macros(self, name: str) -> list[Macro]:
-        """Every macro that a name may mean."""
-        found: list[Macro] = []
+        """Return every macro that a name may mean."""
+        macros: list[Macro] = []
         for scope in self.chain():
-            found += scope.known.macros.get(name, ())
+            macros += scope.known.macros.get(name, ())
             if name in scope.known.sure:
                 break
-        return found
+        return macros
 
     def seen(self) -> tuple[frozenset[object], frozenset[str]]:
-        """All that is surely set, and all that may be."""
+        """Return everything that is certainly set, and everything that may be."""
         return (
             frozenset(item for scope in self.chain() for item in scope.known.sure.items()),
             frozenset(name for scope in self.chain() for name in scope.known.maybe),

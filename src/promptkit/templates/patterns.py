@@ -1,8 +1,9 @@
-"""Regular expressions that can't run away: matched in time by the length of the text.
+"""Regular expressions whose matching time is linear in the length of the text.
 
-Python's own matcher tries one way after the other, and `(a+)+$` takes longer than anyone lives.
-Here all ways are followed at once (Thompson, 1968), so back-references and look-around, which
-don't allow that, are refused. What is left means what it means to Python's `re.fullmatch`.
+Python's own matcher tries one alternative after the other, and `(a+)+$` can take longer than a life.
+A time limit would not help: whether a value is valid would depend on the machine and its load.
+Here all alternatives are followed at once (Thompson, 1968), so back-references and look-around, which
+don't allow that, are refused. The rest means what it means to Python's `re.fullmatch`.
 """
 
 from __future__ import annotations
@@ -10,33 +11,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
-MAX_PATTERN: Final = 500
-
-
-MAX_STATES: Final = 2_000
-
-
-MAX_COUNT: Final = 1_000
-
-
-MAX_DEPTH: Final = 20
-
-
-_MAX_KNOWN: Final = 5_000
-
-
+MAX_PATTERN = 500
+MAX_STATES = 2_000
+MAX_COUNT = 1_000
+MAX_DEPTH = 20
+_MAX_KNOWN = 5_000
 _COUNTED = re.compile(r"\{([0-9]{1,4})(?:(,)([0-9]{1,4})?)?\}")
-
-
-_QUANTIFIERS: Final = {"*": (0, None), "+": (1, None), "?": (0, 1)}
-
-
-_SETS: Final = frozenset("dDwWsS")
-
-
-_CONTROLS: Final = frozenset("ntrfv")
+_QUANTIFIERS = {"*": (0, None), "+": (1, None), "?": (0, 1)}
+_SETS = frozenset("dDwWsS")
+_CONTROLS = frozenset("ntrfv")
 
 
 State: TypeAlias = int
@@ -64,7 +49,7 @@ class Pattern:
         self._steps: dict[tuple[frozenset[State], str], frozenset[State]] = {}
 
     def matches(self, text: str) -> bool:
-        """Whether it matches all of a text."""
+        """Return whether the pattern matches the whole text."""
         states, known = self._start, self._steps
         for char in text:
             step = known.get((states, char))
@@ -87,7 +72,7 @@ class Pattern:
         return self._closure(reached)
 
     def _closure(self, states: tuple[State, ...] | list[State]) -> frozenset[State]:
-        """The states with all that is reached from them without reading anything."""
+        """Return the states with all those that are reached without reading a character."""
         seen: set[State] = set()
         pending = list(states)
         while pending:
@@ -112,7 +97,7 @@ class Pattern:
 
 @lru_cache(maxsize=256)
 def compiled(pattern: str) -> Pattern:
-    """A pattern, compiled once."""
+    """Compile a pattern, once."""
     return Pattern(pattern)
 
 
@@ -132,26 +117,26 @@ class _Parser:
         self._link = link
 
     def whole(self) -> _Build:
-        """The whole pattern."""
+        """Read the whole pattern."""
         build = self._either()
         if self._at < len(self._text):
             raise self._error("a ) without its (")
         return build
 
-    def _error(self, what: str) -> ValueError:
-        return ValueError(f"{what}, at character {self._at + 1}")
+    def _error(self, problem: str) -> ValueError:
+        return ValueError(f"{problem}, at character {self._at + 1}")
 
     def _peek(self) -> str:
         return self._text[self._at : self._at + 1]
 
     def _either(self) -> _Build:
-        ways = [self._sequence()]
+        alternatives = [self._sequence()]
         while self._peek() == "|":
             self._at += 1
-            ways.append(self._sequence())
-        if len(ways) == 1:
-            return ways[0]
-        return lambda behind: self._state(None, *[way(behind) for way in ways])
+            alternatives.append(self._sequence())
+        if len(alternatives) == 1:
+            return alternatives[0]
+        return lambda behind: self._state(None, *[alternative(behind) for alternative in alternatives])
 
     def _sequence(self) -> _Build:
         pieces: list[_Build] = []
@@ -262,6 +247,6 @@ class _Parser:
 
 
 def _escaped(text: str) -> bool:
-    """Whether the last character stands behind an odd number of backslashes."""
+    """Return whether an odd number of backslashes is before the last character."""
     body = text[:-1]
     return (len(body) - len(body.rstrip("\\"))) % 2 == 1

@@ -1,39 +1,38 @@
-"""How a template begins in every call: what stands before the first value that differs.
+"""The stable beginning of a template's prompts, which providers can cache: everything before the first value that differs.
 
-A value stays the same for many calls where it is one of a few (a variable with choices, a
-boolean); all other variables are taken to differ, and so is every name that one of them is put
-into, anywhere. The beginning is a program of its own: the template's tree, includes put in their
-places, cut off where something that differs is first read. Run with a call's values it makes
-what the prompt begins with, whitespace, branches and loops as they are.
+Variables with choices and booleans have the same value in many calls. All other variables differ,
+and so does every name that gets one of them. The beginning is a program of its own: the template's
+tree with its includes inserted, cut off where it first reads something that differs. Run with the
+values of a call, it makes the beginning of the prompt, whitespace, branches and loops included.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import CodeType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import nodes
 
 from promptkit.types import Kind, Message, Prefix, Variable
 
-from .compiler import compile_tree, fresh, is_message, parse
+from .jinja.compiler import compile_tree, fresh, is_message, parse
 from .reference import prompt_digest
 
 if TYPE_CHECKING:
     from .template import Part
 
 
-LEAST_CHARACTERS: Final = 1_500
+LEAST_CHARACTERS = 1_500
 """A shorter beginning reaches no provider's least length: it isn't looked for."""
 
 
-_NAMES: Final = (nodes.Name, nodes.NSRef)
+_NAMES = (nodes.Name, nodes.NSRef)
 
 
 def differing_names(part: Part) -> frozenset[str]:
-    """The names whose value differs from call to call, in a template and all that it includes."""
-    names = {name for name, variable in part.source.spec.variables.items() if _differs(variable)}
+    """Return the names whose value differs from call to call, in a template and all that it includes."""
+    names = {name for name, variable in part.variables.items() if _differs(variable)}
     trees = [parse(each.source) for each in part.walk()]
     size = -1
     while size < len(names):
@@ -45,19 +44,19 @@ def differing_names(part: Part) -> frozenset[str]:
 
 
 def reads(node: nodes.Node, names: Iterable[str]) -> str:
-    """The first of these names that a node reads; empty where it reads none."""
+    """Return the first of these names that a node reads, or an empty text."""
     return next((name for name in names_in(node) if name in names), "")
 
 
 def names_in(node: nodes.Node) -> Iterator[str]:
-    """The names in a node, in order."""
+    """Return the names in a node, in order."""
     if isinstance(node, _NAMES):
         yield node.name
-    yield from (one.name for one in node.find_all(_NAMES))
+    yield from (name.name for name in node.find_all(_NAMES))
 
 
 def beginning(part: Part) -> CodeType | None:
-    """The program that makes what every prompt of a template begins with; None where that is short."""
+    """Compile the program that makes the beginning of every prompt of a template; None if that is short."""
     if sum(len(each.source.body) for each in part.walk()) < LEAST_CHARACTERS:
         return None  # not even parsed: a template whose code is kept from last time starts without it
     tree = fresh(part.source)
@@ -73,12 +72,11 @@ def _differs(variable: Variable) -> bool:
 
 
 def is_one_of_few(variable: Variable) -> bool:
-    """Whether many calls give a variable the same value."""
+    """Return whether many calls give a variable the same value."""
     return bool(variable.choices) or variable.kind is Kind.BOOLEAN
 
 
-# -------------------------------------------------------------------- what carries a value
-_CARRIERS: Final = (
+_CARRIERS = (
     nodes.Assign,
     nodes.AssignBlock,
     nodes.For,
@@ -89,7 +87,7 @@ _CARRIERS: Final = (
 
 
 def _carried(node: nodes.Node, names: set[str]) -> set[str]:  # noqa: PLR0911 - one row a kind of node
-    """The names that get a differing value by this statement."""
+    """Return the names to which this statement gives a differing value."""
     match node:
         case nodes.Assign():
             return set(names_in(node.target)) if reads(node.node, names) else set()
@@ -109,15 +107,15 @@ def _carried(node: nodes.Node, names: set[str]) -> set[str]:  # noqa: PLR0911 - 
 
 
 def _opaque(node: nodes.Node, names: Iterable[str]) -> bool:
-    """Whether a block that is kept or left as a whole can't be told to be the same in every call."""
+    """Return whether a block, which is kept or dropped as a whole, may differ from call to call."""
     return bool(reads(node, names)) or node.find(nodes.Include) is not None
 
 
 def _stored(node: nodes.Node) -> set[str]:
-    """What is set somewhere inside."""
-    found = {name.name for name in node.find_all(nodes.Name) if name.ctx != "load"}
+    """Return the names that are set somewhere inside."""
+    names = {name.name for name in node.find_all(nodes.Name) if name.ctx != "load"}
     return (
-        found
+        names
         | {ref.name for ref in node.find_all(nodes.NSRef)}
         | {m.name for m in node.find_all(nodes.Macro)}
     )
@@ -129,7 +127,6 @@ def _tests(node: nodes.If) -> Iterator[nodes.Node]:
         yield branch.test
 
 
-# ------------------------------------------------------------------------------ cutting
 class _Pruner:
     """Cuts a fresh tree off where it first reads a differing name; `over` is whether it did."""
 
@@ -138,7 +135,7 @@ class _Pruner:
         self._over = False
 
     def body(self, part: Part, statements: Iterable[nodes.Node]) -> list[nodes.Node]:
-        """The statements up to the cut."""
+        """Return the statements up to the cut."""
         kept: list[nodes.Node] = []
         for node in statements:
             if self._over:
@@ -210,7 +207,7 @@ class _Pruner:
         return [node]
 
 
-_SPEAKING: Final = (nodes.Output, nodes.CallBlock, nodes.Include, nodes.ExprStmt)
+_SPEAKING = (nodes.Output, nodes.CallBlock, nodes.Include, nodes.ExprStmt)
 """What puts something out."""
 
 
@@ -222,29 +219,28 @@ def _bodies(node: nodes.If) -> Iterator[tuple[nodes.If, str]]:
 
 
 def _scope(body: list[nodes.Node], line: int) -> nodes.Node:
-    """What an include puts in, names that it sets kept to itself."""
+    """Return the statements of an include in a scope of their own."""
     return nodes.With([], [], body, lineno=line)
 
 
 def few_of(variables: Mapping[str, Variable]) -> tuple[str, ...]:
-    """The variables by which one beginning differs from another."""
+    """Return the variables by which one beginning differs from another."""
     return tuple(name for name, variable in variables.items() if is_one_of_few(variable))
 
 
 def key_of(few: tuple[str, ...], values: Mapping[str, Any]) -> str:
-    """What tells the beginnings of a template apart."""
+    """Return the key of the beginning that these values make."""
     return repr([values.get(name) for name in few]) if few else ""
 
 
-# ------------------------------------------------------------------------------- prefixes
 def prefix_of(messages: Sequence[Message]) -> Prefix | None:
-    """The messages that a beginning made, as a prefix; None where it is too short."""
+    """Return the messages that a beginning made, as a prefix; None if it is too short."""
     texts = tuple(message.content for message in messages)
     return Prefix(texts, prompt_digest(messages)) if sum(map(len, texts)) >= LEAST_CHARACTERS else None
 
 
 def begins_with(messages: Sequence[Message], prefix: Prefix) -> bool:
-    """Whether these messages begin so, to the letter."""
+    """Return whether these messages begin with the prefix, to the letter."""
     last = len(prefix.texts) - 1
     return len(messages) > last and all(
         message.content.startswith(text) and (at == last or len(message.content) == len(text))

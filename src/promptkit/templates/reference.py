@@ -6,32 +6,17 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 from promptkit.errors import UsageError
 from promptkit.types import Message, TemplateRef
 
-DRAFT: Final = "draft"
-
-
-HASH: Final = "sha256:"
-
-
+DRAFT = "draft"
+HASH = "sha256:"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*(?:/[A-Za-z0-9][A-Za-z0-9_-]*)*")
-
-
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
-
-
 _VERSION_FILE = re.compile(r"[vV][0-9]+")
-
-
 _HASH = re.compile(r"sha256:[0-9a-f]{4,64}")
-
-
 _LABEL = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-
-
 _FORM = "A reference is NAME, NAME@2, NAME@LABEL, NAME@draft or NAME@sha256:PREFIX, e.g. ugc/script@2."
 
 
@@ -62,25 +47,25 @@ def parse_ref(text: str) -> TemplateRef:
 
 
 def version_of(ref: TemplateRef) -> int | None:
-    """The version number that a reference names, or None where it names something else."""
+    """Return the version number that a reference names, or None."""
     return int(ref.at) if ref.at is not None and _VERSION.fullmatch(ref.at) else None
 
 
 def is_pinned(ref: TemplateRef) -> bool:
-    """Whether it will always mean the same text: a version number or a digest."""
+    """Return whether a reference always means the same text: a version number or a digest."""
     return version_of(ref) is not None or (ref.at or "").startswith(HASH)
 
 
 def normalise(text: str) -> str:
-    """Text with LF line ends, whatever the editor or git made of them."""
+    """Return a text with LF line ends."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-EPOCH: Final = 1
+EPOCH = 1
 
 
 def template_digest(text: str, includes: Mapping[str, str], *, epoch: int = EPOCH) -> str:
-    """The digest that a seal holds, `epoch:sha256:hex`.
+    """Return the digest of a seal, `epoch:sha256:hex`.
 
     Args:
         text: the whole source, LF-normalised.
@@ -93,14 +78,14 @@ def template_digest(text: str, includes: Mapping[str, str], *, epoch: int = EPOC
 
 
 def epoch_of(digest: str) -> int | None:
-    """The epoch that a template digest was made under; None where it is no such digest."""
+    """Return the epoch of a template digest, or None if it is not a digest."""
     number, _, rest = digest.partition(":")
     return int(number) if number.isdecimal() and rest.startswith("sha256:") else None
 
 
 def prompt_digest(messages: Sequence[Message]) -> str:
-    """The digest of roles and text as sent, `sha256:hex`."""
-    # Each text stands behind its length, so that none can pose as another message.
+    """Return the digest of roles and text as sent, `sha256:hex`."""
+    # The length of each text comes first, so that no text can pose as another message.
     parts: list[bytes] = []
     for message in messages:
         content = message.content.encode("utf-8", "surrogatepass")

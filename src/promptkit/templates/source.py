@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final, cast
+from functools import lru_cache
+from typing import cast
 
 from promptkit._util import toml
 from promptkit._util.toml import Table
@@ -16,12 +17,8 @@ from promptkit.validation.rules import read_checks
 from .declarations import read_variables
 from .reference import normalise
 
-FENCE: Final = "+++"
-
-
-MAX_SOURCE_BYTES: Final = 1_000_000
-
-
+FENCE = "+++"
+MAX_SOURCE_BYTES = 1_000_000
 _FENCE = re.compile(r"^\+\+\+[ \t]*$", re.MULTILINE)
 
 
@@ -29,7 +26,7 @@ _FENCE = re.compile(r"^\+\+\+[ \t]*$", re.MULTILINE)
 class Source:
     """A template file, read.
 
-    `text` is the whole file with LF line ends, `body` what stands behind the front matter and
+    `text` is the whole file with LF line ends, `body` the part behind the front matter and
     `offset` how many lines come before it. `file` is only for messages.
     """
 
@@ -38,6 +35,13 @@ class Source:
     body: str
     offset: int
     spec: TemplateSpec
+
+    def key_line(self, *path: str) -> int:
+        """Return the line of a key of the front matter, or of its nearest table; 1 if there is none."""
+        table = _front_matter(self.text, self.file)
+        for name in path[:-1]:
+            table = table.table(name)
+        return table.fail("", path[-1]).line or 1
 
 
 def read_source(raw: bytes | str, *, file: str) -> Source:
@@ -58,6 +62,11 @@ def read_source(raw: bytes | str, *, file: str) -> Source:
 
 def _table(head: str, file: str) -> toml.Table:
     return toml.parse(head, file=file, error=TemplateError, line_offset=1)
+
+
+@lru_cache(maxsize=64)
+def _front_matter(text: str, file: str) -> toml.Table:
+    return _table(_split(text, file)[0] or "", file)
 
 
 def _decode(raw: bytes | str, file: str) -> str:
@@ -81,7 +90,7 @@ def _decode(raw: bytes | str, file: str) -> str:
 
 
 def _split(text: str, file: str) -> tuple[str | None, str, int]:
-    """The front matter, the body and the number of lines before the body."""
+    """Return the front matter, the body and the number of lines before the body."""
     opening = _FENCE.match(text)
     if opening is None:
         return None, text, 0
@@ -103,14 +112,13 @@ def read_spec(table: Table) -> TemplateSpec:
     Raises:
         TemplateError: an unknown key, a wrong type, or a default outside its own bounds.
     """
-    variables = read_variables(table.table("variables"))
     checks = table.table("checks")
     spec = TemplateSpec(
         description=table.text("description", ""),
-        variables=variables,
+        variables=read_variables(table.table("variables")),
         params=_params(table.table("params")),
         output=_output(table),
-        checks=read_checks(checks, variables) if "checks" in table else None,
+        checks=read_checks(checks) if "checks" in table else None,
         lint=_switches(table.table("lint")),
     )
     table.finish()
@@ -151,7 +159,7 @@ def _params(table: Table) -> Params:
 
 
 def _output(table: Table) -> dict[str, Json] | None:
-    """The JSON Schema of a structured reply, as plain JSON."""
+    """Read the JSON Schema of a structured reply, as plain JSON."""
     schema = table.table("output")
     if not schema.keys():
         return None
@@ -167,5 +175,5 @@ def _json(value: object, table: Table, key: str) -> Json:
         return {name: _json(item, table, key) for name, item in cast("dict[str, object]", value).items()}
     if isinstance(value, (str, int, bool)):
         return value
-    error: PromptKitError = table.fail(f"{key} holds a value that JSON can't say: {value}", key)
+    error: PromptKitError = table.fail(f"{key} has a value that JSON does not support: {value}", key)
     raise error

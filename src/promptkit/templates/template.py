@@ -1,34 +1,43 @@
-"""A template put together: its source, what it includes, and how it becomes a prompt."""
+"""Templates: a source with its includes and variables, bound to values and rendered to messages."""
 
 from __future__ import annotations
 
 import copy
 import difflib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from types import GeneratorType, TracebackType
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from jinja2 import Template as JinjaTemplate
 from jinja2.exceptions import SecurityError, UndefinedError
 
-from promptkit.errors import TemplateError, VariableError
+from promptkit.errors import TemplateError, VariableError, closest
 from promptkit.templates import variables
-from promptkit.types import Json, Message, Prefix, Prompt, TemplateRef, TemplateSpec, Value
+from promptkit.types import (
+    Checks,
+    Json,
+    Message,
+    Prefix,
+    Prompt,
+    TemplateRef,
+    TemplateSpec,
+    Value,
+    Variable,
+)
 
-from .compiler import GLOBALS, Compiled, TemplateEnvironment, compile_source
 from .declarations import unknown_field
+from .jinja.compiler import GLOBALS, Compiled, Include, TemplateEnvironment, compile_source
+from .jinja.sandbox import METER, Context, Meter
 from .prefix import beginning, begins_with, few_of, key_of, prefix_of
 from .reference import epoch_of, parse_ref, prompt_digest, template_digest
-from .sandbox import METER, Context, Meter
 from .source import Source, read_source
 from .untrusted import leaves, suspicion
 
-_PREFIXES: Final = 256
-
-
-_IMPLICIT: Final = frozenset({"loop", "caller", *GLOBALS})
+_PREFIXES = 256
+_IMPLICIT = frozenset({"loop", "caller", *GLOBALS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +54,48 @@ class StoredSource:
 
 
 @dataclass(frozen=True, slots=True)
+class Declaration:
+    """A variable, and the file that declares it."""
+
+    variable: Variable
+    ref: TemplateRef
+    source: Source
+
+    @property
+    def line(self) -> int:
+        """The line of the declaration in its file."""
+        return self.source.key_line("variables", self.variable.name)
+
+
+@dataclass(frozen=True, slots=True)
 class Part:
-    """A source with what its includes mean, and the digest over all of it."""
+    """A source with what its includes mean, and the digest over all of it.
+
+    `declarations` are its variables by name: its own, then those that its includes declare and it doesn't.
+    """
 
     ref: TemplateRef
     source: Source
     compiled: Compiled
     includes: Mapping[str, Part]
     digest: str
+    declarations: Mapping[str, Declaration]
 
     @classmethod
     def join(cls, ref: TemplateRef, source: Source, compiled: Compiled, includes: Mapping[str, Part]) -> Part:
-        """Put a source and its resolved includes together."""
+        """Put a source and its resolved includes together.
+
+        Raises:
+            TemplateError: two includes declare a variable differently, and the source doesn't declare it.
+        """
         digests = {written: part.digest for written, part in includes.items()}
-        return cls(ref, source, compiled, includes, template_digest(source.text, digests))
+        declarations = _declarations(ref, source, compiled, includes)
+        return cls(ref, source, compiled, includes, template_digest(source.text, digests), declarations)
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        """Its variables by name, with those of its includes."""
+        return {name: declaration.variable for name, declaration in self.declarations.items()}
 
     @property
     def has_messages(self) -> bool:
@@ -66,7 +103,7 @@ class Part:
         return self.compiled.has_messages or any(part.has_messages for part in self.includes.values())
 
     def walk(self) -> Iterator[Part]:
-        """Itself and everything it includes, each digest once."""
+        """Yield this part and everything it includes, each digest once."""
         seen: set[str] = set()
         pending: list[Part] = [self]
         while pending:
@@ -77,9 +114,28 @@ class Part:
                 pending.extend(part.includes.values())
 
     def seal(self, epoch: int) -> str:
-        """Its digest under another epoch: to check a seal made by older rules."""
+        """Return the digest under another epoch, to check a seal that was made by older rules."""
         digests = {written: part.seal(epoch) for written, part in self.includes.items()}
         return template_digest(self.source.text, digests, epoch=epoch)
+
+
+def _declarations(
+    ref: TemplateRef, source: Source, compiled: Compiled, includes: Mapping[str, Part]
+) -> dict[str, Declaration]:
+    own = source.spec.variables
+    declared = {name: Declaration(variable, ref, source) for name, variable in own.items()}
+    for written, part in includes.items():
+        for name, inherited in part.declarations.items():
+            first = declared.setdefault(name, inherited)
+            if name not in own and first.variable != inherited.variable:
+                declared_at = [f"{each.source.file}:{each.line}" for each in (first, inherited)]
+                raise TemplateError(
+                    f"the includes declare {name!r} in two ways: {' and '.join(declared_at)}",
+                    file=source.file,
+                    line=compiled.includes[written] + source.offset,
+                    remedy=f"Declare [variables.{name}] here: that replaces both.",
+                )
+    return declared
 
 
 class Template:
@@ -89,10 +145,10 @@ class Template:
         part: the source and what it includes.
 
     Raises:
-        TemplateError: it reads a variable that nobody declares, or declares what a partial can't.
+        TemplateError: it reads a variable that no file of it declares.
 
-    `ref` says which version it is, `digest` is its template digest, `spec` its front matter;
-    `is_partial`: it has no message block, so that it can be included and not rendered.
+    `ref` says which version it is, `digest` is its template digest, `spec` its front matter with the
+    variables of its includes; `is_partial`: it has no message block, so that it can be included and not rendered.
     """
 
     __slots__ = (
@@ -114,7 +170,7 @@ class Template:
 
     def __init__(self, part: Part) -> None:
         self.ref = part.ref
-        self.spec: TemplateSpec = part.source.spec
+        self.spec: TemplateSpec = replace(part.source.spec, variables=part.variables)
         self.digest = part.digest
         self.is_partial = not part.has_messages
         self._part = part
@@ -142,7 +198,7 @@ class Template:
         return f"Template({str(self.ref)!r}, {self.digest!r})"
 
     def shaped(self, output: Mapping[str, Json] | None) -> Template:
-        """The same template, but for the JSON Schema of its replies."""
+        """Return the same template with another JSON Schema of its replies."""
         other = copy.copy(self)
         other.spec = replace(self.spec, output=output)
         return other
@@ -151,6 +207,12 @@ class Template:
     def part(self) -> Part:
         """Its source, and what it includes."""
         return self._part
+
+    @property
+    def inherited(self) -> dict[str, Declaration]:
+        """The variables that it doesn't declare itself, by name."""
+        own = self._part.source.spec.variables
+        return {name: each for name, each in self._part.declarations.items() if name not in own}
 
     @property
     def file(self) -> str:
@@ -181,21 +243,25 @@ class Template:
         return bound
 
     def flags(self, bound: Mapping[str, Value]) -> tuple[str, ...]:
-        """What in untrusted values reads like a role or an instruction: worth a look, not refused."""
+        """Return what in untrusted values reads like a role or an instruction: worth a look, not refused."""
         return tuple(
-            f"{name}{at}: untrusted text reads like an instruction: {found!r}"
+            f"{name}{at}: untrusted text reads like an instruction: {excerpt!r}"
             for name, variable in self._prepared
             if name in bound
             for at, text in leaves(variable, bound[name])
-            if (found := suspicion(text))
+            if (excerpt := suspicion(text))
         )
 
     def _refuse(self, problems: list[str]) -> VariableError:
         listed = "\n  ".join(problems)
-        what = listed if len(problems) == 1 else f"{len(problems)} variables don't fit:\n  {listed}"
+        problem = listed if len(problems) == 1 else f"{len(problems)} variables don't fit:\n  {listed}"
+        # A single problem with an inherited variable points to its declaration.
+        name = re.split(r"\W", listed, maxsplit=1)[0] if len(problems) == 1 else ""
+        declared = self.inherited.get(name)
         return VariableError(
-            f"{self.ref}: {what}",
-            file=self.file,
+            f"{self.ref}: {problem}",
+            file=self.file if declared is None else declared.source.file,
+            line=None if declared is None else declared.line,
             remedy=f"See what it takes: promptkit templates show {self.ref}",
         )
 
@@ -234,7 +300,7 @@ class Template:
         return Prompt(messages, prompt_digest(messages), self.ref, self.digest, shared)
 
     def _prefix(self, values: dict[str, Any], messages: tuple[Message, ...]) -> Prefix | None:
-        """How far these messages are the same whatever differs from call to call."""
+        """Return how far these messages are the same in every call with the same few-valued variables."""
         if self._beginning is None:
             code = beginning(self._part)
             self._beginning = (
@@ -272,14 +338,14 @@ class Template:
         )
 
     def _locate(self, cause: Exception, output: Iterator[str]) -> TemplateError:
-        """The error of a rendering, with the file and line where it happened."""
+        """Return the error of a rendering, with the file and line where it happened."""
         file, line = self.file, None
-        for code, lineno in (*_paused(output), *_frames(cause.__traceback__)):
+        for code, lineno in (*_suspended(output), *_frames(cause.__traceback__)):
             if (template := self._loaded(code)) is not None:
                 source = self._files[str(template.name)]
                 file, line = source.file, template.get_corresponding_lineno(lineno) + source.offset
         if isinstance(cause, TemplateError):
-            return type(cause)(cause.what, file=file, line=line, remedy=cause.remedy)
+            return type(cause)(cause.message, file=file, line=line, remedy=cause.remedy)
         return TemplateError(_in_words(cause), file=file, line=line, remedy=_remedy(cause))
 
     def _loaded(self, namespace: Mapping[str, Any]) -> JinjaTemplate | None:
@@ -287,7 +353,7 @@ class Template:
         return template if isinstance(template, JinjaTemplate) else None
 
     def sources(self) -> tuple[StoredSource, ...]:
-        """Itself and everything it includes, to be stored so that it can be rebuilt."""
+        """Return the stored form of this template and everything it includes."""
         return tuple(
             StoredSource(
                 part.digest,
@@ -300,7 +366,7 @@ class Template:
 
     @classmethod
     def rebuild(cls, digest: str, lookup: Callable[[str], StoredSource | None]) -> Template:
-        """A template from stored sources.
+        """Build a template from stored sources.
 
         Args:
             digest: its template digest.
@@ -331,17 +397,19 @@ def _load(environment: TemplateEnvironment, part: Part, loaded: dict[str, JinjaT
     template = JinjaTemplate.from_code(environment, part.compiled.code, {})
     loaded[part.digest] = template
     for written, inner in part.includes.items():
-        environment.parts[part.compiled.key, written] = _load(environment, inner, loaded)
+        environment.parts[part.compiled.key, written] = Include(
+            _load(environment, inner, loaded), bool(inner.source.body), bool(inner.compiled.stores)
+        )
     return template
 
 
 def _check_declarations(root: Part, parts: list[Part]) -> None:
-    """Every name that is read must be declared by the template, or be set somewhere."""
-    _check_partial(root)
-    if not root.has_messages:
-        return
+    """Refuse a name that is read but neither declared, by the template or an include, nor set anywhere."""
+    _check_named(root)
     _check_fields(root, parts)
-    known = set(root.source.spec.variables) | _IMPLICIT
+    if not root.has_messages:
+        return  # the templates that include it declare the rest
+    known = set(root.declarations) | _IMPLICIT
     for part in parts:
         known |= part.compiled.stores
     for part in parts:
@@ -349,38 +417,47 @@ def _check_declarations(root: Part, parts: list[Part]) -> None:
             if name not in known:
                 close = difflib.get_close_matches(name, sorted(known - _IMPLICIT), n=1)
                 hint = f"Did you mean {close[0]}? Or declare" if close else "Declare"
+                files = dict.fromkeys((part.source.file, root.source.file))
                 raise TemplateError(
                     f"unknown variable {name!r}",
                     file=part.source.file,
                     line=line + part.source.offset,
-                    remedy=f"{hint} [variables.{name}] in {root.source.file}.",
+                    remedy=f"{hint} [variables.{name}] in {' or '.join(files)}.",
                 )
 
 
 def _check_fields(root: Part, parts: list[Part]) -> None:
-    """A field of a declared object must be one, where nothing else may have the object's name."""
-    variables = root.source.spec.variables
+    """Refuse an undeclared field of a declared object, unless something else may have the object's name."""
+    variables = root.variables
     stored = frozenset[str]().union(*(part.compiled.stores for part in parts))
     for part in parts:
         for path, line in part.compiled.paths.items():
-            found = None if path[0] in stored else unknown_field(variables, path)
-            if found is not None:
+            field = None if path[0] in stored else unknown_field(variables, path)
+            if field is not None:
                 raise TemplateError(
-                    f"unknown field {found!r} in {'.'.join(path)}",
+                    f"unknown field {field!r} in {'.'.join(path)}",
                     file=part.source.file,
                     line=line + part.source.offset,
-                    remedy=f"Declare it among the fields of {path[0]} in {root.source.file}, or correct it.",
+                    remedy=f"Declare it among the fields of {path[0]} in {root.declarations[path[0]].source.file}, or correct it.",
                 )
 
 
-def _check_partial(part: Part) -> None:
-    if not part.has_messages and part.source.spec.variables:
-        raise TemplateError(
-            "a file without a message block is a partial, and a partial declares no variables",
-            file=part.source.file,
-            line=1,
-            remedy="Declare them in the templates that include it; or add a message block.",
-        )
+def _check_named(root: Part) -> None:
+    """Refuse checks that name a variable which isn't declared."""
+    checks = root.source.spec.checks or Checks()
+    for key, names in (
+        ("banned_from", checks.banned_from),
+        ("required_from", checks.required_from),
+        ("language_from", (checks.language_from,) if checks.language_from else ()),
+    ):
+        for name in names:
+            if name not in root.declarations:
+                raise TemplateError(
+                    f"{key}: {name!r} is not known",
+                    file=root.source.file,
+                    line=root.source.key_line("checks", key),
+                    remedy=closest(name, root.declarations),
+                )
 
 
 def _check_outside(piece: str) -> None:
@@ -391,8 +468,8 @@ def _check_outside(piece: str) -> None:
         )
 
 
-def _paused(output: Iterator[str]) -> Iterator[tuple[Mapping[str, Any], int]]:
-    """Where the template stands that has just put something out."""
+def _suspended(output: Iterator[str]) -> Iterator[tuple[Mapping[str, Any], int]]:
+    """Yield where a template waits after its last output."""
     frame = output.gi_frame if isinstance(output, GeneratorType) else None
     if frame is not None:
         yield frame.f_globals, frame.f_lineno

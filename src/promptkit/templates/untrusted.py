@@ -1,7 +1,7 @@
-"""Text from outside (`untrusted = true`): set apart where it is printed, refused where it imitates.
+"""Untrusted text (`untrusted = true`): printed in a block, refused if it imitates control markers.
 
-The delimiters name the text's own digest, so the same text is printed the same way every time,
-and none of them can stand in the text: a name that does is not taken.
+The delimiters contain a digest of the text, so the same text is always printed the same way. A
+delimiter that occurs in the text is not used.
 """
 
 from __future__ import annotations
@@ -10,17 +10,13 @@ import hashlib
 import re
 import unicodedata
 from itertools import count
-from typing import Final, NoReturn, cast
+from typing import NoReturn, cast
 
 from promptkit.errors import TemplateError
 from promptkit.types import Kind, Value, Variable
 
-TAG: Final = "untrusted"
-
-
-_DIGITS: Final = 16
-
-
+TAG = "untrusted"
+_DIGITS = 16
 _CONTROL = re.compile(
     r"<[ \t]{0,4}\|[^<>|]{1,40}\|[ \t]{0,4}>"  # <|im_start|>, <|eot_id|>
     r"|<<[ \t]{0,4}/?SYS[ \t]{0,4}>>"
@@ -48,13 +44,13 @@ _ORDER = re.compile(
 
 
 def imitation(text: str) -> str:
-    """A control marker that a text imitates, as it stands there; empty if none: such text is refused."""
-    found = _CONTROL.search(_plain(text))
-    return found[0] if found else ""
+    """Return a control marker that a text imitates, as written; empty if there is none. Such a text is refused."""
+    marker = _CONTROL.search(_plain(text))
+    return marker[0] if marker else ""
 
 
 def suspicion(text: str) -> str:
-    """What looks like a role or an instruction; empty if nothing: honest text may have it, so it is told."""
+    """Return what looks like a role or an instruction; empty if nothing does. Honest texts may contain it."""
     plain = _plain(text)
     if role := _ROLE.search(plain):
         return (role["mark"] or role[0]).strip()
@@ -63,7 +59,7 @@ def suspicion(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text as it reads: full-width and other look-alike forms as plain ones, invisible characters gone."""
+    """Return a text as it reads: look-alike forms as plain letters, without invisible characters."""
     if text.isascii():
         return text
     folded = unicodedata.normalize("NFKC", text)
@@ -71,15 +67,15 @@ def _plain(text: str) -> str:
 
 
 def block(text: str) -> str:
-    """A text between its delimiters, each on a line of its own."""
+    """Return a text between its delimiters, each on a line of its own."""
     name = name_for(text)
     return f"<{name}>\n{text}\n</{name}>"
 
 
 def name_for(text: str, *, digits: int = _DIGITS) -> str:
-    """The first name made of the text's digest that doesn't stand in the text."""
+    """Return the first name made of the text's digest that does not occur in the text."""
     raw, folded = text.encode("utf-8", "surrogatepass"), text.lower()
-    digests = (hashlib.sha256(b"%d\n%b" % (turn, raw)).hexdigest()[:digits] for turn in count())
+    digests = (hashlib.sha256(b"%d\n%b" % (number, raw)).hexdigest()[:digits] for number in count())
     return f"{TAG}-{next(digest for digest in digests if digest not in folded)}"
 
 
@@ -117,7 +113,7 @@ class Untrusted:
 
 
 def changed(by: str) -> TemplateError:
-    """The error of whatever would take untrusted text out of its block."""
+    """Return the error of an operation that would take untrusted text out of its block."""
     return TemplateError(
         f"untrusted text can't be changed by {by}: it would come out of its block",
         remedy="Print it as it is ({{ x }}); |trim, |truncate, |default, |length and tests do work.",
@@ -125,13 +121,13 @@ def changed(by: str) -> TemplateError:
 
 
 def is_marked(variable: Variable) -> bool:
-    """Whether a variable is untrusted, or holds something that is."""
+    """Return whether a variable is untrusted, or contains one that is."""
     inner = [*variable.fields.values(), *([] if variable.items is None else [variable.items])]
     return variable.untrusted or any(map(is_marked, inner))
 
 
 def leaves(variable: Variable, value: Value, at: str = "") -> list[tuple[str, str]]:
-    """The untrusted texts of a value, each with the way to it."""
+    """Return the untrusted texts of a value, each with its path."""
     if variable.untrusted:
         return [(at, cast("str", value))]
     if variable.kind is Kind.OBJECT:

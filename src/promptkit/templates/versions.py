@@ -11,9 +11,8 @@
       { label = "production", from = 2, to = 1, at = 2026-11-22T18:00:00Z, by = "Ana", rollback = true },
     ]
 
-One line a fact, in the order of time, new ones at the end: after a conflict in git the lines of
-both sides are kept, so that git's own `merge=union` is right here. A label stands where its
-last line says.
+Each line is one fact, in the order of time. After a conflict in git, keep the lines of both sides:
+git's own `merge=union` does that. The last line of a label says which version it means.
 """
 
 from __future__ import annotations
@@ -23,34 +22,23 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final
 
 from promptkit._util import toml
 from promptkit.errors import TemplateError
 
 from .reference import epoch_of
 
-FILE: Final = "versions.toml"
-
-
-_HEAD: Final = """\
+FILE = "versions.toml"
+_HEAD = """\
 # Seals and labels of this template, written by promptkit: keep it in git, edit nothing by hand.
-# After a conflict keep the lines of both sides; a label stands where its last line says.
+# After a conflict, keep the lines of both sides. The last line of a label says which version it means.
 """
 
 
 _SEAL_KEY = re.compile(r"v([1-9][0-9]{0,8})")
-
-
 _SEAL = re.compile(r"[0-9]+:sha256:[0-9a-f]{64}")
-
-
 _SEAL_LINE = re.compile(r"[ \t]*(v[0-9]+)[ \t]*=")
-
-
 _MOVE_LINE = re.compile(r"[ \t]*\{.*\blabel[ \t]*=")
-
-
 _CONFLICT = re.compile(r"^(<{7}|={7}|>{7}|\|{7})( |$)", re.MULTILINE)
 
 
@@ -82,7 +70,7 @@ class Versions:
 
     @property
     def labels(self) -> dict[str, int]:
-        """The version on which each label stands."""
+        """The version that each label means."""
         return {move.label: move.to for move in self.moves}
 
     @property
@@ -91,30 +79,30 @@ class Versions:
         return max(self.seals, default=None)
 
     def history(self, label: str) -> tuple[LabelMove, ...]:
-        """The moves of one label, oldest first."""
+        """Return the moves of one label, oldest first."""
         return tuple(move for move in self.moves if move.label == label)
 
     def before(self, label: str) -> int | None:
-        """What a label meant before it was last promoted; None where it never meant anything else.
+        """Return the version that a label meant before its last promotion, or None.
 
         A rollback takes the last promotion away, so that another one goes further back.
         """
-        stood: list[int] = []
+        versions: list[int] = []
         for move in self.history(label):
             if move.rollback:
-                # A merge of two sides can leave rollbacks whose promotion is told elsewhere.
-                while stood and stood[-1] != move.to:
-                    stood.pop()
-            if not stood or stood[-1] != move.to:
-                stood.append(move.to)
-        return stood[-2] if len(stood) > 1 else None
+                # A merge of two sides can leave rollbacks without their promotion.
+                while versions and versions[-1] != move.to:
+                    versions.pop()
+            if not versions or versions[-1] != move.to:
+                versions.append(move.to)
+        return versions[-2] if len(versions) > 1 else None
 
     def with_seal(self, version: int, seal: str) -> Versions:
-        """The same, with one more version."""
+        """Return a copy with one more version."""
         return replace(self, seals={**self.seals, version: seal})
 
     def with_move(self, move: LabelMove) -> Versions:
-        """The same, with one more move."""
+        """Return a copy with one more move."""
         return replace(self, moves=(*self.moves, move))
 
 
@@ -136,17 +124,17 @@ def read_versions(text: str, *, file: str) -> Versions:
 
 def _check_merged(text: str, file: str) -> None:
     """Refuse what git leaves behind after a merge, with what to do about it."""
-    if found := _CONFLICT.search(text):
+    if match := _CONFLICT.search(text):
         raise TemplateError(
             "a conflict in git is not resolved",
             file=file,
-            line=text.count("\n", 0, found.start()) + 1,
+            line=text.count("\n", 0, match.start()) + 1,
             remedy="Keep the lines of both sides, and take out the lines of <<<<<<<, ======= and >>>>>>>.",
         )
     seen: dict[str, int] = {}
     for number, line in enumerate(text.split("\n"), start=1):
-        if found := _SEAL_LINE.match(line):
-            key = found[1]
+        if match := _SEAL_LINE.match(line):
+            key = match[1]
             if key in seen:
                 raise TemplateError(
                     f"two seals for {key} (lines {seen[key]} and {number}): both sides published it",
@@ -199,13 +187,13 @@ def _move(entry: toml.Table, seals: Mapping[int, str], line: int | None) -> Labe
     if move.to not in seals:
         raise entry.fail(
             f"the label {move.label} was put on version {move.to}, which has no seal",
-            remedy=f"Bring the line of v{move.to} back under [seals] (git log -p -- {FILE}), or take this line out.",
+            remedy=f"Restore the line of v{move.to} back under [seals] (git log -p -- {FILE}), or delete this line.",
         )
     return move
 
 
 def unsorted(versions: Versions, *, file: str) -> list[TemplateError]:
-    """The moves that stand below a later one of the same label: which one counts is then a guess."""
+    """Return the moves that are below a later one of the same label, because it is unclear which one counts."""
     problems: list[TemplateError] = []
     latest: dict[str, LabelMove] = {}
     for move in versions.moves:
@@ -218,7 +206,7 @@ def unsorted(versions: Versions, *, file: str) -> list[TemplateError]:
                     f"this move of {move.label} is older than the one above it",
                     file=file,
                     line=move.line,
-                    remedy="Put the lines into the order of their times: the last one says where the label stands"
+                    remedy="Put the lines into the order of their times: the last one says which version the label means"
                     f" (now: version {versions.labels[move.label]}).",
                 )
             )
@@ -228,13 +216,13 @@ def unsorted(versions: Versions, *, file: str) -> list[TemplateError]:
 
 
 def line_of_seal(text: str, version: int) -> int | None:
-    """The line that holds the seal of a version."""
-    found = re.search(rf"^[ \t]*v{version}[ \t]*=", text, re.MULTILINE)
-    return None if found is None else text.count("\n", 0, found.start()) + 1
+    """Return the line that has the seal of a version."""
+    match = re.search(rf"^[ \t]*v{version}[ \t]*=", text, re.MULTILINE)
+    return None if match is None else text.count("\n", 0, match.start()) + 1
 
 
 def write_versions(versions: Versions) -> str:
-    """The text of versions.toml."""
+    """Return the text of versions.toml."""
     seals = [f'v{version} = "{seal}"' for version, seal in sorted(versions.seals.items())]
     # The empty list is written too: two sides that each add a first move then conflict in lines alone.
     moves = [f"  {_line(move)}," for move in versions.moves]
@@ -254,5 +242,5 @@ def _line(move: LabelMove) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A TOML string: JSON's, but for the delete character."""
+    """Return a TOML string: JSON's, but for the delete character."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,7 +1,7 @@
-"""The words: frozen values that cross from one room to another.
+"""The values that packages exchange: frozen dataclasses and enums.
 
-Units stand in the names (`timeout_s`, `input_mtok`, `max_cost_pico`). Money is an integer
-of pico-USD (1e-12 USD); what is not known is None, never 0.
+Names contain the unit (`timeout_s`, `input_mtok`, `max_cost_pico`). Money is an integer
+of pico-USD (1e-12 USD); an unknown value is None, never 0.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .calls import (
     WireReply,
     WireRequest,
 )
-from .money import PICO_PER_USD, Basis, Cost, Estimate, Scope, dollars, usd
+from .money import PICO_PER_USD, Basis, Cost, Estimate, Scope, dollars, sum_or_none, usd
 from .prompts import (
     Checks,
     Format,
@@ -93,5 +93,6 @@ __all__ = [
     "WireReply",
     "WireRequest",
     "dollars",
+    "sum_or_none",
     "usd",
 ]

@@ -1,18 +1,18 @@
-"""One attempt on the wire: what is asked, what came back, and why it gave no answer."""
+"""One attempt: the request, the outcome, and the kinds of failure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from .prompts import Json, Params, Prompt
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """What is asked of a model, whichever it will be."""
+    """A request for a text, independent of the model."""
 
     prompt: Prompt
     params: Params
@@ -26,7 +26,7 @@ class Call:
 class WireRequest:
     """An encoded call: a path below the provider's `base_url`, and the JSON body as bytes.
 
-    `warnings` says what was left out because the model rejects it.
+    `warnings` names what was left out because the model rejects it.
     """
 
     path: str
@@ -37,7 +37,7 @@ class WireRequest:
 
 @dataclass(frozen=True, slots=True)
 class WireReply:
-    """An answer that arrived whole: any status is a value. Header names are lower case."""
+    """A reply that arrived whole, with any status. Header names are lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -46,14 +46,14 @@ class WireReply:
 
 @dataclass(frozen=True, slots=True)
 class TransportFailure:
-    """An exchange that broke. `sent` is whether the request may have reached the provider."""
+    """An exchange that failed. `sent` is whether the request may have reached the provider."""
 
     sent: bool
     detail: str
 
 
 class Fault(StrEnum):
-    """Why an attempt gave no answer: one row of the table in `routing.faults`."""
+    """The kind of an attempt's failure: one row of the table in `routing.faults`."""
 
     TRANSIENT = "transient"
     UNKNOWN_OUTCOME = "unknown_outcome"
@@ -68,18 +68,26 @@ class Fault(StrEnum):
     BROKEN_REPLY = "broken_reply"
     """Cut on the wire, malformed, or without its terminal event: retried as transient."""
     INVALID_OUTPUT = "invalid_output"
-    """A whole reply that isn't the JSON that was asked for."""
+    """A whole reply that isn't the requested JSON."""
     CHECK = "failed_check"
-    """A whole reply that doesn't keep to the checks of its template."""
+    """A whole reply that fails a check of its template."""
     BUDGET = "budget"
-    """promptkit's own cap said no: never retried, never failed over."""
+    """A cap of promptkit leaves too little: never retried, never failed over."""
     UNPRICED = "unpriced"
-    """No price for the target while a budget is in force."""
+    """No price for the target while a cap applies."""
+
+
+class Part(Protocol):
+    """A part of a whole, such as `promptkit._util.shares.Share`."""
+
+    def of(self, amount: int) -> int:
+        """Return this part of an amount."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one attempt, normalised over the providers.
+    """The tokens of an attempt, normalised over the providers.
 
     `input_tokens` includes cache reads and all cache writes; `cache_write_tokens` includes
     `cache_write_1h_tokens`; `output_tokens` includes `reasoning_tokens`.
@@ -92,20 +100,41 @@ class Usage:
     cache_write_1h_tokens: int = 0
     reasoning_tokens: int = 0
 
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input_tokens + other.input_tokens,
+            self.output_tokens + other.output_tokens,
+            self.cache_read_tokens + other.cache_read_tokens,
+            self.cache_write_tokens + other.cache_write_tokens,
+            self.cache_write_1h_tokens + other.cache_write_1h_tokens,
+            self.reasoning_tokens + other.reasoning_tokens,
+        )
+
+    def part(self, part: Part) -> Usage:
+        """Return a part of each count."""
+        return Usage(
+            part.of(self.input_tokens),
+            part.of(self.output_tokens),
+            part.of(self.cache_read_tokens),
+            part.of(self.cache_write_tokens),
+            part.of(self.cache_write_1h_tokens),
+            part.of(self.reasoning_tokens),
+        )
+
 
 class Finish(StrEnum):
-    """How a reply ended."""
+    """The way a reply ended."""
 
     STOP = "stop"
     LENGTH = "length"
-    """It hit the output limit or the context window: priced and kept, as `truncated`."""
+    """It reached the output limit or the context window: priced and kept, as `truncated`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A reply that arrived. `served_model` and `tier` are what the provider says served it.
+    """A reply that arrived. `served_model` and `tier` are the provider's names for what served it.
 
-    `shown`: the caller has read its text as it came, so no other answer can take its place.
+    `shown`: the caller has read its text as it arrived, so no other reply can replace it.
     """
 
     text: str
@@ -119,10 +148,10 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An attempt without an answer, as a value. `retry_after_s` is the hint of this very attempt.
+    """An attempt without a usable reply. `retry_after_s` is this attempt's own hint.
 
-    A failure may have been billed (a refusal, a reply cut on the wire): then `usage` says for
-    what, or is None where the provider did not say. `text` is what had arrived.
+    A failure may have been billed (a refusal, a reply cut on the wire): then `usage` is what for,
+    or None if the provider did not report it. `text` is the part that arrived.
     """
 
     fault: Fault
@@ -135,9 +164,9 @@ class Failure:
     request_id: str | None = None
     text: str = ""
     billed: bool = False
-    """The provider charged for it, or may have: the answer was refused, cut or unreadable."""
+    """Whether the provider charged for it, or may have: the reply was refused, cut or unreadable."""
     shown: bool = False
-    """The caller has read the beginning of its text: no other answer can take its place."""
+    """Whether the caller has read the beginning of its text, so that no other reply can replace it."""
 
 
 Outcome: TypeAlias = Completion | Failure

@@ -1,33 +1,33 @@
-"""What it costs: pico-USD, where its rates come from, and what is counted together."""
+"""Money: costs in pico-USD, estimates, and what is counted together."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
-from typing import Final
 
-from .calls import Usage
+from .calls import Part, Usage
 
-PICO_PER_USD: Final = 10**12
+PICO_PER_USD = 10**12
 
 
 class Basis(StrEnum):
-    """By which model's price an attempt was costed."""
+    """The model whose price determined a cost."""
 
     SERVED = "served"
     ASKED = "asked"
-    """The served model is unknown to the price list: priced as the one asked for."""
+    """The served model has no known price: priced as the requested one."""
     ESTIMATED = "estimated"
-    """Nobody knows the bill: an `Estimate` by what was sent and what arrived."""
+    """The cost is unknown: an `Estimate` from what was sent and what arrived."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What an attempt cost: pico-USD, rounded once, and where the rates come from.
+    """The cost of an attempt: pico-USD, rounded once, and the source of its rates.
 
     `source` is like `genai-prices 0.2.3` or `providers/openai.toml`. `cache_saved_pico` is what the
-    provider's prompt cache saved, against all input at the uncached rate; below 0 where writing it
+    provider's prompt cache saved, against all input at the uncached rate; below 0 if writing it
     cost more than reading it saved.
     """
 
@@ -38,16 +38,20 @@ class Cost:
 
     @property
     def usd(self) -> Decimal:
-        """The same, in USD."""
+        """The cost in USD."""
         return usd(self.pico)
+
+    def part(self, part: Part) -> Cost:
+        """Return a part of the cost and of what the prompt cache saved."""
+        return replace(self, pico=part.of(self.pico), cache_saved_pico=part.of(self.cache_saved_pico))
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """About what an attempt took whose provider never told: a stream that was cut or given up.
+    """The estimated usage and cost of a stream that was cut or abandoned before its usage was reported.
 
-    Tokens of reasoning that never showed are not in it; `pico` is None where no price is known.
-    Caps never count it: they count the ceiling.
+    It does not include reasoning tokens, which are invisible; `pico` is None if no price is known.
+    Caps never count it: they count the max cost.
     """
 
     usage: Usage
@@ -55,12 +59,22 @@ class Estimate:
 
 
 def usd(pico: int) -> Decimal:
-    """Turn pico-USD into USD, exactly."""
+    """Convert pico-USD to USD, exactly."""
     return Decimal(pico).scaleb(-12)
 
 
+def sum_or_none(picos: Iterable[int | None]) -> int | None:
+    """Return the sum of amounts in pico-USD, or None if one of them is unknown."""
+    total = 0
+    for pico in picos:
+        if pico is None:
+            return None
+        total += pico
+    return total
+
+
 def dollars(pico: int | None) -> str:
-    """Money as people read it: `$1,204.50`, `$0.00042`, `<$0.000001`, `unknown`."""
+    """Format money for people: `$1,204.50`, `$0.00042`, `<$0.000001`, `unknown`."""
     if pico is None:
         return "unknown"
     amount = usd(pico)
@@ -74,9 +88,9 @@ def dollars(pico: int | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Money counted together: `job:<id>`, `day:2026-11-22`, `month:2026-11 client=barly`.
+    """Money that is counted together: `job:<id>`, `day:2026-11-22`, `month:2026-11 client=barly`.
 
-    `cap_pico` stops what would pass it, `soft_pico` is only told when it is passed; None is none.
+    `cap_pico` stops calls that would exceed it, `soft_pico` only causes a notice; None is no cap.
     """
 
     key: str

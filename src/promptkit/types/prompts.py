@@ -1,4 +1,4 @@
-"""What a value can be: JSON, a template's variables, and what a structured reply is read as."""
+"""Templates and prompts: variables, parameters, checks, messages."""
 
 from __future__ import annotations
 
@@ -8,30 +8,29 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
-"""What JSON can say."""
+"""A JSON value."""
 
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
     Parsed_co = TypeVar("Parsed_co", covariant=True, default=Json)
-    """What a structured reply is read as: JSON, or an instance of the caller's model."""
-else:  # before Python 3.13 its own has no defaults, and nothing at run time asks for them
+    """The type of a structured reply: JSON, or an instance of the caller's model."""
+else:  # before Python 3.13 typing.TypeVar has no defaults, and nothing needs them at run time
     from typing import TypeVar
 
     Parsed_co = TypeVar("Parsed_co", covariant=True)
 
 
 Value: TypeAlias = "str | int | float | bool | list[Value] | dict[str, Value]"
-"""What a template variable can hold once it is coerced. Never None: absent is absent."""
-
+"""The value of a template variable after conversion. Never None: a missing variable has no value."""
 
 JsonObject: TypeAlias = dict[str, Any]
-"""A JSON object whose members a room reads by name and checks itself."""
+"""A JSON object whose members the code reads by name and checks itself."""
 
 
 class Role(StrEnum):
-    """Who speaks in a message."""
+    """The author of a message."""
 
     SYSTEM = "system"
     USER = "user"
@@ -47,7 +46,7 @@ class Message:
 
 
 class Reasoning(StrEnum):
-    """How hard a model should think; each provider file maps the level to its own word."""
+    """The level of reasoning; each provider file maps it to the provider's own word."""
 
     OFF = "off"
     LOW = "low"
@@ -57,10 +56,10 @@ class Reasoning(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Params:
-    """What a template asks of a model besides the text. None leaves it to the model.
+    """The parameters of a template. None leaves one to the model.
 
-    `max_output_tokens` counts reasoning tokens too; it is always sent, since a budget's
-    ceiling stands on it (where a template is silent, the route's default serves).
+    `max_output_tokens` includes reasoning tokens. It is always sent, because the max cost depends
+    on it; if the template sets none, the route's default applies.
     """
 
     max_output_tokens: int | None = None
@@ -88,7 +87,7 @@ class Kind(StrEnum):
 
 
 class Format(StrEnum):
-    """What a string variable is."""
+    """The format of a string variable."""
 
     DATE = "date"
     """A calendar date, `2026-11-21`."""
@@ -104,10 +103,10 @@ class Variable:
     """A declared variable. It is required when `default` is None.
 
     `min_length` and `max_length` count characters of a string or items of a list;
-    `minimum` and `maximum` bound numbers; `choices`, where given, lists all values allowed
-    (of each item, for a list). `pattern` is what all of a string must match. `fields` are an
-    object's, empty where any will do; `items` says what each item of a list is, None for any.
-    `untrusted`: text from outside, set apart by delimiters where it is printed.
+    `minimum` and `maximum` bound numbers; `choices`, if given, lists all values allowed
+    (of each item, for a list). `pattern` must match the whole string. `fields` are an object's, empty
+    if any are allowed; `items` describes the items of a list, None for any.
+    `untrusted`: text from outside, which is rendered between delimiters.
     """
 
     name: str
@@ -127,16 +126,16 @@ class Variable:
 
     @property
     def required(self) -> bool:
-        """Whether a caller must supply it."""
+        """Whether a caller must give it."""
         return self.default is None
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateRef:
-    """A name and which of its versions: `ugc/script`, `@2`, `@staging`, `@draft`, `@sha256:ab12`.
+    """A template's name and version: `ugc/script`, `@2`, `@staging`, `@draft`, `@sha256:ab12`.
 
-    `at` is what stands behind the `@`, or None: the production label, else the newest
-    published version, else (where the caller allows it) the draft.
+    `at` is the part after the `@`, or None: the production label, else the newest
+    published version, else (if the caller allows it) the draft.
     """
 
     name: str
@@ -148,10 +147,10 @@ class TemplateRef:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What a text must keep to; what is left empty asks for nothing (see `promptkit.checks`).
+    """The rules for a text; an empty one allows everything.
 
-    `banned` and `required` are whole words or phrases, in any case; a trailing `*` stands for
-    any ending. `matches` must each be found, `not_matches` must not: regular expressions.
+    `banned` and `required` are whole words or phrases, in any case; a trailing `*` matches
+    any ending. `matches` must all match, `not_matches` must not: regular expressions.
     `language` is a code like `fr`; `packs` name lists of banned words that come with promptkit.
     """
 
@@ -168,22 +167,22 @@ class Rules:
 
 
 class OnFailure(StrEnum):
-    """What to do with a reply that doesn't keep to the checks of its template."""
+    """What to do with a reply that fails a check of its template."""
 
     RETRY = "retry"
-    """Ask the same target once more, then the next one."""
+    """Retry the same target once, then fail over to the next."""
     FAILOVER = "failover"
-    """Ask the next target."""
+    """Fail over to the next target."""
     FLAG = "flag"
-    """Keep it, and say so."""
+    """Keep the reply, with a flag."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checks:
     """The checks of a template's replies, its `[checks]`.
 
-    `banned_from` and `required_from` name variables that hold further words, `language_from` one
-    that holds the language: `promptkit.checks.rules_for` puts a call's values in.
+    `banned_from` and `required_from` name variables with further words, `language_from` one with
+    the language: `promptkit.validation.rules.rules_for` inserts a call's values.
     """
 
     rules: Rules = Rules()
@@ -203,16 +202,16 @@ class TemplateSpec:
     output: Mapping[str, Json] | None = None
     """JSON Schema of a structured reply; None for plain text."""
     checks: Checks | None = None
-    """What its replies must keep to."""
+    """The checks of its replies."""
     lint: Mapping[str, str] = field(default_factory=dict[str, str])
     """Lint rules that are switched off, each with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prefix:
-    """How the prompts of a template begin, the same in call after call: what providers can cache.
+    """The beginning that all prompts of a template share, which providers can cache.
 
-    `texts` are what its first messages begin with; all but the last are whole messages. `digest`
+    `texts` are the beginnings of its first messages; all but the last are whole messages. `digest`
     is over roles and texts (`sha256:...`).
     """
 
@@ -222,12 +221,12 @@ class Prefix:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A rendered template: what would be sent, and from which source.
+    """A rendered template: the messages to send, and their source.
 
     `digest` is the prompt digest (`sha256:...` over roles and text as sent);
     `template_digest` is the seal of the source that made it (`epoch:sha256:...`).
-    `ref` names the version that was resolved, e.g. `ugc/script@2`. `prefix` is how far it is the
-    same for other values; None where that is nothing, or too short for any provider to cache.
+    `ref` names the version that was resolved, e.g. `ugc/script@2`. `prefix` is the part that other
+    values share; None if there is none, or it is too short for any provider to cache.
     """
 
     messages: tuple[Message, ...]

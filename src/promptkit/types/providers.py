@@ -1,4 +1,4 @@
-"""Who is asked: providers, their models, limits and prices, and the routes over them."""
+"""Providers, their models, limits and prices, and the routes over them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .prompts import Reasoning
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a provider allows; None where it names no limit."""
+    """The limits of a provider or model; None is no limit."""
 
     requests_per_minute: int | None = None
     requests_per_day: int | None = None
@@ -24,9 +24,9 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class PriceOverride:
-    """A price from a provider file, USD per million tokens; it wins over genai-prices.
+    """A price from a provider file, in USD per million tokens; it overrides genai-prices.
 
-    A cache rate left None means: cached tokens cost the input rate.
+    If a cache rate is None, cached tokens cost the input rate.
     """
 
     input_mtok: Decimal
@@ -39,7 +39,7 @@ class OnReject(StrEnum):
     """What to do with a parameter that the model rejects."""
 
     DROP = "drop"
-    """Leave it out and say so once."""
+    """Leave it out, with one notice."""
     REFUSE = "refuse"
     """Refuse the call before anything is sent."""
 
@@ -48,11 +48,10 @@ class OnReject(StrEnum):
 class Model:
     """A model of a provider. Sizes are in tokens; None is unknown.
 
-    `rejects` names fields of `Params` that the model does not take, and `prefill` where it doesn't go on
-    from an assistant message at the end of a prompt. `reasoning` maps a level
-    to what the wire format wants: a word (effort, level) or an integer (a token budget);
-    None: the model does not reason, and a level is dropped silently only when it is `off`.
-    `price_ref` is the name under which genai-prices knows it, where that differs from `id`.
+    `rejects` names fields of `Params` that the model does not accept, and `prefill` if it doesn't
+    continue an assistant message at the end of a prompt. `reasoning` maps a level to the wire
+    format's word (effort, level) or an integer (a token budget); None: the model does not reason, and
+    only the level `off` is dropped silently. `price_ref` is its name in genai-prices, if it is not `id`.
     """
 
     id: str
@@ -64,13 +63,13 @@ class Model:
     price: PriceOverride | None = None
     price_ref: str | None = None
     limits: Limits | None = None
-    """Its own limits; those it leaves open are its provider's."""
+    """Its own limits; for those that are None, the provider's apply."""
     cache_min_tokens: int = 1024
-    """A shorter beginning of a prompt isn't cached."""
+    """The shortest prefix of a prompt that the provider caches."""
 
 
 class Checked(StrEnum):
-    """How far a provider file was tried."""
+    """How a provider file was checked."""
 
     LIVE = "live"
     SIMULATOR = "simulator"
@@ -83,10 +82,10 @@ class Provider:
 
     `adapter` is the wire format's family (`openai`, `anthropic`, `gemini`, `local`), `api` the
     format within it (`responses`, `chat`, `messages`, `generate`), `sdk` the package that
-    carries it (`openai`, `anthropic`, `google-genai`, `google-generativeai`, `xllamacpp`).
+    sends it (`openai`, `anthropic`, `google-genai`, `google-generativeai`, `xllamacpp`).
     `open_models` accepts a model id that the file doesn't list (its price is then unknown
-    unless genai-prices knows it). `key_allowed` is False where the address comes from a place
-    that may not send a key from the environment (see `catalog`); `key_why` then says why.
+    unless genai-prices knows it). `key_allowed` is False if the key may not be sent to the address
+    (see `config.keys`); `key_why` is the reason.
     """
 
     name: str
@@ -104,20 +103,20 @@ class Provider:
     models: Mapping[str, Model] = field(default_factory=dict[str, Model])
     open_models: bool = False
     open_model: Model | None = None
-    """What holds for a model that the file doesn't list (its `id` is empty)."""
+    """The settings of models that the file doesn't list (its `id` is empty)."""
     price_provider: str | None = None
-    """genai-prices' provider id; None where it knows no such provider."""
+    """genai-prices' provider id; None if it does not know the provider."""
     prompt_cache: bool = False
-    """Whether promptkit uses its prompt cache: marks (anthropic) or steers by a key (openai) what prompts
-    have in common, and in a batch lets one call go first."""
+    """Whether promptkit uses its prompt cache: it marks shared prefixes (anthropic) or routes them by a key
+    (openai), and sends a warm-up call first in a batch."""
     max_tokens_field: str = "max_completion_tokens"
-    """What Chat Completions calls the output limit here (`max_tokens` on older hosts)."""
+    """The field of the output limit in Chat Completions (`max_tokens` on older hosts)."""
     connect_timeout_s: float = 10.0
     timeout_s: float = 300.0
     key_allowed: bool = True
     key_why: str = ""
     trusted: bool = True
-    """Whether the address may see what SDKs add from the user's environment (organisation, custom headers)."""
+    """Whether SDKs may send it what they find in the user's environment (organisation, custom headers)."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -132,7 +131,7 @@ class Target:
 
 
 class OnContent(StrEnum):
-    """What a route does when a provider refuses the content."""
+    """What a route does if a provider refuses the content."""
 
     STOP = "stop"
     NEXT = "next"
@@ -140,12 +139,12 @@ class OnContent(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a call may go, in what order, how often and for how long.
+    """The targets of a call, with their order and limits.
 
-    `attempts` is one budget over all targets; `max_wait_s` is what the call may spend waiting,
-    `outage_s` what a batch may, with no answer from anywhere, before it stops (0: its rows fail).
-    `weights`, where given, holds a target's share of the calls, one a target in their order
-    (for the strategy `weighted`; 0: only when others failed).
+    `attempts` is the number over all targets together; `max_wait_s` is the longest time that a call may
+    spend waiting, `outage_s` the longest time that a batch waits while no target answers (0: its rows
+    fail). `weights`, for the strategy `weighted`, are the targets' shares of the calls, in their order
+    (0: only after the others failed).
     """
 
     name: str
@@ -156,8 +155,8 @@ class Route:
     last_resort: Target | None = None
     on_content: OnContent = OnContent.STOP
     max_output_tokens: int = 1024
-    """The output limit where a template names none."""
+    """The output limit if a template sets none."""
     weights: tuple[int, ...] = ()
     cache_s: float | None = None
-    """How old a reply may be that serves a call again, in seconds; None: no reply does."""
+    """The maximum age of a stored reply that may be reused, in seconds; None: none is."""
     outage_s: float = 900.0

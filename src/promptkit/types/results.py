@@ -1,32 +1,32 @@
-"""What became of a call and its attempts, and of a row of a batch."""
+"""Results of calls, their attempts and the rows of a batch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Generic
 
-from .calls import Fault, Usage
+from .calls import Fault, Part, Usage
 from .money import Cost, Estimate, usd
 from .prompts import Json, Parsed_co, TemplateRef, Value
 from .providers import Target
 
 
 class AttemptState(StrEnum):
-    """What became of one attempt."""
+    """The outcome of an attempt."""
 
     OPEN = "open"
     OK = "ok"
     TRUNCATED = "truncated"
     FAILED = "failed"
     UNKNOWN = "unknown"
-    """Sent and never answered: charged at its ceiling."""
+    """Sent, without a reply: charged at its max cost."""
 
 
 class Status(StrEnum):
-    """What became of a call or a row."""
+    """The outcome of a call or a row."""
 
     OK = "ok"
     TRUNCATED = "truncated"
@@ -37,10 +37,10 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One request to one target. `charged_pico` is what the caps count: cost, else the ceiling.
+    """One request to one target. `charged_pico` is what the caps count: the cost, else the max cost.
 
-    `first_byte_s` is the time to the first word of a streamed reply. `estimate` stands where a
-    stream ended before its usage was told; `usage` and `cost` are None then.
+    `first_byte_s` is the time to the first word of a streamed reply. A stream that ended before its
+    usage was reported has an `estimate`; `usage` and `cost` are None then.
     """
 
     id: int
@@ -57,13 +57,22 @@ class Attempt:
     served_model: str | None = None
     estimate: Estimate | None = None
 
+    def part(self, part: Part) -> Attempt:
+        """Return a part of the attempt: of its tokens, its cost and its charge."""
+        return replace(
+            self,
+            usage=None if self.usage is None else self.usage.part(part),
+            cost=None if self.cost is None else self.cost.part(part),
+            charged_pico=part.of(self.charged_pico),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Reply(Generic[Parsed_co]):
     """A finished call.
 
-    `cost_pico` sums the cost of all attempts and is None where one is unknown; `charged_pico`
-    is what the caps counted: at least the cost, with unknowns at their ceiling.
+    `cost_pico` is the sum over all attempts and None if one is unknown; `charged_pico` is what the
+    caps counted: at least the cost, with unknown costs at their max cost.
     """
 
     id: int
@@ -81,33 +90,33 @@ class Reply(Generic[Parsed_co]):
     attempts: tuple[Attempt, ...]
     tags: Mapping[str, str]
     parsed: Parsed_co | None = None
-    """The value of a structured reply; None for plain text, and where it was cut off."""
+    """The value of a structured reply; None for plain text, and if it was cut off."""
     flags: tuple[str, ...] = ()
-    """What it doesn't keep to of its template's checks, where those say that it is kept all the same."""
+    """The failed checks of its template, if they keep a reply that fails them."""
     cached_from: int | None = None
-    """The call whose reply served this one from the reply cache: nothing was sent, and it cost nothing."""
+    """The call whose reply was reused from the reply cache: nothing was sent, and it cost nothing."""
     saved_pico: int | None = None
-    """What that call's answer had cost; None where it is unknown, or nothing was cached."""
+    """The cost of that call's reply; None if it is unknown, or no reply was reused."""
 
     @property
     def cost(self) -> Decimal | None:
-        """What the call cost in USD, exactly; None where an attempt's cost is unknown."""
+        """The cost of the call in USD, exactly; None if an attempt's cost is unknown."""
         return None if self.cost_pico is None else usd(self.cost_pico)
 
     @property
     def charged(self) -> Decimal:
-        """What the caps counted, in USD."""
+        """The amount that the caps counted, in USD."""
         return usd(self.charged_pico)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a batch, read, bound and named.
+    """A row of a batch, with its key and its variables.
 
     `number` counts the file's rows from 1, `line` is the physical line where the row starts.
-    `cells` are the input's columns as read; `variables` what the template gets of them, coerced,
-    before defaults. `key` names the row within its job (the row key, or the `--key` column's
-    value); `content` is the digest of `variables`: the same key with other content is a new
+    `cells` are the input's columns as read; `variables` are what the template gets, converted,
+    before defaults. `key` identifies the row within its job (the `--key` column's value, else a
+    digest); `content` is the digest of `variables`: the same key with other content is a new
     generation.
     """
 
@@ -121,7 +130,7 @@ class Row:
 
 
 class OnMiss(StrEnum):
-    """What a job does when its deadline won't be met; `faster` has more rows under way at once."""
+    """What a job does if it will miss its deadline; `faster` sends more rows at once."""
 
     WARN = "warn"
     STOP = "stop"
@@ -131,10 +140,10 @@ class OnMiss(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RowResult(Generic[Parsed_co]):
-    """What became of one row. `call` is None where none was made; `cost` None where unknown.
+    """The result of a row. `call` is None if there was none; `cost` is None if unknown.
 
-    `cells` are the input's columns, passed through to the output. `error` says why there is no
-    (whole) text; `parsed` is the value of a structured reply, `flags` are as a `Reply`'s.
+    `cells` are the input's columns, for the output. `error` is why there is no (whole) text;
+    `parsed` is the value of a structured reply, `flags` are as a `Reply`'s.
     """
 
     number: int
@@ -149,5 +158,5 @@ class RowResult(Generic[Parsed_co]):
     call: int | None = None
     cells: Mapping[str, Json] = field(default_factory=dict[str, Json])
     cached_from: int | None = None
-    """The call whose reply served it from the reply cache."""
+    """The call whose reply was reused from the reply cache."""
     flags: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""A model of the caller's as the shape of a structured reply."""
+"""Pydantic models of the caller for structured replies."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class OutputModel:
 
 
 def output_model_of(model: type[Any]) -> OutputModel:
-    """The shape that a Pydantic model asks for.
+    """Return the output model for a Pydantic model.
 
     Raises:
         UsageError: it is no Pydantic model, or JSON Schema can't say it.
@@ -36,17 +36,17 @@ def output_model_of(model: type[Any]) -> OutputModel:
     try:
         schema: dict[str, Json] = model.model_json_schema()
     except PydanticUserError as cause:
-        raise UsageError(f"JSON Schema can't say the model {model.__name__}: {cause.message}") from None
+        raise UsageError(f"JSON Schema can't express the model {model.__name__}: {cause.message}") from None
 
     def read(value: Json) -> object:
         try:
             return model.model_validate_json(json.dumps(value))
         except ValidationError as cause:
-            told = (
-                f"${''.join(f'.{part}' if isinstance(part, str) else f'[{part}]' for part in one['loc'])}: {one['msg']}"
-                for one in cause.errors(include_url=False, include_context=False, include_input=False)
+            problems = (
+                f"${''.join(f'.{part}' if isinstance(part, str) else f'[{part}]' for part in error['loc'])}: {error['msg']}"
+                for error in cause.errors(include_url=False, include_context=False, include_input=False)
             )
-            raise ValueError("; ".join(told)) from None
+            raise ValueError("; ".join(problems)) from None
         except Exception as cause:  # a validator is the caller's code; its reply is paid
             msg = f"a validator of {model.__name__} broke on it: {type(cause).__name__}: {cause}"
             raise ValueError(msg) from cause

@@ -1,10 +1,9 @@
-"""Reading rules from TOML."""
+"""Reading the rules of checks from TOML."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from typing import Final
 
 from promptkit._util.toml import Table
 from promptkit.errors import closest
@@ -43,33 +42,23 @@ def read_rules(table: Table) -> Rules:
     return rules
 
 
-def read_checks(table: Table, variables: Collection[str]) -> Checks:
+def read_checks(table: Table) -> Checks:
     """Read the `[checks]` of a front matter.
 
-    Args:
-        table: the section.
-        variables: the names that the template declares.
+    The variables that it names are checked when the template is put together: an include may declare them.
 
     Raises:
         PromptKitError: of the document's class.
     """
-    named = [table.texts(key, ()) for key in _FROM]
-    language_from = table.text("language_from", None)
     checks = Checks(
         rules=read_rules(table),
         on_failure=table.choice("on_failure", OnFailure, OnFailure.FLAG),
-        banned_from=named[0],
-        required_from=named[1],
-        language_from=language_from,
+        banned_from=table.texts("banned_from", ()),
+        required_from=table.texts("required_from", ()),
+        language_from=table.text("language_from", None),
     )
-    for key, names in (*zip(_FROM, named, strict=True), ("language_from", [language_from or ""])):
-        for name in names:
-            _known(table, key, name or None, variables)
     table.finish()
     return checks
-
-
-_FROM: Final = ("banned_from", "required_from")
 
 
 def _words(table: Table, key: str) -> tuple[str, ...]:
@@ -85,7 +74,7 @@ def _patterns(table: Table, key: str) -> tuple[str, ...]:
         try:
             re.compile(pattern)
         except re.error as cause:
-            raise table.fail(f"{key}: {pattern!r} is no regular expression: {cause}", key) from None
+            raise table.fail(f"{key}: {pattern!r} is not a regular expression: {cause}", key) from None
     return patterns
 
 

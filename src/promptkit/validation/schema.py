@@ -1,4 +1,4 @@
-"""Structured replies: reading the JSON in a text, and holding it against a JSON Schema."""
+"""Structured replies: the JSON in a text, and its validation against a JSON Schema."""
 
 from __future__ import annotations
 
@@ -10,20 +10,16 @@ from fractions import Fraction
 from functools import lru_cache, partial
 from ipaddress import IPv4Address, IPv6Address
 from math import isfinite
-from typing import Any, Final, NoReturn
+from typing import Any, NoReturn
 from uuid import UUID
 
 from promptkit.types import Json
 
 from .text import Problem
 
-_SHOWN: Final = 120
-
-
-_MOST: Final = 20
-
-
-_FENCED: Final = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL)
+_SHOWN = 120
+_MOST = 20
+_FENCED = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL)
 
 
 class NotJson(str):
@@ -38,7 +34,7 @@ class NotJson(str):
 
 
 def read_json(text: str) -> Json | NotJson:
-    """A reply as JSON; a fence of Markdown around it is taken off."""
+    """Read a reply as JSON, without a Markdown fence around it."""
     fenced = _FENCED.fullmatch(text)
     try:
         return json.loads(fenced[1] if fenced else text, parse_constant=_refuse, parse_float=_finite)
@@ -47,7 +43,7 @@ def read_json(text: str) -> Json | NotJson:
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number in JSON")
+    raise ValueError(f"{constant} is not a JSON number")
 
 
 def _finite(number: str) -> float:
@@ -56,7 +52,7 @@ def _finite(number: str) -> float:
 
 
 def read_reply(text: str, schema: Mapping[str, Json]) -> tuple[Json, tuple[Problem, ...]]:
-    """A structured reply's value, and everything in it that its schema doesn't allow.
+    """Return the value of a structured reply, and everything in it that its schema doesn't allow.
 
     Some providers say every field, and null where there is nothing to say: a null in a field that
     is optional and takes none counts as left out, and is.
@@ -82,7 +78,7 @@ def read_reply(text: str, schema: Mapping[str, Json]) -> tuple[Json, tuple[Probl
 
 
 def check_json(value: Json, schema: Mapping[str, Json]) -> tuple[Problem, ...]:
-    """Everything in a value that its schema doesn't allow, at most 20 problems.
+    """Return everything in a value that its schema doesn't allow, at most 20 problems.
 
     Args:
         value: a reply, read as JSON.
@@ -94,7 +90,7 @@ def check_json(value: Json, schema: Mapping[str, Json]) -> tuple[Problem, ...]:
     from referencing.exceptions import Unresolvable
 
     try:
-        errors = sorted(_validator(_plain(schema)).iter_errors(value), key=lambda one: one.json_path)
+        errors = sorted(_validator(_plain(schema)).iter_errors(value), key=lambda error: error.json_path)
     except SchemaError as cause:
         return (Problem("schema", f"the schema itself is broken: {_short(cause.message)}"),)
     except (Unresolvable, RecursionError) as cause:
@@ -121,7 +117,7 @@ def _broken(plain: str) -> str | None:
 
 
 def references(node: Json | Mapping[str, Json]) -> Iterator[str]:
-    """Every `$ref` below a node."""
+    """Yield every `$ref` below a node."""
     if isinstance(node, Mapping):
         ref = node.get("$ref")
         if isinstance(ref, str):
@@ -132,7 +128,7 @@ def references(node: Json | Mapping[str, Json]) -> Iterator[str]:
 
 
 def follow(ref: str, root: Mapping[str, Json]) -> Mapping[str, Json] | None:
-    """What a reference (a JSON pointer after `#`) means; None where it leads nowhere, or outside."""
+    """Resolve a reference (a JSON pointer after `#`); None if it leads nowhere, or outside."""
     if not ref.startswith("#"):
         return None
     node: Json | Mapping[str, Json] = root
@@ -153,21 +149,21 @@ def _plain(schema: Mapping[str, Json]) -> str:
 
 @lru_cache(maxsize=128)
 def _validator(schema: str) -> Any:
-    """The validator of a schema, made once: checking the schema alone takes a millisecond."""
+    """Make the validator of a schema, once: checking the schema alone takes a millisecond."""
     from jsonschema import validators
     from referencing import Registry
 
-    making: Any = validators  # its functions have no types
+    factory: Any = validators  # its functions have no types
     plain = json.loads(schema)
-    kind = making.validator_for(plain, default=validators.Draft202012Validator)
+    kind = factory.validator_for(plain, default=validators.Draft202012Validator)
     kind.check_schema(plain)
-    return making.extend(kind, {"multipleOf": _multiples})(
+    return factory.extend(kind, {"multipleOf": _multiples})(
         plain, registry=Registry[Json](), format_checker=_formats()
     )
 
 
 def _multiples(_: object, step: float, value: Json, __: object) -> Iterator[Any]:
-    """`multipleOf` in decimals: in binary fractions 19.99 is no multiple of 0.01."""
+    """Check `multipleOf` in decimals: in binary fractions 19.99 is no multiple of 0.01."""
     from jsonschema.exceptions import ValidationError
 
     if isinstance(value, int | float) and not isinstance(value, bool) and _exact(value) % _exact(step):
@@ -175,7 +171,7 @@ def _multiples(_: object, step: float, value: Json, __: object) -> Iterator[Any]
 
 
 def _exact(number: float) -> Fraction:
-    """A number as it was written."""
+    """Return a number as it was written."""
     return Fraction(number if isinstance(number, int) else repr(number))
 
 
@@ -190,15 +186,14 @@ def _formats() -> Any:
 
 
 def _reads(read: Reader, value: object) -> bool:
-    """Whether a value is in a format; only texts have one."""
+    """Return whether a value is in a format; only texts have one."""
     if isinstance(value, str):
         read(value)
     return True
 
 
-# --------------------------------------------------------------------- nulls for what is left out
 def _without_nulls(value: Json, node: Json | Mapping[str, Json], root: Mapping[str, Json]) -> Json:
-    """The value without nulls in optional fields that don't take one."""
+    """Return the value without nulls in optional fields that don't take one."""
     if not isinstance(node, Mapping):
         return value
     ref = node.get("$ref")
@@ -212,8 +207,8 @@ def _without_nulls(value: Json, node: Json | Mapping[str, Json], root: Mapping[s
     elif isinstance(value, dict):
         value = _fields_without_nulls(value, node, root)
     branches = [*_members(node, "anyOf"), *_members(node, "oneOf")]
-    tried = (_without_nulls(value, branch, root) for branch in branches)
-    fitting = (one for one, branch in zip(tried, branches, strict=True) if _fits(one, branch, root))
+    candidates = ((_without_nulls(value, branch, root), branch) for branch in branches)
+    fitting = (candidate for candidate, branch in candidates if _fits(candidate, branch, root))
     return next(fitting, value)
 
 
@@ -233,12 +228,12 @@ def _fields_without_nulls(
 
 
 def _members(node: Mapping[str, Json], key: str) -> list[Json]:
-    found = node.get(key)
-    return found if isinstance(found, list) else []
+    members = node.get(key)
+    return members if isinstance(members, list) else []
 
 
 def _fits(value: Json, node: Json, root: Mapping[str, Json]) -> bool:
-    """Whether a value fits a part of a schema."""
+    """Return whether a value fits a part of a schema."""
     return bool(_validator(_plain(root)).evolve(schema=node).is_valid(value))
 
 
@@ -249,17 +244,13 @@ def _short(text: str) -> str:
 Reader = Callable[[str], object]
 
 
-_DATE: Final = r"\d{4}-\d\d-\d\d"
-
-
-_TIME: Final = r"\d\d:\d\d.*"
-
-
-_DURATION: Final = r"P(?=.)(\d+W|(\d+Y)?(\d+M)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+([.,]\d+)?S)?)?)"
+_DATE = r"\d{4}-\d\d-\d\d"
+_TIME = r"\d\d:\d\d.*"
+_DURATION = r"P(?=.)(\d+W|(\d+Y)?(\d+M)?(\d+D)?(T(?=.)(\d+H)?(\d+M)?(\d+([.,]\d+)?S)?)?)"
 
 
 def _shaped(pattern: str, read: Reader = str) -> Reader:
-    """Reads what is written like that."""
+    """Return a reader of texts that match a pattern."""
     compiled = re.compile(pattern)
 
     def reader(text: str) -> object:
@@ -270,7 +261,7 @@ def _shaped(pattern: str, read: Reader = str) -> Reader:
     return reader
 
 
-READERS: Final[Mapping[str, Reader]] = {
+READERS: Mapping[str, Reader] = {
     "date": _shaped(_DATE, date.fromisoformat),
     "date-time": _shaped(rf"{_DATE}[Tt ]{_TIME}", lambda text: datetime.fromisoformat(text.upper())),
     "time": _shaped(_TIME, lambda text: time.fromisoformat(text.upper())),

@@ -1,4 +1,4 @@
-"""Holding a text against rules."""
+"""Checks of a text against rules: words, length, language, patterns."""
 
 from __future__ import annotations
 
@@ -7,24 +7,21 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Final
 
 from promptkit.errors import counted
 from promptkit.types import Checks, Json, Rules, Value
 
-_AROUND: Final = 20
-
-
-_SAME: Final = {
+_AROUND = 20
+_SAME = {
     **dict.fromkeys(map(ord, "\u2018\u2019\u02bc"), "'"),
     **dict.fromkeys(map(ord, "\u2010\u2011"), "-"),
-    **dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff")),  # seen by nobody
+    **dict.fromkeys(map(ord, "\u00ad\u200b\u2060\ufeff")),  # invisible
     0xA0: " ",
 }
 """Signs that readers take for one."""
 
 
-_WORDS: Final = re.compile(r"\w+(?:['-]\w+)*")
+_WORDS = re.compile(r"\w+(?:['-]\w+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +29,14 @@ class Problem:
     """A rule that a text doesn't keep: which (`banned`, `language`, ...), and what is wrong."""
 
     rule: str
-    what: str
+    message: str
 
     def __str__(self) -> str:
-        return self.what
+        return self.message
 
 
 def rules_for(checks: Checks, values: Mapping[str, Value]) -> Rules:
-    """The rules of one call: words and language that its variables hold are put in.
+    """Return the rules of one call, with the words and the language that its variables have.
 
     Args:
         checks: the template's.
@@ -56,7 +53,7 @@ def rules_for(checks: Checks, values: Mapping[str, Value]) -> Rules:
 
 
 def check_text(text: str, rules: Rules) -> tuple[Problem, ...]:
-    """Everything that is wrong with a text.
+    """Return everything that is wrong with a text.
 
     Args:
         text: a reply.
@@ -68,7 +65,7 @@ def check_text(text: str, rules: Rules) -> tuple[Problem, ...]:
     folded = _fold(text)
     return tuple(
         problem
-        for found in (
+        for problems in (
             _banned(folded, rules.banned, "banned", "a banned word"),
             _required(folded, rules.required),
             _size(len(_WORDS.findall(folded)), "word", rules.min_words, rules.max_words),
@@ -82,12 +79,12 @@ def check_text(text: str, rules: Rules) -> tuple[Problem, ...]:
             _patterns(text, rules),
             _packs(text, folded, rules),
         )
-        for problem in found
+        for problem in problems
     )
 
 
 def text_of(value: Json) -> str:
-    """The texts in a structured reply, each on lines of its own: what its checks are about."""
+    """Return the texts in a structured reply, each on lines of its own: checks apply to them."""
     if isinstance(value, str):
         return value
     members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
@@ -102,13 +99,13 @@ def _texts(values: Mapping[str, Value], names: Iterable[str]) -> Iterator[str]:
 
 
 def _fold(text: str) -> str:
-    """Text as words are compared: one case, one form of each accent and apostrophe."""
+    """Return text as words are compared: one case, one form of each accent and apostrophe."""
     return unicodedata.normalize("NFC", text).translate(_SAME).casefold()
 
 
 @lru_cache(maxsize=4096)
 def _pattern(word: str) -> re.Pattern[str]:
-    """A whole word or phrase; a trailing `*` takes any ending."""
+    """Compile a whole word or phrase; a trailing `*` takes any ending."""
     folded = _fold(word).strip()
     stem = folded.rstrip("*").strip()
     spaced = r"\s+".join(re.escape(part) for part in stem.split())
@@ -118,9 +115,9 @@ def _pattern(word: str) -> re.Pattern[str]:
 
 def _banned(folded: str, words: Iterable[str], rule: str, kind: str) -> Iterator[Problem]:
     for word in dict.fromkeys(words):
-        if found := _pattern(word).search(folded):
-            around = folded[max(0, found.start() - _AROUND) : found.end() + _AROUND]
-            yield Problem(rule, f"says {found.group()!r}, {kind}: …{' '.join(around.split())}…")
+        if match := _pattern(word).search(folded):
+            around = folded[max(0, match.start() - _AROUND) : match.end() + _AROUND]
+            yield Problem(rule, f"says {match.group()!r}, {kind}: …{' '.join(around.split())}…")
 
 
 def _required(folded: str, words: Iterable[str]) -> Iterator[Problem]:
@@ -137,10 +134,10 @@ def _size(size: int, unit: str, least: int | None, most: int | None) -> Iterator
 
 
 def _language(text: str, wanted: str | None) -> Iterator[Problem]:
-    # What can't be told apart can't be wrong; en-GB is English.
+    # Only known languages can be wrong; en-GB is English.
     code = (wanted or "").partition("-")[0].lower()
-    if code in LANGUAGES and (found := language_of(text)) not in (None, code):
-        yield Problem("language", f"reads as {found!r}, not {wanted!r}")
+    if code in LANGUAGES and (language := language_of(text)) not in (None, code):
+        yield Problem("language", f"reads as {language!r}, not {wanted!r}")
 
 
 def _patterns(text: str, rules: Rules) -> Iterator[Problem]:
@@ -148,8 +145,8 @@ def _patterns(text: str, rules: Rules) -> Iterator[Problem]:
         if not re.search(pattern, text):
             yield Problem("matches", f"nothing in it matches {pattern!r}")
     for pattern in rules.not_matches:
-        if found := re.search(pattern, text):
-            yield Problem("not_matches", f"{found.group()!r} matches {pattern!r}")
+        if match := re.search(pattern, text):
+            yield Problem("not_matches", f"{match.group()!r} matches {pattern!r}")
 
 
 def _packs(text: str, folded: str, rules: Rules) -> Iterator[Problem]:
@@ -158,14 +155,12 @@ def _packs(text: str, folded: str, rules: Rules) -> Iterator[Problem]:
         # A word may be harmless in another language: only where none is known do all lists count.
         language = (rules.language or "").partition("-")[0].lower() or language_of(text)
         lists = [pack[language]] if language and language in pack else list(pack.values())
-        words = [word for one in lists for word in one]
+        words = [word for listed in lists for word in listed]
         yield from _banned(folded, words, name, f"a word of the pack {name}")
 
 
-_WORD: Final = re.compile(r"[^\W\d_]+")
-
-
-_SMALL_WORDS: Final[Mapping[str, str]] = {
+_WORD = re.compile(r"[^\W\d_]+")
+_SMALL_WORDS: Mapping[str, str] = {
     "en": "the and of to is you that it for are with as this have not be but your from they we what all when"
     " there can how their if will up about out them then some would make like into has more her two so my than"
     " been who its now did get just don't it's you're i'm i an at by or was",
@@ -185,24 +180,22 @@ _SMALL_WORDS: Final[Mapping[str, str]] = {
 }
 
 
-LANGUAGES: Final = frozenset(_SMALL_WORDS)
-"""The codes of the languages that are told apart."""
+LANGUAGES = frozenset(_SMALL_WORDS)
+"""The codes of the languages that `language_of` knows."""
 
 
-_SETS: Final = {
+_SETS = {
     code: frozenset(re.sub(r"\w+'", "", words).split()) | frozenset(re.findall(r"(\w+)'", words))
     for code, words in _SMALL_WORDS.items()
 }
 
 
-_LEAST_HITS: Final = 3
-
-
-_LEAD: Final = 1.25
+_LEAST_HITS = 3
+_LEAD = 1.25
 
 
 def language_of(text: str) -> str | None:
-    """The language of a text, or None where its small words don't tell.
+    """Return the language of a text, or None if its small words don't decide it.
 
     A text needs three of a language's commonest words, a quarter more than of any other: a slogan
     or a list of names is undecided. It knows no other language than `LANGUAGES`.
@@ -215,7 +208,7 @@ def language_of(text: str) -> str | None:
     return best if most >= _LEAST_HITS and most >= _LEAD * second else None
 
 
-_FAMILY_SAFE: Final[Mapping[str, str]] = {
+_FAMILY_SAFE: Mapping[str, str] = {
     "en": """
         beer* wine whisky whiskey vodka gin rum tequila liquor booze boozy drunk* alcohol alcoholic hangover*
         cigarette* cigar* tobacco vape* vaping smoker* nicotine
@@ -243,7 +236,7 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word.replace("_", " ") for word in text.split())
 
 
-PACKS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+PACKS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "family-safe": {code: _words(text) for code, text in _FAMILY_SAFE.items()}
 }
 """Banned words by pack, then by language code; a trailing `*` takes any ending."""

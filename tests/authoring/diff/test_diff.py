@@ -23,10 +23,10 @@ from promptkit.authoring.diff import (
 from promptkit.authoring.examples import GENERATED, Example, complete, sample_value
 from promptkit.providers.prices import Prices, Tariff
 from promptkit.providers.tokens import estimate_input_tokens
-from promptkit.templates.compiler import compile_source
+from promptkit.templates.jinja.compiler import compile_source
 from promptkit.templates.source import read_source
 from promptkit.templates.template import Part, Template
-from promptkit.templates.variables import Bad, coerce, expected
+from promptkit.templates.variables import Invalid, coerce, expected
 from promptkit.types import (
     Format,
     Json,
@@ -381,7 +381,7 @@ VARIABLES = [
 @pytest.mark.parametrize("variable", VARIABLES, ids=expected)
 def test_made_up_values_fit(variable: Variable) -> None:
     """A value that is made up for a variable is one that it accepts."""
-    assert not isinstance(coerce(variable, sample_value(variable)), Bad)
+    assert not isinstance(coerce(variable, sample_value(variable)), Invalid)
 
 
 def test_completed() -> None:

@@ -11,7 +11,7 @@ from promptkit.authoring.lint import LintFinding, lint
 from promptkit.authoring.lint_context import LintContext
 from promptkit.providers.prices import Prices
 from promptkit.routing.catalog import Catalog
-from promptkit.templates.compiler import compile_source
+from promptkit.templates.jinja.compiler import compile_source
 from promptkit.templates.source import read_source
 from promptkit.templates.template import Part, Template
 from promptkit.types import Model, OnReject, PriceOverride, Provider, Reasoning, Route, Target, TemplateRef

@@ -78,7 +78,7 @@ async def test_what_is_asked(studio: Studio) -> None:
         ("other schema", ("the reply is not JSON: Expecting value: line 1 column 1 (char 0)",)),
     ]
     assert len(studio.sim.requests()) == 2
-    assert sum(one.cost_pico or 0 for one in results) == studio.sim.world.bill.total_pico
+    assert sum(one.cost_pico or 0 for one in results) == studio.sim.simulation.bill.total_pico
 
 
 async def test_a_reply_keeps_to_the_skeletons_own_checks(studio: Studio) -> None:

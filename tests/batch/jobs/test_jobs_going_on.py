@@ -26,7 +26,7 @@ def csv(studio: Studio, text: str, name: str = "rows.csv") -> Path:
 
 async def version(kit: AsyncPromptKit, results: list[RowResult]) -> set[str]:
     ledger = await kit.session.ledger()
-    calls = [ledger.call(result.call) for result in results if result.call]
+    calls = [ledger.calls.get(result.call) for result in results if result.call]
     return {call.template_ref for call in calls if call is not None}
 
 
@@ -52,7 +52,7 @@ async def test_rows_that_cannot_be_taken_in_leave_no_job(studio: Studio, wrong: 
     async with studio.kit() as kit:
         with pytest.raises((InputError, VariableError)):
             await run_all(kit.batch(REF, csv(studio, wrong), job="night", key=key))
-        assert (await kit.session.ledger()).job("night") is None
+        assert (await kit.session.ledger()).jobs.get("night") is None
     studio.publish(NEWER)
     async with studio.kit() as kit:
         rows = csv(studio, "brand\nBarly\nKlim\n")
@@ -155,7 +155,7 @@ async def test_a_file_names_its_job(studio: Studio) -> None:
         await run_all(kit.batch(REF, path))
         await run_all(kit.batch(REF, str(path)))
         assert studio.asked() == 2
-        [job] = (await kit.session.ledger()).jobs()
+        [job] = (await kit.session.ledger()).jobs.newest()
         assert job.name.startswith("line-rows-")
 
 
@@ -200,15 +200,17 @@ async def test_a_reading_that_breaks_off_hides_no_row(studio: Studio) -> None:
             with pytest.raises(InputError):
                 await run_all(studio.job(kit, path))
             ledger = await kit.session.ledger()
-            record = ledger.job("night")
+            record = ledger.jobs.get("night")
             assert record is not None
-            assert ledger.row_counts(record.id) == {RowState.OK: 3}
-            assert sorted(row.text or "" for row in ledger.rows_in_order(record.id)) == sorted(map(str, made))
+            assert ledger.jobs.row_counts(record.id) == {RowState.OK: 3}
+            assert sorted(row.text or "" for row in ledger.jobs.output_rows(record.id)) == sorted(
+                map(str, made)
+            )
         path.write_text('{"brand": "C"}\n{"brand": "D"}\n')
         again = await run_all(studio.job(kit, path))
         assert texts(again)[0] == made[2]
         assert len(again) == 2
-        assert ledger.row_counts(record.id) == {RowState.OK: 2}
+        assert ledger.jobs.row_counts(record.id) == {RowState.OK: 2}
         assert studio.asked() == 4
 
 
@@ -238,7 +240,7 @@ async def test_other_options_make_other_rows_of_the_same_file(
     async with studio.kit() as kit:
         await run_all(studio.job(kit, path))
         [result] = await run_all(studio.job(kit, path, **options))
-        call = (await kit.session.ledger()).call(result.call or 0)
+        call = (await kit.session.ledger()).calls.get(result.call or 0)
         assert call is not None
         told = {
             "angle": {"brand": "A", "angle": "problem"},
@@ -268,7 +270,7 @@ async def test_invalid_rows_are_kept_with_their_reasons(studio: Studio) -> None:
         assert "brand" in (results[1].error or "")
         assert "nonsense" in (results[2].error or "")
         ledger = await kit.session.ledger()
-        assert ledger.row_counts(ledger.jobs()[0].id) == {RowState.OK: 1, RowState.INVALID: 2}
+        assert ledger.jobs.row_counts(ledger.jobs.newest()[0].id) == {RowState.OK: 1, RowState.INVALID: 2}
     assert studio.asked() == 1
     assert [text for text in studio.said if "rows.csv:3" in text and "row 2 is invalid" in text]
 
@@ -351,13 +353,13 @@ async def test_a_finished_job_sends_nothing(studio: Studio) -> None:
     async with studio.kit() as kit:
         await run_all(kit.batch(REF, brands(2), job="night"))
         ledger = await kit.session.ledger()
-        done = ledger.job("night")
+        done = ledger.jobs.get("night")
         assert done is not None
         assert done.state is JobState.DONE
         assert len(await run_all(kit.batch(REF, brands(2), job="night"))) == 2
         assert studio.asked() == 2
         await run_all(studio.job(kit, brands(4), limit=1))
-        opened = ledger.job("night")
+        opened = ledger.jobs.get("night")
         assert opened is not None
         assert (opened.state, opened.ended_us) == (JobState.OPEN, None)
 
@@ -394,7 +396,7 @@ async def test_tags_and_columns_reach_the_books(studio: Studio) -> None:
         tags = {"client": "@client", "deliverable": "@what", "campaign": "spring"}
         results = await run_all(kit.batch(REF, rows, job="night", tags=tags))
         ledger = await kit.session.ledger()
-        calls = [ledger.call(result.call or 0) for result in results]
+        calls = [ledger.calls.get(result.call or 0) for result in results]
         assert [(call.tags, call.deliverable) for call in calls if call] == [
             ({"client": "barly", "deliverable": "d1", "campaign": "spring"}, "d1"),
             ({"deliverable": "d2", "campaign": "spring"}, "d2"),

@@ -12,6 +12,7 @@ from promptkit.errors import AllTargetsFailed
 from promptkit.ledger.records import RowState
 from promptkit.types import RowResult, Status
 
+pytestmark = pytest.mark.virtual_time
 DOWN = {"fault": "http.503", "times": None}
 
 
@@ -105,7 +106,7 @@ async def test_a_longer_outage_stops_the_batch_with_its_rows_waiting(studio: Stu
     studio.sim.script([])
     async with studio.kit() as kit:
         for provider in ("openai", "anthropic", "gemini"):
-            await (await kit.session.ledger()).reset_lanes(provider)
+            await (await kit.session.ledger()).shared.reset_circuits(provider)
         assert len(await run_all(kit.batch(REF, brands(5), job="night"))) == 5
 
 

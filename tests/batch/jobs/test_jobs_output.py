@@ -21,7 +21,7 @@ from promptkit.batch.job import Job
 from promptkit.batch.output import write_output
 from promptkit.batch.tables import Dialect, Format
 from promptkit.errors import LedgerError, OutputError
-from promptkit.ledger.ledger import Ledger
+from promptkit.ledger.jobs import Jobs
 from promptkit.types import RowResult, Status
 from promptkit.types.ids import read_id
 
@@ -172,7 +172,7 @@ async def test_what_storage_keeps_out_goes_when_the_job_is_done(
         results = await run_all(kit.batch(REF, brands(4), job="night"))
         assert texts(results)[:2] == texts(first)
         assert kept(studio, results) == (replies == "full", variables == "full")
-        call = (await kit.session.ledger()).call(results[0].call or 0)
+        call = (await kit.session.ledger()).calls.get(results[0].call or 0)
         assert call is not None
         assert (call.text_sha256 is None) is (replies == "none")
         assert (call.text is not None) is (replies == "full")
@@ -190,7 +190,7 @@ async def test_single_calls_keep_what_storage_says(studio: Studio) -> None:
     studio.configure(tables='[storage]\nreplies = "hash"\nvariables = "none"\n')
     async with studio.kit() as kit:
         reply = await kit.run(REF, {"brand": "Brand 0"})
-        call = (await kit.session.ledger()).call(reply.id)
+        call = (await kit.session.ledger()).calls.get(reply.id)
         assert call is not None
         assert (call.text, call.variables, len(call.text_sha256 or "")) == (None, None, 64)
     assert "Brand 0" not in everything(studio)
@@ -205,7 +205,7 @@ async def test_storage_by_client(studio: Studio) -> None:
         again = await run_all(kit.batch(REF, rows, job="night", tags={"client": "@client"}))
         assert [result.text is None for result in again] == [False, True]
         ledger = await kit.session.ledger()
-        assert [row.row.variables for row in ledger.rows_in_order(ledger.jobs()[0].id)] == [
+        assert [row.row.variables for row in ledger.jobs.output_rows(ledger.jobs.newest()[0].id)] == [
             {"brand": "Open"},
             None,
         ]
@@ -245,9 +245,9 @@ async def test_a_job_that_was_cut_off_while_it_erased_goes_on(
     """Killed between two pages of texts that [storage] keeps out: the output stands, and the rest goes, too."""
     studio.configure(tables='[storage]\nreplies = "none"\nvariables = "none"\n')
     monkeypatch.setattr(keeping, "_PAGE", 1)
-    out, erase = studio.folder / "out.csv", Ledger.erase_texts
+    out, erase = studio.folder / "out.csv", Jobs.erase_texts
 
-    async def once(ledger: Ledger, *arguments: Any, **options: Any) -> None:
+    async def once(ledger: Jobs, *arguments: Any, **options: Any) -> None:
         await erase(ledger, *arguments, **options)
         raise LedgerError("the power failed")
 
@@ -257,7 +257,7 @@ async def test_a_job_that_was_cut_off_while_it_erased_goes_on(
         assert await write(kit, job, out) == 3
         whole = out.read_bytes()
         with monkeypatch.context() as patched:
-            patched.setattr(Ledger, "erase_texts", once)
+            patched.setattr(Jobs, "erase_texts", once)
             with pytest.raises(LedgerError):
                 await job.forget(out)
         assert "Brand 2" in everything(studio)

@@ -19,7 +19,7 @@ import studio as studio_module
 from studio import ALL, BIGGEST, LINE, REF, Studio, assert_books_agree, brands, run_all, until
 
 from promptkit.batch.options import pack_of
-from promptkit.cli.call_page import read_page
+from promptkit.cli.views.call import read_call
 from promptkit.errors import BudgetStop, UsageError
 from promptkit.ledger.erasing import Erase
 from promptkit.ledger.ledger import Ledger
@@ -46,14 +46,14 @@ def sent_brands(studio: Studio) -> list[Counter[str]]:
 
 
 def calls_of(ledger: Ledger) -> list[CallRecord]:
-    found = [ledger.call(logged.id) for logged in ledger.calls(limit=10_000)]
+    found = [ledger.calls.get(logged.id) for logged in ledger.calls.search(limit=10_000)]
     return [call for call in found if call is not None]
 
 
 def assert_rows_add_up(ledger: Ledger, job_id: int) -> None:
     """The rows' costs are the job's, to the pico-dollar, and so are the parts of every pack."""
-    rows = ledger.rows_in_order(job_id, limit=1000)
-    money = ledger.job_money(job_id)
+    rows = list(ledger.jobs.output_rows(job_id))
+    money = ledger.reports.spent_by_job(job_id)
     assert sum(out.money.known_pico for out in rows) == money.known_pico
     assert sum(out.money.charged_pico for out in rows) == money.charged_pico
     calls = calls_of(ledger)
@@ -83,7 +83,7 @@ async def test_rows_share_requests(studio: Studio) -> None:
         assert_books_agree(ledger, studio)
         assert_rows_add_up(ledger, job.record.id)
         assert any("10 rows in 2 requests" in said for said in studio.said)
-        stored = {out.row.position + 1: out for out in ledger.rows_in_order(job.record.id)}
+        stored = {out.row.position + 1: out for out in ledger.jobs.output_rows(job.record.id)}
         for result in results:
             assert stored[result.number].text == result.text
             assert result.cost is not None
@@ -122,7 +122,7 @@ async def test_what_a_pack_does_not_answer_is_asked_for_again(
         assert [result.number for result in results] == list(range(1, 10))
         assert [result.status for result in results] == [Status.OK] * 9
         assert all(result.text for result in results)
-        assert ledger.row_counts(job.record.id) == {RowState.OK: 9}
+        assert ledger.jobs.row_counts(job.record.id) == {RowState.OK: 9}
         assert_books_agree(ledger, studio)
         assert_rows_add_up(ledger, job.record.id)
         known = [result.cost.pico for result in results if result.cost is not None]
@@ -181,7 +181,7 @@ async def test_costs_go_to_each_deliverable(studio: Studio) -> None:
         assert len(await run_all(job)) == 12
         ledger = await kit.session.ledger()
         settings = kit.session.settings
-        whole = ledger.spent_total()
+        whole = ledger.reports.spent_total()
         assert whole.known_pico == studio.billed_pico
         for by in [(), ("deliverable",), ("client",), ("template",), ("target",), ("job",), ("day",)]:
             report = make_report(ledger, settings, ReportQuery(by))
@@ -266,7 +266,7 @@ async def test_an_outage_leaves_the_rows(studio: Studio) -> None:
     studio.sim.script([])
     async with studio.kit() as kit:
         for provider in studio_module.THREE:
-            await (await kit.session.ledger()).reset_lanes(provider)
+            await (await kit.session.ledger()).shared.reset_circuits(provider)
         assert len(await run_all(studio.job(kit, brands(4), pack=4))) == 4
         assert_books_agree(await kit.session.ledger(), studio)
 
@@ -277,14 +277,14 @@ async def test_a_cap_holds(studio: Studio) -> None:
         with pytest.raises(BudgetStop):
             await run_all(kit.batch(REF, brands(30), job="night", pack=4, budget_usd=Decimal("0.0013")))
         ledger = await kit.session.ledger()
-        record = ledger.job("night")
+        record = ledger.jobs.get("night")
         assert record is not None
-        counts = ledger.row_counts(record.id)
+        counts = ledger.jobs.row_counts(record.id)
         assert 0 < counts[RowState.OK] < 30
         assert counts[RowState.OK] + counts[RowState.PENDING] == 30
-        assert ledger.job_money(record.id).charged_pico <= 13 * 10**8
+        assert ledger.reports.spent_by_job(record.id).charged_pico <= 13 * 10**8
         await run_all(kit.batch(REF, brands(30), job="night", pack=4, budget_usd=Decimal(1)))
-        assert ledger.row_counts(record.id) == {RowState.OK: 30}
+        assert ledger.jobs.row_counts(record.id) == {RowState.OK: 30}
         assert_books_agree(ledger, studio)
 
 
@@ -358,11 +358,11 @@ async def test_a_pack_that_was_killed_is_unknown_for_all_its_rows(studio: Studio
     studio.sim.script([])
     async with studio.kit() as kit:
         ledger = await kit.session.ledger()
-        record = ledger.job("night")
+        record = ledger.jobs.get("night")
         assert record is not None
-        rows = ledger.pending_rows(record.id)
+        rows = list(ledger.jobs.pending_rows(record.id))
         assert [row.unknowns for row in rows] == [1] * 8
-        money = ledger.job_money(record.id)
+        money = ledger.reports.spent_by_job(record.id)
         assert (money.unknown, money.attempts) == (2, 2)
         assert_rows_add_up(ledger, record.id)
         assert_books_agree(ledger, studio)
@@ -376,6 +376,7 @@ async def test_a_pack_that_was_killed_is_unknown_for_all_its_rows(studio: Studio
         assert_books_agree(ledger, studio)
 
 
+@pytest.mark.virtual_time
 async def test_an_answer_that_never_comes(studio: Studio) -> None:
     """A pack that was sent and never answered is unknown for all its rows; under `--on-unknown fail` they fail."""
     studio.configure(targets=ALL[:1], timeout_s=0.5)
@@ -386,11 +387,12 @@ async def test_an_answer_that_never_comes(studio: Studio) -> None:
         assert [result.status for result in results] == [Status.FAILED] * 3
         assert studio.asked() == 1
         ledger = await kit.session.ledger()
-        assert [out.row.unknowns for out in ledger.rows_in_order(job.record.id)] == [1] * 3
-        assert [out.money.unknown for out in ledger.rows_in_order(job.record.id)] == [1] * 3
+        assert [out.row.unknowns for out in ledger.jobs.output_rows(job.record.id)] == [1] * 3
+        assert [out.money.unknown for out in ledger.jobs.output_rows(job.record.id)] == [1] * 3
         assert_rows_add_up(ledger, job.record.id)
 
 
+@pytest.mark.virtual_time
 async def test_a_caller_who_goes_away(studio: Studio) -> None:
     """A run that is cancelled records its packs as unknown, and their rows wait."""
     studio.configure(targets=ALL[:1])
@@ -402,7 +404,7 @@ async def test_a_caller_who_goes_away(studio: Studio) -> None:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         ledger = await kit.session.ledger()
-        assert [row.unknowns for row in ledger.pending_rows(job.record.id)] == [1] * 3
+        assert [row.unknowns for row in ledger.jobs.pending_rows(job.record.id)] == [1] * 3
         assert {call.status for call in calls_of(ledger)} == {Status.FAILED}
         assert_rows_add_up(ledger, job.record.id)
 
@@ -470,24 +472,24 @@ async def test_show_proves_a_pack_and_its_rows(studio: Studio) -> None:
         ledger = await kit.session.ledger()
         calls = calls_of(ledger)
         for call in calls:
-            page = read_page(ledger, call.id)
+            page = read_call(ledger, call.id)
             assert page.proved, page.why
             assert len(page.items) == (call.pack_items or 0)
         first = min((call for call in calls if call.pack_items), key=lambda call: call.id)
         assert first.error == "2 missing"
-        prompt = read_page(ledger, first.id).prompt
+        prompt = read_call(ledger, first.id).prompt
         assert prompt is not None
         assert any(prompt.messages[-1].content[:40] in body for body in bodies(studio))
-        assert [item.status for item in ledger.pack_items(first.id)] == [
+        assert [item.status for item in ledger.calls.pack_items(first.id)] == [
             Status.OK,
             Status.FAILED,
             Status.OK,
             Status.FAILED,
             Status.OK,
         ]
-        by_target = ledger.calls(100, LogFilter(target="openai"))
+        by_target = ledger.calls.search(100, LogFilter(target="openai"))
         assert len(by_target) == len(calls)
-        assert not ledger.calls(100, LogFilter(fault=Fault.CONTENT))
+        assert not ledger.calls.search(100, LogFilter(fault=Fault.CONTENT))
 
 
 async def test_forgetting_a_row_forgets_its_pack(studio: Studio) -> None:
@@ -496,15 +498,15 @@ async def test_forgetting_a_row_forgets_its_pack(studio: Studio) -> None:
         job = studio.job(kit, brands(4), pack=4)
         await run_all(job)
         ledger = await kit.session.ledger()
-        before = ledger.spent_total()
+        before = ledger.reports.spent_total()
         member, other = list(itertools.islice((call for call in calls_of(ledger) if call.pack_id), 2))
         await ledger.erase(Erase(call_ids=(member.id,)))
-        carrier = ledger.call(member.pack_id or 0)
+        carrier = ledger.calls.get(member.pack_id or 0)
         assert carrier is not None
         assert carrier.forgotten_us
-        assert read_page(ledger, member.id).prompt is None
-        assert read_page(ledger, carrier.id).why == "its texts were erased"
-        assert read_page(ledger, other.id).proved
-        assert ledger.spent_total() == before
+        assert read_call(ledger, member.id).prompt is None
+        assert read_call(ledger, carrier.id).why == "its texts were erased"
+        assert read_call(ledger, other.id).proved
+        assert ledger.reports.spent_total() == before
         await ledger.erase(Erase(call_ids=(carrier.id,)))
         assert_rows_add_up(ledger, job.record.id)

@@ -40,7 +40,7 @@ async def test_rows_of_a_bad_version_are_made_again_with_another(studio: Studio)
     async with studio.kit() as kit:
         original = await made(studio, kit)
         ledger = await kit.session.ledger()
-        before = ledger.job_money(original.id)
+        before = ledger.reports.spent_by_job(original.id)
         record, results = await redone(kit, original, Redo("@1", made_by="@2"))
         assert (record.name, record.redo_of_id, record.template_ref) == (
             "night-redo-1",
@@ -49,17 +49,17 @@ async def test_rows_of_a_bad_version_are_made_again_with_another(studio: Studio)
         )
         assert [f"{result.template}" for result in results] == [f"{REF}@1"] * 4
         assert [result.cells["brand"] for result in results] == [f"Brand {number}" for number in range(4)]
-        assert ledger.job_money(original.id) == before
-        assert ledger.job_money(record.id).attempts == 4
-        rows = {row.row.id: row.row for row in ledger.rows_in_order(original.id)}
-        for again in ledger.rows_in_order(record.id):
+        assert ledger.reports.spent_by_job(original.id) == before
+        assert ledger.reports.spent_by_job(record.id).attempts == 4
+        rows = {row.row.id: row.row for row in ledger.jobs.output_rows(original.id)}
+        for again in ledger.jobs.output_rows(record.id):
             old = rows[again.row.redo_of_id or 0]
             assert (again.row.key, again.row.tags, again.row.deliverable) == (
                 old.key,
                 old.tags,
                 old.deliverable,
             )
-        assert ledger.redos(original.id) == ("night-redo-1",)
+        assert ledger.jobs.redos(original.id) == ("night-redo-1",)
         assert_books_agree(ledger, studio)
 
 
@@ -91,8 +91,8 @@ async def test_a_redo_takes_only_the_rows_that_are_meant(studio: Studio) -> None
             await prepare(kit.session, original, Redo("@1", made_by="@1"), JobOptions())
         with pytest.raises(UsageError, match="rated reject"):
             await prepare(kit.session, original, Redo("@1", rejected=True), JobOptions())
-        ok = [row.row.call_id for row in ledger.rows_in_order(original.id) if row.row.state is RowState.OK]
-        await ledger.rate([ok[0] or 0], "reject")
+        ok = [row.row.call_id for row in ledger.jobs.output_rows(original.id) if row.row.state is RowState.OK]
+        await ledger.calls.rate([ok[0] or 0], "reject")
         _, rejected = await redone(kit, original, Redo("@1", rejected=True), name="b")
         assert len(rejected) == 1
         with pytest.raises(UsageError, match="makes ad/line, not ad/other"):
@@ -109,7 +109,7 @@ async def test_rows_that_no_longer_fit_fail_alone(studio: Studio) -> None:
         await run_all(job)
         record, results = await redone(kit, job.record, Redo("@2"))
         ledger = await kit.session.ledger()
-        assert ledger.row_counts(record.id) == {RowState.OK: 1, RowState.INVALID: 1}
+        assert ledger.jobs.row_counts(record.id) == {RowState.OK: 1, RowState.INVALID: 1}
         assert results[1].error is not None
         assert studio.asked() == 3
 

@@ -61,7 +61,7 @@ async def test_a_route_without_targets_stops_the_job(studio: Studio, fault: str)
     studio.sim.script([])
     async with studio.kit() as kit:
         for provider in THREE:  # what `providers reset` does
-            await (await kit.session.ledger()).reset_lanes(provider)
+            await (await kit.session.ledger()).shared.reset_circuits(provider)
         assert len(await run_all(kit.batch(REF, brands(12), job="night"))) == 12
         assert studio.asked() == asked + 8
         assert_books_agree(await kit.session.ledger(), studio)
@@ -78,6 +78,7 @@ async def test_a_row_that_only_one_target_could_answer_stops_nothing(studio: Stu
         assert [result.status for result in results] == [Status.FAILED, *[Status.OK] * 3]
 
 
+@pytest.mark.virtual_time
 async def test_throttled_everywhere_stops_the_job(studio: Studio) -> None:
     """Where every target asks for more time than the route has patience, the rows wait, and the error says until when."""
     studio.configure(route="max_wait_s = 0.05")
@@ -89,6 +90,7 @@ async def test_throttled_everywhere_stops_the_job(studio: Studio) -> None:
         assert (await job.report()).rows == {RowState.PENDING: 5}
 
 
+@pytest.mark.virtual_time
 async def test_halt(studio: Studio) -> None:
     """After halt no new row is sent; what is in flight is awaited, recorded and yielded."""
     studio.sim.script([{"fault": "wire.slow_first_byte", "seconds": 0.2}])
@@ -116,6 +118,7 @@ async def test_a_job_halted_before_it_runs_sends_nothing(studio: Studio) -> None
         assert len(await run_all(job)) == 3
 
 
+@pytest.mark.virtual_time
 async def test_a_slow_reader_slows_the_rows_down(studio: Studio) -> None:
     """Rows are sent as results are read: at most so many wait as are under way at once."""
     async with studio.kit() as kit:
@@ -129,6 +132,7 @@ async def test_a_slow_reader_slows_the_rows_down(studio: Studio) -> None:
         assert len(rest) == 59
 
 
+@pytest.mark.virtual_time
 async def test_a_reader_who_leaves_loses_nothing(studio: Studio) -> None:
     """Breaking out of the results sends no new row; what is in flight is awaited and recorded, and nothing is unknown."""
     studio.sim.script([{"fault": "wire.slow_first_byte", "seconds": 0.2}])
@@ -139,7 +143,7 @@ async def test_a_reader_who_leaves_loses_nothing(studio: Studio) -> None:
                 break
         ledger = await kit.session.ledger()
         assert {attempt.state for attempt in attempts_of(ledger)} == {AttemptState.OK}
-        assert 8 <= ledger.row_counts(job.record.id)[RowState.OK] == studio.asked() < 40
+        assert 8 <= ledger.jobs.row_counts(job.record.id)[RowState.OK] == studio.asked() < 40
         assert_books_agree(ledger, studio)
         studio.sim.script([])
         assert len(await run_all(studio.job(kit, brands(40)))) == 40
@@ -180,7 +184,7 @@ async def test_rows_from_standard_input(studio: Studio, monkeypatch: pytest.Monk
             stdin = io.TextIOWrapper(io.BytesIO(b"brand\nA\nB\n"))
             monkeypatch.setattr(sys, "stdin", stdin)
             assert len(await run_all(kit.batch(REF, "-", job="night"))) == 2
-        [job] = (await kit.session.ledger()).jobs()
+        [job] = (await kit.session.ledger()).jobs.newest()
         assert job.ingest == 2
     assert studio.asked() == 2
 
@@ -224,7 +228,7 @@ async def test_two_kits_start_one_job(studio: Studio) -> None:
         refused = [end for end in ended if isinstance(end, BaseException)]
         assert all(isinstance(end, LockHeld) for end in refused)
         assert len(refused) < 2
-        assert len((await one.session.ledger()).jobs()) == 1
+        assert len((await one.session.ledger()).jobs.newest()) == 1
     assert studio.asked() == 2
 
 
@@ -269,7 +273,9 @@ async def test_a_client_at_its_cap_holds_back_its_own_rows(studio: Studio) -> No
         with pytest.raises(BudgetStop, match="client=barly"):
             await run_all(job)
         ledger = await kit.session.ledger()
-        done = [row.row.tags["client"] for row in ledger.rows_in_order(ledger.jobs()[0].id) if row.text]
+        done = [
+            row.row.tags["client"] for row in ledger.jobs.output_rows(ledger.jobs.newest()[0].id) if row.text
+        ]
         assert done.count("caro") == 20
         assert 0 < done.count("barly") < 20
         assert (await job.report()).pending == 20 - done.count("barly")

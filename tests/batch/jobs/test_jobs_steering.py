@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import time
-
+import pytest
 from studio import OPENAI, Studio, assert_books_agree, brands, run_all
 
 from promptkit.errors import StoppedEarly
 from promptkit.ledger.records import JobState, RowState
 from promptkit.types import OnMiss, Status
 
+pytestmark = pytest.mark.virtual_time
 BAD = {"fault": "http.400", "provider": "openai"}
 
 
@@ -20,7 +20,7 @@ async def test_a_canary_that_fails_keeps_the_rest_from_being_sent(studio: Studio
         job = studio.job(kit, brands(40), targets=[OPENAI], canary=5, max_fail_rate=0.2, concurrency=2)
         results = await run_all(job)
         assert isinstance(job.stop, StoppedEarly)
-        assert "of 5 rows" in job.stop.what
+        assert "of 5 rows" in job.stop.message
         sent = studio.asked()
         assert 2 <= sent <= 3
         assert [result.status for result in results] == [Status.FAILED] * sent
@@ -41,12 +41,12 @@ async def test_a_canary_that_passed_is_not_repeated(studio: Studio) -> None:
         job = studio.job(kit, brands(30), canary=3, limit=10)
         await run_all(job)
         ledger = await kit.session.ledger()
-        first = [row.row.canary for row in ledger.rows_in_order(job.record.id)]
+        first = [row.row.canary for row in ledger.jobs.output_rows(job.record.id)]
         assert first == [True] * 3 + [False] * 27
         again = studio.job(kit, brands(30), canary=8, max_fail_rate=0.0)
         await run_all(again)
         assert again.stop is None
-        assert ledger.canary_counts(job.record.id) == {RowState.OK: 3}
+        assert ledger.jobs.canary_counts(job.record.id) == {RowState.OK: 3}
 
 
 async def test_a_failed_canary_can_be_done_without(studio: Studio) -> None:
@@ -82,11 +82,11 @@ async def test_a_deadline_that_has_come_sends_nothing_more(studio: Studio) -> No
     """Rows in flight finish, the rest waits; exit code 8 is what it stops with, and the job goes on later."""
     studio.sim.script([{"fault": "wire.slow_first_byte", "seconds": 0.3}])
     async with studio.kit() as kit:
-        job = studio.job(kit, brands(60), concurrency=2, deadline_s=time.time() + 1.5)
+        job = studio.job(kit, brands(60), concurrency=2, deadline_s=studio.now() + 1.5)
         results = await run_all(job)
         assert isinstance(job.stop, StoppedEarly)
-        assert "has come" in job.stop.what
-        assert 2 <= len(results) == studio.asked() < 60
+        assert "has come" in job.stop.message
+        assert len(results) == studio.asked() == 10  # two at 0, 0.3, 0.6, 0.9 and 1.2 s
         assert (await job.report()).pending == 60 - len(results)
 
 
@@ -95,11 +95,11 @@ async def test_a_deadline_that_wont_be_met_stops_or_hastens(studio: Studio) -> N
     studio.sim.script([{"fault": "wire.slow_first_byte", "seconds": 0.2}])
     async with studio.kit() as kit:
         job = studio.job(
-            kit, brands(200), concurrency=1, deadline_s=time.time() + 8, on_miss=OnMiss.STOP, name="a"
+            kit, brands(200), concurrency=1, deadline_s=studio.now() + 8, on_miss=OnMiss.STOP, name="a"
         )
         await run_all(job)
         assert isinstance(job.stop, StoppedEarly)
-        assert "at this pace" in job.stop.what
+        assert "at this pace" in job.stop.message
         for on_miss, told in (
             (OnMiss.FASTER, "2 rows at once"),
             (OnMiss.FASTEST, "fastest goes first"),
@@ -109,7 +109,7 @@ async def test_a_deadline_that_wont_be_met_stops_or_hastens(studio: Studio) -> N
                 kit,
                 brands(40),
                 concurrency=1,
-                deadline_s=time.time() + 2,
+                deadline_s=studio.now() + 2,
                 on_miss=on_miss,
                 name=on_miss.value,
             )
@@ -128,7 +128,7 @@ async def test_a_cancelled_job_stops_whoever_runs_it(studio: Studio) -> None:
             async for _ in job.results():
                 count += 1
                 if count == 2:
-                    assert await ledger.cancel_job(job.record.id)
+                    assert await ledger.jobs.cancel(job.record.id)
         assert isinstance(job.stop, StoppedEarly)
         assert count == studio.asked() < 60
-        assert ledger.job_state(job.record.id) is JobState.CANCELLED
+        assert ledger.jobs.state(job.record.id) is JobState.CANCELLED

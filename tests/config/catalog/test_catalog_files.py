@@ -114,7 +114,7 @@ def test_the_embedded_model_has_no_address() -> None:
     """The local adapter runs in this process."""
     assert read('adapter = "local"').base_url is None
     error = refused('adapter = "local"\nbase_url = "http://127.0.0.1:1"')
-    assert (error.line, "no base_url" in error.what) == (2, True)
+    assert (error.line, "no base_url" in error.message) == (2, True)
 
 
 def test_single_keys_change_a_known_provider() -> None:
@@ -174,7 +174,7 @@ def test_another_adapter_brings_its_own_defaults() -> None:
         (SMALL + '[[models]]\nid = ""', 4, "empty or given twice", None),
         (SMALL + '[[models]]\nid = "a"\n[[models]]\nid = "a"', 6, "empty or given twice", None),
         (SMALL + '[[models]]\nid = "a"\nrejects = ["temprature"]', 5, "'temprature'", "'temperature'"),
-        (SMALL + '[[models]]\nid = "a"\nrejects = ["max_output_tokens"]', 5, "names no parameter", None),
+        (SMALL + '[[models]]\nid = "a"\nrejects = ["max_output_tokens"]', 5, "is not a parameter", None),
         (SMALL + '[[models]]\nid = "a"\non_reject = "shrug"', 5, "can't be 'shrug'", "drop"),
         (SMALL + '[[models]]\nid = "a"\n[models.reasoning]\nlow = true', 6, "provider's word", None),
         (SMALL + '[[models]]\nid = "a"\n[models.reasoning]\nlow = 1.5', 6, "provider's word", None),
@@ -192,7 +192,7 @@ def test_every_complaint_has_file_line_and_remedy(
     error = refused(text)
     assert error.file == "example.toml"
     assert error.line == line
-    assert what in error.what
+    assert what in error.message
     assert (remedy or "") in (error.remedy or "")
     assert "canary" not in str(error)
 
@@ -200,7 +200,7 @@ def test_every_complaint_has_file_line_and_remedy(
 @pytest.mark.parametrize("name", ["", "OpenAI", "a/b", "../a", "a b"])
 def test_a_name_is_plain(name: str) -> None:
     """A provider's name is the first part of a target: lower case, without a slash."""
-    assert "can't name a provider" in refused(SMALL, name=name).what
+    assert "is not a name of a provider" in refused(SMALL, name=name).message
 
 
 def test_a_model_may_have_limits_of_its_own() -> None:

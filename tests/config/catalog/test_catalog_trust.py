@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptkit.config.keys import Place, Trust, host_of, is_loopback, key_refusal, url_problem
+from promptkit.config.keys import Origin, Trust, host_of, is_loopback, key_refusal, url_problem
 from promptkit.types import Provider
 
 
@@ -21,7 +21,7 @@ SHIPPED = [
     provider("local", None, None),
 ]
 TRUST = Trust.of(SHIPPED, hosts=["LLM.example.com"], variables=["TOGETHER_API_KEY"])
-OWN, PROJECT = Place.OWN, Place.PROJECT
+OWN, PROJECT = Origin.USER, Origin.PROJECT
 
 GOES = None
 HTTP, FOREIGN_KEY, FOREIGN_HOST = "http", "trusted_keys", "trusted_hosts"
@@ -63,7 +63,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("variable", "url", "place", "why"), TABLE)
-def test_where_a_key_may_go(variable: str, url: str, place: Place, why: str | None) -> None:
+def test_where_a_key_may_go(variable: str, url: str, place: Origin, why: str | None) -> None:
     """A config file in the working directory can't send a key to a host of its choosing."""
     refusal = key_refusal(variable, url, place, TRUST)
     if why is None:

@@ -31,7 +31,7 @@ async def test_a_call_counts_in_all_its_scopes(studio: Studio) -> None:
         reply = await kit.run("ad/line", {"brand": "Barly"}, tags={"client": "barly"})
         period = kit.session.period()
         ledger = await kit.session.ledger()
-        spent = {record.scope: record.spent_pico for record in ledger.budgets()}
+        spent = {record.scope: record.spent_pico for record in ledger.reports.budgets()}
         assert spent == dict.fromkeys(
             (f"day:{period.day}", f"month:{period.month}", f"month:{period.month} client=barly"),
             reply.charged_pico,
@@ -47,10 +47,10 @@ async def test_a_clients_cap_stops_its_own_rows_only(studio: Studio) -> None:
         results = await run_all(job)
         assert [result.number for result in results] == [2, 4, 6]
         assert isinstance(job.stop, BudgetStop)
-        assert "client=barly" in job.stop.what
+        assert "client=barly" in job.stop.message
         ledger = await kit.session.ledger()
-        assert len(ledger.pending_rows(job.record.id)) == 3
-        assert len(ledger.calls()) <= 3 + 3  # a row under a full cap isn't begun again and again
+        assert len(list(ledger.jobs.pending_rows(job.record.id))) == 3
+        assert len(ledger.calls.search()) <= 3 + 3  # a row under a full cap isn't begun again and again
     studio.configure(budgets='[budgets.tags."client=barly"]\nper_month_usd = 1')
     async with studio.kit() as kit:
         job = studio.job(kit, ROWS, tags=OWN)
@@ -77,7 +77,7 @@ async def test_a_soft_cap_is_told_once_and_stops_nothing(studio: Studio) -> None
         engine = await kit.session.engine()
         (passed,) = engine.soft_passed.values()
         ledger = await kit.session.ledger()
-        record = ledger.spent(passed.scope_key)
+        record = ledger.reports.budget(passed.scope_key)
     told = [text for text in studio.said if "soft cap passed" in text]
     assert len(told) == 1
     assert scope_words(passed.scope_key) in told[0]
@@ -143,7 +143,9 @@ async def test_each_row_goes_by_its_own_tags(studio: Studio) -> None:
         job = kit.batch("ad/line", ROWS, job="night", tags=OWN)
         results = await run_all(job)
         ledger = await kit.session.ledger()
-        routes = Counter(call.route for call in map(ledger.call, [one.id for one in ledger.calls()]) if call)
+        routes = Counter(
+            call.route for call in map(ledger.calls.get, [one.id for one in ledger.calls.search()]) if call
+        )
     assert [str(result.target) for result in results] == [ANTHROPIC, GEMINI] * 3
     assert routes == {"default": 3, "other": 3}
 
@@ -180,7 +182,7 @@ async def test_a_row_whose_only_target_has_no_key_waits(studio: Studio) -> None:
         job = studio.job(kit, ROWS, tags=OWN)
         results = await run_all(job)
         assert isinstance(job.stop, NoUsableKey)
-        assert len((await kit.session.ledger()).pending_rows(job.record.id)) == 3
+        assert len(list((await kit.session.ledger()).jobs.pending_rows(job.record.id))) == 3
     assert [result.number for result in results] == [2, 4, 6]
 
 
@@ -226,6 +228,7 @@ async def test_weighted_goes_by_weights(studio: Studio) -> None:
     assert found[ANTHROPIC] + found[GEMINI] == 200
 
 
+@pytest.mark.virtual_time
 async def test_fastest_goes_by_the_latest_answers(studio: Studio) -> None:
     """After a while the slow one is asked no more but to be measured; another process knows it at once."""
     studio.configure(targets=[OPENAI, ANTHROPIC], route='strategy = "fastest"')

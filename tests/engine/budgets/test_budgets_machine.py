@@ -93,7 +93,7 @@ class Budgeting(RuleBasedStateMachine):
     def begin(self, caps: tuple[int | None, ...]) -> None:
         self.set_caps(caps)
         self.ledgers = [self.opened(), self.opened()]
-        self.run(self.ledgers[0].remember_template([SOURCE]))
+        self.run(self.ledgers[0].calls.store_templates([SOURCE]))
 
     def opened(self) -> Ledger:
         return Ledger.open(self.path, clock=lambda: int(self.now.timestamp() * 1e6))
@@ -140,7 +140,7 @@ class Budgeting(RuleBasedStateMachine):
         scopes = scopes_of(self.budgets, tags, period, job)
         call = CallStart(next(self.ids), DIGEST, "ad/line@1", "sha256:b", 1, tags=tags)
         attempt = AttemptStart(next(self.ids), call.id, 1, 1, Target("openai", "luna"), ceiling, 1)
-        answer = self.run(self.ledgers[process].begin(attempt, scopes, call))
+        answer = self.run(self.ledgers[process].calls.begin(attempt, scopes, call))
         accounts = [self.model.accounts.setdefault(scope.key, Account()) for scope in scopes]
         pairs = list(zip(scopes, accounts, strict=True))
         fits = all(self.fits(scope, account, ceiling) for scope, account in pairs)
@@ -178,7 +178,7 @@ class Budgeting(RuleBasedStateMachine):
         """
         call = self.model.open[which % len(self.model.open)]
         stopped = self.end(call, (call.attempt.max_cost_pico or 0) + more)
-        latest = {one.scope: one.cap_pico for one in self.ledgers[0].budgets()}
+        latest = {one.scope: one.cap_pico for one in self.ledgers[0].reports.budgets()}
         caps = {scope.key: (scope.cap_pico, latest[scope.key]) for scope in call.scopes}
         capped = [key for key, pair in caps.items() if pair != (None, None)]
         assert list(stopped) == capped
@@ -194,7 +194,7 @@ class Budgeting(RuleBasedStateMachine):
             cost=Cost(charged, "test") if known else None,
         )
         settled = self.run(
-            self.ledgers[call.process].finish(end, CallEnd(call.attempt.call_id, Status.OK, 2))
+            self.ledgers[call.process].calls.finish(end, CallEnd(call.attempt.call_id, Status.OK, 2))
         )
         self.model.settle(call, charged)
         soft = {
@@ -213,7 +213,7 @@ class Budgeting(RuleBasedStateMachine):
         dead._owner.release()  # pyright: ignore[reportPrivateUsage] - as the kernel does
         if swept_by == "sweep":
             mine = [call for call in self.model.open if call.process == 1]
-            assert self.run(self.ledgers[0].sweep()) == len(mine)
+            assert self.run(self.ledgers[0].shared.sweep()) == len(mine)
         self.ledgers[1] = self.opened()
         for call in [call for call in self.model.open if call.process == 1]:
             self.model.settle(call, call.attempt.max_cost_pico or 0)
@@ -226,7 +226,7 @@ class Budgeting(RuleBasedStateMachine):
         if not self.ledgers:
             return
         ledger = self.ledgers[0]
-        records = {record.scope: record for record in ledger.budgets()}
+        records = {record.scope: record for record in ledger.reports.budgets()}
         for key, account in self.model.accounts.items():
             record = records.get(key)
             if record is None:  # every call under it was refused
@@ -242,7 +242,7 @@ class Budgeting(RuleBasedStateMachine):
         assert {key: account.held for key, account in self.model.accounts.items() if account.held} == {
             key: pico for key, pico in held.items() if pico
         }
-        assert ledger.spent_total().charged_pico == self.model.charged
+        assert ledger.reports.spent_total().charged_pico == self.model.charged
 
 
 Budgeting.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)

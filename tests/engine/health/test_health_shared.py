@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,11 @@ from promptkit.engine import limits as standing
 from promptkit.engine.attempts import accounts_of
 from promptkit.errors import AllTargetsFailed, LedgerError, NoUsableKey
 from promptkit.ledger.ledger import Ledger
+from promptkit.ledger.shared import Shared
 from promptkit.routing.health import STREAK, CircuitKey, CircuitState, Lane
 from promptkit.types import Fault
 
+pytestmark = pytest.mark.virtual_time
 ONE = ALL[:1]
 OUT_OF_CREDIT = "openai.insufficient_quota"
 
@@ -68,7 +69,7 @@ async def test_a_process_that_finds_all_closed_says_until_when_and_why(studio: S
         with pytest.raises(AllTargetsFailed) as caught:
             await kit.run(REF, {"brand": "Barly"})
     assert studio.asked() == 1
-    assert f"{OPENAI} is closed until " in caught.value.what
+    assert f"{OPENAI} is closed until " in caught.value.message
     assert "opens again at" in f"{caught.value.remedy}"
 
 
@@ -76,7 +77,7 @@ async def test_half_open_sends_one_probe_over_all_processes(studio: Studio) -> N
     """When a lane's time is over, of sixty calls in three processes one tries it; the others follow it."""
     studio.configure(targets=ONE)
     studio.sim.script([{"fault": "wire.slow_first_byte", "seconds": 0.6}])
-    await _close(studio, CircuitState(time.time() - 1, Fault.TRANSIENT, "it was down", STREAK))
+    await _close(studio, CircuitState(studio.now() - 1, Fault.TRANSIENT, "it was down", STREAK))
     async with studio.kit() as one, studio.kit() as two, studio.kit() as three:
         calls = [asyncio.create_task(ask(kit, f"B{n}")) for n in range(20) for kit in (one, two, three)]
         await until(lambda: studio.asked() > 0)
@@ -84,7 +85,7 @@ async def test_half_open_sends_one_probe_over_all_processes(studio: Studio) -> N
         assert studio.asked() == 1
         assert set(await asyncio.gather(*calls)) == {OPENAI}
         ledger = await one.session.ledger()
-        assert ledger.lanes() == {}
+        assert ledger.shared.circuits() == {}
         assert_books_agree(ledger, studio)
 
 
@@ -92,39 +93,39 @@ async def test_a_probe_that_fails_closes_the_lane_for_longer(studio: Studio) -> 
     """And the call that tried goes on to its next target, the others with it."""
     studio.configure(targets=ALL[:2])
     studio.sim.script([{"fault": "http.503", "provider": "openai", "times": None}])
-    await _close(studio, CircuitState(time.time() - 1, Fault.TRANSIENT, "it was down", STREAK))
+    await _close(studio, CircuitState(studio.now() - 1, Fault.TRANSIENT, "it was down", STREAK))
     async with studio.kit() as kit:
         assert set(await asyncio.gather(*(ask(kit, f"B{n}") for n in range(10)))) == {ANTHROPIC}
-        [state] = (await kit.session.ledger()).lanes().values()
+        [state] = (await kit.session.ledger()).shared.circuits().values()
         assert state.failures == STREAK + 1
-        assert state.until_s > time.time() + 20
+        assert state.until_s > studio.now() + 20
     assert studio.asked("openai") == 1
 
 
 async def test_a_probe_that_is_never_sent_is_given_back(studio: Studio) -> None:
     """A cap that refuses the probing call leaves the lane half open for the next one."""
     studio.configure(targets=ONE, budgets="per_day_usd = 0.0000001")
-    await _close(studio, CircuitState(time.time() - 1, Fault.TRANSIENT, "it was down", STREAK))
+    await _close(studio, CircuitState(studio.now() - 1, Fault.TRANSIENT, "it was down", STREAK))
     async with studio.kit() as kit:
         reply = await asyncio.gather(kit.run(REF, {"brand": "Barly"}), return_exceptions=True)
         assert isinstance(reply[0], Exception)
         ledger = await kit.session.ledger()
-        await until(lambda: [state.probe_until_s for state in ledger.lanes().values()] == [0.0])
+        await until(lambda: [state.probe_until_s for state in ledger.shared.circuits().values()] == [0.0])
 
 
 async def test_reset_opens_a_lane_and_wakes_who_waits_for_it(studio: Studio) -> None:
     """A call that waits for a parked provider goes on at once when somebody opens it by hand."""
     studio.configure(targets=ONE, route="max_wait_s = 60")
-    closed = CircuitState(time.time() + 50, Fault.RATE_LIMIT, "told to wait")
+    closed = CircuitState(studio.now() + 50, Fault.RATE_LIMIT, "told to wait")
     await _close(studio, closed)
     async with studio.kit() as kit, studio.kit() as other:
         call = asyncio.create_task(ask(kit))
         await asyncio.sleep(0.3)
         assert studio.asked() == 0
-        began = time.monotonic()
-        assert await (await other.session.ledger()).reset_lanes("openai") == 1
+        began_s = studio.now()
+        assert await (await other.session.ledger()).shared.reset_circuits("openai") == 1
         assert await call == OPENAI
-        assert time.monotonic() - began < 5
+        assert studio.now() - began_s <= standing.FRESH_S
 
 
 async def test_another_key_is_not_parked_for_the_old_one(studio: Studio) -> None:
@@ -146,7 +147,9 @@ async def test_a_wrong_address_parks_nothing_of_the_right_one(studio: Studio) ->
     async with studio.kit({"OPENAI_BASE_URL": "http://127.0.0.1:9/v1"}) as kit:
         for n in range(STREAK + 1):
             assert await ask(kit, f"B{n}") == ANTHROPIC
-        assert [state.failures for state in (await kit.session.ledger()).lanes().values()] == [STREAK]
+        assert [state.failures for state in (await kit.session.ledger()).shared.circuits().values()] == [
+            STREAK
+        ]
     async with studio.kit() as kit:
         assert await ask(kit) == OPENAI
 
@@ -185,27 +188,27 @@ async def test_a_ledger_that_cannot_be_read_loses_no_reply(
 
     async with studio.kit() as kit:
         ledger = await kit.session.ledger()
-        monkeypatch.setattr(Ledger, "lanes", broken)
+        monkeypatch.setattr(Shared, "circuits", broken)
         assert await ask(kit) == OPENAI
         assert_books_agree(ledger, studio)
 
 
 async def test_where_all_is_well_nothing_is_written(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Health costs a good call no write, and no read of its own."""
+    """Health costs a good call no write, and no read of its own: one serves all calls of a quarter of a second."""
     reads: list[float] = []
-    lanes = Ledger.lanes
+    lanes = Shared.circuits
 
-    def counted(ledger: Ledger) -> object:
-        reads.append(time.monotonic())
+    def counted(ledger: Shared) -> object:
+        reads.append(studio.now())
         return lanes(ledger)
 
-    monkeypatch.setattr(Ledger, "lanes", counted)
+    monkeypatch.setattr(Shared, "circuits", counted)
     async with studio.kit() as kit:
-        began = time.monotonic()
-        for n in range(30):
-            await ask(kit, f"B{n}")
-        took_s = time.monotonic() - began
-    assert len(reads) <= 2 + took_s / standing.FRESH_S
+        for _ in range(3):
+            await asyncio.sleep(standing.FRESH_S)
+            for n in range(30):
+                await ask(kit, f"B{n}")
+    assert len(reads) == len(set(reads)) == 3
 
 
 async def test_the_ledger_keeps_no_key(studio: Studio) -> None:
@@ -213,7 +216,7 @@ async def test_the_ledger_keeps_no_key(studio: Studio) -> None:
     studio.sim.script([{"fault": "openai.unauthorized", "times": None}])
     async with studio.kit() as kit:
         assert await ask(kit) == ANTHROPIC
-        [key] = (await kit.session.ledger()).lanes()
+        [key] = (await kit.session.ledger()).shared.circuits()
     assert [len(part) for part in key.account.split(":")] == [12, 12]
     for path in (studio.folder / "promptkit.db", studio.folder / "promptkit.db-wal"):
         assert not path.exists() or b"sk-canary" not in path.read_bytes()
@@ -225,4 +228,4 @@ async def _close(studio: Studio, state: CircuitState) -> None:
     account = accounts_of(settings.catalog, settings.keys)["openai"]
     key = CircuitKey(Lane.HEALTH, "openai", account.partition(":")[0], "gpt-6-luna")
     with Ledger.open(Path(studio.folder / "promptkit.db")) as ledger:
-        await ledger.learn({key: state}, time.time())
+        await ledger.shared.merge_circuits({key: state}, studio.now())

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import sys
-import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import aiohttp
 import pytest
+import virtual_time
 from studio import ALL, ANTHROPIC, KEYS, OPENAI, REF, Studio, attempts_of, until
 
 from promptkit import AsyncPromptKit
@@ -46,6 +46,7 @@ RATE = PER_MINUTE / 60
 """Requests a second."""
 BURST = RATE * BURST_S
 REFUSED = 429
+virtually = pytest.mark.virtual_time
 
 
 def limits(**told: int) -> str:
@@ -78,7 +79,7 @@ class Limited:
 
     def arrivals(self) -> list[float]:
         """When requests of promptkit came."""
-        return [datetime.fromisoformat(str(note["time"])).timestamp() for note in self._notes()]
+        return arrivals(self.studio)[self.used :]
 
     def refused(self) -> int:
         """How many of them met a 429."""
@@ -91,7 +92,8 @@ class Limited:
 @pytest.fixture
 async def limited(tmp_path: Path, blank_database: Path) -> AsyncIterator[Limited]:
     rule = LimitRule(requests_per_minute=PER_MINUTE)
-    async with Simulator(seed=7, scenario=Scenario(limits={"openai": rule})) as sim:
+    clock = virtual_time.clock()
+    async with Simulator(seed=7, scenario=Scenario(limits={"openai": rule}), clock=clock) as sim:
         studio = Studio.build(tmp_path, sim, blank_database)
         studio.configure(targets=ALL[:1], tables=limits(requests_per_minute=PER_MINUTE))
         used = PER_MINUTE - int(BURST) - 8
@@ -109,12 +111,18 @@ async def _use_up(url: str, count: int) -> None:
                 assert reply.status == 200
 
 
+def arrivals(studio: Studio) -> list[float]:
+    """When requests came, by the simulator's journal."""
+    return [datetime.fromisoformat(str(note["time"])).timestamp() for note in studio.sim.requests()]
+
+
 def in_window(times: Sequence[float], begins_s: float, seconds: float) -> int:
     return sum(begins_s <= at < begins_s + seconds for at in times)
 
 
+@virtually
 async def test_one_process_uses_what_is_allowed_and_meets_no_429(limited: Limited) -> None:
-    """Sixteen at once on eight a second: at least 90 % of the rate, fewer than 1 % refused.
+    """Sixteen at once on eight a second: all of the rate is used, and nothing is refused.
 
     Without the limit in its provider file the same load is refused dozens of times.
     """
@@ -122,10 +130,13 @@ async def test_one_process_uses_what_is_allowed_and_meets_no_429(limited: Limite
         assert set(await ask_many(kit, 64, 16)) == {OPENAI}
     times = limited.arrivals()
     assert (len(times), limited.refused()) == (64, 0)
-    took_s = times[-1] - times[0]
-    assert RATE * took_s * 0.9 <= len(times) - BURST <= RATE * took_s + 2
+    # The burst at once, then one at each turn: what the clock says, which stands still while there is work.
+    turns = [max(0, number - BURST) / RATE for number in range(1, 65)]
+    assert [at - times[0] for at in times] == pytest.approx(turns, abs=1 / RATE)
+    assert RATE * (times[-1] - times[0]) == pytest.approx(64 - BURST, abs=1)
 
 
+@virtually
 async def test_without_its_limit_the_same_load_is_refused(limited: Limited) -> None:
     """What the test above would see of a client that keeps no limits."""
     limited.studio.configure(targets=ALL[:1], route="max_wait_s = 0\nattempts = 1")
@@ -138,29 +149,47 @@ async def test_without_its_limit_the_same_load_is_refused(limited: Limited) -> N
     assert len(failed) > 10
 
 
+@virtually
+async def test_three_ledgers_share_what_is_allowed(limited: Limited) -> None:
+    """Leases in the ledger: together they use at least 90 % of the rate and no more than all of it."""
+    async with AsyncExitStack() as stack:
+        kits = [await stack.enter_async_context(limited.studio.kit()) for _ in range(3)]
+        calling = [asyncio.create_task(ask_many(kit, 200, 8)) for kit in kits]
+        await until(lambda: len(limited.arrivals()) >= BURST)
+        begins_s = limited.arrivals()[-1]
+        await asyncio.sleep(5.5)
+        for calls in calling:
+            calls.cancel()
+        await asyncio.gather(*calling, return_exceptions=True)
+    times = limited.arrivals()
+    assert in_window(times, begins_s, 5) >= 0.9 * RATE * 5
+    assert len(times) <= RATE * (times[-1] - times[0]) + BURST + RATE  # a late turn is not lost
+    assert limited.refused() == 0
+
+
 async def test_three_processes_share_what_is_allowed(limited: Limited) -> None:
-    """Leases in the ledger: together they use at least 90 % of the rate, and next to nothing is refused."""
+    """However fast or slow they are, next to nothing is refused."""
     command = [sys.executable, str(WORKER), str(limited.studio.folder)]
     workers = [
         await asyncio.create_subprocess_exec(
-            *command, f"job-{n}", str(1000 * n), "200", "8", stdout=asyncio.subprocess.DEVNULL
+            *command, f"job-{n}", str(1000 * n), "200", "8", stdout=asyncio.subprocess.PIPE
         )
         for n in range(3)
     ]
     try:
-        await until(lambda: len(limited.arrivals()) >= BURST)
-        begins_s = limited.arrivals()[-1] + 1  # the third may still be starting
-        await until(lambda: time.time() > begins_s + 5)
+        for worker in workers:
+            assert worker.stdout is not None
+            assert await worker.stdout.readline()  # each of them has its part
+        more = len(limited.arrivals()) + int(BURST) + 8
+        await until(lambda: len(limited.arrivals()) >= more)
     finally:
         for worker in workers:
             worker.kill()
-        await asyncio.gather(*(worker.wait() for worker in workers))
-    times = limited.arrivals()
-    assert in_window(times, begins_s, 5) >= 0.9 * RATE * 5
-    assert len(times) <= RATE * (times[-1] - times[0]) + BURST + RATE  # a late turn is not lost
-    assert limited.refused() <= 0.01 * len(times)
+        await asyncio.gather(*(worker.communicate() for worker in workers))
+    assert limited.refused() <= 0.01 * len(limited.arrivals())
 
 
+@virtually
 async def test_a_used_up_limit_sends_the_call_to_an_open_target(studio: Studio) -> None:
     """A turn that is further off than a few seconds is left to the next target."""
     studio.configure(targets=ALL[:2], tables=limits(requests_per_minute=6))
@@ -171,15 +200,17 @@ async def test_a_used_up_limit_sends_the_call_to_an_open_target(studio: Studio) 
     assert studio.asked("openai") <= 2
 
 
+@virtually
 async def test_waiting_for_ones_turn_is_no_impatience(studio: Studio) -> None:
     """With no other target a call waits its turn, whatever its patience."""
     studio.configure(targets=ALL[:1], route="max_wait_s = 0", tables=limits(requests_per_minute=60))
     async with studio.kit() as kit:
-        began = time.monotonic()
         assert set(await ask_many(kit, 5, 5)) == {OPENAI}
-        assert time.monotonic() - began >= 1.5
+    times = arrivals(studio)
+    assert [at - times[0] for at in times] == pytest.approx([0, 0, 0, 1, 2], abs=0.01)
 
 
+@virtually
 async def test_tokens_are_limited_too(studio: Studio) -> None:
     """Debited by estimate, put right by what the reply used: the next call waits for what this one took."""
     studio.configure(targets=ALL[:1], tables=limits(output_tokens_per_minute=3000))
@@ -190,6 +221,7 @@ async def test_tokens_are_limited_too(studio: Studio) -> None:
     assert (started[-1] - started[0]) / 1e6 >= used / 50 - BURST_S - 1
 
 
+@virtually
 async def test_requests_of_a_day_are_counted_over_processes(studio: Studio) -> None:
     """What one process used is gone for the next; then the target is closed until its day ends."""
     studio.configure(targets=ALL[:1], tables=limits(requests_per_day=3), route="max_wait_s = 1")
@@ -202,6 +234,7 @@ async def test_requests_of_a_day_are_counted_over_processes(studio: Studio) -> N
     assert studio.asked() == 3
 
 
+@virtually
 async def test_single_calls_use_up_one_request_of_the_day_each(studio: Studio) -> None:
     """Nothing is leased ahead for a process that makes one call: all of a large day can be used that way."""
     studio.configure(targets=ALL[:1], tables=limits(requests_per_day=20_000))
@@ -211,14 +244,15 @@ async def test_single_calls_use_up_one_request_of_the_day_each(studio: Studio) -
     assert _leased_today(studio) == 2
 
 
+@virtually
 async def test_no_more_at_once_than_allowed(studio: Studio) -> None:
     """Concurrency of a provider is kept, whoever asks."""
     studio.sim.script([{"fault": "wire.slow_first_byte", "seconds": 0.2, "times": None}])
     studio.configure(targets=ALL[:1], tables=limits(concurrency=3))
     async with studio.kit() as kit:
-        began = time.monotonic()
         await ask_many(kit, 9, 9)
-        assert time.monotonic() - began >= 0.6
+    times = arrivals(studio)
+    assert [at - times[0] for at in times] == pytest.approx([0, 0, 0, 0.2, 0.2, 0.2, 0.4, 0.4, 0.4], abs=0.01)
 
 
 async def test_processes_share_the_slots(studio: Studio) -> None:
@@ -258,18 +292,22 @@ async def test_a_cancelled_wait_takes_nothing(studio: Studio) -> None:
         assert slots.taken == 0
 
 
+@virtually
 async def test_headers_hold_back(tmp_path: Path, blank_database: Path) -> None:
     """The provider allows less than the file says: the replies' headers slow promptkit down before a 429 does."""
     async with Simulator(
-        seed=7, scenario=Scenario(limits={"openai": LimitRule(requests_per_minute=120)})
+        seed=7,
+        scenario=Scenario(limits={"openai": LimitRule(requests_per_minute=120)}),
+        clock=virtual_time.clock(),
     ) as sim:
         studio = Studio.build(tmp_path, sim, blank_database)
         studio.configure(targets=ALL[:1], tables=limits(requests_per_minute=6000))
         await _use_up(sim.base_url("openai"), 112)
         async with studio.kit() as kit:
-            began = time.monotonic()
             await ask_many(kit, 14, 1)
-            assert time.monotonic() - began > 2
+        times = arrivals(studio)[112:]
+        assert len(times) == 14
+        assert times[-1] - times[0] > 2
         assert [note["status"] for note in sim.requests()[112:]].count(REFUSED) == 0
 
 
@@ -296,6 +334,7 @@ def _leases(studio: Studio) -> int:
         connection.close()
 
 
+@virtually
 async def test_a_turn_that_is_not_used_is_the_next_ones(studio: Studio) -> None:
     """Cancelled while it waits, or refused by a cap before it was sent: nothing of the limit is lost."""
     told = Limits(requests_per_minute=60, requests_per_day=100, concurrency=4)
@@ -304,7 +343,7 @@ async def test_a_turn_that_is_not_used_is_the_next_ones(studio: Studio) -> None:
     ref = parse_ref("ad/line@1")
     call = Call(Prompt((Message(Role.USER, "hi"),), "", ref, ""), Params(max_output_tokens=10))
     with Ledger.open(studio.folder / "promptkit.db") as ledger:
-        gate = Gates(catalog, ledger, {}, time.time).of(Target("p", "m"))
+        gate = Gates(catalog, ledger, {}, studio.now).of(Target("p", "m"))
         assert gate is not None
         for _ in range(3):
             turn = await gate.enter(call)
@@ -316,10 +355,10 @@ async def test_a_turn_that_is_not_used_is_the_next_ones(studio: Studio) -> None:
         await asyncio.sleep(0)
         last.cancel()
         await asyncio.gather(last, behind, return_exceptions=True)
-        began = time.monotonic()
+        began_s = studio.now()
         for _ in range(3):
             turn = await gate.enter(call)
             assert turn is not None
             gate.leave(turn, None)
-        assert time.monotonic() - began < 1.9
+        assert studio.now() - began_s < 1.9
     assert _leased_today(studio) == 4

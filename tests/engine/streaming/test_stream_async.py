@@ -32,6 +32,7 @@ from promptkit.providers.local_weights import weights_path
 from promptkit.types import AttemptState, Fault, Reply, Status
 from promptkit.types.ids import show_id
 
+pytestmark = pytest.mark.virtual_time
 WORDS: dict[str, object] = {"brand": "Barly"}
 
 
@@ -55,6 +56,7 @@ async def test_each_format_streams(studio: Studio, target: str) -> None:
     """A call on each wire format comes in pieces that make up the reply; usage, cost and bill are those of a whole one."""
     async with studio.kit() as kit:
         whole = await kit.run(REF, WORDS, targets=[target])
+        studio.sim.script([{"fault": "wire.slow_first_byte", "seconds": 0.25}])
         pieces, reply = await read(kit, targets=[target], tags={"client": "barly"})
         assert len(pieces) > 1
         assert "".join(pieces) == reply.text
@@ -63,13 +65,13 @@ async def test_each_format_streams(studio: Studio, target: str) -> None:
         assert (str(reply.target), reply.tags) == (target, {"client": "barly"})
         [attempt] = reply.attempts
         assert attempt.first_byte_s is not None
-        assert 0 < attempt.first_byte_s <= attempt.latency_s
+        assert attempt.first_byte_s == attempt.latency_s == pytest.approx(0.25, abs=0.01)
         ledger = await kit.session.ledger()
         kept = attempts_of(ledger)
         assert [one.first_byte_us is None for one in kept] == [True, False]
         assert kept[1].estimate is None
         assert_books_agree(ledger, studio)
-        call = ledger.call(reply.id)
+        call = ledger.calls.get(reply.id)
         assert call is not None
         assert call.text == reply.text
 
@@ -183,7 +185,7 @@ async def test_after_the_first_word_nothing_is_sent_again(studio: Studio, target
         assert attempt.estimate.usage.input_tokens > 0 < attempt.estimate.usage.output_tokens
         assert 0 < (attempt.estimate.pico or 0) < attempt.charged_pico
         assert_books_agree(ledger, studio)
-        call = ledger.call(attempt.call_id)
+        call = ledger.calls.get(attempt.call_id)
         assert call is not None
         assert (call.status, call.text) == (Status.FAILED, "".join(pieces))
         assert show_id(call.id) in str(caught.value)
@@ -217,10 +219,10 @@ async def given_up(studio: Studio, kit: AsyncPromptKit, pieces: list[str]) -> No
     assert attempt.estimate.usage.output_tokens > 0
     assert attempt.request_id
     ledger = await kit.session.ledger()
-    call = ledger.call(attempt.call_id)
+    call = ledger.calls.get(attempt.call_id)
     assert call is not None
     assert (call.status, (call.text or "").startswith("".join(pieces))) == (Status.FAILED, True)
-    assert [scope.reserved_pico for scope in ledger.budgets()] == [0] * len(ledger.budgets())
+    assert [scope.reserved_pico for scope in ledger.reports.budgets()] == [0] * len(ledger.reports.budgets())
     assert_books_agree(ledger, studio)
 
 
@@ -250,7 +252,7 @@ async def test_a_loop_that_is_left_gives_it_up(studio: Studio) -> None:
         gc.collect()
         ledger = await kit.session.ledger()
         await until(lambda: attempts_of(ledger)[0].state is not AttemptState.OPEN)
-        await until(lambda: not any(scope.reserved_pico for scope in ledger.budgets()))
+        await until(lambda: not any(scope.reserved_pico for scope in ledger.reports.budgets()))
         await given_up(studio, kit, pieces)
 
 
@@ -284,7 +286,7 @@ async def test_a_stream_that_stalls_runs_into_its_time_out(studio: Studio) -> No
     studio.configure(timeout_s=0.4)
     studio.sim.script([{"fault": "wire.stall_stream"}])
     async with studio.kit() as kit:
-        with pytest.raises(StreamCut, match=r"no whole answer within 0\.4 s"):
+        with pytest.raises(StreamCut, match=r"no complete reply within 0\.4 s"):
             await read(kit)
         assert studio.asked() == 1
 
@@ -318,7 +320,7 @@ async def test_caps_hold_under_streams_that_are_given_up(studio: Studio) -> None
                 given += 1
         assert 1 <= given <= 3
         ledger = await kit.session.ledger()
-        [day] = [scope for scope in ledger.budgets() if scope.scope.startswith("day:")]
+        [day] = [scope for scope in ledger.reports.budgets() if scope.scope.startswith("day:")]
         assert day.reserved_pico == 0
         assert studio.billed_pico <= day.spent_pico <= (day.cap_pico or 0)
         assert_books_agree(ledger, studio)
@@ -344,7 +346,7 @@ async def test_many_streams_at_once(studio: Studio) -> None:
         ledger = await kit.session.ledger()
         assert len(attempts_of(ledger)) == studio.asked() == 42
         assert_books_agree(ledger, studio)
-        assert not any(scope.reserved_pico for scope in ledger.budgets())
+        assert not any(scope.reserved_pico for scope in ledger.reports.budgets())
 
 
 async def test_what_can_not_begin_sends_nothing(studio: Studio) -> None:
@@ -368,7 +370,7 @@ async def test_storage_is_respected(studio: Studio, kept: str) -> None:
         with pytest.raises(StreamCut) as caught:
             await read(kit)
         ledger = await kit.session.ledger()
-        call = ledger.call(ledger.calls()[0].id)
+        call = ledger.calls.get(ledger.calls.search()[0].id)
         assert call is not None
         assert call.text == (caught.value.text if kept == "full" else None)
         assert (call.text_sha256 is None) == (kept == "none")

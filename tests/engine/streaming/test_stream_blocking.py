@@ -8,8 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 from cli_kit import simulating
 from studio import BIG, REF, Studio, assert_books_agree, attempts_of
+from waiting import HANGS_S, wait_for
 
 from promptkit import PromptKit, StreamCut
 from promptkit.errors import UsageError
@@ -40,20 +40,13 @@ def kit_of(studio: Studio) -> PromptKit:
     return PromptKit(studio.settings(), say=studio.said.append)
 
 
-def wait_for(what: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def assert_given_up(studio: Studio, streams: int = 1) -> None:
     """The books after streams that were left: each settled with an estimate, nothing held."""
     with Ledger.open(studio.folder / "promptkit.db") as ledger:
         attempts = attempts_of(ledger)
         assert [attempt.state for attempt in attempts] == [AttemptState.UNKNOWN] * streams
         assert all(attempt.estimate is not None for attempt in attempts)
-        assert not any(scope.reserved_pico for scope in ledger.budgets())
+        assert not any(scope.reserved_pico for scope in ledger.reports.budgets())
         assert_books_agree(ledger, studio)
 
 
@@ -164,7 +157,7 @@ def test_an_interrupt_is_recorded(blocking: Studio, code: str) -> None:
     assert process.stdout is not None
     assert process.stdout.readline()
     process.send_signal(signal.SIGINT)
-    _, told_err = process.communicate(timeout=20)
+    _, told_err = process.communicate(timeout=HANGS_S)
     assert b"KeyboardInterrupt" in told_err
     assert process.returncode != 0
     assert_given_up(blocking)

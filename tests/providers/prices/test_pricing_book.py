@@ -178,7 +178,7 @@ def test_a_naive_time_is_utc() -> None:
     """As in genai-prices."""
     card = Prices().card(OPENAI, Model("gpt-6-luna"), AT.replace(tzinfo=None))
     assert card is not None
-    assert card.holds_at(AT)
+    assert card.is_valid_at(AT)
 
 
 def test_an_answer_is_kept_for_its_very_model() -> None:
@@ -249,7 +249,7 @@ def watch(event, args):
         raise SystemExit(f"network: {event}")
 
 sys.addaudithook(watch)
-from promptkit.pricing import Prices
+from promptkit.providers.prices import Prices
 from promptkit.types import Model, PriceOverride, Provider, Usage
 local = Provider("local", "local", "chat", "xllamacpp")
 free = Model("m", price=PriceOverride(Decimal(0), Decimal(0)))

@@ -110,7 +110,7 @@ def test_any_usage_in_any_tier_at_any_time(
     owner, model = named
     card = BOOK.card(KNOWN[owner], Model(model), at)
     if card is not None:
-        assert card.holds_at(at)
+        assert card.is_valid_at(at)
         assert card.pico(usage, tier) in {None, expected_pico(owner, model, usage, tier, at)}
 
 

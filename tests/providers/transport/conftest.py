@@ -43,7 +43,7 @@ async def opener(sdk: str) -> AsyncIterator[Opener]:
     opened: list[Transport] = []
 
     def open_one(
-        url: str, *, key: str | None = KEY, name: str = "", connect_timeout_s: float = 5.0
+        url: str, *, key: str | None = KEY, name: str = "", connect_timeout_s: float = 60.0
     ) -> Transport:
         provider = provider_of(sdk, url, name=name, connect_timeout_s=connect_timeout_s)
         opened.append(open_transport(provider, key))

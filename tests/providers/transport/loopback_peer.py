@@ -116,6 +116,12 @@ class Peer:
                 await self.script(exchange)
         finally:
             exchange.writer.transport.abort() if exchange.writer.is_closing() else exchange.writer.close()
+            with suppress(ConnectionError):
+                await exchange.writer.wait_closed()
+
+    async def closed(self) -> None:
+        """Wait until every connection has been closed from here."""
+        await asyncio.gather(*self._tasks)
 
     async def stop(self, server: asyncio.Server) -> None:
         server.close()
@@ -128,7 +134,12 @@ class Peer:
 Opener: TypeAlias = Callable[..., Transport]
 
 
-def provider_of(sdk: str, url: str, *, name: str = "", connect_timeout_s: float = 5.0) -> Provider:
+def short_s(sdk: str, seconds: float) -> float:
+    """A timeout that a call runs into. The blocking SDK lives by the machine's clock, and has time to connect."""
+    return max(seconds, 2.0) if sdk == "google-generativeai" else seconds
+
+
+def provider_of(sdk: str, url: str, *, name: str = "", connect_timeout_s: float = 60.0) -> Provider:
     adapter = _ADAPTERS.get(sdk, sdk)
     return Provider(
         name=name or adapter,

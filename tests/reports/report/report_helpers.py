@@ -53,7 +53,7 @@ def write(ledger: Ledger, calls: Iterable[CallResult]) -> list[int]:
 
 
 async def _write(ledger: Ledger, calls: Iterable[CallResult]) -> list[int]:
-    await ledger.remember_template([SOURCE])
+    await ledger.calls.store_templates([SOURCE])
     return [await _one(ledger, made) for made in calls]
 
 
@@ -69,7 +69,7 @@ async def _one(ledger: Ledger, made: CallResult) -> int:
         start = AttemptStart(
             next(_ids), call.id, one.target_number, place + 1, Target(provider, model), one.ceiling, at_us
         )
-        await ledger.begin(start, (), call if place == 0 else None)
+        await ledger.calls.begin(start, (), call if place == 0 else None)
         cost = None if one.pico is None else Cost(one.pico, "test", Basis.SERVED)
         state = AttemptState.OK
         if one.fault is not None:
@@ -78,9 +78,9 @@ async def _one(ledger: Ledger, made: CallResult) -> int:
             start.id, state, one.ceiling if cost is None else cost.pico, at_us + 1, one.fault, "",
             Usage(10, 5, cache_read_tokens=2, reasoning_tokens=1), cost,
         )  # fmt: skip
-        await ledger.finish(done, end if place == len(made.tries) - 1 else None)
+        await ledger.calls.finish(done, end if place == len(made.tries) - 1 else None)
     if not made.tries and end is not None:
-        await ledger.end_call(end, None, call)
+        await ledger.calls.end(end, None, call)
     return call.id
 
 

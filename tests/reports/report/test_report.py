@@ -69,7 +69,7 @@ def test_any_grouping_adds_up_to_the_ledger(calls: list[CallResult], by: list[st
         with Ledger.open(told.database_path) as ledger:
             write(ledger, calls)
             made = make_report(ledger, told, ReportQuery(tuple(by)))
-            money = ledger.spent_total()
+            money = ledger.reports.spent_total()
     assert made.total.tally.money == money
     assert made.total.tally.calls == len(calls)
     assert made.total.tally.attempts == sum(len(call.tries) for call in calls)

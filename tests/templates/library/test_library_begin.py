@@ -1,5 +1,7 @@
 """Beginning a template."""
 
+import fcntl
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -97,17 +99,24 @@ def test_nothing_is_overwritten(desk: OwnTemplates, own: Path) -> None:
     assert not (own / "ugc").exists()
 
 
-def test_a_draft_that_came_meanwhile(desk: OwnTemplates, own: Path) -> None:
+def test_a_draft_that_came_meanwhile(desk: OwnTemplates, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A draft that another process began while its lock was waited for stays as it is."""
     (own / "a").mkdir(parents=True)
+    waits, flock = threading.Event(), fcntl.flock
+
+    def announced(handle: int, operation: int) -> None:
+        waits.set()
+        flock(handle, operation)
+
     with ThreadPoolExecutor() as pool:
         with locked(own / "a"):
+            monkeypatch.setattr(fcntl, "flock", announced)
             waiting = pool.submit(create_draft, desk, "a")
-            with pytest.raises(TimeoutError):
-                waiting.result(timeout=0.2)
+            assert waits.wait(60)
             (own / "a/draft.jinja").write_text("theirs")
+            assert not waiting.done()
         with pytest.raises(TemplateError, match="already has a draft"):
-            waiting.result(timeout=10)
+            waiting.result(timeout=60)
     assert (own / "a/draft.jinja").read_text() == "theirs"
 
 

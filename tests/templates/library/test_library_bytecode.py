@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from promptkit.errors import TemplateError
-from promptkit.templates import bytecode as module
-from promptkit.templates.bytecode import Bytecode
-from promptkit.templates.compiler import Compiled, compile_source
+from promptkit.templates.jinja import bytecode as module
+from promptkit.templates.jinja import compiler
+from promptkit.templates.jinja.bytecode import Bytecode, compiler_digest
+from promptkit.templates.jinja.compiler import Compiled, compile_source
 from promptkit.templates.library import Library
 from promptkit.templates.source import Source, read_source
 
@@ -144,3 +145,16 @@ def test_full_disk(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_pack", full)
     assert Bytecode(folder).compiled(SOURCE) == compile_source(SOURCE)
     assert not list(folder.iterdir())
+
+
+def test_another_compiler_s_code_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file begins with a digest of the compiler's own source; an installation without files has none."""
+    Bytecode(tmp_path / "kept").compiled(SOURCE)
+    (kept,) = (tmp_path / "kept").iterdir()
+    assert compiler_digest().encode() in kept.read_bytes().partition(b"\n")[0]
+    before, file = compiler_digest(), tmp_path / "compiler.py"
+    file.write_text("changed")
+    monkeypatch.setattr(compiler, "__file__", str(file))
+    assert compiler_digest() not in {"", before}
+    file.unlink()
+    assert compiler_digest() == ""

@@ -139,7 +139,7 @@ def test_the_gate(desk: OwnTemplates, templates: Path) -> None:
 
     with pytest.raises(TemplateError, match="ugc/script isn't published") as caught:
         publish(desk, "ugc/script", check=gate)
-    assert caught.value.what.splitlines()[1:] == ["  PK001 one", "  PK002 two"]
+    assert caught.value.message.splitlines()[1:] == ["  PK001 one", "  PK002 two"]
     assert caught.value.file == str(templates / "ugc/script/draft.jinja")
     assert (str(seen[0].ref), "shared/voice@1" in seen[0].text) == ("ugc/script@2", True)
     assert desk.library.home("ugc/script").versions.newest == 1
@@ -207,7 +207,8 @@ def test_a_read_only_folder(desk: OwnTemplates, templates: Path, monkeypatch: py
 RACER = """
 import sys
 from pathlib import Path
-from promptkit.library import Desk, Library, publish
+from promptkit.authoring.publish import Desk, publish
+from promptkit.templates.library import Library
 folder, own = Path(sys.argv[1]), sys.argv[2]
 desk = Desk(Library([folder]), [folder])
 print("ready", flush=True)

@@ -118,7 +118,7 @@ def test_broken(text: str, line: int, what: str) -> None:
     """A broken versions.toml is refused with file and line."""
     with pytest.raises(TemplateError) as caught:
         read_versions(text, file="versions.toml")
-    assert what in caught.value.what
+    assert what in caught.value.message
     assert (caught.value.file, caught.value.line) == ("versions.toml", line)
 
 

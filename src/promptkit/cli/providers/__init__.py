@@ -1,0 +1,1 @@
+"""Commands about providers, real and simulated."""

@@ -1,0 +1,1 @@
+"""Commands about templates: write, check, test and publish them."""

@@ -1,0 +1,1 @@
+"""What several commands print, as text and as JSON."""

@@ -1,0 +1,1 @@
+"""The bounded template language: Jinja with a sandbox, a compiler, and its tokens."""
