@@ -111,15 +111,15 @@ def clock() -> Callable[[], float] | None:
 @contextlib.contextmanager
 def watching_the_ledger() -> Generator[None]:
     """Let the clocks stand still while a ledger's thread writes for their loops."""
-    put = Writer.put
+    submit = Writer.submit
 
-    def watched(
-        self: Writer, op: Any, loop: asyncio.AbstractEventLoop, future: asyncio.Future[object]
-    ) -> None:
-        put(self, op, loop, future)
+    def watched(self: Writer, op: Any) -> asyncio.Future[Any]:
+        future = submit(self, op)
+        loop = asyncio.get_running_loop()
         if isinstance(loop, VirtualLoop):
             loop.await_elsewhere(future)
+        return future
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Writer, "put", watched)
+        patch.setattr(Writer, "submit", watched)
         yield

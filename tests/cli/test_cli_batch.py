@@ -347,7 +347,7 @@ class TestTelling:
         ("arguments", "code", "says"),
         [
             (["-o", "rows.csv"], 2, "rows.csv is the input"),
-            (["-o", "hooks.xlsx"], 2, "workbooks aren't written"),
+            (["-o", "hooks.xlsx"], 2, "workbooks are not supported"),
             (["-o", "none/out.csv"], 9, "mkdir -p none"),
             (["-o", "."], 9, "is a folder"),
             (["--map", "brand"], 2, "VAR=COLUMN"),

@@ -226,7 +226,7 @@ class TestRefused:
                 4,
                 "MISTRAL_API_KEY",
             ),
-            (("ugc/hooks", "rows.csv", "--targets", THREE, "-o", "no/such.html"), 9, "folder isn't there"),
+            (("ugc/hooks", "rows.csv", "--targets", THREE, "-o", "no/such.html"), 9, "folder doesn't exist"),
         ],
     )
     def test_before_anything_is_sent(

@@ -290,7 +290,7 @@ class TestStoppedEarly:
         monkeypatch.chdir(slow_project)
         soon = (datetime.now(UTC) + timedelta(minutes=30)).isoformat()
         ran = invoke(*BATCH, "-o", "out.csv", "--job", "d", "--concurrency", "1", "--deadline", soon)
-        assert (ran.code, "has come; nothing more is sent" in ran.err) == (8, True)
+        assert (ran.code, "has passed; nothing more is sent" in ran.err) == (8, True)
         assert 1 <= len((slow_project / "out.csv").read_text("utf-8").splitlines()) < 100
 
     def test_a_sample_and_its_rest(self, invoke: Invoke, sim: Simulator) -> None:

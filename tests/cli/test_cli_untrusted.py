@@ -44,4 +44,4 @@ def test_a_batch_tells_the_lines(invoke: Invoke, project: Path) -> None:
     assert ran.code == 0
     assert "promptkit: line 2: review: untrusted text reads like an instruction" in ran.err
     assert "line 13" not in ran.err
-    assert "12 untrusted texts read like instructions; the first" in ran.err
+    assert "12 untrusted texts look like instructions; the first" in ran.err

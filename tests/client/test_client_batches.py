@@ -52,7 +52,7 @@ async def test_a_batch_takes_what_the_command_takes(studio: Studio) -> None:
         ({"max_fail_rate": 20}, "from 0 to 1"),
         ({"on_miss": "fast"}, "Did you mean 'faster'"),
         ({"on_unknown": "maybe"}, "on_unknown can't be 'maybe'"),
-        ({"deadline": "late"}, "is no time"),
+        ({"deadline": "late"}, "is not a time"),
         ({"deadline": datetime(2026, 11, 23)}, "no time zone"),  # noqa: DTZ001 - that is what is refused
         ({"concurrency": 0}, "concurrency is 0"),
     ],
@@ -164,7 +164,7 @@ async def test_a_slow_reader_is_waited_for(studio: Studio) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "why"), [("brand", "the input has a column"), ("", "is no name"), (" line", "is no name")]
+    ("name", "why"), [("brand", "the input has a column"), ("", "is not a name"), (" line", "is not a name")]
 )
 async def test_a_text_cannot_hide_a_column(studio: Studio, name: str, why: str) -> None:
     """The name of the text's column is refused before anything is sent."""

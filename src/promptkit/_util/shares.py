@@ -17,7 +17,7 @@ PARTS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """A part of a whole: from `begin` to `end`, of `PARTS`."""
+    """A share of a whole: from `begin` to `end`, of `PARTS`."""
 
     begin: int
     end: int
@@ -36,7 +36,7 @@ def shares(weights: Sequence[int]) -> tuple[Share, ...]:
     Args:
         weights: at least one, none below 0.
     """
-    weighed = weights if any(weights) else [1] * len(weights)
-    total = sum(weighed)
-    ends = (reached * PARTS // total for reached in accumulate(weighed, initial=0))
+    weights = weights if any(weights) else [1] * len(weights)
+    total = sum(weights)
+    ends = (reached * PARTS // total for reached in accumulate(weights, initial=0))
     return tuple(Share(begin, end) for begin, end in pairwise(ends))

@@ -1,10 +1,10 @@
-"""Which column fills which variable, tag and key.
+"""The columns that fill variables, tags and keys.
 
-A cell fills the variable of its column's name, or the one that `--map VAR=COLUMN` says. An empty
-cell (white space alone is empty; in JSON also null) is an absent value. `-v` gives a variable the
-same value in all rows; where a column fills it too, the two contradict each other and are refused.
-An object comes whole, as JSON, or from a column for each field: `brand.name`, `brand.url`.
-Columns that fill nothing pass through to the output, never to the prompt.
+A cell fills the variable with the name of its column, or the one that `--map VAR=COLUMN` names. An
+empty cell (white space alone is empty; in JSON also null) is an absent value. `-v` gives a variable
+the same value in all rows; it is an error if a column fills that variable too. An object comes as
+JSON, or from one column per field: `brand.name`, `brand.url`. Columns that fill nothing pass through
+to the output, never to the prompt.
 """
 
 from __future__ import annotations
@@ -16,71 +16,62 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import product
-from typing import Final, cast
+from typing import TYPE_CHECKING, cast
 
 from promptkit.errors import InputError, UsageError, VariableError
 from promptkit.types import Json, Kind, Row, Value, Variable
 
 from .tables import Record
 
-
-@dataclass(frozen=True, slots=True)
-class Wishes:
-    """What the user asks of the columns.
-
-    `mapping` is variable (or field: `brand.name`) -> column; `constants` variable -> value; `tags` name -> value, or
-    `@COLUMN` (`@@x` is the plain value `@x`); `key` the column that names a row; `each` the
-    variables that `--each` gives values, whose columns `Matrix` adds; `strict` refuses columns
-    that fill nothing.
-    """
-
-    mapping: Mapping[str, str] = field(default_factory=dict[str, str])
-    constants: Mapping[str, object] = field(default_factory=dict[str, object])
-    tags: Mapping[str, str] = field(default_factory=dict[str, str])
-    key: str | None = None
-    strict: bool = False
-    each: tuple[str, ...] = ()
+if TYPE_CHECKING:
+    from .options import JobOptions
 
 
 class Binding:
-    """Takes variables and tags out of rows.
+    """The variables, tags and key of each row.
+
+    Args:
+        columns: the columns of the header; None if each row names its own.
+        variables: the template's.
+        options: how columns fill variables, tags and keys.
+        file: the input's name, for messages.
 
     Attributes:
-        unused: the header's columns that fill nothing (they pass through); empty for JSON rows,
-            whose columns are known row by row.
+        unused: the header's columns that fill nothing and pass through; empty for JSON rows, whose
+            columns are known row by row.
     """
 
-    __slots__ = ("_columns", "_fields", "_file", "_known", "_tag_columns", "_tags", "_wishes", "unused")
+    __slots__ = ("_columns", "_fields", "_file", "_known", "_options", "_tag_columns", "_tags", "unused")
 
     def __init__(
-        self, columns: Sequence[str] | None, variables: Mapping[str, Variable], wishes: Wishes, file: str
+        self, columns: Sequence[str] | None, variables: Mapping[str, Variable], options: JobOptions, file: str
     ) -> None:
         self._file = file
-        self._wishes = wishes
-        self._columns = {name: wishes.mapping.get(name, name) for name in variables}
+        self._options = options
+        self._columns = {name: options.mapping.get(name, name) for name in variables}
         self._fields = {
-            name: [(path, wishes.mapping.get(".".join(path), ".".join(path))) for path in _paths(variable)]
+            name: [(path, options.mapping.get(".".join(path), ".".join(path))) for path in _paths(variable)]
             for name, variable in variables.items()
             if variable.kind is Kind.OBJECT
         }
-        self._tags = constant_tags(wishes.tags)
-        self._tag_columns = {name: value[1:] for name, value in wishes.tags.items() if _names_column(value)}
+        self._tags = constant_tags(options.tags)
+        self._tag_columns = {name: value[1:] for name, value in options.tags.items() if _names_column(value)}
         fields = {column for parts in self._fields.values() for _, column in parts}
-        self._known = {*self._columns.values(), *fields, *self._tag_columns.values(), wishes.key}
-        _refuse_unknown(variables, wishes)
+        self._known = {*self._columns.values(), *fields, *self._tag_columns.values(), options.key_column}
+        _refuse_unknown(variables, options)
         self.unused: tuple[str, ...] = ()
         if columns is not None:
             self._check_header(columns, variables)
             self.unused = self._unused(columns, line=None)
 
     def variables(self, record: Record) -> dict[str, object]:
-        """The values that a row supplies, as read: the template's `bind` coerces and checks them.
+        """Return the values of a row as read; the template's `bind` coerces and checks them.
 
         Raises:
-            InputError: a cell contradicts a constant, or (strict) a column fills nothing.
+            InputError: a constant fills the same variable, or (strict) a column fills nothing.
         """
-        cells, constants = record.cells, self._wishes.constants
-        if self._wishes.strict:
+        cells, constants = record.cells, self._options.constants
+        if self._options.strict:
             self._unused(cells, record.line)
         values: dict[str, object] = {}
         for name, column in self._columns.items():
@@ -99,11 +90,11 @@ class Binding:
     def _with_field(
         self, cell: Json, path: Sequence[str], filled: Json, where: tuple[str, int]
     ) -> dict[str, Json]:
-        """An object with one more field, from a column of its own."""
+        """Return an object with one more field, from a column of its own."""
         if not _empty(cell) and not isinstance(cell, _Fields):
             column, line = where
-            what = f"column {column!r} holds the whole object, and {'.'.join(path)!r} a field of it"
-            raise InputError(what, file=self._file, line=line, remedy="fill in one or the other")
+            message = f"column {column!r} contains the whole object, and {'.'.join(path)!r} a field of it"
+            raise InputError(message, file=self._file, line=line, remedy="fill in one or the other")
         whole = cell if isinstance(cell, _Fields) else _Fields()
         inner: dict[str, Json] = whole
         for part in path[1:-1]:
@@ -112,40 +103,42 @@ class Binding:
         return whole
 
     def tags(self, record: Record) -> dict[str, str]:
-        """The tags of a row; an empty cell gives none."""
-        found = dict(self._tags)
+        """Return the tags of a row; an empty cell makes none."""
+        tags = dict(self._tags)
         for name, column in self._tag_columns.items():
             cell = record.cells.get(column)
             if not _empty(cell):
-                found[name] = cell_text(cell).strip()
-        return found
+                tags[name] = cell_text(cell).strip()
+        return tags
 
     def key(self, record: Record) -> str | None:
-        """What names the row, or None where its content does.
+        """Return what identifies the row; None if its content does.
 
         Raises:
-            InputError: the key's cell is empty.
+            InputError: the cell of the key is empty.
         """
-        if self._wishes.key is None:
+        if self._options.key_column is None:
             return None
-        cell = record.cells.get(self._wishes.key)
+        cell = record.cells.get(self._options.key_column)
         if _empty(cell):
-            what = f"the key column {self._wishes.key!r} is empty"
-            raise InputError(what, file=self._file, line=record.line, remedy="give each row a key of its own")
-        told = (f" {name}={cell_text(record.cells.get(name))}" for name in self._wishes.each)
-        return cell_text(cell).strip() + "".join(told)
+            message = f"the key column {self._options.key_column!r} is empty"
+            raise InputError(
+                message, file=self._file, line=record.line, remedy="give each row a key of its own"
+            )
+        values = (f" {name}={cell_text(record.cells.get(name))}" for name in self._options.each.axes)
+        return cell_text(cell).strip() + "".join(values)
 
     def _check_header(self, columns: Sequence[str], variables: Mapping[str, Variable]) -> None:
-        wanted = [*self._wishes.mapping.values(), *self._tag_columns.values()]
-        if self._wishes.key is not None:
-            wanted.append(self._wishes.key)
+        wanted = [*self._options.mapping.values(), *self._tag_columns.values()]
+        if self._options.key_column is not None:
+            wanted.append(self._options.key_column)
         for column in wanted:
             if column not in columns:
                 remedy = f"columns: {', '.join(columns)}"
                 raise InputError(
                     f"no column {column!r}{_like(column, columns)}", file=self._file, remedy=remedy
                 )
-        for name in self._wishes.constants:
+        for name in self._options.constants:
             for column in self._sources(name):
                 if column in columns:
                     raise self._contradiction(name, column, line=None)
@@ -156,7 +149,7 @@ class Binding:
             name
             for name, variable in variables.items()
             if variable.required
-            and name not in self._wishes.constants
+            and name not in self._options.constants
             and not any(column in columns for column in self._sources(name))
         ]
         if missing:
@@ -165,7 +158,7 @@ class Binding:
             raise VariableError(f"no column for the required {named}", file=self._file, remedy=remedy)
 
     def _sources(self, name: str) -> list[str]:
-        """The columns that may fill a variable."""
+        """Return the columns that may fill a variable."""
         return [self._columns[name], *(column for _, column in self._fields.get(name, ()))]
 
     def _free(self, columns: Iterable[str]) -> list[str]:
@@ -173,26 +166,26 @@ class Binding:
 
     def _unused(self, columns: Iterable[str], line: int | None) -> tuple[str, ...]:
         unused = self._free(columns)
-        if unused and self._wishes.strict:
-            what = f"columns that the template does not declare: {', '.join(map(repr, unused))}"
+        if unused and self._options.strict:
+            message = f"columns that the template does not declare: {', '.join(map(repr, unused))}"
             raise InputError(
-                what, file=self._file, line=line, remedy="drop them, --map them, or leave --strict out"
+                message, file=self._file, line=line, remedy="drop them, --map them, or leave --strict out"
             )
         return tuple(unused)
 
     def _contradiction(self, name: str, column: str, line: int | None) -> InputError:
-        what = f"{name!r} comes from -v and from column {column!r}"
-        return InputError(what, file=self._file, line=line, remedy="leave out one of them")
+        message = f"{name!r} comes from -v and from column {column!r}"
+        return InputError(message, file=self._file, line=line, remedy="leave out one of them")
 
 
 class _Fields(dict[str, Json]):
-    """An object that was put together from columns."""
+    """An object whose fields come from columns."""
 
     __slots__ = ()
 
 
 def _paths(variable: Variable) -> list[tuple[str, ...]]:
-    """The ways to the plain fields of an object."""
+    """Return the paths of the plain fields of an object."""
     if variable.kind is not Kind.OBJECT:
         return []
     return [
@@ -203,32 +196,32 @@ def _paths(variable: Variable) -> list[tuple[str, ...]]:
 
 
 def cell_text(cell: Json) -> str:
-    """A cell as text: text as it is, anything else as JSON; None is empty."""
+    """Return a cell as text: text unchanged, anything else as JSON; None is empty."""
     if cell is None:
         return ""
     return cell if isinstance(cell, str) else json.dumps(cell, ensure_ascii=False)
 
 
-def _refuse_unknown(variables: Mapping[str, Variable], wishes: Wishes) -> None:
+def _refuse_unknown(variables: Mapping[str, Variable], options: JobOptions) -> None:
     declared = f"declared: {', '.join(variables)}" if variables else "the template declares none"
     fields = {".".join(path) for variable in variables.values() for path in _paths(variable)}
-    for name in wishes.mapping:
+    for name in options.mapping:
         if name not in variables and name not in fields:
             raise UsageError(f"--map: no variable {name!r}{_like(name, variables)}", remedy=declared)
-    for name in wishes.constants:
+    for name in options.constants:
         if name not in variables:
             raise VariableError(f"no variable {name!r}{_like(name, variables)}", remedy=declared)
-    for name in wishes.each:
+    for name in options.each.axes:
         if name not in variables and name not in fields:
             raise VariableError(f"--each: no variable {name!r}{_like(name, variables)}", remedy=declared)
-        if name in wishes.constants:
+        if name in options.constants:
             raise UsageError(f"{name!r} comes from -v and from --each", remedy="Leave out one of them.")
-        if name in wishes.mapping:
+        if name in options.mapping:
             raise UsageError(f"{name!r} comes from --map and from --each", remedy="Leave out one of them.")
 
 
 def constant_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """The tags that are the same for all rows; `@@x` is the plain value `@x`."""
+    """Return the tags that are the same for all rows; `@@x` is the plain value `@x`."""
     return {name: value.removeprefix("@") for name, value in tags.items() if not _names_column(value)}
 
 
@@ -246,16 +239,14 @@ def _like(name: str, names: Collection[str]) -> str:
     return f" (did you mean {' or '.join(repr(folded[match]) for match in close)}?)" if close else ""
 
 
-_SLOTS: Final = 1 << 12
-
-
-_FULL: Final = 2 / 3
+_SLOTS = 1 << 12
+_FULL = 2 / 3
 
 
 def content_digest(variables: Mapping[str, Value]) -> str:
-    """SHA-256 (hex) of the canonical JSON of a row's variables: sorted, no spaces, UTF-8.
+    """Return the SHA-256 (hex) of the canonical JSON of a row's variables: sorted, no spaces, UTF-8.
 
-    A number that is whole reads the same however it was written: 3 and 3.0.
+    Whole numbers are the same in any notation: 3 and 3.0.
     """
     plain = {name: _canonical(value) for name, value in variables.items()}
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -263,45 +254,45 @@ def content_digest(variables: Mapping[str, Value]) -> str:
 
 
 def row_key(content: str, ordinal: int) -> str:
-    """The key (hex) of the row that is the `ordinal`th (from 0) with that content."""
+    """Return the key (hex) of the row that is the `ordinal`th (from 0) with that content."""
     return hashlib.sha256(f"{content}:{ordinal}".encode()).hexdigest()
 
 
 class Ordinals:
-    """Counts how often each digest was seen, in 12 to 24 bytes a distinct one.
+    """Counts how often each digest was seen, in 12 to 24 bytes per distinct digest.
 
-    A set of 63-bit prefixes in one flat array; only digests seen twice get an entry of their own.
-    Two digests that share a prefix (one chance in 10^7 among a million rows) are counted
-    together: harmless to a row key, which the content distinguishes anyway.
+    The first sight of a digest is a 63-bit prefix in a flat array; only repeated ones get an entry of
+    their own. Two digests that share a prefix (a chance of 1 in 10^7 among a million rows) are counted
+    together. That is harmless: the content distinguishes their row keys.
     """
 
-    __slots__ = ("_again", "_limit", "_slots", "_used")
+    __slots__ = ("_limit", "_repeats", "_slots", "_used")
 
     def __init__(self) -> None:
         self._slots = array("Q", (0,)) * _SLOTS
         self._used = 0
         self._limit = int(_SLOTS * _FULL)
-        self._again: dict[int, int] = {}
+        self._repeats: dict[int, int] = {}
 
     def next(self, digest: str) -> int:
-        """How many of that digest (hex) came before."""
+        """Return how often that digest (hex) came before."""
         mark = int(digest[:16], 16) | 1  # 0 is an empty slot
         if self._add(mark):
             return 0
-        ordinal = self._again.get(mark, 0) + 1
-        self._again[mark] = ordinal
+        ordinal = self._repeats.get(mark, 0) + 1
+        self._repeats[mark] = ordinal
         return ordinal
 
     def _add(self, mark: int) -> bool:
         if self._used >= self._limit:
             self._grow()
         slots, mask = self._slots, len(self._slots) - 1
-        place = (mark >> 1) & mask
-        while slots[place]:
-            if slots[place] == mark:
+        index = (mark >> 1) & mask
+        while slots[index]:
+            if slots[index] == mark:
                 return False
-            place = (place + 1) & mask
-        slots[place] = mark
+            index = (index + 1) & mask
+        slots[index] = mark
         self._used += 1
         return True
 
@@ -310,16 +301,16 @@ class Ordinals:
         self._slots = array("Q", (0,)) * (2 * len(before))
         self._limit = int(len(self._slots) * _FULL)
         self._used = 0
-        while before:  # bit by bit: both whole at once would be the most that a job of a million rows holds
-            some = before[-_SLOTS:]
+        while before:  # in parts: both arrays at once would be the largest part of a large job's memory
+            part = before[-_SLOTS:]
             del before[-_SLOTS:]
-            for mark in some:
+            for mark in part:
                 if mark:
                     self._add(mark)
 
 
 class Namer:
-    """Names the rows of one file, in order."""
+    """Gives the rows of one file their keys, in order."""
 
     __slots__ = ("_file", "_seen")
 
@@ -330,12 +321,12 @@ class Namer:
     def row(
         self, record: Record, variables: Mapping[str, Value], tags: Mapping[str, str], key: str | None
     ) -> Row:
-        """The row, named by `key` or else by its content.
+        """Return the row, with its key or one from its content.
 
         Args:
             record: as read.
             variables: coerced, before defaults.
-            tags: resolved for this row.
+            tags: of this row.
             key: the value of the `--key` column.
 
         Raises:
@@ -343,15 +334,13 @@ class Namer:
         """
         content = content_digest(variables)
         if key is None:
-            name = row_key(content, self._seen.next(content))
-        else:
-            name = key
-            if self._seen.next(hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()):
-                remedy = "a key names one row; leave --key out to name rows by their content"
-                raise InputError(
-                    f"key {key!r} is there twice", file=self._file, line=record.line, remedy=remedy
-                )
-        return Row(record.number, record.line, name, content, variables, record.cells, tags)
+            key = row_key(content, self._seen.next(content))
+        elif self._seen.next(hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()):
+            remedy = "a key identifies one row; without --key, rows are identified by their content"
+            raise InputError(
+                f"the key {key!r} appears twice", file=self._file, line=record.line, remedy=remedy
+            )
+        return Row(record.number, record.line, key, content, variables, record.cells, tags)
 
 
 def _canonical(value: Value) -> Value:
@@ -360,13 +349,13 @@ def _canonical(value: Value) -> Value:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-NO_ROWS: Final = "(no rows)"
-"""The input's name where `--each` makes the rows by itself."""
+NO_ROWS = "(no rows)"
+"""The name of the input if `--each` and constants make the rows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """The values of each variable; the last one named changes fastest.
+    """The values of `--each` variables; the last variable changes fastest.
 
     Raises:
         UsageError: a variable has no value, or one twice.
@@ -378,19 +367,19 @@ class Matrix:
         for name, values in self.axes.items():
             if not values:
                 raise UsageError(f"--each {name} has no value", remedy=f"For example --each {name}=one,two")
-            twice = next((value for at, value in enumerate(values) if value in values[:at]), None)
-            if twice is not None:
-                raise UsageError(f"--each {name} has {twice!r} twice", remedy="Leave one of them out.")
+            repeated = next((value for at, value in enumerate(values) if value in values[:at]), None)
+            if repeated is not None:
+                raise UsageError(f"--each {name} has {repeated!r} twice", remedy="Leave one of them out.")
 
     def __bool__(self) -> bool:
         return bool(self.axes)
 
     def columns(self, columns: Sequence[str]) -> tuple[str, ...]:
-        """A table's columns with those of the values."""
+        """Return the columns of a table with those of the values."""
         return (*columns, *self.axes)
 
     def records(self, records: Iterable[Record], file: str) -> Iterator[Record]:
-        """Each record times all combinations, numbered anew; a line is its own row's.
+        """Yield each record once per combination, numbered anew; each keeps its line.
 
         Raises:
             InputError: a row has a column of that name already.
@@ -404,10 +393,10 @@ class Matrix:
                 yield Record(number, record.line, {**record.cells, **combination}, record.broken)
 
     def check(self, columns: Iterable[str], file: str, line: int | None = None) -> None:
-        """Refuse columns that the values would hide.
+        """Refuse columns with the name of a variable.
 
         Raises:
-            InputError: naming the first.
+            InputError: there is one.
         """
         for column in columns:
             if column in self.axes:

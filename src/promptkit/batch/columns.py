@@ -1,9 +1,9 @@
-"""Output rows: the input's columns, what became of the row, and how that is written.
+"""The columns of the output, and how its rows are encoded.
 
 A spreadsheet runs a cell that starts with `=`, `+`, `-`, `@`, a tab or a carriage return. In CSV
-and TSV such a cell gets an apostrophe in front, in every column: a formula in the user's own
-column came from somewhere too. A plain number (`-5`, `+33 6 12 34 56 78`, `-12,5 %`) runs nothing
-and stays as it is. JSONL and JSON carry all text as it is.
+and TSV, such a cell gets a leading apostrophe, also in the user's own columns. A plain number
+(`-5`, `+33 6 12 34 56 78`, `-12,5 %`) runs nothing and is not changed. JSONL and JSON contain all
+text unchanged.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import json
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from promptkit.errors import UsageError
 from promptkit.types import Json, RowResult, usd
@@ -23,13 +22,15 @@ from promptkit.types.ids import show_id
 from .binding import cell_text
 from .tables import Dialect, Format, Record, format_of
 
-PREFIX: Final = "promptkit_"
+PREFIX = "promptkit_"
 
+WHY = "promptkit_failed"
+WHERE = "promptkit_failed_at"
+ADDED = (WHY, WHERE)
+"""The columns that a file of failed rows has in addition to those of the input."""
 
-_TEXT: Final = "text"
-
-
-_FACTS: Final = (
+_TEXT = "text"
+_FACTS = (
     "status",
     "error",
     "cost_usd",
@@ -39,23 +40,18 @@ _FACTS: Final = (
     "template",
     "call",
 )
+_FLAGS = ("flags",)
 
-
-_FLAGS: Final = ("flags",)
-
-
-_RUNS: Final = ("=", "+", "-", "@", "\t", "\r")
-
-
-_NUMBER: Final = re.compile(r"[+-][\d\s.,]*\d[\s%€$£]*")
+_RUNS = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"[+-][\d\s.,]*\d[\s%€$£]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
     """The columns of an output file.
 
-    `cells` are the input's, as they are; `body` maps each field of a structured reply, or `text`,
-    to its column; `facts` does so for the rest. A name already taken gets the prefix `promptkit_`.
+    `cells` are the columns of the input; `body` maps each field of a structured reply, or `text`, to
+    its column; `facts` does so for the rest. A name that exists already gets the prefix `promptkit_`.
     """
 
     cells: tuple[str, ...]
@@ -69,7 +65,7 @@ class Layout:
         return (*self.cells, *self.body.values(), *self.facts.values())
 
     def record(self, result: RowResult) -> dict[str, Json]:
-        """One output row, by column: money as a decimal string, what is unknown as None."""
+        """Return one output row, by column: money as a decimal string, unknown values as None."""
         parsed = result.parsed if isinstance(result.parsed, dict) else {}
         values = parsed if self.structured else {_TEXT: result.text}
         facts = _facts(result)
@@ -89,18 +85,18 @@ def layout(
     """Lay out the output.
 
     Args:
-        columns: the input's columns (of JSON rows: all that were met).
+        columns: the input's columns (of JSON rows: all that appeared).
         schema: the JSON Schema of a structured reply; its top-level properties become columns.
-        flagged: whether replies have checks: then what they are kept with is a column, `flags`.
-        text_as: the name of the text's column, instead of `text`.
+        flagged: whether replies have checks; their failed checks are then a column, `flags`.
+        text_as: the name of the text's column instead of `text`.
     """
     fields = schema_fields(schema)
-    taken = set(columns)
+    used = set(columns)
     if fields:
-        body = {field: _free_name(field, taken) for field in fields}
+        body = {field: _free_name(field, used) for field in fields}
     else:
-        body = {_TEXT: _free_name(text_as or _TEXT, taken)}
-    facts = {field: _free_name(field, taken) for field in (*_FACTS, *_FLAGS[: int(flagged)])}
+        body = {_TEXT: _free_name(text_as or _TEXT, used)}
+    facts = {field: _free_name(field, used) for field in (*_FACTS, *_FLAGS[: int(flagged)])}
     return Layout(tuple(columns), body, facts, structured=bool(fields))
 
 
@@ -108,48 +104,48 @@ def check_text_as(name: str, columns: Collection[str], schema: Mapping[str, Json
     """Refuse a name that the text's column can't have.
 
     Raises:
-        UsageError: it is empty, or a column of the input; replies are fields, which have names.
+        UsageError: it is empty or a column of the input, or replies are fields instead of a text.
     """
     fields = schema_fields(schema)
     if not name.strip() or name != name.strip():
-        what = f"--text-as {name!r} is no name for a column"
+        message = f"--text-as {name!r} is not a name for a column"
     elif fields:
-        what = f"--text-as {name!r}: the replies are fields ({', '.join(fields)}), and no text"
+        message = f"--text-as {name!r}: the replies are fields ({', '.join(fields)}), not a text"
     elif name in columns:
-        what = f"--text-as {name!r}: the input has a column of that name"
+        message = f"--text-as {name!r}: the input has a column of that name"
     else:
         return
-    raise UsageError(what, remedy="Leave it out." if fields else "For example --text-as hooks")
+    raise UsageError(message, remedy="Leave it out." if fields else "For example --text-as hooks")
 
 
 def call_column(columns: Collection[str]) -> str | None:
-    """The column in which an earlier output says which call made its row.
+    """Return the column of an earlier output that names the call of each row.
 
-    A chain of outputs has several, each with one more prefix than that before: the last counts.
+    A chain of outputs has several, each with one more prefix than the one before: the last one counts.
     """
-    name, found = "call", None
+    name, last = "call", None
     while name in columns:
-        found, name = name, PREFIX + name
-    return found
+        last, name = name, PREFIX + name
+    return last
 
 
 def schema_fields(schema: Mapping[str, Json] | None) -> tuple[str, ...]:
-    """The top-level properties that a schema names; none where a reply is no such object."""
+    """Return the top-level properties that a schema names; none if replies are not such objects."""
     properties = None if schema is None else schema.get("properties")
     return tuple(properties) if isinstance(properties, dict) else ()
 
 
 def usd_text(pico: int | None) -> str | None:
-    """Money as JSON says it: a plain decimal string without trailing zeros; None is unknown."""
+    """Return money as in JSON: a plain decimal string without trailing zeros; None is unknown."""
     if pico is None:
         return None
     text = f"{usd(pico):f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def output_format(name: str | None, source: Dialect, said: Format | None = None) -> Format:
-    """The format to write: what the user says, else the output file's extension, else the input's."""
-    return said or (None if name is None else format_of(name)) or source.format
+def output_format(name: str | None, like: Dialect, requested: Format | None = None) -> Format:
+    """Return the format of the output: the user's, otherwise the file's by its extension, or the input's."""
+    return requested or (None if name is None else format_of(name)) or like.format
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,15 +165,15 @@ def writer(
     mark: bool = False,
     guard: Callable[[Json], str] | None = None,
 ) -> Writer:
-    """The writer of a format.
+    """Return the writer of a format.
 
     Args:
         format: CSV, TSV, JSONL or JSON.
         header: all columns, for CSV and TSV.
-        delimiter: what parts the cells of CSV; follow the input's (Excel in French writes `;`).
-        mark: begin CSV with a UTF-8 byte order mark: Excel needs it to read accents. Say so where
-            the input came with one, or in cp1252 or UTF-16 (see `excel_like`).
-        guard: how a cell of CSV and TSV is written; by default as `neutral` does.
+        delimiter: separates the cells of CSV; use the input's (French versions of Excel write `;`).
+        mark: begin CSV with a UTF-8 byte order mark, which Excel needs to read accents (see
+            `excel_like`).
+        guard: writes a cell of CSV and TSV; by default, as `neutral` does.
     """
     if format is Format.JSONL:
         return Writer(b"", lambda row: _json_bytes(row) + b"\n")
@@ -190,12 +186,12 @@ def writer(
 
 
 def excel_like(dialect: Dialect, encoding: str) -> bool:
-    """Whether a table looks as Excel writes it, so that the output should open in Excel too."""
+    """Return whether a table looks as if Excel wrote it: the output should then open in Excel, too."""
     return dialect.encoding is not None or encoding != "utf-8"
 
 
 def neutral(text: str) -> str:
-    """A cell's text, with an apostrophe in front where a spreadsheet would run it."""
+    """Return the text of a cell, with a leading apostrophe if a spreadsheet would run it."""
     return f"'{text}" if text.startswith(_RUNS) and not _NUMBER.fullmatch(text) else text
 
 
@@ -213,10 +209,10 @@ def _facts(result: RowResult) -> dict[str, Json]:
     }
 
 
-def _free_name(name: str, taken: set[str]) -> str:
-    while name in taken:
+def _free_name(name: str, used: set[str]) -> str:
+    while name in used:
         name = PREFIX + name
-    taken.add(name)
+    used.add(name)
     return name
 
 
@@ -253,35 +249,26 @@ def _utf8(text: str) -> bytes:
     return text.encode("utf-8", "replace")
 
 
-WHY: Final = "promptkit_failed"
-
-
-WHERE: Final = "promptkit_failed_at"
-
-
-ADDED: Final = (WHY, WHERE)
-
-
-_GUARDED: Final = re.compile(r"'+[=+\-@\t\r]")
+_GUARDED = re.compile(r"'+[=+\-@\t\r]")
 
 
 def guarded(cell: Json) -> str:
-    """A cell as it is written into a table: text that would run, or looks guarded already, has one apostrophe more."""
+    """Return a cell with one more apostrophe if a spreadsheet would run it, or if it looks guarded already."""
     text = cell_text(cell)
     return f"'{text}" if _GUARDED.match(text) or neutral(text) != text else text
 
 
 def unguarded(cell: Json) -> Json:
-    """The cell that was guarded."""
+    """Return a cell without the apostrophe of `guarded`."""
     return cell[1:] if isinstance(cell, str) and _GUARDED.match(cell) else cell
 
 
 def as_input(records: Iterable[Record], *, table: bool) -> Iterator[Record]:
-    """The rows of a list of failed rows, as they were before; other rows as they are.
+    """Yield the rows of a file of failed rows as they were in the input; other rows unchanged.
 
     Args:
         records: as read.
-        table: whether they come from CSV or TSV, whose cells were guarded.
+        table: whether they come from CSV or TSV, which have guarded cells.
     """
     for record in records:
         if WHY in record.cells:

@@ -1,4 +1,4 @@
-"""What rows cost and take at a target, and under a strategy."""
+"""The cost and the duration of rows at a target, and under a strategy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from fractions import Fraction
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from promptkit.engine.context import Session
 from promptkit.errors import PromptKitError
@@ -24,21 +24,18 @@ if TYPE_CHECKING:
     from promptkit.ledger.ledger import Ledger
 
 
-_DAY_S: Final = 86_400.0
+_DAY_S = 86_400.0
+_MINUTE_S = 60.0
 
-
-_MINUTE_S: Final = 60.0
-
-
-_BLIND: Final = (0.1, 0.5, 1.0)
-"""An answer's length as shares of its limit (low, expected, high), where no answer is known."""
+_BLIND = (0.1, 0.5, 1.0)
+"""The length of a reply as shares of its limit (low, expected, high), if no reply is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
     """A target as rows would be sent to it; `tariff` None: no price is known.
 
-    `caches_from` are the tokens from which on it keeps what prompts begin with; None: it doesn't.
+    `caches_from` is the number of tokens from which it caches prefixes; None: it has no prompt cache.
     """
 
     target: Target
@@ -51,7 +48,7 @@ class Offer:
 
     @property
     def lengths(self) -> tuple[int, int, int]:
-        """Output tokens of an answer: low, expected, high."""
+        """The output tokens of a reply: low, expected, high."""
         if self.past is None:
             low, mean, high = (round(share * self.output_limit) for share in _BLIND)
         else:
@@ -61,14 +58,14 @@ class Offer:
 
 @dataclass(slots=True)
 class Load:
-    """Rows that fare alike: the same targets, the same caps.
+    """Rows with the same targets and the same caps.
 
     Args:
-        offers: the targets that they may be sent to, in the route's order.
-        strategy: of their route.
-        last: its last resort.
-        scopes: the keys of the caps that they count under.
-        sizes: how many rows there are of each ceiling of input tokens.
+        offers: the targets, in the order of the route.
+        strategy: of the route.
+        last: the last resort.
+        scopes: the keys of the caps.
+        sizes: the number of rows by their max input tokens.
     """
 
     offers: tuple[Offer, ...]
@@ -79,39 +76,38 @@ class Load:
 
     @property
     def rows(self) -> int:
-        """How many rows."""
+        """The number of rows."""
         return self.sizes.total()
 
     def worst_pico(self) -> int | None:
-        """The most that one attempt a row can cost, wherever it goes; None where a price is unknown."""
+        """Return the most that one attempt per row can cost at any target; None if a price is unknown."""
         every = (*self.offers, *(() if self.last is None else (self.last,)))
-        total = 0
-        for size, rows in self.sizes.items():
-            costs = [_ceiling(offer, size) for offer in every]
-            known = [cost for cost in costs if cost is not None]
-            if len(known) < len(costs):
-                return None
-            total += rows * max(known)
-        return total
+        tariffs = [(offer.tariff, offer.output_limit) for offer in every if offer.tariff is not None]
+        if self.sizes and len(tariffs) < len(every):
+            return None
+        return sum(
+            rows * max(tariff.max_cost_pico(size, limit) for tariff, limit in tariffs)
+            for size, rows in self.sizes.items()
+        )
 
     def largest_pico(self) -> int:
-        """The ceiling of the dearest single row, as far as prices are known."""
+        """Return the max cost of the most expensive row, as far as prices are known."""
         if not self.sizes:
             return 0
-        return max(_ceiling(offer, max(self.sizes)) or 0 for offer in self.offers)
-
-
-def _ceiling(offer: Offer, size: int) -> int | None:
-    return None if offer.tariff is None else offer.tariff.max_cost_pico(size, offer.output_limit)
+        return max(
+            0 if offer.tariff is None else offer.tariff.max_cost_pico(max(self.sizes), offer.output_limit)
+            for offer in self.offers
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What rows cost in pico-USD and how long they take; None is unknown.
+    """The cost of rows in pico-USD, and their duration; None is unknown.
 
-    `low` and `high` are with answers as short and long as a tenth of those before; `worst` is the
-    bound. `cache_saved_pico` is what a prompt cache spares (below 0: costs more), and is in `low` and
-    `expected` already; `high` and `worst` do without one. `duration_s` is at least what the limits ask for; `timed`: the answers' own time is in it.
+    `low` and `high` assume replies as short and as long as a tenth of the earlier ones; `worst` is
+    the bound. `cache_saved_pico` is what a prompt cache saves (below 0: it costs more). `low` and
+    `expected` include it; `high` and `worst` assume no cache. `duration_s` is at least what the
+    limits require; `timed`: it includes the duration of the replies.
     """
 
     input_tokens: int
@@ -127,11 +123,11 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """What all figures of a quote stand on.
+    """The basis of all figures of a quote.
 
-    `per_token` are estimated input tokens to one of the ceiling's; `concurrency` rows at once;
-    `rows` all that are sent, `estimated` their tokens; `beginnings` the tokens that prompts begin
-    with and how many rows do so, for each beginning.
+    `per_token` is the ratio of estimated to max input tokens; `concurrency` the rows in flight;
+    `rows` the rows that are sent, `estimated` their tokens; `beginnings` the tokens of each prefix,
+    and how many rows begin with it.
     """
 
     per_token: float
@@ -141,14 +137,14 @@ class Basis:
     beginnings: tuple[tuple[int, int], ...] = ()
 
     def input_tokens(self, offer: Offer, size: int) -> int:
-        """About how many input tokens a row of such a ceiling has at a target."""
+        """Estimate the input tokens at a target of a row with so many max input tokens."""
         of_estimate = 1.0 if offer.past is None else offer.past.of_estimate
         return max(1, round((size - PER_CALL) * self.per_token * of_estimate))
 
     def cached(self, offer: Offer) -> Cached:
-        """What a target's prompt cache does for the rows: by those before, else by how they begin.
+        """Return what a target's prompt cache does for the rows, from earlier rows or from the prefixes.
 
-        One row of each beginning is sent first, finds nothing and writes; the others read.
+        The first row of each prefix writes it; the others read it.
         """
         known = None if offer.past is None else offer.past.cached
         if known is not None:
@@ -164,7 +160,7 @@ class Basis:
 
 
 def figures_at(offer: Offer, load: Load, basis: Basis) -> Figures:
-    """What it would be if one target answered all rows of a load."""
+    """Return the figures if one target served all rows of a load."""
     low, mean, high = offer.lengths
     past = offer.past
     lost = 1.0 if past is None else 1.0 + past.lost
@@ -198,39 +194,39 @@ def figures_at(offer: Offer, load: Load, basis: Basis) -> Figures:
 
 
 def _kept(tokens: int, cached: Cached) -> Usage:
-    """A row's input, as a prompt cache shares it out on average."""
+    """Return the input of an average row, by what is read from and written to the prompt cache."""
     read = min(tokens, round(tokens * cached.read))
     written = min(tokens - read, round(tokens * cached.written))
     return Usage(tokens, 0, cache_read_tokens=read, cache_write_tokens=written)
 
 
 def _duration(offer: Offer, rows: int, tokens: int, output: int, concurrency: int) -> tuple[float, bool]:
-    """How long a target takes for rows, in seconds; whether the answers' own time is known.
+    """Return how long a target takes for rows, in seconds, and whether the duration of replies is known.
 
-    Rates are lines of evenly spread turns, so the scarcest one decides; attempts that fail take
-    their turns as well. Requests of a day that is used up wait for the next.
+    Rate limits spread requests evenly, so the tightest one decides; failed attempts count, too.
+    Requests beyond the limit of a day wait for the next day.
     """
     limits, past = offer.limits, offer.past
-    tries = 1.0 if past is None else 1.0 + past.failed
+    attempts = 1.0 if past is None else 1.0 + past.failed
     asked = (
-        (rows * tries, limits.requests_per_minute),
-        (tokens * tries, limits.input_tokens_per_minute),
+        (rows * attempts, limits.requests_per_minute),
+        (tokens * attempts, limits.input_tokens_per_minute),
         (output, limits.output_tokens_per_minute),
     )
     seconds = [_MINUTE_S * amount / limit for amount, limit in asked if limit]
     if limits.requests_per_day:
-        seconds.append(_DAY_S * max(0, math.ceil(rows * tries / limits.requests_per_day) - 1))
+        seconds.append(_DAY_S * max(0, math.ceil(rows * attempts / limits.requests_per_day) - 1))
     timed = past is not None and past.latency_s is not None
     if past is not None and past.latency_s is not None:
         slots = min(concurrency, limits.concurrency or concurrency, max(rows, 1))
-        seconds.append(rows * tries * past.latency_s / slots)
+        seconds.append(rows * attempts * past.latency_s / slots)
     return max(seconds, default=0.0), timed
 
 
 def shares(
     strategy: str, offers: Sequence[Offer], figures: Mapping[Target, Figures]
 ) -> dict[Target, Fraction]:
-    """The share of rows that a strategy sends first to each target."""
+    """Return the share of rows that a strategy sends to each target first."""
     if strategy == "weighted":
         whole = sum(offer.weight for offer in offers)
         return {offer.target: Fraction(offer.weight, whole) for offer in offers if offer.weight}
@@ -238,9 +234,9 @@ def shares(
     def by(offer: Offer) -> float:
         if strategy == "cheapest":
             figure = figures[offer.target]
-            # A route compares prices without a cache, which it can't foresee call by call.
-            plain = total([figure.expected_pico, figure.cache_saved_pico])
-            return math.inf if plain is None else plain
+            # A route compares prices without a prompt cache: it can't predict a cache hit.
+            uncached = total([figure.expected_pico, figure.cache_saved_pico])
+            return math.inf if uncached is None else uncached
         if strategy == "fastest":
             latency_s = None if offer.past is None else offer.past.latency_s
             return math.inf if latency_s is None else latency_s
@@ -250,65 +246,61 @@ def shares(
 
 
 def mixed(load: Load, strategy: str, figures: Mapping[Target, Figures], worst_pico: int | None) -> Figures:
-    """The figures of a load whose rows a strategy shares out.
+    """Return the figures of a load under a strategy.
 
     Args:
         load: the rows.
-        strategy: shares them out.
-        figures: of each target, as if it answered all.
-        worst_pico: what the load costs where all goes to the dearest, which no strategy rules out.
+        strategy: distributes the rows.
+        figures: by target, as if it served all rows.
+        worst_pico: the cost at the most expensive target, which no strategy excludes.
     """
     parts = [(figures[target], share) for target, share in shares(strategy, load.offers, figures).items()]
     return Figures(
-        input_tokens=round(sum(one.input_tokens * share for one, share in parts)),
-        output_tokens=round(sum(one.output_tokens * share for one, share in parts)),
-        low_pico=_shared(parts, lambda one: one.low_pico),
-        expected_pico=_shared(parts, lambda one: one.expected_pico),
-        high_pico=_shared(parts, lambda one: one.high_pico),
+        input_tokens=round(sum(each.input_tokens * share for each, share in parts)),
+        output_tokens=round(sum(each.output_tokens * share for each, share in parts)),
+        low_pico=_shared(parts, lambda each: each.low_pico),
+        expected_pico=_shared(parts, lambda each: each.expected_pico),
+        high_pico=_shared(parts, lambda each: each.high_pico),
         worst_pico=worst_pico,
-        duration_s=max(one.duration_s * float(share) for one, share in parts),
-        timed=all(one.timed for one, _ in parts),
-        cache_saved_pico=_shared(parts, lambda one: one.cache_saved_pico),
+        duration_s=max(each.duration_s * float(share) for each, share in parts),
+        timed=all(each.timed for each, _ in parts),
+        cache_saved_pico=_shared(parts, lambda each: each.cache_saved_pico),
     )
 
 
 def _shared(parts: Sequence[tuple[Figures, Fraction]], amount: Callable[[Figures], int | None]) -> int | None:
-    total = Fraction(0)
-    for one, share in parts:
-        pico = amount(one)
-        if pico is None:
-            return None
-        total += pico * share
-    return round(total)
+    amounts = [(amount(figures), share) for figures, share in parts]
+    known = [pico * share for pico, share in amounts if pico is not None]
+    return round(sum(known)) if len(known) == len(amounts) else None
 
 
 def added(parts: Sequence[Figures]) -> Figures:
-    """The figures of several loads together: they share the limits, so their times add up."""
+    """Return the figures of several loads together: they share the limits, so their durations add up."""
     return Figures(
-        input_tokens=sum(one.input_tokens for one in parts),
-        output_tokens=sum(one.output_tokens for one in parts),
-        low_pico=total([one.low_pico for one in parts]),
-        expected_pico=total([one.expected_pico for one in parts]),
-        high_pico=total([one.high_pico for one in parts]),
-        worst_pico=total([one.worst_pico for one in parts]),
-        duration_s=sum(one.duration_s for one in parts),
-        timed=all(one.timed for one in parts),
-        cache_saved_pico=total([one.cache_saved_pico for one in parts]),
+        input_tokens=sum(each.input_tokens for each in parts),
+        output_tokens=sum(each.output_tokens for each in parts),
+        low_pico=total([each.low_pico for each in parts]),
+        expected_pico=total([each.expected_pico for each in parts]),
+        high_pico=total([each.high_pico for each in parts]),
+        worst_pico=total([each.worst_pico for each in parts]),
+        duration_s=sum(each.duration_s for each in parts),
+        timed=all(each.timed for each in parts),
+        cache_saved_pico=total([each.cache_saved_pico for each in parts]),
     )
 
 
 def total(amounts: Sequence[int | None]) -> int | None:
-    """A sum; None where a part is unknown."""
+    """Return a sum; None if a part is unknown."""
     known = [amount for amount in amounts if amount is not None]
     return sum(known) if len(known) == len(amounts) else None
 
 
-_RENDERED: Final = 40
-"""So many calls of the past are rendered again, to see how many tokens were counted to one estimated."""
+_RENDERED = 40
+"""So many earlier calls are rendered once more, to compare their counted tokens with the estimate."""
 
 
 class Offers:
-    """The targets as rows of a template would be sent to them."""
+    """The targets, as rows of a template would be sent to them."""
 
     def __init__(self, session: Session, template: Template, history: History) -> None:
         self._session = session
@@ -318,7 +310,7 @@ class Offers:
         self._now = datetime.now(UTC)
 
     def of(self, target: Target, route: Route, weight: int = 1) -> Offer:
-        """A target on a route: its price, its limits, and what it was like before."""
+        """Return a target on a route: its price, its limits, and its history."""
         provider, model = self._session.settings.catalog.pair(target)
         params: Params = self._session.params(self._template, route)
         card = self._prices.card(provider, model, self._now)
@@ -334,7 +326,7 @@ class Offers:
 
 
 class History:
-    """What the ledger has of a template, read when it is first asked; of other versions, where this one is new."""
+    """The history of a template in the ledger, read when first needed; of other versions, if this one is new."""
 
     def __init__(self, template: Template, ledger: Ledger | None) -> None:
         self._template = template
@@ -342,13 +334,13 @@ class History:
         self._pasts: dict[Target | None, Past | None] | None = None
 
     @property
-    def answers(self) -> int:
-        """How many answers are known."""
+    def replies(self) -> int:
+        """The number of known replies."""
         past = self._read().get(None)
         return 0 if past is None else past.answers
 
     def of(self, target: Target) -> Past | None:
-        """Of a target; of one that never answered, how long the others' answers were."""
+        """Return the history of a target; without one, the length of the replies of other targets."""
         pasts = self._read()
         past = pasts.get(target)
         every = pasts.get(None)
@@ -367,8 +359,8 @@ class History:
         if not same:
             seen = ledger.reports.attempts_of_other_versions(self._template.ref.name)
         by_target: dict[Target, list[Seen]] = {}
-        for one in seen:
-            by_target.setdefault(one.target, []).append(one)
+        for call in seen:
+            by_target.setdefault(call.target, []).append(call)
         pasts: dict[Target | None, Past | None] = {
             target: past_of(each, self._of_estimate(ledger, each)) if same else _of_others(each)
             for target, each in by_target.items()
@@ -376,21 +368,21 @@ class History:
         return pasts | {None: past_of(seen)}
 
     def _of_estimate(self, ledger: Ledger, seen: list[Seen]) -> float:
-        """How many input tokens a target counted to one that was estimated, of calls that can be rendered again."""
-        counted = {one.call: one.input_tokens for one in seen if one.input_tokens is not None}
+        """Return the ratio of counted to estimated input tokens, from calls that can be rendered once more."""
+        counted = {each.call: each.input_tokens for each in seen if each.input_tokens is not None}
         latest = sorted(counted)[-_RENDERED:]
-        told = estimated = 0
+        actual = estimated = 0
         for call, bound in ledger.calls.variables(latest).items():
             try:
                 prompt = self._template.render(self._template.bind(bound))
             except PromptKitError:
-                continue  # erased in part, say: it tells nothing
+                continue  # erased in part, for example
             estimated += estimate_input_tokens(prompt, self._template.spec.output)
-            told += counted[call]
-        return told / estimated if estimated else 1.0
+            actual += counted[call]
+        return actual / estimated if estimated else 1.0
 
 
 def _of_others(seen: list[Seen]) -> Past | None:
-    """What other versions' answers were like; how much of them was cached tells nothing of a new beginning."""
+    """Return the history of other versions without their caching: this version has another prefix."""
     past = past_of(seen)
     return None if past is None else replace(past, cached=None)

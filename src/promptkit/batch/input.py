@@ -1,17 +1,16 @@
-"""From a table's records to the rows of a job: bound, named, and told about where they are odd."""
+"""The input of a job: a source of records, read once and bound to the template's variables."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from hashlib import blake2b
-from heapq import nsmallest
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import IO, Final, Protocol, TypeAlias, cast
+from typing import IO, Protocol, TypeAlias, cast
 
 from promptkit.engine.context import Session
 from promptkit.errors import InputError, VariableError, counted
@@ -23,36 +22,21 @@ from promptkit.types.ids import read_id
 from .binding import NO_ROWS, Binding, Namer, cell_text
 from .columns import ADDED, WHY, as_input, call_column, excel_like
 from .options import JobOptions
-from .tables import Dialect, Format, Record, garbled_columns, manner, read_rows
+from .tables import Dialect, Format, Record, dialect_notice, garbled_columns, read_rows
 
-_TOLD: Final = 5
-"""So many odd rows are told one by one; the rest as a number."""
-
-
-def input_digest(sha256: str | None, options: JobOptions) -> str | None:
-    """What tells whether the same rows would come again: the file's digest, and how it is read.
-
-    Args:
-        sha256: of the file; None, where it can't be read twice, makes it None.
-        options: another `--map`, `-v`, `--tag` or `--each` makes other rows of the same file.
-    """
-    if sha256 is None:
-        return None
-    each = list(options.each.axes.items())  # in their order, which numbers the rows
-    read = (options.format, options.mapping, options.constants, options.tags, options.strict, each)
-    told = json.dumps((sha256, *read), sort_keys=True, default=repr)
-    return hashlib.sha256(told.encode("utf-8", "surrogatepass")).hexdigest()
+_MAX_NOTICES = 5
+"""At most so many odd rows get a notice of their own; the others are counted."""
 
 
-class Reader:
+class InputReader:
     """Reads the rows of a job once.
 
     Args:
-        session: makes ids and tells the user.
-        template: what the rows are for.
+        session: makes ids, and takes notices.
+        template: the template of the rows.
         file: the input's name, for messages.
         reading: the records.
-        options: what the user says of the columns.
+        options: how columns fill variables, tags and keys.
     """
 
     def __init__(
@@ -64,82 +48,65 @@ class Reader:
         self._reading = reading
         self._options = options
         columns = reading.columns
-        self._again = columns is None or WHY in columns
-        if columns is not None and self._again:
-            columns = tuple(name for name in columns if name not in ADDED)
         if columns is not None:
+            columns = tuple(name for name in columns if name not in ADDED or WHY not in columns)
             options.each.check(columns, file)
             columns = options.each.columns(columns)
-        self._binding = Binding(columns, template.spec.variables, options.wishes, file)
+        self._binding = Binding(columns, template.spec.variables, options, file)
         self._namer = Namer(file)
-        self._met: dict[str, None] = dict.fromkeys(columns or ())
-        self._garbled = 0
-        self._invalid = 0
-        self._suspect = 0
-
-    def read(self) -> InputRead:
-        """What was read: all columns in the order they were met, and the digest. For when `rows` has ended."""
-        return InputRead(tuple(self._met), input_digest(self._reading.sha256, self._options))
+        self._columns: dict[str, None] = dict.fromkeys(columns or ())
+        """All columns, in the order in which they first appeared."""
+        self._odd: Counter[tuple[str, str]] = Counter()
+        """The notices by noun and problem: how many rows are invalid, and so on."""
 
     def rows(self) -> Iterator[RowStart]:
-        """The rows as the ledger takes them.
+        """Yield the rows as the ledger takes them.
 
         Raises:
             InputError: the table itself is broken, or (strict) a row doesn't fit.
         """
         for record in self._records():
-            self._look(record)
+            for column in record.cells:
+                self._columns.setdefault(column)
+            for column, meant in garbled_columns(record):
+                self._notice(
+                    "row",
+                    "look encoded twice",
+                    f"{self._file}:{record.line}: row {record.number}, column {column!r} looks encoded twice: "
+                    f"{meant!r} was probably meant",
+                )
             yield self._row(record)
 
     def _records(self) -> Iterator[Record]:
-        each, records = self._options.each, iter(self._reading)
-        if self._again:
-            records = as_input(records, table=self._reading.columns is not None)
-        return each.records(records, self._file) if each else records
-
-    def tell(self) -> None:
-        """Say what was odd about the input."""
-        if isinstance(self._reading, FileReading) and self._reading.manner:
-            self._session.say(f"{self._file}: {self._reading.manner}")
-        if self._binding.unused:
-            columns = ", ".join(self._binding.unused)
-            self._session.say(f"columns that the template doesn't use pass through: {columns}")
-        if self._garbled > _TOLD:
-            self._session.say(
-                f"{counted(self._garbled, 'row')} look encoded twice; the first {_TOLD} are told above"
-            )
-        if self._invalid > _TOLD:
-            self._session.say(
-                f"{counted(self._invalid, 'row')} are invalid; the first {_TOLD} are told above"
-            )
-
-        if self._suspect > _TOLD:
-            self._session.say(
-                f"{counted(self._suspect, 'untrusted text')} read like instructions; the first {_TOLD} are told above"
-            )
+        records, columns = iter(self._reading), self._reading.columns
+        if columns is None or WHY in columns:  # the failed rows of another job
+            records = as_input(records, table=columns is not None)
+        return self._options.each.records(records, self._file) if self._options.each else records
 
     def _row(self, record: Record) -> RowStart:
         tags = self._binding.tags(record)
         error = None
         try:
-            bound = self._bound(record)
+            variables = self._variables(record)
         except VariableError as cause:
             if self._options.strict:
                 raise InputError(cause.message, file=self._file, line=record.line) from None
-            bound, error = {}, cause.message
-            self._tell_invalid(record, cause)
-        for flag in self._template.flags(bound):
-            self._suspect += 1
-            if self._suspect <= _TOLD:
-                self._session.say(f"line {record.line}: {flag}")
-        row = self._namer.row(record, bound, tags, self._binding.key(record))
+            variables, error = {}, cause.message
+            self._notice(
+                "row",
+                "are invalid",
+                f"{self._file}:{record.line}: row {record.number} is invalid: {cause.message}",
+            )
+        for flag in self._template.flags(variables):
+            self._notice("untrusted text", "look like instructions", f"line {record.line}: {flag}")
+        row = self._namer.row(record, variables, tags, self._binding.key(record))
         return RowStart(
             id=self._session.ids(),
             key=row.key,
             content=row.content,
             position=record.number - 1,
             line=record.line,
-            variables=bound,
+            variables=variables,
             passthrough=record.cells,
             tags=tags,
             deliverable=tags.get("deliverable"),
@@ -147,13 +114,13 @@ class Reader:
             error=error,
         )
 
-    def _bound(self, record: Record) -> dict[str, Value]:
+    def _variables(self, record: Record) -> dict[str, Value]:
         if record.broken is not None:
             raise VariableError(record.broken)
         return self._template.bind(self._binding.variables(record))
 
     def _parent(self, record: Record) -> int | None:
-        """The call that an earlier output says made this row; whether there is one, the ledger knows."""
+        """Return the call that made this row according to an earlier output; the ledger knows if it exists."""
         column = call_column(record.cells)
         if column is None or column in self._template.spec.variables:
             return None
@@ -162,42 +129,60 @@ class Reader:
         except ValueError:  # a column of the user's own
             return None
 
-    def _look(self, record: Record) -> None:
-        for column in record.cells:
-            if column not in self._met:
-                self._met[column] = None
-        for column, meant in garbled_columns(record):
-            self._garbled += 1
-            if self._garbled <= _TOLD:
+    def _notice(self, noun: str, problem: str, text: str) -> None:
+        self._odd[noun, problem] += 1
+        if self._odd[noun, problem] <= _MAX_NOTICES:
+            self._session.say(text)
+
+    def read(self) -> InputRead:
+        """Return what was read, once `rows` has ended: all columns in order, and the digest."""
+        return InputRead(tuple(self._columns), input_digest(self._reading.sha256, self._options))
+
+    def notice(self) -> None:
+        """Print notices about what was odd in the input."""
+        if isinstance(self._reading, FileReading) and self._reading.notice:
+            self._session.say(f"{self._file}: {self._reading.notice}")
+        if self._binding.unused:
+            columns = ", ".join(self._binding.unused)
+            self._session.say(f"columns that the template doesn't use pass through: {columns}")
+        for (noun, problem), count in self._odd.items():
+            if count > _MAX_NOTICES:
                 self._session.say(
-                    f"{self._file}:{record.line}: row {record.number}, column {column!r} looks encoded twice: "
-                    f"{meant!r} was probably meant"
+                    f"{counted(count, noun)} {problem}; the first {_MAX_NOTICES} are listed above"
                 )
 
-    def _tell_invalid(self, record: Record, cause: VariableError) -> None:
-        self._invalid += 1
-        if self._invalid <= _TOLD:
-            self._session.say(f"{self._file}:{record.line}: row {record.number} is invalid: {cause.message}")
+
+def input_digest(sha256: str | None, options: JobOptions) -> str | None:
+    """Return a digest of the input file and of how it is read; None if the input can't be read twice.
+
+    Args:
+        sha256: the digest of the file.
+        options: another `--map`, `-v`, `--tag` or `--each` makes other rows of the same file.
+    """
+    if sha256 is None:
+        return None
+    each = list(options.each.axes.items())  # their order numbers the rows
+    read = (options.format, options.mapping, options.constants, options.tags, options.strict, each)
+    text = json.dumps((sha256, *read), sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-_BLOCK: Final = 1 << 18
-
-
-_STDIN: Final = "-"
+_BLOCK = 1 << 18
+_STDIN = "-"
 
 
 class Source(Protocol):
     """Rows that can be read once."""
 
     name: str
-    """What it is called in messages; a file's absolute path."""
+    """Its name in messages; the absolute path of a file."""
 
     def read(self) -> Reading:
-        """Begin to read."""
+        """Start reading."""
         ...
 
     def sha256(self) -> str | None:
-        """The digest of a file as it is now; None for what can be read only once."""
+        """Return the digest of a file as it is now; None if the rows can be read only once."""
         ...
 
 
@@ -206,23 +191,23 @@ class Reading(Protocol):
 
     @property
     def columns(self) -> Sequence[str] | None:
-        """The header's columns; None where each row names its own."""
+        """The columns of the header; None if each row names its own."""
         ...
 
     @property
     def sha256(self) -> str | None:
-        """The digest of what was read, once it was read to its end."""
+        """The digest of the input, once it was read to its end."""
         ...
 
     def __iter__(self) -> Iterator[Record]: ...
 
 
 Rows: TypeAlias = "Iterable[Mapping[str, object]] | str | Path | HeadSource | None"
-"""What rows can come from: a path, `-`, mappings, the head of a table; None for what needs no table."""
+"""A path, `-`, mappings, or the first rows of a table; None if there is no table."""
 
 
 def source_of(rows: Rows, format_: Format | None) -> Source:
-    """The source that a user means."""
+    """Return the source of a user's rows."""
     if isinstance(rows, HeadSource):
         return rows
     if rows is None:
@@ -233,37 +218,37 @@ def source_of(rows: Rows, format_: Format | None) -> Source:
 
 
 class HeadSource:
-    """The first rows of a table, read once and held: for several jobs on the same rows.
+    """The first rows of a table, read once: for several jobs on the same rows.
 
     Args:
         source: the table.
-        most: how many rows are held.
+        count: how many rows.
 
     Raises:
-        InputError: it can't be read, or is no table.
+        InputError: it can't be read, or is not a table.
     """
 
-    def __init__(self, source: Source, most: int) -> None:
+    def __init__(self, source: Source, count: int) -> None:
         self.name = source.name
         reading = source.read()
-        records = list(islice(reading, most + 1))
+        records = list(islice(reading, count + 1))
         self.columns = reading.columns
-        self.records = tuple(records[:most])
-        self.is_all = len(records) <= most
-        """Whether the table ends there."""
+        self.records = tuple(records[:count])
+        self.is_all = len(records) <= count
+        """Whether the table has no more rows."""
 
     def read(self) -> HeadReading:
-        """Begin to read them."""
+        """Start reading."""
         return HeadReading(self.columns, self.records)
 
     def sha256(self) -> str | None:
-        """None: they are looked at again each time."""
+        """Return None: the rows are read each time."""
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class HeadReading:
-    """One reading of rows that are held."""
+    """One reading of the first rows of a table."""
 
     columns: Sequence[str] | None
     records: tuple[Record, ...]
@@ -281,15 +266,15 @@ class FileSource:
         self._format = format_
 
     def read(self) -> FileReading:
-        """Begin to read; the file is closed at its end.
+        """Start reading; the file is closed at its end.
 
         Raises:
-            InputError: it can't be opened, or is no table.
+            InputError: it can't be opened, or is not a table.
         """
         return FileReading(self.name, self._format)
 
     def sha256(self) -> str | None:
-        """The digest of the file as it is now; None for standard input."""
+        """Return the digest of the file as it is now; None for standard input."""
         if self.name == _STDIN:
             return None
         digest = hashlib.sha256()
@@ -314,33 +299,24 @@ class FileReading:
 
     @property
     def columns(self) -> Sequence[str] | None:
-        """The header's columns; None where each row names its own."""
+        """The columns of the header; None if each row names its own."""
         return self._rows.columns
 
     @property
     def sha256(self) -> str | None:
-        """The digest of what was read, once it was read to its end."""
+        """The digest of the input, once it was read to its end."""
         return self._hash.hexdigest() if self._done else None
 
     @property
     def dialect(self) -> Dialect:
-        """How the file is written."""
-        return self._rows.dialect
+        """How the file is written, as far as it was read."""
+        dialect, encoding = self._rows.dialect, self._rows.encoding
+        return replace(dialect, excel=excel_like(dialect, encoding))
 
     @property
-    def encoding(self) -> str:
-        """Its encoding, as far as it was read."""
-        return self._rows.encoding
-
-    @property
-    def manner(self) -> str:
-        """How it is written, where that isn't what its format promises; else empty."""
-        return manner(self._rows.dialect, self._rows.encoding)
-
-    @property
-    def excel(self) -> bool:
-        """Whether it looks as Excel writes tables."""
-        return excel_like(self._rows.dialect, self._rows.encoding)
+    def notice(self) -> str:
+        """Encoding and delimiter, if they differ from what the format promises; else empty."""
+        return dialect_notice(self._rows.dialect, self._rows.encoding)
 
     def __iter__(self) -> Iterator[Record]:
         try:
@@ -350,54 +326,54 @@ class FileReading:
             self._file.close()
 
     def _chunks(self) -> Iterator[bytes]:
-        with self._file:  # closed too where nobody reads to the end
+        with self._file:  # closed also if the reader stops early
             while block := self._file.read(_BLOCK):
                 self._hash.update(block)
                 yield block
 
 
 class MemorySource:
-    """Mappings that a script holds or makes as it goes."""
+    """Mappings of a script, in a collection or from a generator."""
 
     def __init__(self, rows: Iterable[Mapping[str, object]]) -> None:
         self.name = "(rows)"
         self._rows = rows
-        self._spent = False
+        self._is_read = False
 
     def read(self) -> MemoryReading:
         """Begin to read.
 
         Raises:
-            InputError: they come from an iterator, and were read before.
+            InputError: they come from an iterator that was read before.
         """
-        if self._spent:
+        if self._is_read:
             raise InputError(
-                "the rows come from an iterator, which was read before", remedy="Give a list, or a file."
+                "the rows come from an iterator that was read before", remedy="Give a list, or a file."
             )
-        self._spent = iter(self._rows) is self._rows
+        self._is_read = iter(self._rows) is self._rows
         return MemoryReading(self._rows)
 
     def sha256(self) -> str | None:
-        """None: the rows are looked at again each time."""
+        """Return None: the rows are read each time."""
         return None
 
 
 class NoSource:
-    """No table: one row without a column, which constants and `--each` fill."""
+    """No table: one row without columns, for constants and `--each`."""
 
     name = NO_ROWS
 
     def read(self) -> MemoryReading:
-        """Begin to read."""
+        """Start reading."""
         return MemoryReading(({},), ())
 
     def sha256(self) -> str | None:
-        """None: there is nothing to compare."""
+        """Return None: there is no file."""
         return None
 
 
 class MemoryReading:
-    """One reading of mappings; rows count as lines."""
+    """One reading of mappings; a row counts as a line."""
 
     sha256: str | None = None
 
@@ -412,28 +388,10 @@ class MemoryReading:
 
 def _open(name: str) -> IO[bytes]:
     if name == _STDIN:
-        if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - closed by who started us
+        if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison] - closed by the parent process
             raise InputError("standard input is closed", remedy="Name a file, or pipe the rows in.")
         return sys.stdin.buffer
     try:
         return Path(name).open("rb")
     except OSError as cause:
         raise InputError(f"can't be read: {cause.strerror}", file=name) from None
-
-
-Name = tuple[int, str, int]
-"""A row's id, key and ordinal."""
-
-
-def sample(rows: Iterable[Name], count: int, seed: int) -> frozenset[int]:
-    """The ids of so many rows; all of them where there are fewer.
-
-    Each row's lot comes from its key and the seed alone, so that the order of the input plays no
-    part, and a row that is added or taken away changes the sample by at most one.
-    """
-    return frozenset(row_id for row_id, _, _ in nsmallest(count, rows, key=lambda row: _lot(row, seed)))
-
-
-def _lot(row: Name, seed: int) -> bytes:
-    _, key, ordinal = row
-    return blake2b(f"{seed}\0{key}\0{ordinal}".encode("utf-8", "surrogatepass"), digest_size=12).digest()

@@ -1,13 +1,12 @@
-"""A job: it pins what it runs, takes its rows in, and turns each into text exactly once.
+"""A job: it pins what it runs, reads its rows into the ledger, and gets one result for each row.
 
-Everything that must survive the process is in the ledger: what is pinned, which rows there are,
-and what became of each. A job that was stopped, whatever stopped it, goes on by being started
-again.
+The ledger keeps all that must survive the process: what is pinned, the rows, and their results. A
+job that stopped, for any reason, continues when it is started once more.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -24,30 +23,31 @@ from promptkit.templates.template import Template
 from promptkit.types import Json, Route, RowResult, TemplateRef
 
 from .columns import check_text_as
-from .control import cancelled
-from .input import FileReading, MemorySource, Reader, Reading, Rows, Source, input_digest, sample, source_of
+from .control import StopSignal, cancelled
+from .input import FileReading, InputReader, MemorySource, Reading, Rows, Source, input_digest, source_of
 from .options import (
-    AGAIN,
+    RETRIED_STATES,
     JobOptions,
     Pinned,
-    carried_on,
     job_name,
-    pinned_detours,
-    pinned_options,
     pinned_route,
-    plain_detours,
-    plain_options,
-    plain_params,
-    plain_path,
-    plain_route,
+    pinned_rule_routes,
+    stored_options,
+    stored_params,
+    stored_path,
+    stored_start,
+    with_pinned,
 )
 from .output import erase_kept_out, stored_results
-from .quote import Asked, Quote, Quoter, check_caps
-from .runner import Runner
+from .quote import Quote, Quoter, check_caps
+from .runner import PendingRows, Runner
 
 if TYPE_CHECKING:
     from promptkit._util.locks import LockFile
     from promptkit.ledger.ledger import Ledger
+
+
+_NOT_STARTED = "the job has not started"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,36 +61,33 @@ class JobReport:
 
     @property
     def total(self) -> int:
-        """Rows of the input."""
+        """The rows of the input."""
         return sum(self.rows.values())
 
     @property
     def pending(self) -> int:
-        """Rows still to be done."""
+        """The rows that have no result yet."""
         return self.rows.get(RowState.PENDING, 0)
 
     @property
     def failed(self) -> int:
-        """Rows that their route did not answer: failed, refused, invalid, degraded."""
-        return sum(self.rows.get(state, 0) for state in (*AGAIN, RowState.INVALID))
+        """The rows that failed, were refused, or are invalid or degraded."""
+        return sum(self.rows.get(state, 0) for state in (*RETRIED_STATES, RowState.INVALID))
 
 
 class Job:
-    """A text a row. Use it as an `async with` block: it is locked for this process within.
+    """One text per row. Use it as an `async with` block, in which it is locked for this process.
 
     Args:
-        session: what the process has open.
+        session: the open session.
         ref: the template, as the user names it.
-        rows: a file, `-`, or mappings; None where constants and `each` make them.
+        rows: a file, `-`, or mappings; None if constants and `each` make the rows.
         route: where calls may go.
         options: the rest.
 
     Raises:
-        UsageError: there is nothing to make rows of.
+        UsageError: there are no rows.
     """
-
-    wakes = False
-    """Whether it goes on with a job that was cancelled: only who says `jobs resume` means to."""
 
     def __init__(
         self,
@@ -104,129 +101,138 @@ class Job:
         self._ref = parse_ref(ref) if isinstance(ref, str) else ref
         if rows is None and not options.each and not options.constants:
             raise UsageError("there are no rows", remedy="Name a table, or make rows with --each or -v.")
-        self._source: Source = source_of(rows, options.format)
+        self._source: Source | None = source_of(rows, options.format)
         self._route = route
         self._options = options
         self._pinned: Pinned | None = None
+        self._record: JobRecord | None = None
         self._lock: LockFile | None = None
-        self._runner: Runner | None = None
-        self._halted = False
-        self._chosen: frozenset[int] | None = None
-        self.to_do = 0
-        """Rows that this run is to make, once it has started."""
+        self._pending: PendingRows | None = None
+        self._signal = StopSignal()
         self.reading: Reading | None = None
-        """How the input was read this time; None where the job knew it already."""
-        self.stop: PromptKitError | None = None
-        """Why the job ended before its rows did; what is left waits for the same command."""
+        """How the input was read this time; None if the job had its rows already."""
+
+    @classmethod
+    def resume(cls, session: Session, record: JobRecord, options: JobOptions) -> Self:
+        """Return a job as the ledger has it, also if it was cancelled. Its input is not read, and may be gone.
+
+        Args:
+            session: the open session.
+            record: the job.
+            options: how to run it, as `pinned_options` returns it.
+        """
+        options = replace(options, name=record.name, key_column=record.key_column)
+        job = cls(session, record.template_ref, (), pinned_route(record), options)
+        job._source = None
+        return job
 
     @property
     def pinned(self) -> Pinned:
         """What the job runs, once it has started."""
         if self._pinned is None:
-            msg = "the job has not started"
-            raise AssertionError(msg)
+            raise AssertionError(_NOT_STARTED)
         return self._pinned
 
     @property
     def record(self) -> JobRecord:
         """The job in the ledger, once it has started."""
-        return self.pinned.job
+        if self._record is None:
+            raise AssertionError(_NOT_STARTED)
+        return self._record
 
     @property
     def sampled(self) -> bool:
-        """Whether this run is about a sample of its rows."""
+        """Whether this run sends a sample of the rows."""
         return self._options.sample is not None
 
     @property
+    def to_do(self) -> int:
+        """How many rows this run sends, once it has started."""
+        return 0 if self._pending is None else self._pending.count
+
+    @property
+    def stop(self) -> PromptKitError | None:
+        """Why the job ended before its rows; the same command continues with the pending ones."""
+        return self._signal.error
+
+    @property
     def cap_pico(self) -> int | None:
-        """The hard cap of all its rows together, as given or configured; None for none."""
+        """The hard cap of the whole job, from the options or the configuration; None for none."""
         own = f"job:{self.record.id}"
         scopes = self._session.scopes(own, self._options.cap_pico)
         return next((scope.cap_pico for scope in scopes if scope.key == own), None)
 
     @property
     def name(self) -> str:
-        """What it is called; `{date}` is the budget day.
+        """The name; `{date}` is the budget day.
 
         Raises:
-            UsageError: its rows are in memory, and it has no name.
+            UsageError: the rows are in memory, and the job has no name.
         """
-        return self._starting().name
+        options = self._options
+        if options.name is None and isinstance(self._source, MemorySource):
+            raise UsageError(
+                "rows in memory need a name for their job",
+                remedy='For example job="night-{date}": a job of the same name continues where it stopped.',
+            )
+        return job_name(options.name, self._ref.name, self._input_name, options.out, self._session.today())
 
-    async def report(self) -> JobReport:
-        """Where the job stands."""
-        ledger = await self._session.ledger()
-        job = self.record
-        return JobReport(
-            job.name, job.template_ref, ledger.jobs.row_counts(job.id), ledger.reports.spent_by_job(job.id)
-        )
-
-    async def forget(self, delivered: Path | None = None) -> None:
-        """Erase the texts that `[storage]` keeps out, if the job is done.
-
-        While it is open the ledger has them, for the output is made from there. Call it when the
-        results were delivered: what is erased can't be written again.
-
-        Args:
-            delivered: the file that has them now.
-        """
-        ledger = await self._session.ledger()
-        if not ledger.jobs.has_pending_rows(self.record.id):
-            await erase_kept_out(ledger, self.record.id, self._session.settings.storage, delivered)
+    @property
+    def _input_name(self) -> str:
+        return "" if self._source is None else self._source.name
 
     async def quote(self) -> Quote:
-        """What the job would cost and take now: its input is read, nothing is sent or written.
+        """Return what the job would cost and take now. The input is read; nothing is sent or written.
 
-        A job that began already counts only what is left of it.
+        A job that has started counts only its remaining rows.
 
         Raises:
-            PromptKitError: it would not start: template, rows, keys.
+            PromptKitError: the job would not start: template, rows, keys.
         """
-        at_hand = self._session.settings.database_path.exists()
-        ledger = await self._session.ledger() if at_hand else None
-        reading = self._source.read()
-        asked = self._starting().asked(ledger)
-        reader = Reader(self._session, asked.template, self._source.name, reading, self._options)
-        quoter = Quoter(self._session, asked, self._options, ledger)
-        await quoter.read(reader.rows())
-        reader.tell()
-        return quoter.quote(reading.manner if isinstance(reading, FileReading) else "")
-
-    def halt(self) -> None:
-        """Send no new rows; what is in flight is awaited and recorded."""
-        self._halted = True
-        if self._runner is not None:
-            self._runner.halt()
+        has_ledger = self._session.settings.database_path.exists()
+        ledger = await self._session.ledger() if has_ledger else None
+        reading = None if self._source is None else self._source.read()
+        record = None if ledger is None else ledger.jobs.get(self.name)
+        if ledger is not None and record is not None:
+            pinned = self._continued(ledger, record)
+        else:
+            pinned = Pinned(self._template(), self._route, self._rule_routes())
+        quoter = Quoter(self._session, pinned, self._options, ledger, record)
+        if reading is not None:
+            reader = self._reader(reading, pinned.template)
+            await quoter.add_input(reader.rows())
+            reader.notice()
+        elif ledger is not None and record is not None:
+            await quoter.add_pending(PendingRows(ledger, record, self._options))
+        return quoter.quote(reading.notice if isinstance(reading, FileReading) else "")
 
     async def __aenter__(self) -> Self:
-        """Pin the job, lock it, and take its rows in: all of them before the first call.
+        """Pin the job, lock it, and read its rows, all of them before the first call.
 
         Raises:
-            TemplateError: the template can't stand.
+            TemplateError: the template can't be used.
             JobConflict: the name belongs to a job of another template.
             InputError: the rows can't be read.
             LockHeld: another process runs the job.
             StoppedEarly: it was cancelled.
-            BudgetStop: the worst case of what is left doesn't fit a hard cap (and `until_budget`
-                isn't set); nothing was sent.
+            BudgetStop: the worst case of the remaining rows exceeds a hard cap, and `until_budget`
+                isn't set; nothing was sent.
         """
         ledger = await self._session.ledger()
-        starting = self._starting()
-        self._pinned = await starting.pin(ledger)
-        self._options = carried_on(self._options, self.record)
+        created = await self._pin(ledger)
+        self._options = with_pinned(self._options, self.record)
         self._lock = ledger.jobs.lock(self.record)
         try:
-            self._check_wanted(ledger)
-            await self._take_rows_or_leave(ledger, made=starting.made)
-            await self._remember(ledger)
+            await self._read_rows(ledger, created=created)
+            await self._store_options(ledger)
             if self._options.retry_failed:
-                await ledger.jobs.reset_rows(self.record.id, AGAIN)
-            self._chosen, self.to_do = self._choose(ledger)
-            state = ledger.jobs.state(self.record.id)
-            if state is not JobState.OPEN and ledger.jobs.has_pending_rows(self.record.id):
+                await ledger.jobs.reset_rows(self.record.id, RETRIED_STATES)
+            self._pending = PendingRows(ledger, self.record, self._options)
+            closed = ledger.jobs.state(self.record.id) is not JobState.OPEN
+            if closed and ledger.jobs.has_pending_rows(self.record.id):
                 await ledger.jobs.set_state(self.record.id, JobState.OPEN)
             if not self._options.until_budget:
-                await check_caps(self._session, asked_of(self.pinned), self._options, ledger, self._chosen)
+                await check_caps(self._session, self.pinned, self._options, self.record, self._pending)
         except BaseException:
             self._lock.release()
             raise
@@ -235,313 +241,254 @@ class Job:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._halted = False
+        self._signal.halted = False
         if self._lock is not None:
             self._lock.release()
 
-    async def results(self, *, stored: bool = True) -> AsyncGenerator[RowResult[Any]]:
-        """Run the job; yields a result a row, new ones as they finish.
+    # The start: pin the template and the routes.
 
-        What stops it early is no exception here: see `stop`.
-
-        Args:
-            stored: whether to begin with the results that the ledger has already, in order.
-
-        Raises:
-            NoUsableKey: no target of the route can be asked.
-            Unpriced: a target has no price, and a budget is in force.
-        """
-        ledger = await self._session.ledger()
-        self.stop = None
-        if stored:
-            for result in stored_results(ledger, self.record, self._options.read):
-                yield result
-        if ledger.jobs.has_pending_rows(self.record.id):
-            self._runner = Runner(
-                self._session, ledger, self.pinned, self._options, chosen=self._chosen, to_do=self.to_do
+    async def _pin(self, ledger: Ledger) -> bool:
+        """Find the job of this name, or create it; return whether it was created."""
+        record = ledger.jobs.get(self.name)
+        if record is None:
+            template, rule_routes = self._template(), self._rule_routes()
+            self._check_text_as(template.spec.output)
+            judge_of(
+                template, {}
+            )  # a schema that no reply can be checked against is refused before there is a job
+            await self._session.remember(template)
+            start = JobStart(
+                id=self._session.ids(),
+                name=self.name,
+                template_digest=template.digest,
+                template_ref=str(template.ref),
+                route=self._route.name,
+                created_us=int(datetime.now(UTC).timestamp() * 1e6),
+                params=stored_params(self._session.params(template, self._route)),
+                schema=template.spec.output,
+                options={
+                    "checks": template.spec.checks is not None,
+                    **stored_start(self._route, rule_routes, self._options),
+                },
+                key_column=self._options.key_column,
+                input_path=self._input_name,
+                output_path=stored_path(self._options.out),
             )
-            if self._halted:
-                self._runner.halt()
-            async with aclosing(self._runner.results()) as results:
-                async for result in results:
-                    yield result
-            self.stop = self._runner.stop
-        if not ledger.jobs.has_pending_rows(self.record.id):
-            await ledger.jobs.set_state(self.record.id, JobState.DONE)
+            record = await ledger.jobs.create_or_get(start)
+            if record.id == start.id:
+                self._record, self._pinned = record, Pinned(template, self._route, rule_routes)
+                return True
+        # It started before, or another process has just created it.
+        self._pinned, self._record = self._continued(ledger, record), record
+        return False
 
-    # ------------------------------------------------------------------ its rows
-
-    def _starting(self) -> Starting:
-        return Starting(self._session, self._ref, self._source, self._route, self._options)
-
-    def _choose(self, ledger: Ledger) -> tuple[frozenset[int] | None, int]:
-        """The rows that this run is about (None: all), and how many of them it is to make."""
-        options, job_id = self._options, self.record.id
-        if options.sample is None:
-            chosen, waiting = None, ledger.jobs.row_counts(job_id).get(RowState.PENDING, 0)
-        else:
-            names = ledger.jobs.row_keys(job_id)
-            chosen = sample(names, options.sample, options.seed)
-            waiting = sum(row_id in chosen for row_id in ledger.jobs.pending_ids(job_id))
-        return chosen, waiting if options.limit is None else min(waiting, options.limit)
-
-    def _check_wanted(self, ledger: Ledger) -> None:
-        if not self.wakes and ledger.jobs.state(self.record.id) is JobState.CANCELLED:
-            raise cancelled(self.record.name)
-
-    async def _remember(self, ledger: Ledger) -> None:
-        """Keep how the job runs now, where that has changed."""
-        told = plain_options(self._options)
-        if any(self.record.options.get(name) != value for name, value in told.items()):
-            await ledger.jobs.update_run(self.record.id, told, self.record.output_path)
-            self._read_again(ledger)
-
-    async def remember_output(self, out: Path | None, told: Mapping[str, Json]) -> None:
-        """Keep where and how the output is written, where that has changed."""
-        record, path = self.record, plain_path(out)
-        if record.output_path != path or any(record.options.get(name) != kept for name, kept in told.items()):
-            ledger = await self._session.ledger()
-            await ledger.jobs.update_run(record.id, told, path)
-
-    async def _take_rows_or_leave(self, ledger: Ledger, *, made: bool) -> None:
-        """Take the rows in; a job that was made for rows that can't be is none.
-
-        Else the corrected command would go on with what the wrong one pinned: its key, its template.
-        """
-        try:
-            await self._take_rows(ledger)
-            check_text_name(self._options, self.record.columns, self.record.schema)
-        except PromptKitError:
-            if made:
-                await ledger.jobs.discard(self.record.id)
-            raise
-
-    async def _take_rows(self, ledger: Ledger) -> None:
-        """Read the input into the ledger, unless the very same file is there already."""
-        job = self.record
-        if (
-            job.ingested_us is not None
-            and job.input_sha256 is not None
-            and job.input_sha256 == input_digest(self._source.sha256(), self._options)
-        ):
-            return
-        self.reading = self._source.read()
-        reader = Reader(self._session, self.pinned.template, self._source.name, self.reading, self._options)
-        await ledger.jobs.ingest(job.id, reader.rows(), reader.read)
-        reader.tell()
-        self._read_again(ledger)
-
-    def _read_again(self, ledger: Ledger) -> None:
-        """Take the job as the ledger has it now."""
-        record = ledger.jobs.get(self.record.name)
-        if record is not None:
-            self._pinned = replace(self.pinned, job=record)
-
-
-class Starting:
-    """One start of a job.
-
-    Args:
-        session: what the process has open.
-        ref: the template, as the user names it.
-        source: where its rows come from.
-        route: where calls may go.
-        options: the rest.
-    """
-
-    def __init__(
-        self, session: Session, ref: TemplateRef, source: Source, route: Route, options: JobOptions
-    ) -> None:
-        self._session = session
-        self._ref = ref
-        self._source = source
-        self._route = route
-        self._options = options
-        self.made = False
-        """Whether this start made the job."""
-
-    @property
-    def name(self) -> str:
-        """What it is called; `{date}` is the budget day.
-
-        Raises:
-            UsageError: its rows are in memory, and it has no name.
-        """
-        options = self._options
-        if options.name is None and isinstance(self._source, MemorySource):
-            raise UsageError(
-                "rows in memory need a name for their job",
-                remedy='For example job="night-{date}": under the same name it goes on where it stopped.',
-            )
-        return job_name(options.name, self._ref.name, self._source.name, options.out, self._session.today())
-
-    def asked(self, ledger: Ledger | None) -> Asked:
-        """What the job runs, or would if it began now."""
-        known = None if ledger is None else ledger.jobs.get(self.name)
-        if ledger is not None and known is not None:
-            return asked_of(self._go_on(ledger, known))
-        return Asked(self._load(), self._route, self._detours())
-
-    async def pin(self, ledger: Ledger) -> Pinned:
-        """The job of that name, as it was pinned; made where there is none."""
-        name = self.name
-        known = ledger.jobs.get(name)
-        if known is not None:
-            return self._go_on(ledger, known)
-        template = self._load()
-        check_text_name(self._options, (), template.spec.output)
-        judge_of(template, {})  # a schema that nothing can be held against is refused before there is a job
-        await self._session.remember(template)
-        detours = self._detours()
-        start = JobStart(
-            id=self._session.ids(),
-            name=name,
-            template_digest=template.digest,
-            template_ref=str(template.ref),
-            route=self._route.name,
-            created_us=int(datetime.now(UTC).timestamp() * 1e6),
-            params=plain_params(self._session.params(template, self._route)),
-            schema=template.spec.output,
-            options={
-                "route": plain_route(self._route),
-                "detours": plain_detours(detours),
-                "checks": template.spec.checks is not None,
-                **plain_options(self._options),
-            },
-            key_column=self._options.key_column,
-            input_path=self._source.name,
-            output_path=plain_path(self._options.out),
-        )
-        record = await ledger.jobs.create_or_get(start)
-        if record.id != start.id:  # another process was first
-            return self._go_on(ledger, record)
-        self.made = True
-        return Pinned(record, template, self._route, detours)
-
-    def _go_on(self, ledger: Ledger, job: JobRecord) -> Pinned:
-        """Take up a job with what it pinned; what the user says otherwise now is told and ignored."""
-        pinned_ref = parse_ref(job.template_ref)
-        if pinned_ref.name != self._ref.name:
-            raise JobConflict(
-                f"the job {job.name!r} makes {pinned_ref.name}, not {self._ref.name}",
-                remedy="Give this one another name with --job.",
-            )
-        if job.key_column != self._options.key_column:
-            raise JobConflict(
-                f"the job {job.name!r} names its rows by {_naming(job.key_column)}",
-                remedy=f"Go on with the same --key, or give this one another name with --job (it names them by "
-                f"{_naming(self._options.key_column)}).",
-            )
-        shape = self._options.shape
-        if shape is not None and shape.schema != job.schema:
-            raise JobConflict(
-                f"the job {job.name!r} began with another output schema",
-                remedy="Go on with the same model, or give this one another name.",
-            )
-        template = self._pinned_template(ledger, job).shaped(job.schema)
-        route = pinned_route(job)
-        if route != self._route:
-            self._session.say(f"job {job.name}: it goes on with the route it began with ({route.name})")
-        return Pinned(job, template, route, pinned_detours(job))
-
-    def _load(self) -> Template:
+    def _template(self) -> Template:
         template = self._session.library.load(self._ref, allow_draft=False)
-        shape = self._options.shape
-        return template if shape is None else template.shaped(shape.schema)
+        model = self._options.output_model
+        return template if model is None else template.shaped(model.schema)
 
-    def _detours(self) -> dict[str, Route] | None:
-        """The routes that rules name, where rows may go by them."""
+    def _rule_routes(self) -> dict[str, Route] | None:
+        """The routes that rules may choose for a row; None if the user named a route."""
         if not self._options.by_rules:
             return None
         settings = self._session.settings
         return {name: settings.routes[name] for name in sorted(settings.rules.routes)}
 
-    def _pinned_template(self, ledger: Ledger, job: JobRecord) -> Template:
-        """The template as it was at the job's first start, whatever has become of it since."""
+    def _continued(self, ledger: Ledger, record: JobRecord) -> Pinned:
+        """Return what the job pinned at its first start; a notice says what differs now and is ignored.
+
+        Raises:
+            JobConflict: the job has another template, key or output schema.
+        """
+        options, pinned_ref = self._options, parse_ref(record.template_ref)
+        if pinned_ref.name != self._ref.name:
+            raise JobConflict(
+                f"the job {record.name!r} makes {pinned_ref.name}, not {self._ref.name}",
+                remedy="Give this one another name with --job.",
+            )
+        if record.key_column != options.key_column:
+            raise JobConflict(
+                f"the job {record.name!r} identifies its rows by {_key_text(record.key_column)}",
+                remedy="Continue with the same --key, or give this job another name with --job (it identifies its "
+                f"rows by {_key_text(options.key_column)}).",
+            )
+        if options.output_model is not None and options.output_model.schema != record.schema:
+            raise JobConflict(
+                f"the job {record.name!r} began with another output schema",
+                remedy="Continue with the same model, or give this job another name.",
+            )
+        template = self._pinned_template(ledger, record).shaped(record.schema)
+        route = pinned_route(record)
+        if route != self._route:
+            self._session.say(f"job {record.name}: it continues with the route it began with ({route.name})")
+        return Pinned(template, route, pinned_rule_routes(record))
+
+    def _pinned_template(self, ledger: Ledger, record: JobRecord) -> Template:
+        """Return the template as it was at the first start, even if it has changed or is gone."""
         try:
             current = self._session.library.load(self._ref, allow_draft=False)
-        except TemplateError as cause:
-            now = f"{self._ref} can't be used now: {cause.message}"
+        except TemplateError as error:
+            reason = f"{self._ref} can't be used now: {error.message}"
         else:
-            if current.digest == job.template_digest:
+            if current.digest == record.template_digest:
                 return current
-            same = str(current.ref) == job.template_ref
-            now = f"{current.ref} has changed since" if same else f"{self._ref} now means {current.ref}"
-        self._session.say(f"job {job.name}: it goes on with {job.template_ref} as it began; {now}")
-        return Template.rebuild(job.template_digest, ledger.calls.stored_source)
+            same = str(current.ref) == record.template_ref
+            reason = f"{current.ref} has changed since" if same else f"{self._ref} is now {current.ref}"
+        self._session.say(f"job {record.name}: it continues with {record.template_ref} as it began; {reason}")
+        return Template.rebuild(record.template_digest, ledger.calls.stored_source)
+
+    # The start: read the rows.
+
+    async def _read_rows(self, ledger: Ledger, *, created: bool) -> None:
+        """Read the rows into the ledger; delete the job if it was just created and they can't be read.
+
+        Otherwise, the corrected command would continue with what the wrong one pinned: its key, its template.
+        """
+        try:
+            if self._source is None:
+                self._check_resumable(ledger)
+            else:
+                await self._ingest(ledger, self._source)
+            self._check_text_as(self.record.schema)
+        except PromptKitError:
+            if created:
+                await ledger.jobs.discard(self.record.id)
+            raise
+
+    async def _ingest(self, ledger: Ledger, source: Source) -> None:
+        """Read the input into the ledger, unless it is the same file, read in the same way, as before.
+
+        Raises:
+            StoppedEarly: the job was cancelled: only a resume continues it.
+        """
+        job = self.record
+        if ledger.jobs.state(job.id) is JobState.CANCELLED:
+            raise cancelled(job.name)
+        if (
+            job.ingested_us is not None
+            and job.input_sha256 is not None
+            and job.input_sha256 == input_digest(source.sha256(), self._options)
+        ):
+            return
+        self.reading = source.read()
+        reader = self._reader(self.reading, self.pinned.template)
+        await ledger.jobs.ingest(job.id, reader.rows(), reader.read)
+        reader.notice()
+        self._reload(ledger)
+
+    def _reader(self, reading: Reading, template: Template) -> InputReader:
+        return InputReader(self._session, template, self._input_name, reading, self._options)
+
+    def _check_resumable(self, ledger: Ledger) -> None:
+        """Check that the ledger has the rows.
+
+        Raises:
+            JobConflict: the input was never read to its end, or [storage] has erased it.
+        """
+        job = self.record
+        remedy = (
+            f"Run its batch command again, with --job {job.name}: it reads the input, and sends no paid row."
+        )
+        if job.ingested_us is None:
+            raise JobConflict(f"the input of job {job.name!r} was never read to its end", remedy=remedy)
+        retried = RETRIED_STATES if self._options.retry_failed else ()
+        erased = ledger.jobs.erased_row_count(job.id, (RowState.PENDING, *retried))
+        if erased:
+            raise JobConflict(
+                f"job {job.name!r}: [storage] has erased the variables of {counted(erased, 'pending row')}",
+                remedy=remedy,
+            )
+
+    def _check_text_as(self, schema: Mapping[str, Json] | None) -> None:
+        if self._options.text_as is not None:
+            columns = () if self._record is None else self._record.columns
+            check_text_as(self._options.text_as, columns, schema)
+
+    async def _store_options(self, ledger: Ledger) -> None:
+        """Keep how the job runs now, if that has changed."""
+        stored = stored_options(self._options)
+        if any(self.record.options.get(name) != value for name, value in stored.items()):
+            await ledger.jobs.update_run(self.record.id, stored, self.record.output_path)
+            self._reload(ledger)
+
+    def _reload(self, ledger: Ledger) -> None:
+        self._record = ledger.jobs.get(self.record.name) or self._record
+
+    # The run, and after it.
+
+    def halt(self) -> None:
+        """Send no new rows; calls in flight finish and are recorded."""
+        self._signal.halt()
+
+    async def results(self, *, stored: bool = True) -> AsyncGenerator[RowResult[Any]]:
+        """Run the job; yield one result per row, new ones as the rows end.
+
+        An early end is not an exception here: see `stop`.
+
+        Args:
+            stored: whether to begin with the results that the ledger has already, in order.
+
+        Raises:
+            NoUsableKey: no target of the route has a usable key.
+            Unpriced: a target has no price, and there is a budget.
+        """
+        ledger = await self._session.ledger()
+        self._signal.error = None
+        if stored:
+            for result in stored_results(ledger, self.record, self._options.read):
+                yield result
+        if ledger.jobs.has_pending_rows(self.record.id):
+            pending = self._pending or PendingRows(ledger, self.record, self._options)
+            runner = Runner(self._session, self.record, self.pinned, self._options, pending, self._signal)
+            async with aclosing(runner.results()) as results:
+                async for result in results:
+                    yield result
+        if not ledger.jobs.has_pending_rows(self.record.id):
+            await ledger.jobs.set_state(self.record.id, JobState.DONE)
+
+    async def report(self) -> JobReport:
+        """Return the rows by state and the cost so far."""
+        ledger = await self._session.ledger()
+        job = self.record
+        return JobReport(
+            job.name, job.template_ref, ledger.jobs.row_counts(job.id), ledger.reports.spent_by_job(job.id)
+        )
+
+    async def remember_output(self, out: Path | None, stored: Mapping[str, Json]) -> None:
+        """Keep where and how the output is written, if that has changed."""
+        record, path = self.record, stored_path(out)
+        if record.output_path != path or any(
+            record.options.get(name) != value for name, value in stored.items()
+        ):
+            ledger = await self._session.ledger()
+            await ledger.jobs.update_run(record.id, stored, path)
+
+    async def forget(self, delivered: Path | None = None) -> None:
+        """Erase the texts that `[storage]` keeps out of the ledger, if the job is done.
+
+        An open job needs them for its output. Call this after the results are delivered: erased texts
+        can't be written again.
+
+        Args:
+            delivered: the file that contains them now.
+        """
+        ledger = await self._session.ledger()
+        if not ledger.jobs.has_pending_rows(self.record.id):
+            await erase_kept_out(ledger, self.record.id, self._session.settings.storage, delivered)
 
 
-def asked_of(pinned: Pinned) -> Asked:
-    """What the rows of a job are for, as it has pinned it."""
-    return Asked(pinned.template, pinned.route, pinned.detours, pinned.job.name, pinned.job.id)
-
-
-def check_text_name(options: JobOptions, columns: Sequence[str], schema: Mapping[str, Json] | None) -> None:
-    """See that the text's column can have the name that `--text-as` gives it.
-
-    Raises:
-        UsageError: it can't.
-    """
-    if options.text_as is not None:
-        check_text_as(options.text_as, columns, schema)
-
-
-def _naming(key_column: str | None) -> str:
+def _key_text(key_column: str | None) -> str:
     return "their content" if key_column is None else f"the column {key_column!r}"
 
 
-class JobAgain(Job):
-    """A job as the ledger has it: its input isn't read again, and may be gone.
-
-    Args:
-        session: what the process has open.
-        record: the job.
-        options: how to run it, as `pinned_options` gives it.
-    """
-
-    wakes = True
-
-    def __init__(self, session: Session, record: JobRecord, options: JobOptions) -> None:
-        route = pinned_route(record)
-        own = replace(options, name=record.name, key_column=record.key_column)
-        super().__init__(session, record.template_ref, (), route, own)
-
-    async def _take_rows(self, ledger: Ledger) -> None:
-        """See that its rows can be sent.
-
-        Raises:
-            JobConflict: its input was never read to its end, or is erased.
-        """
-        job = self.record
-        again = (
-            f"Run its batch command again, with --job {job.name}: it reads the input and pays nothing twice."
-        )
-        if job.ingested_us is None:
-            raise JobConflict(f"the input of job {job.name!r} was never read to its end", remedy=again)
-        again_states = AGAIN if self._options.retry_failed else ()
-        erased = ledger.jobs.erased_row_count(job.id, (RowState.PENDING, *again_states))
-        if erased:
-            raise JobConflict(
-                f"job {job.name!r}: of {counted(erased, 'row')} to be sent, [storage] has erased the variables",
-                remedy=again,
-            )
-
-
-def said_again(record: JobRecord, **said: Any) -> JobOptions:
-    """The options that a job had, with those that are said anew; None is not said."""
-    return replace(
-        pinned_options(record), **{name: value for name, value in said.items() if value is not None}
-    )
-
-
 def job_named(ledger: Ledger, name: str, today: str) -> JobRecord:
-    """The job of a name; `{date}` is the budget day, as in `--job`.
+    """Return the job of a name; `{date}` is the budget day, as in `--job`.
 
     Raises:
-        UsageError: there is none; the closest names are told.
+        UsageError: there is none; the message names the closest ones.
     """
-    told = name.replace("{date}", today)
-    job = ledger.jobs.get(told)
+    name = name.replace("{date}", today)
+    job = ledger.jobs.get(name)
     if job is None:
-        raise UsageError(f"there is no job {told!r}", remedy=closest(told, ledger.jobs.names()))
+        raise UsageError(f"there is no job {name!r}", remedy=closest(name, ledger.jobs.names()))
     return job

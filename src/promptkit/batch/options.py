@@ -1,4 +1,4 @@
-"""What a user says of a job, and the name it goes by."""
+"""The options of a job, its name, and what it pins at its first start: template, routes, and how it runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from promptkit.errors import UsageError
 from promptkit.ledger.records import JobRecord, RowState
@@ -15,37 +15,54 @@ from promptkit.templates.template import Template
 from promptkit.types import Json, OnContent, OnMiss, Params, Route
 from promptkit.validation.output_models import OutputModel
 
-from .binding import NO_ROWS, Matrix, Wishes, constant_tags
+from .binding import NO_ROWS, Matrix, constant_tags
 from .tables import Dialect, Format
 
-AGAIN: Final = (RowState.FAILED, RowState.REFUSED, RowState.DEGRADED)
-"""What `--retry-failed` does again."""
+if TYPE_CHECKING:
+    from promptkit.engine.context import Session
+    from promptkit.routing.flow import Plan
 
+RETRIED_STATES = (RowState.FAILED, RowState.REFUSED, RowState.DEGRADED)
+"""The states of rows that `--retry-failed` sends once more."""
 
-AUTO: Final = 0
-"""`JobOptions.pack` where the size is to be chosen."""
+AUTO = 0
+"""`JobOptions.pack` if promptkit chooses the size of packs."""
 
-
-PACK_AT_MOST: Final = 100
-
-
-_STEMS: Final = {"-": "stdin", NO_ROWS: "rows"}
+MAX_PACK = 100
 
 
 @dataclass(frozen=True, slots=True)
 class JobOptions:
     """How to run a job.
 
-    `mapping`, `constants` and `tags` are as in `batch.Wishes`; `each` gives every row once for
-    each combination of values; `out` is the output file, None for
-    none; `limit` bounds how many rows are sent this time. `by_rules` is whether a rule may send
-    rows over a route of its own, as where the user named none. `until_budget` runs until a hard
-    cap stops it; without, a job whose worst case doesn't fit all caps doesn't begin.
-
-    At `deadline_s` (seconds since the epoch) nothing more is sent; `on_miss` says what to do before,
-    where it won't be met. The first `canary` rows go alone, and if more than `max_fail_rate` of
-    them fail, the others stay; 0 is none, None what the job had before. `sample` rows, drawn by
-    `seed`, are all that this run sends.
+    Attributes:
+        name: the job's name; None derives it from template, input and output.
+        key_column: the column that identifies a row; None: the row's content does.
+        mapping: variable (or field: `brand.name`) to column.
+        constants: variable to value, for all rows.
+        tags: name to value, or `@COLUMN` (`@@x` is the plain value `@x`).
+        each: values of variables; each row is sent once per combination.
+        strict: refuse invalid rows, and columns that fill nothing.
+        format: the format of the input; None: its name or its content decides.
+        out: the output file; None for none.
+        cap_pico: the hard cap of the job, in pico-USD.
+        concurrency: how many rows are in flight.
+        limit: at most so many rows are sent by this run.
+        retry_failed: send rows once more whose state is one of `RETRIED_STATES`.
+        resend_unknown: whether a request may be sent once more if its outcome is unknown.
+        by_rules: whether rules may choose another route for a row: if the user named no route.
+        cache_s: the greatest age of a reply from the reply cache, see `CallRequest`; None: the route's.
+        until_budget: run until a hard cap stops the job. Otherwise, a job whose worst case exceeds a
+            cap does not start.
+        deadline_s: when nothing more is sent, in seconds since the epoch.
+        on_miss: what to do if the deadline can't be met.
+        canary: so many rows are sent alone first; 0 for none, None: as the job did before.
+        max_fail_rate: at most this share of the canary may fail.
+        sample: send only so many rows, chosen at random.
+        seed: chooses other rows for the sample.
+        text_as: the name of the text's column in the output; None: as before, else `text`.
+        pack: how many rows may share a request; `AUTO`: as many as pay off.
+        output_model: what replies must be, instead of the template's `[output]`.
     """
 
     name: str | None = None
@@ -64,7 +81,6 @@ class JobOptions:
     resend_unknown: bool = True
     by_rules: bool = False
     cache_s: float | None = None
-    """How old a reply may be that serves a row (see `CallRequest`); None: as the row's route says."""
     until_budget: bool = True
     deadline_s: float | None = None
     on_miss: OnMiss = OnMiss.WARN
@@ -73,85 +89,130 @@ class JobOptions:
     sample: int | None = None
     seed: int = 0
     text_as: str | None = None
-    """The name of the text's column in the output; None what the job had before, else `text`."""
     pack: int = 1
-    """How many rows may share a request; 0: as many as pay off."""
-    shape: OutputModel | None = None
-    """What replies must be instead of the template's `[output]`."""
+    output_model: OutputModel | None = None
 
     @property
     def read(self) -> Callable[[Json], object] | None:
-        """What makes of a reply's JSON what the caller asked for."""
-        return None if self.shape is None else self.shape.read
-
-    @property
-    def wishes(self) -> Wishes:
-        """What is asked of the columns."""
-        return Wishes(
-            self.mapping, self.constants, self.tags, self.key_column, self.strict, tuple(self.each.axes)
-        )
+        """What turns a reply's JSON into the caller's model; None for none."""
+        return None if self.output_model is None else self.output_model.read
 
     @property
     def all_rows_tags(self) -> dict[str, str]:
-        """The tags that every row has: those that come from no column."""
+        """The tags that are the same for all rows."""
         return constant_tags(self.tags)
 
 
-def job_name(said: str | None, template: str, source: str, out: Path | None, today: str) -> str:
-    """The name of a job.
+_STEMS = {"-": "stdin", NO_ROWS: "rows"}
+
+
+def job_name(name: str | None, template: str, source: str, out: Path | None, today: str) -> str:
+    """Return the name of a job.
 
     Args:
-        said: what the user calls it; `{date}` becomes the budget day, so that cron's command
-            makes one job a night.
+        name: the user's; `{date}` becomes the budget day, so a command in cron starts one job per night.
         template: the template's name, without version.
-        source: the rows file, absolute, or what stands for it.
+        source: the input file, absolute, or the name of another source.
         out: the output file.
         today: the budget day, as an ISO date.
 
     Returns:
-        The name as said, else one derived from template, rows file and output file: the same
-        command goes on with the same job.
+        The user's name, or one derived from template, input and output: the same command continues
+        the same job.
     """
-    if said is not None:
-        return said.replace("{date}", today)
-    told = "\0".join((template, source, "" if out is None else str(out.absolute())))
-    digest = hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    if name is not None:
+        return name.replace("{date}", today)
+    parts = "\0".join((template, source, "" if out is None else str(out.absolute())))
+    digest = hashlib.sha256(parts.encode("utf-8", "surrogateescape")).hexdigest()[:8]
     stem = _STEMS.get(source) or Path(source).stem
     return f"{template.rsplit('/', 1)[-1]}-{stem}-{digest}"
 
 
-def pack_of(said: int | str) -> int:
-    """How many rows a request, as `JobOptions` takes it, of what a user says: a number or `auto`.
+def pack_of(rows: int | str) -> int:
+    """Return the number of rows per request as `JobOptions.pack` takes it.
+
+    Args:
+        rows: a number, or `auto`.
 
     Raises:
-        UsageError: neither.
+        UsageError: it is neither.
     """
-    if said == "auto":
+    if rows == "auto":
         return AUTO
-    if isinstance(said, int) and 1 <= said <= PACK_AT_MOST:
-        return said
+    if isinstance(rows, int) and 1 <= rows <= MAX_PACK:
+        return rows
     raise UsageError(
-        f"{said!r} is no number of rows a request",
-        remedy=f"A number from 1 (each row alone) to {PACK_AT_MOST}, or auto.",
+        f"{rows!r} is not a number of rows per request",
+        remedy=f"A number from 1 (no packs) to {MAX_PACK}, or auto.",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """A job and what it runs, from its first start on.
+    """What a job runs, from its first start on.
 
-    `detours` are the routes over which rules may send single rows, by name; None where the user
-    named a route: then rules only forbid.
+    `rule_routes` are the routes that rules may choose for a row, by name. None if the user named a
+    route: rules then only forbid targets.
     """
 
-    job: JobRecord
     template: Template
     route: Route
-    detours: Mapping[str, Route] | None = None
+    rule_routes: Mapping[str, Route] | None = None
+
+    def plan(
+        self,
+        session: Session,
+        tags: Mapping[str, str],
+        *,
+        resend_unknown: bool = True,
+        fastest: bool = False,
+    ) -> tuple[Route, Plan]:
+        """Return the route and the plan of rows with these tags.
+
+        Args:
+            session: settings and rules.
+            tags: the tags of the rows.
+            resend_unknown: whether an unknown outcome may be sent once more.
+            fastest: whether the target with the lowest latency comes first, whatever the route's strategy.
+
+        Raises:
+            NoUsableKey: no target has a usable key.
+            UsageError: the rules forbid every target.
+        """
+        settings, name, route = session.settings, self.template.ref.name, self.route
+        if self.rule_routes is not None and settings.rules:
+            ruled = settings.rules.ruling(name, tags).route or ""
+            route = self.rule_routes.get(ruled) or settings.routes.get(ruled) or route
+        if fastest:
+            route = replace(route, strategy="fastest", weights=())
+        return route, session.plan(route, template=name, tags=tags, resend_unknown=resend_unknown)
 
 
-def plain_route(route: Route) -> dict[str, Json]:
-    """A route as JSON."""
+# The functions below turn what a job pins into JSON for the ledger, and back.
+
+
+def stored_start(
+    route: Route, rule_routes: Mapping[str, Route] | None, options: JobOptions
+) -> dict[str, Json]:
+    """Return what the ledger keeps of a job's first start."""
+    rules: Json = None
+    if rule_routes is not None:
+        rules = {name: _route_json(route) for name, route in rule_routes.items()}
+    return {"route": _route_json(route), "rule_routes": rules, **stored_options(options)}
+
+
+def pinned_route(job: JobRecord) -> Route:
+    """Return the route that a job began with."""
+    return _route(cast("Mapping[str, Any]", job.options["route"]))
+
+
+def pinned_rule_routes(job: JobRecord) -> Mapping[str, Route] | None:
+    """Return the routes that rules could choose when the job began."""
+    stored = cast("Mapping[str, Mapping[str, Any]] | None", job.options.get("rule_routes"))
+    return None if stored is None else {name: _route(route) for name, route in stored.items()}
+
+
+def _route_json(route: Route) -> dict[str, Json]:
     return {
         "name": route.name,
         "targets": [str(target) for target in route.targets],
@@ -167,42 +228,26 @@ def plain_route(route: Route) -> dict[str, Json]:
     }
 
 
-def plain_detours(detours: Mapping[str, Route] | None) -> Json:
-    """The routes of the rules as JSON, None for none."""
-    return None if detours is None else {name: plain_route(route) for name, route in detours.items()}
-
-
-def pinned_route(job: JobRecord) -> Route:
-    """The route that a job began with."""
-    return _route(cast("Mapping[str, Any]", job.options["route"]))
-
-
-def pinned_detours(job: JobRecord) -> Mapping[str, Route] | None:
-    """The routes that rules named when it began."""
-    told = cast("Mapping[str, Mapping[str, Any]] | None", job.options.get("detours"))
-    return None if told is None else {name: _route(route) for name, route in told.items()}
-
-
-def _route(told: Mapping[str, Any]) -> Route:
-    last = told["last_resort"]
+def _route(stored: Mapping[str, Any]) -> Route:
+    last = stored["last_resort"]
     return Route(
-        name=told["name"],
-        targets=tuple(parse_target(text) for text in told["targets"]),
-        strategy=told["strategy"],
-        attempts=told["attempts"],
-        max_wait_s=told["max_wait_s"],
-        outage_s=told["outage_s"],
+        name=stored["name"],
+        targets=tuple(parse_target(text) for text in stored["targets"]),
+        strategy=stored["strategy"],
+        attempts=stored["attempts"],
+        max_wait_s=stored["max_wait_s"],
+        outage_s=stored["outage_s"],
         last_resort=None if last is None else parse_target(last),
-        on_content=OnContent(told["on_content"]),
-        max_output_tokens=told["max_output_tokens"],
-        weights=tuple(told.get("weights", ())),
-        cache_s=told.get("cache_s"),
+        on_content=OnContent(stored["on_content"]),
+        max_output_tokens=stored["max_output_tokens"],
+        weights=tuple(stored.get("weights", ())),
+        cache_s=stored.get("cache_s"),
     )
 
 
-def plain_params(params: Params) -> dict[str, Json]:
-    """The parameters that are set, as JSON."""
-    told: dict[str, Json] = {
+def stored_params(params: Params) -> dict[str, Json]:
+    """Return the parameters that are set, as JSON."""
+    stored: dict[str, Json] = {
         "max_output_tokens": params.max_output_tokens,
         "reasoning": None if params.reasoning is None else params.reasoning.value,
         "temperature": params.temperature,
@@ -213,10 +258,10 @@ def plain_params(params: Params) -> dict[str, Json]:
         "seed": params.seed,
         "stop": list(params.stop) or None,
     }
-    return {name: value for name, value in told.items() if value is not None}
+    return {name: value for name, value in stored.items() if value is not None}
 
 
-_KEPT: Final = (
+_STORED = (
     "concurrency",
     "cap_pico",
     "resend_unknown",
@@ -228,34 +273,26 @@ _KEPT: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Manner:
-    """How the input is written, which the output follows; `mark` begins CSV with one, for Excel."""
-
-    like: Dialect
-    mark: bool
-
-
-_PLAIN: Final = Manner(Dialect(Format.CSV), mark=False)
-"""Of rows that came from no file."""
-
-
-def plain_options(options: JobOptions) -> dict[str, Json]:
-    """How a job runs, beside what it pins."""
-    kept: dict[str, Json] = {name: getattr(options, name) for name in _KEPT}
-    # As --tag says them: a value that begins with @ is doubled, else it would name a column.
-    tags = {name: f"@{value}" if value.startswith("@") else value for name, value in _tags(options)}
-    return {"run": kept | {"tags": cast("Json", tags)}}
+def stored_options(options: JobOptions) -> dict[str, Json]:
+    """Return how a job runs, as JSON."""
+    stored: dict[str, Json] = {name: getattr(options, name) for name in _STORED}
+    # In the form of --tag: a value that begins with @ has two, because one would name a column.
+    stored["tags"] = {
+        name: f"@{value}" if value.startswith("@") else value
+        for name, value in sorted(options.all_rows_tags.items())
+    }
+    return {"run": stored}
 
 
-def pinned_options(job: JobRecord) -> JobOptions:
-    """How a job ran last."""
-    told = cast("Mapping[str, Any]", job.options["run"])
-    return JobOptions(tags=dict(told["tags"]), **{name: told[name] for name in _KEPT})
+def pinned_options(job: JobRecord, **changed: Any) -> JobOptions:
+    """Return how a job ran last, with changes; a change to None changes nothing."""
+    stored = cast("Mapping[str, Any]", job.options["run"])
+    options = JobOptions(tags=dict(stored["tags"]), **{name: stored[name] for name in _STORED})
+    return replace(options, **{name: value for name, value in changed.items() if value is not None})
 
 
-def carried_on(options: JobOptions, job: JobRecord) -> JobOptions:
-    """The options of this run, with the canary and the text's column that the job had where nothing else is said."""
+def with_pinned(options: JobOptions, job: JobRecord) -> JobOptions:
+    """Return the options of a run, with the job's canary and text column where they say nothing else."""
     before = pinned_options(job)
     return replace(
         options,
@@ -265,31 +302,31 @@ def carried_on(options: JobOptions, job: JobRecord) -> JobOptions:
     )
 
 
-def plain_path(out: Path | None) -> str | None:
-    """Where a job's output goes, for whoever goes on with it from another folder."""
+def stored_path(out: Path | None) -> str | None:
+    """Return the path of the output as the ledger keeps it: absolute, for a resume from another folder."""
     return None if out is None else str(out.absolute())
 
 
-def plain_output(format_: Format | None, manner: Manner) -> dict[str, Json]:
-    """How a job's output is written: the format that was asked for, and what it follows else."""
-    told: dict[str, Json] = {
+def stored_output(format_: Format | None, like: Dialect) -> dict[str, Json]:
+    """Return how the output is written, as JSON.
+
+    Args:
+        format_: the user's format; None for none.
+        like: how the input is written, which the output follows.
+    """
+    stored: dict[str, Json] = {
         "format": None if format_ is None else format_.value,
-        "like": manner.like.format.value,
-        "delimiter": manner.like.delimiter,
-        "mark": manner.mark,
+        "like": like.format.value,
+        "delimiter": like.delimiter,
+        "mark": like.excel,
     }
-    return {"output": told}
+    return {"output": stored}
 
 
-def pinned_output(job: JobRecord) -> tuple[Format | None, Manner]:
-    """How its output was written last."""
-    told = cast("Mapping[str, Any] | None", job.options.get("output"))
-    if told is None:
-        return None, _PLAIN
-    said = told["format"]
-    like = Dialect(Format(told["like"]), delimiter=told["delimiter"])
-    return None if said is None else Format(said), Manner(like, told["mark"])
-
-
-def _tags(options: JobOptions) -> list[tuple[str, str]]:
-    return sorted(options.all_rows_tags.items())
+def pinned_output(job: JobRecord) -> tuple[Format | None, Dialect]:
+    """Return how the output was written last: the user's format, and how the input is written."""
+    stored = cast("Mapping[str, Any] | None", job.options.get("output"))
+    if stored is None:
+        return None, Dialect(Format.CSV)  # the rows came from no file
+    like = Dialect(Format(stored["like"]), delimiter=stored["delimiter"], excel=stored["mark"])
+    return None if stored["format"] is None else Format(stored["format"]), like

@@ -1,10 +1,10 @@
-"""Rows that wait are put together into packs; what a pack didn't answer is asked for again by halves."""
+"""Rows that share a request: which ones, how many, and the retry of items that a pack brought no reply for."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TypeAlias
 
 from promptkit.engine.calls import CallRequest, CallResult
 from promptkit.engine.context import Session
@@ -16,267 +16,226 @@ from promptkit.routing.catalog import Catalog
 from promptkit.routing.flow import Plan
 from promptkit.types import Attempt, Call
 
-from .estimates import History, Offers
-from .options import AUTO, Pinned
-from .pack_size import Chosen, Said, Sizer
+from .control import StopSignal
+from .options import AUTO
+from .pack_size import AutoSize
 
-if TYPE_CHECKING:
-    from promptkit.ledger.ledger import Ledger
+DELIVERABLE = "deliverable"
+"""The only tag that may differ within a pack: each row's share of the cost goes to its own deliverable."""
 
+_MAX_WAITING = 1_000
+"""At most so many rows wait for others to share a request with."""
 
-DELIVERABLE: Final = "deliverable"
-"""The one tag that rows of a pack may differ in: costs go to each one's own by its share."""
+_NOT_PACKABLE = (
+    "packing: these rows are sent one by one. A template for packs ends with its only user message, and has no "
+    "history and no stop sequence; the references of its schema lead to its definitions."
+)
 
+RowRequest: TypeAlias = "tuple[RowRecord, CallRequest]"
+"""A row, and the call to send for it."""
 
-_HELD: Final = 1_000
-"""So many rows wait for others to go with, at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """A row, and the call that is to be made for it."""
-
-    row: RowRecord
-    work: CallRequest
-
-
-@dataclass(frozen=True, slots=True)
-class Unfit:
-    """A row that can't be sent, and why."""
-
-    row: RowRecord
-    why: str
-
-
-Bundle: TypeAlias = "list[Ready] | Unfit"
-"""Rows that are sent together, or one that isn't sent."""
+UnsendableRow: TypeAlias = "tuple[RowRecord, str]"
+"""A row that can't be sent, and the reason."""
 
 
 @dataclass(slots=True)
 class _Group:
-    """Rows that may share a request."""
+    """Rows that may share a request, and how many of them do."""
 
-    room: Room
+    limits: Room
     size: int
-    rows: list[Ready] = field(default_factory=list[Ready])
+    rows: list[RowRequest] = field(default_factory=list[RowRequest])
 
-    def takes(self, ready: Ready) -> bool:
-        """Whether one more fits in."""
-        works = [one.work for one in (*self.rows, ready)]
-        shared = [message.content for message in ready.work.call.prompt.messages[:-1]]
-        own = [work.call.prompt.messages[-1].content for work in works]
-        return self.room.fits([*shared, *own], [_limit(work) for work in works])
+    def fits(self, request: CallRequest) -> bool:
+        """Return whether one more call fits into the request."""
+        requests = [*(each for _, each in self.rows), request]
+        shared = [message.content for message in request.call.prompt.messages[:-1]]
+        own = [each.call.prompt.messages[-1].content for each in requests]
+        return self.limits.fits([*shared, *own], [_output_limit(each) for each in requests])
+
+    def take_all(self) -> list[RowRequest]:
+        """Return the rows and leave none."""
+        rows, self.rows = self.rows, []
+        return rows
 
 
 class Packer:
-    """Packs for one run of a job.
+    """The packs of one run of a job.
 
     Args:
-        catalog: what fits into one request to a model.
-        sizer: how many rows go together.
-        ids: makes the ids of calls.
-        halted: whether nothing new may be sent.
-        say: the voice of the run.
+        session: settings, ids, and where notices go.
+        size: how many rows share a request; `AUTO`: as `auto` chooses.
+        auto: chooses the size.
+        signal: whether the run may send new rows.
     """
 
-    def __init__(
-        self,
-        catalog: Catalog,
-        sizer: Sizer,
-        ids: Callable[[], int],
-        halted: Callable[[], bool],
-        say: Callable[[str], None],
-    ) -> None:
-        self._catalog = catalog
-        self._sizer = sizer
-        self._ids = ids
-        self._halted = halted
-        self._say = say
-        self._rooms: dict[Plan, Room] = {}
-        self._packs = self._packed = self._again = 0
+    def __init__(self, session: Session, size: int, auto: AutoSize, signal: StopSignal) -> None:
+        self._session = session
+        self._size = size
+        self._auto = auto
+        self._signal = signal
+        self._limits: dict[Plan, Room] = {}
+        self._requests = self._rows = self._retried = 0
 
-    # ------------------------------------------------------------------------------ together
+    def packs(self, rows: Iterable[RowRequest | UnsendableRow]) -> Iterator[list[RowRequest] | UnsendableRow]:
+        """Put rows together that may share a request; a row that can't be sent passes through.
 
-    def bundles(self, rows: Iterable[Ready | Unfit]) -> Iterator[Bundle]:
-        """The rows, put together: those that may share a request, and as many as are to.
-
-        Each comes as soon as it is full; what is left over comes at the end, unless the run is halted.
+        A pack comes as soon as it is full. Incomplete packs come at the end, unless the run is halted.
         """
         groups: dict[Hashable, _Group] = {}
-        held = 0
-        for ready in rows:
-            if isinstance(ready, Unfit):
-                yield ready
+        waiting = 0
+        for row, request in rows:
+            if isinstance(request, str):
+                yield row, request
                 continue
-            size = self._size(ready)
+            size = self._size_for(request)
             if size == 1:
-                yield [ready]
+                yield [(row, request)]
                 continue
-            key = _key(ready.work)
-            group = groups.setdefault(key, _Group(self._room(ready.work.plan), size))
+            group = groups.setdefault(_key(request), _Group(self._limits_of(request.plan), size))
             group.size = size
-            if group.rows and not group.takes(ready):
-                held -= len(group.rows)
-                yield self._emptied(group)
-            group.rows.append(ready)
-            held += 1
-            if len(group.rows) >= group.size or held > _HELD:
-                full = group if len(group.rows) >= group.size else max(groups.values(), key=_rows_of)
-                held -= len(full.rows)
-                yield self._emptied(full)
+            if group.rows and not group.fits(request):
+                waiting -= len(group.rows)
+                yield group.take_all()
+            group.rows.append((row, request))
+            waiting += 1
+            if len(group.rows) >= group.size or waiting > _MAX_WAITING:
+                full = group if len(group.rows) >= group.size else max(groups.values(), key=_row_count)
+                waiting -= len(full.rows)
+                yield full.take_all()
         for group in groups.values():
-            if group.rows and not self._halted():
-                yield self._emptied(group)
+            if group.rows and not self._signal.halted:
+                yield group.take_all()
 
-    @staticmethod
-    def _emptied(group: _Group) -> list[Ready]:
-        rows, group.rows = group.rows, []
-        return rows
-
-    def _size(self, ready: Ready) -> int:
-        if self._sizer.off:
+    def _size_for(self, request: CallRequest) -> int:
+        if self._size == 1:
             return 1
-        call = ready.work.call
+        call = request.call
         if not can_pack(call.prompt, call.params, call.schema):
-            self._sizer.cannot()
+            if self._size != AUTO:
+                self._session.say(_NOT_PACKABLE)
             return 1
-        return self._sizer.size(_key(ready.work), ready.work)
+        return self._size if self._size != AUTO else self._auto.size(_key(request), request)
 
-    def _room(self, plan: Plan) -> Room:
-        room = self._rooms.get(plan)
-        if room is None:
-            room = self._rooms[plan] = room_of(self._catalog, plan)
-        return room
+    def _limits_of(self, plan: Plan) -> Room:
+        limits = self._limits.get(plan)
+        if limits is None:
+            limits = self._limits[plan] = request_limits(self._session.settings.catalog, plan)
+        return limits
 
-    # ---------------------------------------------------------------------------------- sent
+    async def send(
+        self, engine: Engine, pack: Sequence[RowRequest]
+    ) -> AsyncGenerator[tuple[RowRecord, CallRequest, CallResult]]:
+        """Send the rows of a pack; yield each with its result.
 
-    async def make(self, engine: Engine, bundle: Sequence[Ready]) -> AsyncGenerator[tuple[Ready, CallResult]]:
-        """Make the rows of a bundle, each exactly once unless the run is halted meanwhile.
-
-        What an earlier reply serves is not packed. What a pack did not answer is asked for again.
+        Rows with a reply cache hit are not packed. Items that the pack brought no reply for are sent
+        once more, in halves, and finally alone. If the run is halted meanwhile, they stay pending.
         """
-        rows: list[Ready] = []
-        for ready in bundle:
-            served = await engine.serve(ready.work) if len(bundle) > 1 else None
-            if served is None:
-                rows.append(ready)
+        rows: list[RowRequest] = []
+        for row, request in pack:
+            cached = await engine.serve(request) if len(pack) > 1 else None
+            if cached is None:
+                rows.append((row, request))
             else:
-                yield ready, served
-        before: dict[int, tuple[Attempt, ...]] = {}
-        waiting = [rows] if rows else []
-        while waiting:
-            together = waiting.pop()
-            failed: list[Ready] = []
-            for ready, made in await self._send(engine, together):
-                paid = (*before.pop(ready.row.id, ()), *made.attempts)
-                if made.ask_again:
-                    before[ready.row.id] = paid
-                    failed.append(Ready(ready.row, replace(ready.work, id=self._ids())))
+                yield row, request, cached
+        paid: dict[int, tuple[Attempt, ...]] = {}
+        packs = [rows] if rows else []
+        while packs:
+            failed: list[RowRequest] = []
+            for row, request, result in await self._send_together(engine, packs.pop()):
+                attempts = (*paid.pop(row.id, ()), *result.attempts)
+                if result.ask_again:
+                    paid[row.id] = attempts
+                    failed.append((row, replace(request, id=self._session.ids())))
+                elif attempts == result.attempts:
+                    yield row, request, result
                 else:
-                    yield ready, made if paid == made.attempts else replace(made, attempts=paid)
-            if self._halted():
-                return  # what failed waits
-            self._again += len(failed)
-            waiting += reversed([[failed[place] for place in half] for half in halves(len(failed))])
+                    yield row, request, replace(result, attempts=attempts)
+            if self._signal.halted:
+                return
+            self._retried += len(failed)
+            packs += reversed([[failed[index] for index in half] for half in halves(len(failed))])
 
-    async def _send(self, engine: Engine, together: Sequence[Ready]) -> list[tuple[Ready, CallResult]]:
-        if len(together) == 1:
-            return [(together[0], await engine.make(together[0].work))]
-        carrier = carrier_of(self._ids, [ready.work for ready in together])
-        made = await engine.make(carrier)
-        self._packs += 1
-        self._packed += len(together)
-        failed = sum(one.ask_again for one in made.members)
-        self._sizer.learn(_key(together[0].work), len(together), failed)
-        return list(zip(together, made.members, strict=True))
+    async def _send_together(
+        self, engine: Engine, rows: Sequence[RowRequest]
+    ) -> list[tuple[RowRecord, CallRequest, CallResult]]:
+        if len(rows) == 1:
+            row, request = rows[0]
+            return [(row, request, await engine.make(request))]
+        result = await engine.make(self._packed_request([request for _, request in rows]))
+        self._requests += 1
+        self._rows += len(rows)
+        if self._size == AUTO:
+            failed = sum(item.ask_again for item in result.members)
+            self._auto.record(_key(rows[0][1]), len(rows), failed)
+        return [(row, request, item) for (row, request), item in zip(rows, result.members, strict=True)]
 
-    def tell(self) -> None:
-        """Say what was packed."""
-        if self._packs:
-            again = f"; {counted(self._again, 'item')} asked for again" if self._again else ""
-            self._say(f"packing: {counted(self._packed, 'row')} in {counted(self._packs, 'request')}{again}")
+    def _packed_request(self, requests: Sequence[CallRequest]) -> CallRequest:
+        """Return the call that carries others in one request; they get new ids, in their order in it.
+
+        It never goes to the last resort, a small model: that one receives single rows only.
+        """
+        first = requests[0]
+        call = first.call
+        call_id = self._session.ids()
+        names = item_ids(len(requests))
+        limit = packed_limit([_output_limit(each) for each in requests])
+        return CallRequest(
+            id=call_id,
+            call=Call(
+                packed_prompt([each.call.prompt for each in requests], names),
+                replace(call.params, max_output_tokens=limit),
+                packed_schema(names, call.schema),
+                call.tier,
+            ),
+            plan=replace(first.plan, last_resort=None),
+            route=first.route,
+            scopes=first.scopes,
+            tags=shared_tags(first.tags),
+            job_id=first.job_id,
+            members=tuple(replace(each, id=self._session.ids()) for each in requests),
+        )
+
+    def report(self) -> None:
+        """Print a notice about the packs of the run, if there were any."""
+        if self._requests:
+            retried = f"; {counted(self._retried, 'item')} sent once more" if self._retried else ""
+            self._session.say(
+                f"packing: {counted(self._rows, 'row')} in {counted(self._requests, 'request')}{retried}"
+            )
 
 
-def make_packer(
-    session: Session, ledger: Ledger, pinned: Pinned, rows: int, halted: Callable[[], bool]
-) -> Packer:
-    """The packer of one run.
-
-    Args:
-        session: settings, ids and the voice.
-        ledger: the history of the template's answers.
-        pinned: what the job runs.
-        rows: how many go together; `AUTO`: as many as pay off.
-        halted: whether nothing new may be sent.
-    """
-    catalog = session.settings.catalog
-    if rows != AUTO:
-        sizer = Said(rows, session.say)
-    else:
-        offers = Offers(session, pinned.template, History(pinned.template, ledger))
-        sizer = Chosen(catalog, lambda target: offers.of(target, pinned.route), session.say)
-    return Packer(catalog, sizer, session.ids, halted, session.say)
-
-
-def room_of(catalog: Catalog, plan: Plan) -> Room:
-    """What goes into one request to any target of a plan."""
+def request_limits(catalog: Catalog, plan: Plan) -> Room:
+    """Return what fits into one request to every target of a plan."""
     windows = [planned.window for planned in plan.targets if planned.window is not None]
     models = [catalog.pair(planned.target)[1] for planned in plan.targets]
     outputs = [model.max_output_tokens for model in models if model.max_output_tokens is not None]
     return Room(min(windows, default=None), min(outputs, default=None))
 
 
-def carrier_of(ids: Callable[[], int], works: Sequence[CallRequest]) -> CallRequest:
-    """The call that carries others in one request; they get new ids, in the order in which they stand in it.
-
-    The last resort, a small model, never gets it: rows that nobody else answers go there alone.
-    """
-    first = works[0]
-    call = first.call
-    carrier_id = ids()
-    members = tuple(replace(work, id=ids()) for work in works)
-    names = item_ids(len(works))
-    params = replace(call.params, max_output_tokens=packed_limit([_limit(work) for work in works]))
-    return CallRequest(
-        id=carrier_id,
-        call=Call(
-            packed_prompt([work.call.prompt for work in works], names),
-            params,
-            packed_schema(names, call.schema),
-            call.tier,
-        ),
-        plan=replace(first.plan, last_resort=None),
-        route=first.route,
-        scopes=first.scopes,
-        tags=shared_tags(first.tags),
-        job_id=first.job_id,
-        members=members,
-    )
-
-
-def _limit(work: CallRequest) -> int:
-    return work.call.params.max_output_tokens or 0
-
-
-def shared_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """The tags that rows of one request have in common."""
-    return {name: value for name, value in tags.items() if name != DELIVERABLE}
-
-
-def _key(work: CallRequest) -> Hashable:
-    """What calls must have in common to share a request: all but their last message and their deliverable."""
-    call = work.call
+def _key(request: CallRequest) -> Hashable:
+    """Return what calls of one request have in common: all but their last message and their deliverable."""
+    call = request.call
     return (
         call.prompt.messages[:-1],
         call.prompt.template_digest,
         call.params,
         call.tier,
-        work.plan,
-        work.route,
-        work.scopes,
-        frozenset(shared_tags(work.tags).items()),
+        request.plan,
+        request.route,
+        request.scopes,
+        frozenset(shared_tags(request.tags).items()),
     )
 
 
-def _rows_of(group: _Group) -> int:
+def shared_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """Return the tags that rows of one request have in common."""
+    return {name: value for name, value in tags.items() if name != DELIVERABLE}
+
+
+def _output_limit(request: CallRequest) -> int:
+    return request.call.params.max_output_tokens or 0
+
+
+def _row_count(group: _Group) -> int:
     return len(group.rows)

@@ -1,218 +1,183 @@
-"""A batch's quote: its rows are read, rendered and counted, and the ledger's history is asked."""
+"""The quote of a batch: its rows are rendered and counted, and priced with the history of the ledger."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from promptkit.engine.context import Session
 from promptkit.engine.pack import can_pack
 from promptkit.errors import BudgetStop, TemplateError, UsageError, counted
-from promptkit.ledger.records import RowRecord, RowStart
+from promptkit.ledger.records import JobRecord, RowStart
 from promptkit.providers.params import prefix_tokens
 from promptkit.providers.tokens import PER_CALL, estimate_input_tokens, max_input_tokens
 from promptkit.routing.budgets import scope_words
 from promptkit.routing.plan import STRATEGIES
 from promptkit.templates.template import Template
-from promptkit.types import Call, Prefix, Prompt, Route, Target, Value, dollars
+from promptkit.types import Call, Json, Prefix, Prompt, Route, Target, dollars
 
 from .binding import Ordinals, row_key
-from .control import way_of
 from .estimates import Basis, Figures, History, Load, Offer, Offers, added, figures_at, mixed, shares, total
-from .options import AGAIN, AUTO, JobOptions
-from .pack_size import Judged, Packing, Sizes, packing_of, pays, sizes_of, together, tokens_of
-from .packing import room_of, shared_tags
+from .options import AUTO, RETRIED_STATES, JobOptions, Pinned
+from .pack_size import Packing, Sizes, packing_of, size_that_pays, sizes_of, together, tokens_of
+from .packing import request_limits, shared_tags
 
 if TYPE_CHECKING:
     from promptkit.ledger.ledger import Ledger
     from promptkit.routing.flow import Plan
 
+    from .runner import PendingRows
 
-_PAGE: Final = 500
-
-
-_COUNTED: Final = ((200, 1), (10_000, 50), (None, 500))
-"""Counting a prompt's tokens takes four times as long as making it, so some rows stand for all: up to so many rows, one in so many."""
+_PAGE = 500
+_MAX_NOTICES = 5
 
 
-_TOLD: Final = 5
+async def check_caps(
+    session: Session, pinned: Pinned, options: JobOptions, job: JobRecord, pending: PendingRows
+) -> None:
+    """Refuse to start a job that may not reach its end.
 
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What the rows are for, and over which way: as a job has pinned it, or would."""
-
-    template: Template
-    route: Route
-    detours: Mapping[str, Route] | None
-    job: str | None = None
-    job_id: int | None = None
+    Raises:
+        BudgetStop: the worst case of the pending rows exceeds a hard cap.
+    """
+    if options.cap_pico is None and not session.settings.budgets.hard:
+        return
+    quoter = Quoter(session, pinned, options, pending.ledger, job)
+    await quoter.add_pending(pending)
+    quote = quoter.quote()
+    if quote.short:
+        need = quote.short[0]
+        usual = f", usually about {dollars(quote.figures.expected_pico)}" if quote.replies else ""
+        raise BudgetStop(
+            f"the job {job.name!r} may need {dollars(need.worst_pico)} for {counted(quote.counts.to_send, 'row')}{usual}; "
+            f"{scope_words(need.scope)} has {dollars(need.left_pico)} left of {dollars(need.cap_pico)}",
+            remedy="Nothing was sent. Raise the cap, or use --until-budget: the job then runs until the cap stops it, "
+            "and the same command continues it.",
+        )
 
 
 class Quoter:
-    """Adds rows up to a quote.
+    """Adds up rows to a quote.
 
     Args:
         session: settings, rules and clock.
-        asked: what the rows are for.
+        pinned: the template and the routes of the rows.
         options: how the batch would run.
-        ledger: the history; None where there is none yet.
+        ledger: the history; None for none.
+        job: the job, if it has started.
     """
 
-    def __init__(self, session: Session, asked: Asked, options: JobOptions, ledger: Ledger | None) -> None:
+    def __init__(
+        self,
+        session: Session,
+        pinned: Pinned,
+        options: JobOptions,
+        ledger: Ledger | None,
+        job: JobRecord | None,
+    ) -> None:
         self._session = session
-        self._asked = asked
+        self._pinned = pinned
         self._options = options
         self._ledger = ledger
-        self._history = History(asked.template, ledger)
-        self._offers = Offers(session, asked.template, self._history)
+        self._job = job
+        self._history = History(pinned.template, ledger)
+        self._offers = Offers(session, pinned.template, self._history)
         self._loads: dict[object, tuple[Load, PackTally]] = {}
         self._accounts: dict[str, Account] = {}
-        self._estimated = self._counted = self._sampled = 0
-        self._begun: Counter[Prefix] = Counter()
-        """How many rows begin alike: as many kinds as variables with choices have values."""
-        self._seen = None if options.key_column is None else Ordinals()
-        """Contents, where keys name the rows."""
-        self._unmade = 0
-        self._rows = self._to_send = self._done = self._invalid = self._duplicates = 0
+        self._tokens = _TokenSample()
+        self._counts: Counter[str] = Counter()
+        """The fields of `Counts`, and the rows that can't be rendered."""
+        self._contents = None if options.key_column is None else Ordinals()
+        """The contents of the rows, if a column identifies them."""
 
-    async def read(self, rows: Iterable[RowStart]) -> None:
-        """Add the rows of an input; those that the job has done already only count."""
+    async def add_input(self, rows: Iterable[RowStart]) -> None:
+        """Add the rows of an input; rows that have a result in the job are only counted."""
+        limit, counts = self._options.limit, self._counts
         source = iter(rows)
         while page := list(islice(source, _PAGE)):
-            done = self._done_of(page)
+            ended = self._ended(page)
             for row in page:
-                self._rows += 1
-                self._duplicates += row.error is None and self._seen_before(row)
-                if (row.key, row.content) in done:
-                    self._done += 1
+                counts["rows"] += 1
+                counts["duplicates"] += row.error is None and self._is_duplicate(row)
+                if (row.key, row.content) in ended:
+                    counts["done"] += 1
                 elif row.error is not None:
-                    self._invalid += 1
-                elif self._options.limit is None or self._to_send < self._options.limit:
-                    self.add(row.variables or {}, row.tags, row.line)  # pyright: ignore[reportArgumentType] - as bound
+                    counts["invalid"] += 1
+                elif limit is None or counts["to_send"] < limit:
+                    self._add(row.variables, row.tags, row.line)
             await asyncio.sleep(0)
 
-    async def take(self, job_id: int, chosen: frozenset[int] | None = None) -> None:
-        """Add the rows that a job has still to send, as its ledger has them; `chosen` ones, None: all."""
-        limit = self._options.limit
-        for page in self._pending(job_id):
-            for row in page:
-                if self._to_send == limit:
-                    return
-                if chosen is None or row.id in chosen:
-                    self._rows += 1
-                    self.add(row.variables or {}, row.tags, row.line)  # pyright: ignore[reportArgumentType] - as bound
-            await asyncio.sleep(0)
+    async def add_pending(self, rows: PendingRows) -> None:
+        """Add the pending rows of the job, as the ledger has them."""
+        for number, row in enumerate(rows):
+            if self._counts["to_send"] == self._options.limit:
+                return
+            self._counts["rows"] += 1
+            self._add(row.variables, row.tags, row.line)
+            if number % _PAGE == 0:
+                await asyncio.sleep(0)
 
-    def add(self, bound: Mapping[str, Value], tags: Mapping[str, str], line: int | None) -> None:
-        """Add a row that would be sent; one that makes no prompt is invalid, and said.
+    def _ended(self, page: Iterable[RowStart]) -> frozenset[tuple[str, str]]:
+        """Return the rows of a page that have a result in the job: key and content."""
+        if self._job is None or self._ledger is None:
+            return frozenset()
+        retried = RETRIED_STATES if self._options.retry_failed else ()
+        return self._ledger.jobs.ended_keys(self._job.id, [row.key for row in page], retried)
+
+    def _is_duplicate(self, row: RowStart) -> bool:
+        """Return whether a row before it has the same content."""
+        if self._contents is None:
+            return row.key != row_key(row.content, 0)
+        return bool(self._contents.next(row.content))
+
+    def _add(self, variables: Mapping[str, object] | None, tags: Mapping[str, str], line: int | None) -> None:
+        """Add a row that would be sent; a row that can't be rendered is invalid, with a notice.
 
         Raises:
-            NoUsableKey: no target of its route can be asked.
+            NoUsableKey: no target of its route has a usable key.
         """
-        template = self._asked.template
+        template = self._pinned.template
         try:
             load, packs = self._load(tags)
-            prompt = template.render(bound, prefix=True)
+            prompt = template.render(variables or {}, prefix=True)  # pyright: ignore[reportArgumentType] - bound before
         except (TemplateError, UsageError) as cause:
-            self._invalid += 1
-            self._unmade += 1
-            if self._unmade <= _TOLD:
+            self._counts["invalid"] += 1
+            self._counts["not_rendered"] += 1
+            if self._counts["not_rendered"] <= _MAX_NOTICES:
                 self._session.say(f"line {line}: {cause}")
             return
         size = max_input_tokens(prompt, template.spec.output)
-        packs.add(prompt, tags, bound, self._count(prompt, size))
+        weight = self._tokens.add(prompt, size, template.spec.output)
+        packs.add(prompt, tags, weight)
         load.sizes[size] += 1
-        self._to_send += 1
-
-    def quote(self, manner: str = "") -> Quote:
-        """What all that was added comes to.
-
-        Args:
-            manner: how the table is written, where that had to be detected.
-        """
-        template = self._asked.template
-        loads = tuple(self._loads.values())
-        per_token = self._estimated / self._counted if self._counted else 0.0
-        return make_quote(
-            template=str(template.ref),
-            template_digest=template.digest,
-            job=self._asked.job,
-            counts=Counts(self._rows, self._to_send, self._done, self._invalid, self._duplicates),
-            loads=tuple(load for load, _ in loads),
-            accounts=tuple(self._accounts.values()),
-            basis=Basis(
-                per_token,
-                self._options.concurrency,
-                self._to_send,
-                self._estimated,
-                tuple((prefix_tokens(prefix), rows) for prefix, rows in self._begun.items()),
-            ),
-            answers=self._history.answers,
-            manner=manner,
-            packing=together([packs.saving() for load, packs in loads if load.rows]),
-        )
-
-    # ----------------------------------------------------------------------- the rows
-
-    def _done_of(self, page: Iterable[RowStart]) -> frozenset[tuple[str, str]]:
-        job_id = self._asked.job_id
-        if job_id is None or self._ledger is None:
-            return frozenset()
-        again = AGAIN if self._options.retry_failed else ()
-        return self._ledger.jobs.ended_keys(job_id, [row.key for row in page], again)
-
-    def _seen_before(self, row: RowStart) -> bool:
-        """Whether a row before it has the same content; a row that goes by its content tells by its name."""
-        if self._seen is None:
-            return row.key != row_key(row.content, 0)
-        return bool(self._seen.next(row.content))
-
-    def _pending(self, job_id: int) -> Iterator[list[RowRecord]]:
-        assert self._ledger is not None  # noqa: S101 - a job is in a ledger
-        rows = self._ledger.jobs.pending_rows(job_id)
-        while page := list(islice(rows, _PAGE)):
-            yield page
-
-    def _count(self, prompt: Prompt, size: int) -> int:
-        """Count the tokens of the first rows, and of some of the others; returns for how many it stands."""
-        self._sampled += 1
-        every = next(each for rows, each in _COUNTED if rows is None or self._sampled <= rows)
-        if self._sampled % every:
-            return 0
-        self._estimated += every * estimate_input_tokens(prompt, self._asked.template.spec.output)
-        self._counted += every * (size - PER_CALL)
-        if prompt.prefix is not None:
-            self._begun[prompt.prefix] += every
-        return every
+        self._counts["to_send"] += 1
 
     def _load(self, tags: Mapping[str, str]) -> tuple[Load, PackTally]:
-        """The load of rows with such tags: as far as rules and budgets look at them."""
-        settings, template = self._session.settings, self._asked.template.ref.name
+        """Return the load of rows with such tags, as far as rules and budgets depend on them."""
+        settings, template = self._session.settings, self._pinned.template.ref.name
         capped = settings.budgets.tags
-        mine = tuple(tag for tag in tags.items() if tag in capped) if capped else ()
-        key = (settings.rules.ruling(template, tags), mine)
+        own = tuple(tag for tag in tags.items() if tag in capped) if capped else ()
+        key = (settings.rules.ruling(template, tags), own)
         load = self._loads.get(key)
         if load is None:
             load = self._loads[key] = self._new_load(tags)
         return load
 
     def _new_load(self, tags: Mapping[str, str]) -> tuple[Load, PackTally]:
-        asked = self._asked
-        route, plan = way_of(self._session, asked.template.ref.name, asked.route, asked.detours, tags)
+        route, plan = self._pinned.plan(self._session, tags)
         offers = tuple(self._offers.of(planned.target, route, planned.weight) for planned in plan.targets)
         last = None if plan.last_resort is None else self._offers.of(plan.last_resort, route)
-        own = f"job:{asked.job_id or 'new'}"
+        own = f"job:{'new' if self._job is None else self._job.id}"
         scopes = self._session.scopes(own, self._options.cap_pico, tags)
         hard = [(scope.key, scope.cap_pico) for scope in scopes if scope.cap_pico is not None]
         for key, cap_pico in hard:
             if key not in self._accounts:
                 self._accounts[key] = self._account(key, cap_pico)
-        packs = PackTally(self._session, asked.template, route, plan, offers[0], self._options.pack)
+        packs = PackTally(self._session, self._pinned.template, route, plan, offers[0], self._options.pack)
         return Load(offers, plan.strategy, last, tuple(key for key, _ in hard)), packs
 
     def _account(self, key: str, cap_pico: int) -> Account:
@@ -222,38 +187,66 @@ class Quoter:
         left = 0 if record.stops_at(cap_pico) else max(0, cap_pico - record.spent_pico)
         return Account(key, cap_pico, left)
 
+    def quote(self, notice: str = "") -> Quote:
+        """Return the quote of all rows that were added.
 
-async def check_caps(
-    session: Session, asked: Asked, options: JobOptions, ledger: Ledger, chosen: frozenset[int] | None
-) -> None:
-    """Refuse to begin what may not come to its end; `chosen` are the rows of a sample, None: all.
+        Args:
+            notice: encoding and delimiter of the table, if they had to be detected.
+        """
+        template, counts = self._pinned.template, self._counts
+        return make_quote(
+            template=str(template.ref),
+            template_digest=template.digest,
+            job=None if self._job is None else self._job.name,
+            counts=Counts(
+                counts["rows"], counts["to_send"], counts["done"], counts["invalid"], counts["duplicates"]
+            ),
+            loads=tuple(load for load, _ in self._loads.values()),
+            accounts=tuple(self._accounts.values()),
+            basis=self._tokens.basis(self._options.concurrency, counts["to_send"]),
+            replies=self._history.replies,
+            notice=notice,
+            packing=together([packs.saving() for load, packs in self._loads.values() if load.rows]),
+        )
 
-    Raises:
-        BudgetStop: the worst case of the rows that are left doesn't fit a hard cap.
-    """
-    if asked.job_id is None or (options.cap_pico is None and not session.settings.budgets.hard):
-        return
-    quoter = Quoter(session, asked, options, ledger)
-    await quoter.take(asked.job_id, chosen)
-    quote = quoter.quote()
-    if quote.short:
-        raise _too_dear(f"{asked.job}", quote)
+
+_SAMPLE = ((200, 1), (10_000, 50), (None, 500))
+"""Up to so many rows, one in so many is counted: counting tokens takes four times as long as rendering."""
 
 
-def _too_dear(name: str, quote: Quote) -> BudgetStop:
-    need = quote.short[0]
-    usual = f", usually about {dollars(quote.figures.expected_pico)}" if quote.answers else ""
-    return BudgetStop(
-        f"the job {name!r} may need {dollars(need.worst_pico)} for {counted(quote.counts.to_send, 'row')}{usual}; "
-        f"{scope_words(need.scope)} has {dollars(need.left_pico)} left of {dollars(need.cap_pico)}",
-        remedy="Nothing was sent. Raise the cap, or run it with --until-budget: it goes as far as the cap lets it, "
-        "and the same command goes on.",
-    )
+@dataclass(slots=True)
+class _TokenSample:
+    """The input tokens of a sample of the rows, extrapolated to all."""
+
+    rows: int = 0
+    estimated: int = 0
+    most: int = 0
+    """The tokens by `max_input_tokens`."""
+    prefixes: Counter[Prefix] = field(default_factory=Counter[Prefix])
+    """How many rows begin with the same prefix."""
+
+    def add(self, prompt: Prompt, size: int, schema: Mapping[str, Json] | None) -> int:
+        """Add a row; return for how many rows its tokens count, 0 if they are not counted."""
+        self.rows += 1
+        weight = next(weight for rows, weight in _SAMPLE if rows is None or self.rows <= rows)
+        if self.rows % weight:
+            return 0
+        self.estimated += weight * estimate_input_tokens(prompt, schema)
+        self.most += weight * (size - PER_CALL)
+        if prompt.prefix is not None:
+            self.prefixes[prompt.prefix] += weight
+        return weight
+
+    def basis(self, concurrency: int, rows: int) -> Basis:
+        """Return the basis of the figures for so many rows."""
+        per_token = self.estimated / self.most if self.most else 0.0
+        beginnings = tuple((prefix_tokens(prefix), count) for prefix, count in self.prefixes.items())
+        return Basis(per_token, concurrency, rows, self.estimated, beginnings)
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A hard cap that rows count under: what is left of it now, in pico-USD."""
+    """A hard cap that rows count under, and what is left of it now, in pico-USD."""
 
     scope: str
     cap_pico: int
@@ -262,17 +255,17 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class TargetQuote:
-    """What it would be if this target answered all rows that may go to it; `answers` are known of it."""
+    """The figures if this target served all rows that may go to it; `replies` of it are known."""
 
     target: Target
     rows: int
-    answers: int
+    replies: int
     figures: Figures
 
 
 @dataclass(frozen=True, slots=True)
 class StrategyQuote:
-    """What it would be under a strategy; `first` are the targets that it asks first."""
+    """The figures under a strategy; `first` are its first targets."""
 
     strategy: str
     first: tuple[Target, ...]
@@ -281,7 +274,7 @@ class StrategyQuote:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """A hard cap, and the worst case of the rows under it; None where a price is unknown."""
+    """A hard cap, and the worst case of the rows under it; None if a price is unknown."""
 
     scope: str
     cap_pico: int
@@ -290,13 +283,13 @@ class Need:
 
     @property
     def fits(self) -> bool:
-        """Whether the rows surely fit; nothing is sure without a price."""
+        """Whether the worst case fits; never true without a price."""
         return self.worst_pico is not None and self.worst_pico <= self.left_pico
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """The rows of an input: `done` ones are paid, `duplicates` are sent as often as they are there."""
+    """The rows of an input: `done` rows are paid, `duplicates` are sent as often as they appear."""
 
     rows: int = 0
     to_send: int = 0
@@ -307,24 +300,23 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """What a batch would cost and take. Money is pico-USD, None where a price is unknown.
+    """The cost and the duration of a batch. Money is pico-USD, None if a price is unknown.
 
     Attributes:
         template: the version, as `ugc/script@2`.
         template_digest: its digest.
-        job: the job that would go on; None where one would begin.
+        job: the job that would continue; None if it would start.
         counts: the rows.
-        strategy: the route's own: `figures` are by it.
-        figures: the whole.
-        usual_pico: a cap with which such batches usually come to their end: long answers, lost
-            attempts, and room for the ceiling of one row.
-        answers: how many answers of the ledger it rests on.
-        targets: by target, as if it answered all.
+        strategy: the strategy of the route.
+        figures: the figures under this strategy.
+        usual_pico: a cap that usually suffices: long replies, unknown outcomes, and the max cost of
+            one row on top.
+        replies: how many replies in the ledger it is based on.
+        targets: by target, as if it served all rows.
         strategies: by strategy.
-        needs: the hard caps that are in force.
-        manner: how the table is written, where that had to be detected.
-        packing: what packing would save; all other figures are of rows that go alone. None where no
-            row is sent.
+        needs: the hard caps that apply.
+        notice: encoding and delimiter of the table, if they had to be detected.
+        packing: what packing would save; all other figures are without packs. None if no row is sent.
     """
 
     template: str
@@ -334,20 +326,20 @@ class Quote:
     strategy: str
     figures: Figures
     usual_pico: int | None
-    answers: int
+    replies: int
     targets: tuple[TargetQuote, ...]
     strategies: tuple[StrategyQuote, ...]
     needs: tuple[Need, ...] = ()
-    manner: str = ""
+    notice: str = ""
     packing: Packing | None = None
 
     @property
     def short(self) -> tuple[Need, ...]:
-        """The caps that the worst case doesn't fit; one without a price is refused elsewhere."""
+        """The caps that the worst case exceeds; targets without a price are refused elsewhere."""
         return tuple(need for need in self.needs if need.worst_pico is not None and not need.fits)
 
 
-def make_quote(  # noqa: PLR0913 - what a quote is made of
+def make_quote(  # noqa: PLR0913 - the parts of a quote
     *,
     template: str,
     template_digest: str,
@@ -356,22 +348,22 @@ def make_quote(  # noqa: PLR0913 - what a quote is made of
     loads: Sequence[Load],
     accounts: Sequence[Account],
     basis: Basis,
-    answers: int,
-    manner: str = "",
+    replies: int,
+    notice: str = "",
     packing: Packing | None = None,
 ) -> Quote:
-    """Put a quote together.
+    """Return a quote.
 
     Args:
         template: the version.
         template_digest: its digest.
-        job: the job that would go on.
-        counts: what was read.
-        loads: the rows, by where they may go and what they count in.
-        accounts: the hard caps in force.
+        job: the job that would continue.
+        counts: the rows by what happens to them.
+        loads: the rows by their targets and caps.
+        accounts: the hard caps.
         basis: how tokens were estimated.
-        answers: how many answers of the ledger the estimates stand on.
-        manner: how the table is written.
+        replies: how many replies in the ledger the estimates are based on.
+        notice: encoding and delimiter of the table.
         packing: what packing would save.
     """
     by_load = [{offer.target: figures_at(offer, load, basis) for offer in load.offers} for load in loads]
@@ -391,144 +383,132 @@ def make_quote(  # noqa: PLR0913 - what a quote is made of
         strategy=" ".join(dict.fromkeys(load.strategy for load in loads)) or "ordered",
         figures=figures,
         usual_pico=usual,
-        answers=answers,
+        replies=replies,
         targets=_targets(loads, by_load),
         strategies=tuple(_strategies(loads, by_load, worsts)),
         needs=tuple(_need(account, loads, worsts) for account in accounts),
-        manner=manner,
+        notice=notice,
         packing=packing,
     )
 
 
 def _within(worst_pico: int | None, pico: int | None) -> int | None:
-    """An amount, which needn't pass the worst case."""
+    """Return an amount, at most the worst case."""
     return pico if pico is None or worst_pico is None else min(pico, worst_pico)
 
 
 def _need(account: Account, loads: Sequence[Load], worsts: Sequence[int | None]) -> Need:
-    mine = [worst for load, worst in zip(loads, worsts, strict=True) if account.scope in load.scopes]
-    return Need(account.scope, account.cap_pico, account.left_pico, total(mine))
+    own = [worst for load, worst in zip(loads, worsts, strict=True) if account.scope in load.scopes]
+    return Need(account.scope, account.cap_pico, account.left_pico, total(own))
 
 
 def _targets(loads: Sequence[Load], by_load: Sequence[Mapping[Target, Figures]]) -> tuple[TargetQuote, ...]:
     rows: Counter[Target] = Counter()
-    answers: dict[Target, int] = {}
+    replies: dict[Target, int] = {}
     parts: dict[Target, list[Figures]] = {}
     for load, figures in zip(loads, by_load, strict=True):
         for offer in load.offers:
             rows[offer.target] += load.rows
-            answers[offer.target] = 0 if offer.past is None else offer.past.answers
+            replies[offer.target] = 0 if offer.past is None else offer.past.answers
             parts.setdefault(offer.target, []).append(figures[offer.target])
     return tuple(
-        TargetQuote(target, rows[target], answers[target], added(each)) for target, each in parts.items()
+        TargetQuote(target, rows[target], replies[target], added(each)) for target, each in parts.items()
     )
 
 
 def _strategies(
     loads: Sequence[Load], by_load: Sequence[Mapping[Target, Figures]], worsts: Sequence[int | None]
 ) -> list[StrategyQuote]:
-    found: list[StrategyQuote] = []
+    quotes: list[StrategyQuote] = []
     for strategy in STRATEGIES:
         parts: list[Figures] = []
         first: dict[Target, None] = {}
         for load, figures, worst in zip(loads, by_load, worsts, strict=True):
             parts.append(mixed(load, strategy, figures, worst))
             first.update(dict.fromkeys(shares(strategy, load.offers, figures)))
-        found.append(StrategyQuote(strategy, tuple(first), added(parts)))
-    return found
+        quotes.append(StrategyQuote(strategy, tuple(first), added(parts)))
+    return quotes
 
 
-_GROUPS: Final = 10_000
-"""So many groups are told apart, so that a table of any length is counted in bounded memory; rows of others go alone."""
-
-
-_CANNOT: Final = "rows of this template can't share a request"
-
-
-_TOO_LONG: Final = "two rows together are too long for a request"
+_MAX_GROUPS = 10_000
+"""So many groups are counted, to bound the memory for long tables; further rows count as single ones."""
 
 
 class PackTally:
-    """Rows that fare alike, as packs would hold them.
+    """Rows with the same targets and caps, as packs would contain them.
 
     Args:
         session: settings.
-        template: makes their prompts.
-        route: theirs.
-        plan: where they may go.
-        offer: the target that is asked first.
-        pack: how many rows go together as the user says; `AUTO` or 1: as many as pay off.
+        template: of the rows.
+        route: of the rows.
+        plan: their targets.
+        offer: the first target.
+        pack: how many rows share a request; `AUTO` or 1: as many as pay off.
     """
 
     def __init__(
         self, session: Session, template: Template, route: Route, plan: Plan, offer: Offer, pack: int
     ) -> None:
         self._catalog = session.settings.catalog
-        self._template = template
+        self._schema = template.spec.output
         self._params = session.params(template, route)
         self._plan = plan
         self._offer = offer
-        self._said = None if pack in (AUTO, 1) else pack
+        self._requested = None if pack in (AUTO, 1) else pack
+        self._choice: tuple[int, str, Sizes] | None = None
         self._groups: Counter[int] = Counter()
-        self._others = 0
-        self._judged: Judged | None = None
-        self._first = Sizes(0, 0, 0)
-        self._shared = self._own = self._counted = 0
+        self._single = 0
+        self._tokens: Counter[str] = Counter()
 
-    def add(
-        self, prompt: Prompt, tags: Mapping[str, str], bound: Mapping[str, Value], stands_for: int
-    ) -> None:
+    def add(self, prompt: Prompt, tags: Mapping[str, str], weight: int) -> None:
         """Add a row.
 
         Args:
-            prompt: its own.
-            tags: its own.
-            bound: its variables.
-            stands_for: of so many rows this one's tokens are counted; 0: they aren't.
+            prompt: its prompt, with its prefix.
+            tags: its tags.
+            weight: for how many rows its tokens count; 0: they are not counted.
         """
-        if self._judged is None:
-            self._judged = self._judge(bound)
-        if self._judged.size == 1:
-            self._others += 1
+        if self._choice is None:
+            self._choice = self._choose(prompt)
+        if self._choice[0] == 1:
+            self._single += 1
         else:
-            self._group(prompt, tags)
-        if stands_for:
-            shared, own = tokens_of(prompt, self._template.spec.output)
-            self._shared += stands_for * shared
-            self._own += stands_for * own
-            self._counted += stands_for
+            self._add_to_group(prompt, tags)
+        if weight:
+            shared, own = tokens_of(prompt, self._schema)
+            self._tokens.update(shared=weight * shared, own=weight * own, rows=weight)
 
-    def saving(self) -> Packing:
-        """What packing saves of the rows that were added."""
-        groups = Counter(self._groups.values())
-        groups[1] += self._others
-        sizes = self._first
-        if self._counted:
-            shared, own = round(self._shared / self._counted), round(self._own / self._counted)
-            sizes = Sizes(shared, own, sizes.reply, sizes.cached)
-        return packing_of(self._offer.target, self._offer.tariff, sizes, self._judged or Judged(1), groups)
-
-    def _group(self, prompt: Prompt, tags: Mapping[str, str]) -> None:
+    def _add_to_group(self, prompt: Prompt, tags: Mapping[str, str]) -> None:
         shared = tuple(message.content for message in prompt.messages[:-1])
         key = hash((shared, frozenset(shared_tags(tags).items())))
-        if key in self._groups or len(self._groups) < _GROUPS:
+        if key in self._groups or len(self._groups) < _MAX_GROUPS:
             self._groups[key] += 1
         else:
-            self._others += 1
+            self._single += 1
 
-    def _judge(self, bound: Mapping[str, Value]) -> Judged:
-        """How many go together, by the first row, as a run does it."""
-        prompt = self._template.render(bound, prefix=True)
-        call = Call(prompt, self._params, self._template.spec.output)
-        self._first = sizes_of(call, self._offer, self._catalog)
+    def saving(self) -> Packing:
+        """Return what packing saves of the rows that were added."""
+        groups = Counter(self._groups.values())
+        groups[1] += self._single
+        size, reason, sizes = self._choice or (1, "", Sizes(0, 0, 0))
+        if rows := self._tokens["rows"]:
+            shared, own = round(self._tokens["shared"] / rows), round(self._tokens["own"] / rows)
+            sizes = Sizes(shared, own, sizes.reply, sizes.cached)
+        requested = self._requested
+        return packing_of(self._offer, sizes, groups, size=size, reason=reason, requested=requested)
+
+    def _choose(self, prompt: Prompt) -> tuple[int, str, Sizes]:
+        """Return the rows per request, the reason if it is 1, and the tokens of the first row, as in a run."""
+        call = Call(prompt, self._params, self._schema)
+        sizes = sizes_of(call, self._offer, self._catalog)
         if not can_pack(prompt, call.params, call.schema):
-            return Judged(1, _CANNOT, self._said)
-        rows = self._said
+            return 1, "rows of this template can't share a request", sizes
+        rows = self._requested
         if rows is None:
-            size, why = pays(self._offer, self._first)
-            if why:
-                return Judged(1, why)
+            size, reason = size_that_pays(self._offer, sizes)
+            if reason:
+                return 1, reason, sizes
             rows = size.rows
         limit = call.params.max_output_tokens or 0
-        fitting = room_of(self._catalog, self._plan).most(prompt, limit, rows)
-        return Judged(fitting, "" if fitting > 1 else _TOO_LONG, self._said)
+        rows = request_limits(self._catalog, self._plan).most(prompt, limit, rows)
+        return rows, "" if rows > 1 else "two rows together are too long for a request", sizes

@@ -1,4 +1,4 @@
-"""Rows that a bad version made, made again with another: a job of its own, linked to the originals."""
+"""`jobs redo`: rows of a job written once more with another version, as a job of its own."""
 
 from __future__ import annotations
 
@@ -15,15 +15,7 @@ from promptkit.templates.reference import parse_ref
 from promptkit.templates.template import Template
 from promptkit.types import Json, Route, TemplateRef
 
-from .options import (
-    JobOptions,
-    pinned_detours,
-    pinned_route,
-    plain_detours,
-    plain_options,
-    plain_params,
-    plain_route,
-)
+from .options import JobOptions, pinned_route, pinned_rule_routes, stored_params, stored_start
 
 if TYPE_CHECKING:
     from promptkit.ledger.ledger import Ledger
@@ -31,43 +23,43 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Redo:
-    """Which rows of a job are made again, and with what.
+    """The rows of a job that are written once more, and the version for them.
 
     Attributes:
-        anew: the version to make them with, like `@6`.
-        made_by: only rows that this version made, like `ugc/script@7`; None: whichever did.
-        states: only rows that ended so; none: however they ended.
+        version: the new version, like `@6`.
+        written_by: only rows of this version, like `ugc/script@7`; None: of any version.
+        states: only rows with one of these states; none: with any state.
         rejected: only rows whose text was rated `reject`.
         route: another route than the job's.
     """
 
-    anew: str
-    made_by: str | None = None
+    version: str
+    written_by: str | None = None
     states: tuple[RowState, ...] = ()
     rejected: bool = False
     route: Route | None = None
 
 
 async def prepare(session: Session, original: JobRecord, redo: Redo, options: JobOptions) -> JobRecord:
-    """Make the job that does rows of another again, or find it; nothing is sent.
+    """Create the job that writes rows of another job once more, or find it; nothing is sent.
 
     Args:
-        session: what the process has open.
-        original: whose rows.
-        redo: which, and with what.
-        options: how the new job runs; its name is the original's and the version unless it says one.
+        session: the open session.
+        original: the job with the rows.
+        redo: which rows, and with which version.
+        options: how the new job runs; without a name, it has the original's and the version.
 
     Returns:
-        The new job, its rows taken in: `JobAgain` runs it.
+        The new job, with its rows; `Job.resume` runs it.
 
     Raises:
         TemplateError: the version can't be used.
-        UsageError: another template; no row fits; the rows' variables are not kept.
+        UsageError: the version is another template's, no row matches, or the variables are erased.
         JobConflict: the name belongs to another job.
         LockHeld: another process runs it.
     """
     ledger = await session.ledger()
-    template = session.library.load(_ref(redo.anew, original), allow_draft=False)
+    template = session.library.load(_ref(redo.version, original), allow_draft=False)
     rows = _Rows(session, ledger, original, redo, template)
     rows.check()
     await session.remember(template)
@@ -84,7 +76,7 @@ async def prepare(session: Session, original: JobRecord, redo: Redo, options: Jo
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
-    """The rows of the original as rows of the new job, page by page."""
+    """The rows of the original as rows of the new job."""
 
     session: Session
     ledger: Ledger
@@ -93,30 +85,30 @@ class _Rows:
     template: Template
 
     def check(self) -> None:
-        """See that there are such rows, and that the ledger still has what they were made of.
+        """Check that there are such rows, and that the ledger has their variables.
 
         Raises:
-            UsageError: there are none, or it hasn't.
+            UsageError: there are none, or the variables are erased.
         """
-        name, first = self.original.name, next(islice(self._found(), 1), None)
+        name, first = self.original.name, next(islice(self._matches(), 1), None)
         if first is None:
             raise UsageError(
-                f"no row of job {name!r} fits{self._asked()}",
-                remedy=f"It ran with {self.original.template_ref}; `promptkit jobs show {name}` tells more.",
+                f"no row of job {name!r} matches{self._criteria()}",
+                remedy=f"It ran with {self.original.template_ref}; see `promptkit jobs show {name}`.",
             )
-        if any(row.variables is None for row in self._found()):
+        if any(row.variables is None for row in self._matches()):
             raise UsageError(
                 f"job {name!r}: [storage] has erased the variables of its rows",
-                remedy="Make them again from the input file, as a batch with another --job.",
+                remedy="Send them from the input file, as a batch with another --job.",
             )
 
     def __iter__(self) -> Iterator[RowStart]:
-        for row in self._found():
+        for row in self._matches():
             variables: Mapping[str, object] = row.variables or {}
             error = None
             try:
                 variables = self.template.bind(variables)
-            except VariableError as cause:  # the other version declares others
+            except VariableError as cause:  # the other version declares other variables
                 variables, error = {}, cause.message
             yield RowStart(
                 id=self.session.ids(),
@@ -134,33 +126,34 @@ class _Rows:
                 error=error,
             )
 
-    def _found(self) -> Iterator[RowRecord]:
+    def _matches(self) -> Iterator[RowRecord]:
         redo, original = self.redo, self.original
-        made_by = None if redo.made_by is None else self._version(_ref(redo.made_by, original))
-        return self.ledger.jobs.finished_rows(original.id, made_by, redo.states, rejected=redo.rejected)
+        version = None if redo.written_by is None else self._version(_ref(redo.written_by, original))
+        return self.ledger.jobs.finished_rows(original.id, version, redo.states, rejected=redo.rejected)
 
     def _version(self, ref: TemplateRef) -> str:
-        """The version that a reference means; one that is gone is still known to the ledger by its name."""
+        """Return the version of a reference; the ledger knows a deleted one by its name."""
         try:
             return str(self.session.library.load(ref, allow_draft=True).ref)
         except TemplateError:
             return str(ref)
 
-    def _asked(self) -> str:
+    def _criteria(self) -> str:
         redo = self.redo
-        told = [
-            "" if redo.made_by is None else f" made by {_ref(redo.made_by, self.original)}",
-            f" in state {' or '.join(redo.states)}" if redo.states else "",
-            " rated reject" if redo.rejected else "",
+        criteria = [
+            f"version {_ref(redo.written_by, self.original)}" if redo.written_by else "",
+            f"state {' or '.join(redo.states)}" if redo.states else "",
+            "rating reject" if redo.rejected else "",
         ]
-        return "".join(told) or ": none has ended yet"
+        text = ", ".join(filter(None, criteria))
+        return f" {text}" if text else ": none has a result yet"
 
 
 def _start(
     session: Session, original: JobRecord, redo: Redo, options: JobOptions, template: Template
 ) -> JobStart:
     route = redo.route or pinned_route(original)
-    detours = pinned_detours(original) if redo.route is None else None
+    rule_routes = pinned_rule_routes(original) if redo.route is None else None
     kept: dict[str, Json] = {name: original.options[name] for name in ("output",) if name in original.options}
     return JobStart(
         id=session.ids(),
@@ -169,12 +162,10 @@ def _start(
         template_ref=str(template.ref),
         route=route.name,
         created_us=int(datetime.now(UTC).timestamp() * 1e6),
-        params=plain_params(session.params(template, route)),
+        params=stored_params(session.params(template, route)),
         schema=template.spec.output,
         options={
-            "route": plain_route(route),
-            "detours": plain_detours(detours),
-            **plain_options(options),
+            **stored_start(route, rule_routes, options),
             **kept,
         },
         key_column=original.key_column,
@@ -183,7 +174,7 @@ def _start(
 
 
 def _ref(text: str, original: JobRecord) -> TemplateRef:
-    """A version of the job's template: `@6` alone will do.
+    """Return a version of the job's template; `@6` alone suffices.
 
     Raises:
         UsageError: it is another template's.

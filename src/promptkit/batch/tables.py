@@ -1,4 +1,4 @@
-"""Rows out of CSV, TSV, JSONL and JSON, one at a time: memory stays flat however many there are."""
+"""Rows of CSV, TSV, JSONL and JSON, one at a time: memory doesn't grow with their number."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain
-from typing import Any, Final, NoReturn, cast
+from typing import Any, NoReturn, cast
 
 from promptkit.errors import InputError, counted
 from promptkit.types import Json
 
-MAX_ROW_CHARS: Final = 8 * 1024 * 1024
-"""A row may hold this much text; past it a quote was left open, or the file is no table."""
+MAX_ROW_CHARS = 8 * 1024 * 1024
+"""The longest row; a longer one has an open quote, or the file is not a table."""
 
 
 class Rows:
@@ -45,7 +45,7 @@ class Rows:
 
     @property
     def encoding(self) -> str:
-        """The encoding, as far as the text read so far tells."""
+        """The encoding, from the text read so far."""
         return self._decoder.encoding or "utf-8"
 
     def __iter__(self) -> Iterator[Record]:
@@ -72,15 +72,15 @@ def read_rows(
     """Read the rows of a file.
 
     Args:
-        chunks: its bytes in order, in pieces of any size (an open binary file will do).
+        chunks: its bytes in order, in parts of any size (for example an open binary file).
         name: its name, for its extension and for messages (`-` for standard input).
-        format: what the user says it is; else the name, else the first character tells.
+        format: the user's; otherwise the name or the first character decides.
         max_row_chars: a longer row is refused.
 
     Raises:
-        InputError: with file and line, here or while iterating: empty, no text, bytes that can't be
-            decoded, a column name given twice, an unclosed
-            quote, JSON that is no object, a row past the limit.
+        InputError: with file and line, here or during the iteration: an empty file, no text, bytes that
+            can't be decoded, a repeated column name, an unclosed quote, JSON that is not an object, a
+            row beyond the limit.
     """
     return Rows(chunks, name=name, format=format, limit=max_row_chars)
 
@@ -96,11 +96,12 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """How a rows file is written.
+    """How a file of rows is written.
 
-    `encoding` is None where the first bytes are ASCII or UTF-8 without a mark: it is UTF-8 then,
-    unless the first byte above ASCII turns out to be none (Excel's cp1252). `newline` is what
-    ends a line; `preamble` counts the lines before the header (Excel's `sep=;`).
+    `encoding` is None if the first bytes are ASCII or UTF-8 without a byte order mark: it is UTF-8
+    then, unless the first byte above ASCII is not (Excel's cp1252). `newline` ends a line;
+    `preamble` is the number of lines before the header (Excel's `sep=;`). `excel`: CSV output needs
+    the byte order mark that Excel needs.
     """
 
     format: Format
@@ -108,9 +109,10 @@ class Dialect:
     delimiter: str = ","
     newline: str = "\n"
     preamble: int = 0
+    excel: bool = False
 
 
-_SUFFIXES: Final = {
+_SUFFIXES = {
     ".csv": Format.CSV,
     ".tsv": Format.TSV,
     ".tab": Format.TSV,
@@ -119,68 +121,57 @@ _SUFFIXES: Final = {
     ".json": Format.JSON,
 }
 
+_MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 
-_MARKS: Final = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
-
-
-_NOT_TEXT: Final = (
+_NOT_TEXT = (
     (b"PK\x03\x04", "an Excel workbook or a zip file", "save the sheet as CSV UTF-8"),
     (b"\xd0\xcf\x11\xe0", "an old Excel workbook", "save the sheet as CSV UTF-8"),
     (b"\x1f\x8b", "compressed", "decompress it first"),
 )
 
-
-_TAB: Final = "\t"
-
-
-_DELIMITERS: Final = ",;\t|"
-
-
-_SEP: Final = re.compile(r'"?sep=(.)"?\r?\n?', re.IGNORECASE)
+_TAB = "\t"
+_DELIMITERS = ",;\t|"
+_SEP = re.compile(r'"?sep=(.)"?\r?\n?', re.IGNORECASE)
+_SAMPLED_RECORDS = 50
+_ENCODINGS = {"cp1252": "Windows-1252", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16"}
 
 
-_SAMPLED_RECORDS: Final = 50
-
-
-_ENCODINGS: Final = {"cp1252": "Windows-1252", "utf-16-le": "UTF-16", "utf-16-be": "UTF-16"}
-
-
-def manner(dialect: Dialect, encoding: str) -> str:
-    """How a file is written, where it isn't UTF-8 or has another delimiter than its format promises.
+def dialect_notice(dialect: Dialect, encoding: str) -> str:
+    """Return how a file is written, if it isn't UTF-8 or has another delimiter than its format promises.
 
     Args:
         dialect: as it was sniffed.
         encoding: as it was read.
 
     Returns:
-        For example ``Windows-1252, `;` between cells``; empty where there is nothing to say.
+        For example ``Windows-1252, `;` between cells``; empty for a usual file.
     """
-    told = [_ENCODINGS[encoding]] if encoding in _ENCODINGS else []
+    notices = [_ENCODINGS[encoding]] if encoding in _ENCODINGS else []
     if dialect.format is Format.CSV and dialect.delimiter != ",":
-        told.append(f"{'a tab' if dialect.delimiter == _TAB else f'`{dialect.delimiter}`'} between cells")
-    return ", ".join(told)
+        notices.append(f"{'a tab' if dialect.delimiter == _TAB else f'`{dialect.delimiter}`'} between cells")
+    return ", ".join(notices)
 
 
 def format_of(name: str) -> Format | None:
-    """The format that a file's extension tells; None for none of ours."""
+    """Return the format of a file extension; None if it is unknown."""
     dot = name.rfind(".")
     return _SUFFIXES.get(name[dot:].lower()) if dot >= 0 else None
 
 
 def sniff(head: bytes, *, name: str, format: Format | None = None) -> Dialect:  # noqa: A002 - the option's name
-    """Tell a file's dialect.
+    """Detect the dialect of a file.
 
     Args:
         head: its first bytes, some tens of kilobytes.
         name: its name, for its extension and for messages (`-` for standard input).
-        format: what the user says it is; else its extension, else its first character tells.
+        format: the user's; otherwise the extension or the first character decides.
 
     Raises:
-        InputError: it is empty, or no text.
+        InputError: it is empty, or not text.
     """
-    for magic, what, remedy in _NOT_TEXT:
+    for magic, kind, remedy in _NOT_TEXT:
         if head.startswith(magic):
-            raise InputError(f"this is {what}", file=name, remedy=remedy)
+            raise InputError(f"this is {kind}", file=name, remedy=remedy)
     encoding, text = _decode(head)
     if not text.strip():
         raise InputError(
@@ -188,25 +179,25 @@ def sniff(head: bytes, *, name: str, format: Format | None = None) -> Dialect:  
         )
     start = text.lstrip()[0]
     newline = "\r" if "\r" in text and "\n" not in text else "\n"
-    found = format or format_of(name) or {"{": Format.JSONL, "[": Format.JSON}.get(start, Format.CSV)
-    if found is Format.JSON and start == "{":
-        found = Format.JSONL
-    if found not in {Format.CSV, Format.TSV}:
-        return Dialect(found, encoding, newline=newline)
-    said = _SEP.match(text)
-    if said is not None:
-        return Dialect(found, encoding, said[1], newline, preamble=1)
+    detected = format or format_of(name) or {"{": Format.JSONL, "[": Format.JSON}.get(start, Format.CSV)
+    if detected is Format.JSON and start == "{":
+        detected = Format.JSONL
+    if detected not in {Format.CSV, Format.TSV}:
+        return Dialect(detected, encoding, newline=newline)
+    sep = _SEP.match(text)
+    if sep is not None:
+        return Dialect(detected, encoding, sep[1], newline, preamble=1)
     delimiter = (
-        "\t" if found is Format.TSV else _delimiter(text.replace("\r", "\n") if newline == "\r" else text)
+        "\t" if detected is Format.TSV else _delimiter(text.replace("\r", "\n") if newline == "\r" else text)
     )
-    return Dialect(found, encoding, delimiter, newline)
+    return Dialect(detected, encoding, delimiter, newline)
 
 
 def _decode(head: bytes) -> tuple[str | None, str]:
     for mark, encoding in _MARKS:
         if head.startswith(mark):
             return encoding, head[len(mark) :].decode(encoding, "ignore")
-    # Latin-1 reads all bytes, and delimiters are ASCII: good enough to tell the dialect.
+    # Latin-1 reads all bytes, and delimiters are ASCII: this is enough to detect the dialect.
     return None, head.decode("latin-1")
 
 
@@ -216,7 +207,7 @@ def _delimiter(text: str) -> str:
 
 
 def _score(text: str, delimiter: str) -> tuple[float, int]:
-    """How well a delimiter fits: the share of records as wide as the header, then the width."""
+    """Rate a delimiter: the share of records as wide as the header, then the width."""
     widths: list[int] = []
     try:
         for record in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter):
@@ -232,14 +223,12 @@ def _score(text: str, delimiter: str) -> tuple[float, int]:
     return sum(width == whole[0] for width in whole) / len(whole), whole[0]
 
 
-_BLOCK: Final = 1 << 16
-
-
-_REMEDY: Final = "save the whole file as UTF-8"
+_BLOCK = 1 << 16
+_REMEDY = "save the whole file as UTF-8"
 
 
 def blocks(chunks: Iterable[bytes], size: int = _BLOCK) -> Iterator[bytes]:
-    """Gather chunks (lines of a file, say) into blocks of at least `size` bytes."""
+    """Join chunks (such as lines of a file) into blocks of at least `size` bytes."""
     gathered: list[bytes] = []
     length = 0
     for chunk in chunks:
@@ -255,13 +244,13 @@ def blocks(chunks: Iterable[bytes], size: int = _BLOCK) -> Iterator[bytes]:
 class Decoder:
     """Decodes a file in order.
 
-    With no `encoding` it reads UTF-8, and turns to cp1252 when the first byte above ASCII proves
-    not to be UTF-8: all text before it reads the same in both.
+    Without an `encoding` it reads UTF-8, and changes to cp1252 if the first byte above ASCII is not
+    UTF-8: the text before it is the same in both.
 
     Args:
-        encoding: `utf-8`, `utf-16-le`, `utf-16-be`, or None where no mark tells.
+        encoding: `utf-8`, `utf-16-le`, `utf-16-be`, or None without a byte order mark.
         name: the file's name, for messages.
-        newline: what ends a line here, for counting them.
+        newline: ends a line, to count lines.
     """
 
     __slots__ = ("_ascii", "_line", "_name", "_newline", "_tail", "_utf16", "encoding")
@@ -277,10 +266,10 @@ class Decoder:
         self._utf16 = codecs.getincrementaldecoder(encoding)() if encoding is not None and utf16 else None
 
     def decode(self, data: Iterable[bytes]) -> Iterator[str]:
-        """The text of all blocks, without a byte order mark.
+        """Yield the text of all blocks, without a byte order mark.
 
         Raises:
-            InputError: a byte is no text in the file's encoding, or is NUL; the line is named.
+            InputError: a byte is not valid in the file's encoding, or is NUL; the message names the line.
         """
         first = True
         for block in data:
@@ -297,12 +286,12 @@ class Decoder:
         return text
 
     def _utf16_text(self, block: bytes, *, final: bool) -> str:
-        assert self._utf16 is not None  # noqa: S101 - for the type checker; _feed asked
+        assert self._utf16 is not None  # noqa: S101 - for the type checker; _feed has checked it
         try:
             return self._utf16.decode(block, final)
         except UnicodeDecodeError as error:
             before = error.object[: error.start].decode(error.encoding)
-            raise self._error("a byte pair that is no UTF-16", before) from error
+            raise self._error("a byte pair that is not UTF-16", before) from error
 
     def _text(self, block: bytes, *, final: bool) -> str:
         data = self._tail + block
@@ -320,34 +309,34 @@ class Decoder:
     def _not_utf8(self, data: bytes, error: UnicodeDecodeError, *, final: bool) -> str:
         before = data[: error.start]
         if error.end == len(data) and "unexpected end" in error.reason and not final:
-            self._tail = data[error.start :]  # a character cut by the end of the block
+            self._tail = data[error.start :]  # a character that the end of the block has cut
             text = before.decode("utf-8")
             self._ascii = self._ascii and text.isascii()
             return text
         if self._ascii and before.isascii():
             self._ascii, self.encoding = False, "cp1252"
             return self._cp1252(data)
-        what = f"byte 0x{data[error.start]:02X} is not UTF-8, though the text before it is"
-        raise self._error(what, before.decode("utf-8")) from error
+        message = f"byte 0x{data[error.start]:02X} is not UTF-8, but the text before it is"
+        raise self._error(message, before.decode("utf-8")) from error
 
     def _cp1252(self, data: bytes) -> str:
         try:
             return data.decode("cp1252")
         except UnicodeDecodeError as error:
-            what = f"byte 0x{data[error.start]:02X} is neither UTF-8 nor cp1252"
-            raise self._error(what, data[: error.start].decode("cp1252")) from error
+            message = f"byte 0x{data[error.start]:02X} is neither UTF-8 nor cp1252"
+            raise self._error(message, data[: error.start].decode("cp1252")) from error
 
-    def _error(self, what: str, before: str) -> InputError:
+    def _error(self, message: str, before: str) -> InputError:
         line = self._line + before.count(self._newline)
-        return InputError(what, file=self._name, line=line, remedy=_REMEDY)
+        return InputError(message, file=self._name, line=line, remedy=_REMEDY)
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row as read: `number` counts rows from 1, `line` is the physical line it starts on.
+    """One row as read: `number` counts rows from 1, `line` is the physical line on which it starts.
 
-    Cells of CSV are text, of JSON what the JSON says. An empty cell is there, as "". `broken` is what
-    is wrong with the row itself, where the table around it can be read.
+    Cells of CSV are text, cells of JSON are JSON values. An empty cell is "". `broken` describes an
+    error in the row itself, if the other rows can be read.
     """
 
     number: int
@@ -357,16 +346,16 @@ class Record:
 
 
 class Lines:
-    """Physical lines of a text, each ending in a plain newline; `number` is that of the last one.
+    """The physical lines of a text, each ending in a newline; `number` is the number of the last one.
 
     Args:
-        text: the file's text, in pieces cut anywhere.
-        newline: what ends a line in it.
+        text: the file's text, in parts of any size.
+        newline: ends a line in it.
         name: the file's name, for messages.
-        limit: how many characters a record may have, which may span lines.
+        limit: the greatest number of characters in a record, which may span lines.
     """
 
-    __slots__ = ("_limit", "_name", "_newline", "_text", "number", "room", "start")
+    __slots__ = ("_limit", "_name", "_newline", "_rest", "_text", "number", "start")
 
     def __init__(self, text: Iterator[str], newline: str, name: str, limit: int) -> None:
         self._text = text
@@ -375,12 +364,12 @@ class Lines:
         self._limit = limit
         self.number = 0
         self.start = 1
-        self.room = limit
+        self._rest = limit
 
     def begin(self) -> int:
-        """Start a record: the line it begins on; its length is counted from here."""
+        """Start a record and its length; return the line on which it begins."""
         self.start = self.number + 1
-        self.room = self._limit
+        self._rest = self._limit
         return self.start
 
     def __iter__(self) -> Iterator[str]:
@@ -389,15 +378,15 @@ class Lines:
             *lines, rest = (rest + block).split(self._newline)
             for line in lines:
                 yield self._count(line)
-            if len(rest) > self.room:
+            if len(rest) > self._rest:
                 self._too_long()
         if rest:
             yield self._count(rest)
 
     def _count(self, line: str) -> str:
         self.number += 1
-        self.room -= len(line) + 1
-        if self.room < 0:
+        self._rest -= len(line) + 1
+        if self._rest < 0:
             self._too_long()
         return line.removesuffix("\r") + "\n"
 
@@ -406,7 +395,7 @@ class Lines:
 
 
 def row_too_long(name: str, line: int, limit: int) -> InputError:
-    """The error for a record past the limit."""
+    """Return the error for a record beyond the limit."""
     return InputError(
         f"the row that starts here is longer than {limit:,} characters",
         file=name,
@@ -416,12 +405,12 @@ def row_too_long(name: str, line: int, limit: int) -> InputError:
 
 
 class Table:
-    """CSV and TSV: a header, then records."""
+    """A table in CSV or TSV: a header, then records."""
 
     __slots__ = ("_line", "_lines", "_name", "_reader", "header")
 
     def __init__(self, lines: Lines, dialect: Dialect, name: str, limit: int) -> None:
-        # csv's own limit is the process's, and counts a cell; ours counts a row: it must not come first.
+        # The limit of the csv module counts a cell, for the whole process. It must not be below ours, for a row.
         if csv.field_size_limit() < limit:
             csv.field_size_limit(limit)
         self._name = name
@@ -439,11 +428,11 @@ class Table:
             raise InputError(
                 "the file has no header", file=self._name, remedy="name the columns in its first line"
             )
-        twice = [name for name, times in Counter(filter(None, header)).items() if times > 1]
-        if twice:
-            names = ", ".join(map(repr, twice))
+        repeated = [name for name, times in Counter(filter(None, header)).items() if times > 1]
+        if repeated:
+            names = ", ".join(map(repr, repeated))
             raise InputError(
-                f"column {names} is there twice",
+                f"the column {names} appears twice",
                 file=self._name,
                 line=self._line,
                 remedy="rename one of them",
@@ -451,7 +440,7 @@ class Table:
         return header
 
     def _cells(self) -> Iterator[list[str]]:
-        """Cells of each record that is not blank (Excel writes `;;;` for an emptied row)."""
+        """Yield the cells of each record that is not blank (Excel writes `;;;` for an emptied row)."""
         while True:
             self._line = self._lines.begin()
             try:
@@ -464,14 +453,14 @@ class Table:
                 yield cells
 
     def records(self) -> Iterator[Record]:
-        """The records below the header.
+        """Yield the records below the header.
 
         Raises:
-            InputError: a record has a cell under no name, or is malformed. One with cells beyond the
-                header's is `broken`, and the others can be read.
+            InputError: a record is malformed, or has a value in a column without a name. A record with more
+                cells than the header is only `broken`.
         """
         header, width = self.header, len(self.header)
-        unnamed = [place for place, name in enumerate(header) if not name]
+        unnamed = [index for index, name in enumerate(header) if not name]
         for number, cells in enumerate(self._cells(), 1):
             broken = self._fit(cells, width) if len(cells) != width else None
             row = dict(zip(header, cells, strict=True))
@@ -481,46 +470,47 @@ class Table:
 
     @staticmethod
     def _fit(cells: list[str], width: int) -> str | None:
-        """Make a row as wide as the header; returns what is wrong where cells are too many."""
+        """Make a row as wide as the header; return an error if it has too many cells."""
         broken = None
         if any(cells[width:]):
-            told = counted(len(cells), "cell")
             broken = (
-                f"the row has {told}, the header {width}: put quotes around a cell that holds a delimiter"
+                f"the row has {counted(len(cells), 'cell')}, the header {width}: "
+                "put quotes around a cell that contains a delimiter"
             )
-        # Missing cells are empty: Excel leaves trailing delimiters out, now and then.
+        # Missing cells are empty: Excel sometimes omits trailing delimiters.
         cells[width:] = [""] * (width - len(cells))
         return broken
 
     def _drop_unnamed(self, row: dict[str, str], cells: list[str], unnamed: list[int]) -> None:
-        filled = [place for place in unnamed if cells[place]]
+        filled = [index for index in unnamed if cells[index]]
         if filled:
-            what = f"column {filled[0] + 1} has no name, yet this row has a value in it"
-            raise InputError(what, file=self._name, line=self._line, remedy="name it in the header")
+            message = f"column {filled[0] + 1} has no name, but this row has a value in it"
+            raise InputError(message, file=self._name, line=self._line, remedy="name it in the header")
         del row[""]
 
     def _malformed(self, error: csv.Error) -> InputError:
         if "unexpected end of data" in str(error):
-            what, remedy = (
+            message, remedy = (
                 "a quote that opens in this row is never closed",
                 'close it, or double it ("") inside a cell',
             )
         else:
-            what, remedy = f"not well-formed: {error}", 'a quote inside a quoted cell is written twice ("")'
-        return InputError(what, file=self._name, line=self._line, remedy=remedy)
+            message, remedy = (
+                f"not well-formed: {error}",
+                'a quote inside a quoted cell is written twice ("")',
+            )
+        return InputError(message, file=self._name, line=self._line, remedy=remedy)
 
 
-_SPACE: Final = re.compile(r"[ \t\r\n]*")
-
-
-_JSON_ROWS_REMEDY: Final = "a row is an object: {column: value, ...}"
+_SPACE = re.compile(r"[ \t\r\n]*")
+_JSON_ROWS_REMEDY = "a row is an object: {column: value, ...}"
 
 
 def jsonl(lines: Lines, name: str) -> Iterator[Record]:
-    """The object on each line; blank lines are skipped.
+    """Yield the object on each line; skip blank lines.
 
     Raises:
-        InputError: a line is no JSON object.
+        InputError: a line is not a JSON object.
     """
     number = 0
     for line in lines:
@@ -536,10 +526,10 @@ def jsonl(lines: Lines, name: str) -> Iterator[Record]:
 
 
 def json_array(text: Iterator[str], name: str, limit: int) -> Iterator[Record]:
-    """The objects of one array, each decoded when it is its turn.
+    """Yield the objects of one array, each decoded when it is needed.
 
     Raises:
-        InputError: it is no array, or a member no object, or not valid.
+        InputError: it is not an array of objects, or not valid.
     """
     array = _Array(text, name, limit)
     array.expect("[", "expected an array of objects")
@@ -557,7 +547,7 @@ def json_array(text: Iterator[str], name: str, limit: int) -> Iterator[Record]:
 
 
 class _Array:
-    """A text read from left to right; what is behind `_at` is dropped when more is read."""
+    """A text that is read from left to right; the part before `_at` is dropped when more is read."""
 
     __slots__ = ("_at", "_buffer", "_limit", "_name", "_text", "line")
 
@@ -570,7 +560,7 @@ class _Array:
         self.line = 1
 
     def peek(self) -> str:
-        """The next character that is no white space; empty at the end."""
+        """Return the next character that is not white space; empty at the end."""
         while True:
             space = _SPACE.match(self._buffer, self._at)
             end = self._at if space is None else space.end()
@@ -581,9 +571,9 @@ class _Array:
             if not self._more(1):
                 return ""
 
-    def expect(self, char: str, what: str) -> None:
+    def expect(self, char: str, message: str) -> None:
         if self.peek() != char:
-            raise self.error(what if self.peek() else "the file ends inside its array")
+            raise self.error(message if self.peek() else "the file ends inside its array")
         self._at += 1
 
     def take_object(self) -> Mapping[str, Json]:
@@ -600,18 +590,18 @@ class _Array:
 
     def _decode(self) -> tuple[Any, int]:
         while True:
-            at, waiting = self._at, len(self._buffer) - self._at
+            at, length = self._at, len(self._buffer) - self._at
             try:
                 return _DECODER.raw_decode(self._buffer, at)
             except (ValueError, RecursionError) as error:
-                if waiting > self._limit:
+                if length > self._limit:
                     raise row_too_long(self._name, self.line, self._limit) from error
-                # Perhaps the object is cut by the end of the block: read as much again, then retry.
-                if not self._more(waiting):
+                # The end of the block may have cut the object: read as much once more, then retry.
+                if not self._more(length):
                     raise _bad_json(self._name, self.line, at, error) from error
 
-    def error(self, what: str) -> InputError:
-        return InputError(what, file=self._name, line=self.line, remedy=f"[ {{...}}, {{...}} ]; {_REMEDY}")
+    def error(self, message: str) -> InputError:
+        return InputError(message, file=self._name, line=self.line, remedy=f"[ {{...}}, {{...}} ]; {_REMEDY}")
 
     def _more(self, wanted: int) -> bool:
         gathered = [self._buffer[self._at :]]
@@ -626,17 +616,17 @@ class _Array:
 def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
-        message = f"{text} is too large a number"
+        message = f"{text} is too large for a number"
         raise ValueError(message)
     return number
 
 
 def _no_constant(text: str) -> NoReturn:
-    message = f"{text} is no JSON"
+    message = f"{text} is not JSON"
     raise ValueError(message)
 
 
-_DECODER: Final = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_no_constant)
 
 
 def _object(value: Any, source: str, name: str, line: int) -> Mapping[str, Json]:
@@ -652,15 +642,15 @@ def _refuse_lone_surrogates(row: dict[str, Json], name: str, line: int) -> None:
     try:
         json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
-        what = "half a character (a lone surrogate)"
-        raise InputError(what, file=name, line=line, remedy="write the text as UTF-8") from error
+        message = "half a character (a lone surrogate)"
+        raise InputError(message, file=name, line=line, remedy="write the text as UTF-8") from error
 
 
 def _bad_json(name: str, line: int, start: int, error: Exception) -> InputError:
     if isinstance(error, RecursionError):
-        return InputError("JSON nested too deep", file=name, line=line, remedy=_JSON_ROWS_REMEDY)
+        return InputError("the JSON is nested too deep", file=name, line=line, remedy=_JSON_ROWS_REMEDY)
     if isinstance(error, json.JSONDecodeError):
-        # Its own line counts from the start of the buffer; ours from the start of the file.
+        # The line of the error counts from the start of the buffer, ours from the start of the file.
         line += error.doc.count("\n", start, error.pos) if error.pos < len(error.doc) else 0
         return InputError(
             f"not valid JSON: {error.msg} (column {error.colno})",
@@ -671,17 +661,16 @@ def _bad_json(name: str, line: int, start: int, error: Exception) -> InputError:
     return InputError(f"not valid JSON: {error}", file=name, line=line, remedy=_JSON_ROWS_REMEDY)
 
 
-# What UTF-8's bytes look like when read as cp1252, for the leads seen in Western text and emoji.
-_CONTINUATION: Final = (
+# The bytes of UTF-8 read as cp1252, for the first bytes of Western text and emoji.
+_CONTINUATION = (
     "\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122"
 )
 
-
-_RUN: Final = re.compile(f"(?:[ÂÃÅâð][{_CONTINUATION}]+)+")
+_RUN = re.compile(f"(?:[ÂÃÅâð][{_CONTINUATION}]+)+")
 
 
 def repaired(text: str) -> str | None:
-    """The text as it was meant, where a part of it was encoded twice; else None."""
+    """Return the text as it was meant, if a part of it was encoded twice; else None."""
     if text.isascii():
         return None
     fixed = _RUN.sub(_decode_run, text)
@@ -689,13 +678,13 @@ def repaired(text: str) -> str | None:
 
 
 def garbled_columns(record: Record) -> tuple[tuple[str, str], ...]:
-    """Columns of a row whose text looks encoded twice, each with what was probably meant."""
-    found: list[tuple[str, str]] = []
+    """Return the columns of a row whose text looks encoded twice, each with the probable text."""
+    garbled: list[tuple[str, str]] = []
     for column, cell in record.cells.items():
         meant = repaired(cell) if isinstance(cell, str) else None
         if meant is not None:
-            found.append((column, meant))
-    return tuple(found)
+            garbled.append((column, meant))
+    return tuple(garbled)
 
 
 def _decode_run(run: re.Match[str]) -> str:
@@ -706,5 +695,5 @@ def _decode_run(run: re.Match[str]) -> str:
 
 
 def _byte(char: str) -> bytes:
-    # cp1252 leaves five bytes undefined; readers pass them on as they are.
+    # cp1252 leaves five bytes undefined; readers keep them unchanged.
     return bytes([ord(char)]) if ord(char) < 0x100 else char.encode("cp1252")  # noqa: PLR2004 - one byte

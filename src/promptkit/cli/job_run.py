@@ -39,9 +39,8 @@ from .views.job import rows_text
 
 if TYPE_CHECKING:
     from promptkit.batch.job import Job, JobReport
-    from promptkit.batch.options import Manner
-    from promptkit.batch.output import Delivery
-    from promptkit.batch.tables import Format
+    from promptkit.batch.output import OutputFiles
+    from promptkit.batch.tables import Dialect, Format
     from promptkit.engine.context import Session
     from promptkit.ledger.records import SoftPassed
     from promptkit.types import Json
@@ -70,7 +69,7 @@ class Outcome:
 
 
 async def run_job(
-    cli: Cli, session: Session, job: Job, rows: str | None, files: Delivery, summary: Path | None = None
+    cli: Cli, session: Session, job: Job, rows: str | None, files: OutputFiles, summary: Path | None = None
 ) -> int:
     """Run a job to its end, or until it is stopped; return the exit code.
 
@@ -108,12 +107,12 @@ INTERRUPTED = "stopped; calls in flight are unknown outcomes. Run the same comma
 
 
 async def _run(
-    cli: Cli, session: Session, job: Job, rows: str | None, files: Delivery, signals: StopSignals
+    cli: Cli, session: Session, job: Job, rows: str | None, files: OutputFiles, signals: StopSignals
 ) -> Outcome:
     ledger = await session.ledger()
     before = await job.report()
-    manner = await files.begin(ledger, job, rows)
-    stdout = RowsOnStdout(job, manner, files.format) if files.out is None else None
+    like = await files.begin(ledger, job, rows)
+    stdout = RowsOnStdout(job, like, files.format) if files.out is None else None
     began_s = monotonic()
     from_cache = await _run_rows(cli, session, job, before, stdout)
     after = await job.report()
@@ -123,7 +122,7 @@ async def _run(
     try:
         if stdout is not None:
             stdout.end()
-        for notice in files.write(ledger, job, manner):
+        for notice in files.write(ledger, job, like):
             cli.notice(notice)
         if stdout is None or stdout.complete:
             await job.forget(files.out)
@@ -243,11 +242,11 @@ class StopSignals:
 class RowsOnStdout:
     """The rows of a job on stdout as they finish. A reader that is gone, or a full disk, stops the job."""
 
-    def __init__(self, job: Job, manner: Manner, format_: Format | None) -> None:
+    def __init__(self, job: Job, like: Dialect, format_: Format | None) -> None:
         self._job = job
         self._layout = layout_of(job.record)
         self._writer = writer(
-            output_format(None, manner.like, format_), self._layout.header, delimiter=manner.like.delimiter
+            output_format(None, like, format_), self._layout.header, delimiter=like.delimiter
         )
         self._error: OSError | None = None
 
@@ -292,7 +291,7 @@ class RowsOnStdout:
 # --------------------------------------------------------------------------------- the result
 
 
-def _print_outcome(cli: Cli, job: Job, files: Delivery, summary: Path | None, outcome: Outcome) -> None:
+def _print_outcome(cli: Cli, job: Job, files: OutputFiles, summary: Path | None, outcome: Outcome) -> None:
     lines = _lines(outcome)
     ending = f"{outcome.stop.message}; exit {outcome.code}" if outcome.stop else f"exit {outcome.code}"
     members = _outcome_json(job, files, outcome)
@@ -350,7 +349,7 @@ def soft_cap_text(passed: SoftPassed) -> str:
     )
 
 
-def _outcome_json(job: Job, files: Delivery, outcome: Outcome) -> dict[str, Json]:
+def _outcome_json(job: Job, files: OutputFiles, outcome: Outcome) -> dict[str, Json]:
     report = outcome.report
     rows: dict[str, Json] = {state.value: report.rows.get(state, 0) for state in RowState}
     return {

@@ -12,7 +12,7 @@ from promptkit.types import Parsed_co, RowResult
 
 if TYPE_CHECKING:
     from promptkit.batch.job import Job, JobReport
-    from promptkit.batch.output import Delivery
+    from promptkit.batch.output import OutputFiles
     from promptkit.batch.quote import Quote
     from promptkit.engine.context import Session
 
@@ -32,7 +32,7 @@ class AsyncJob(Generic[Parsed_co]):
         PromptKitError: the template, the rows, the keys or the ledger can't be used.
     """
 
-    def __init__(self, job: Job, session: Session, files: Delivery, rows: object = None) -> None:
+    def __init__(self, job: Job, session: Session, files: OutputFiles, rows: object = None) -> None:
         self._job = job
         self._session = session
         self._files = files
@@ -47,17 +47,17 @@ class AsyncJob(Generic[Parsed_co]):
         self._files.check(self._rows)
         async with self._job as job:
             ledger = await self._session.ledger()
-            manner = await self._files.begin(ledger, job, self._rows) if self._files else None
+            like = await self._files.begin(ledger, job, self._rows) if self._files else None
             try:
                 async with aclosing(job.results()) as results:
                     async for result in results:
                         yield result
             except GeneratorExit:  # a caller who leaves early gets the results so far, in the file too
-                if manner is not None:
-                    list(self._files.write(ledger, job, manner))
+                if like is not None:
+                    list(self._files.write(ledger, job, like))
                 raise
-            if manner is not None:
-                await asyncio.to_thread(lambda: list(self._files.write(ledger, job, manner)))
+            if like is not None:
+                await asyncio.to_thread(lambda: list(self._files.write(ledger, job, like)))
             await job.forget(self._files.out)
         if self._job.stop is not None:
             raise self._job.stop

@@ -23,7 +23,7 @@ from .options import BatchOptions, CallOptions, RouteOptions, RunOptions, cap_of
 from .streams import AsyncReplyStream
 
 if TYPE_CHECKING:
-    from promptkit.batch.output import Delivery
+    from promptkit.batch.output import OutputFiles
     from promptkit.batch.tables import Format
     from promptkit.reports.report import Report
 
@@ -245,7 +245,7 @@ class AsyncPromptKit:
         job_options = JobOptions(
             constants=variables or {},
             by_rules=route is None and not targets,
-            shape=None if output is None else output_model_of(output),
+            output_model=None if output is None else output_model_of(output),
             **job_fields(options, self._session),
         )
         chosen = self._session.route(route, targets, ref=ref, tags=job_options.all_rows_tags)
@@ -264,14 +264,14 @@ class AsyncPromptKit:
         Raises:
             UsageError: there is no such job, or an argument is not valid.
         """
-        from promptkit.batch.job import JobAgain, job_named, said_again
-        from promptkit.batch.options import pinned_output
+        from promptkit.batch.job import Job, job_named
+        from promptkit.batch.options import pinned_options, pinned_output
 
         check_names(options, RunOptions)
         record = job_named(await self._session.ledger(), name, self._session.today())
         format_ = None if "out" in options else pinned_output(record)[0]
         options.setdefault("out", record.output_path)
-        job = JobAgain(self._session, record, said_again(record, **job_fields(options, self._session)))
+        job = Job.resume(self._session, record, pinned_options(record, **job_fields(options, self._session)))
         return AsyncJob(job, self._session, _files(options, format_))
 
     async def report(
@@ -321,9 +321,9 @@ def _cap_pico(options: RouteOptions) -> int | None:
     return None if budget_usd is None else cap_of(budget_usd)
 
 
-def _files(options: RunOptions, format_: Format | None = None) -> Delivery:
+def _files(options: RunOptions, format_: Format | None = None) -> OutputFiles:
     """Return the files that a run writes; without a format, their names decide."""
-    from promptkit.batch.output import Delivery
+    from promptkit.batch.output import OutputFiles
 
     out, failed = options.get("out"), options.get("failed")
-    return Delivery(None if out is None else Path(out), format_, None if failed is None else Path(failed))
+    return OutputFiles(None if out is None else Path(out), format_, None if failed is None else Path(failed))

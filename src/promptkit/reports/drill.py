@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from promptkit.batch.binding import Binding, Wishes
+from promptkit.batch.binding import Binding
 from promptkit.batch.job import Job
 from promptkit.batch.options import JobOptions
 from promptkit.batch.tables import Record
@@ -105,7 +105,7 @@ class Drill:
         template = session.library.load(self.ref, allow_draft=False)
         slots = asyncio.Semaphore(self.concurrency)
         columns = list(dict.fromkeys(name for row in self.rows for name in row))
-        binding = Binding(columns, template.spec.variables, Wishes(tags=self.tags), "the rows")
+        binding = Binding(columns, template.spec.variables, JobOptions(tags=self.tags), "the rows")
 
         async def stream_row(row: Record) -> tuple[RowState, str]:
             tags = binding.tags(row)

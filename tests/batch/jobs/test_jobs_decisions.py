@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptkit.batch.control import Course, Move, Verdict, decide, failures, judge, read_deadline
-from promptkit.batch.input import sample
+from promptkit.batch.control import Action, Canary, Progress, canary_result, decide, failures, read_deadline
+from promptkit.batch.runner import sample
 from promptkit.errors import UsageError
 from promptkit.ledger.records import RowState
 from promptkit.types import OnMiss
@@ -26,36 +26,36 @@ OK, FAILED, PENDING = RowState.OK, RowState.FAILED, RowState.PENDING
 @pytest.mark.parametrize(
     ("rows", "rate", "verdict"),
     [
-        ({}, 0.2, Verdict.PASSED),
-        ({PENDING: 20}, 0.2, Verdict.WAITING),
-        ({OK: 16, FAILED: 4}, 0.2, Verdict.PASSED),
-        ({OK: 15, FAILED: 5}, 0.2, Verdict.FAILED),
-        ({PENDING: 15, FAILED: 5}, 0.2, Verdict.FAILED),
-        ({OK: 15, FAILED: 4, PENDING: 1}, 0.2, Verdict.WAITING),
-        ({OK: 17, PENDING: 3}, 0.2, Verdict.PASSED),
-        ({OK: 9, RowState.REFUSED: 1}, 0.0, Verdict.FAILED),
-        ({OK: 5, RowState.DEGRADED: 3, RowState.TRUNCATED: 2}, 0.0, Verdict.PASSED),
-        ({FAILED: 5}, 1.0, Verdict.PASSED),
-        ({OK: 71, FAILED: 29}, 0.29, Verdict.PASSED),
+        ({}, 0.2, Canary.PASSED),
+        ({PENDING: 20}, 0.2, Canary.PENDING),
+        ({OK: 16, FAILED: 4}, 0.2, Canary.PASSED),
+        ({OK: 15, FAILED: 5}, 0.2, Canary.FAILED),
+        ({PENDING: 15, FAILED: 5}, 0.2, Canary.FAILED),
+        ({OK: 15, FAILED: 4, PENDING: 1}, 0.2, Canary.PENDING),
+        ({OK: 17, PENDING: 3}, 0.2, Canary.PASSED),
+        ({OK: 9, RowState.REFUSED: 1}, 0.0, Canary.FAILED),
+        ({OK: 5, RowState.DEGRADED: 3, RowState.TRUNCATED: 2}, 0.0, Canary.PASSED),
+        ({FAILED: 5}, 1.0, Canary.PASSED),
+        ({OK: 71, FAILED: 29}, 0.29, Canary.PASSED),
     ],
 )
 def test_a_canary_is_judged_as_soon_as_it_is_sure(
-    rows: dict[RowState, int], rate: float, verdict: Verdict
+    rows: dict[RowState, int], rate: float, verdict: Canary
 ) -> None:
     """More failures than allowed fail it, whatever is still out; rows that wait for an outage say nothing."""
-    assert judge(rows, rate) is verdict
+    assert canary_result(rows, rate) is verdict
 
 
 @given(st.dictionaries(st.sampled_from(RowState), st.integers(0, 50)), st.floats(0, 1))
 def test_what_a_canary_says_no_later_row_unsays(rows: dict[RowState, int], rate: float) -> None:
     """Whichever way the pending rows end, a verdict that was given stands."""
-    verdict, pending = judge(rows, rate), rows.get(PENDING, 0)
+    verdict, pending = canary_result(rows, rate), rows.get(PENDING, 0)
     ended = {state: count for state, count in rows.items() if state is not PENDING}
-    best = judge({**ended, OK: ended.get(OK, 0) + pending}, rate)
-    worst = judge({**ended, FAILED: ended.get(FAILED, 0) + pending}, rate)
-    assert {best, worst} <= {Verdict.PASSED, Verdict.FAILED}
-    assert (verdict is Verdict.WAITING) == (best is not worst)
-    assert verdict is Verdict.WAITING or verdict is best
+    best = canary_result({**ended, OK: ended.get(OK, 0) + pending}, rate)
+    worst = canary_result({**ended, FAILED: ended.get(FAILED, 0) + pending}, rate)
+    assert {best, worst} <= {Canary.PASSED, Canary.FAILED}
+    assert (verdict is Canary.PENDING) == (best is not worst)
+    assert verdict is Canary.PENDING or verdict is best
     assert failures(rows) <= sum(rows.values())
 
 
@@ -82,45 +82,49 @@ def test_another_seed_is_another_sample() -> None:
 # --------------------------------------------------------------------------- deadline
 
 
-def course(made: int, left: int, gone_s: float, **more: float) -> Course:
-    """A course an hour before its deadline."""
-    return Course(1000 + gone_s, 4600, 1000, made, left, **more)  # pyright: ignore[reportArgumentType] - ints and bools by name
+def progress(ended: int, pending: int, elapsed_s: float, **more: float) -> Progress:
+    """Progress an hour before its deadline."""
+    return Progress(1000 + elapsed_s, 4600, 1000, ended, pending, **more)  # pyright: ignore[reportArgumentType] - ints and bools by name
 
 
 @pytest.mark.parametrize(
     ("at", "on_miss", "move"),
     [
-        (course(0, 100, 10), OnMiss.STOP, Move.KEEP),  # too early to say
-        (course(19, 100_000, 59), OnMiss.STOP, Move.KEEP),
-        (course(20, 100, 10), OnMiss.STOP, Move.KEEP),  # done in 50 s
-        (course(20, 100_000, 10), OnMiss.WARN, Move.WARN),
-        (course(20, 100_000, 10, warned=True), OnMiss.WARN, Move.KEEP),
-        (course(20, 100_000, 10), OnMiss.STOP, Move.STOP),
-        (course(0, 5, 60), OnMiss.STOP, Move.STOP),  # nothing at all comes
-        (course(0, 0, 60), OnMiss.STOP, Move.KEEP),
-        (course(20, 100_000, 10, concurrency=16, began_with=16), OnMiss.FASTER, Move.RAISE),
-        (course(20, 100_000, 10, concurrency=128, began_with=16), OnMiss.FASTER, Move.WARN),
-        (course(20, 100_000, 10, concurrency=128, began_with=16, warned=True), OnMiss.FASTER, Move.KEEP),
-        (course(20, 100_000, 10), OnMiss.FASTEST, Move.FASTEST),
-        (course(20, 100_000, 10, fastest=True), OnMiss.FASTEST, Move.WARN),
-        (course(50, 1, 3600), OnMiss.WARN, Move.OVER),
-        (course(50, 0, 3601), OnMiss.FASTER, Move.OVER),
+        (progress(0, 100, 10), OnMiss.STOP, Action.KEEP),  # too early to say
+        (progress(19, 100_000, 59), OnMiss.STOP, Action.KEEP),
+        (progress(20, 100, 10), OnMiss.STOP, Action.KEEP),  # done in 50 s
+        (progress(20, 100_000, 10), OnMiss.WARN, Action.WARN),
+        (progress(20, 100_000, 10, warned=True), OnMiss.WARN, Action.KEEP),
+        (progress(20, 100_000, 10), OnMiss.STOP, Action.STOP),
+        (progress(0, 5, 60), OnMiss.STOP, Action.STOP),  # nothing at all comes
+        (progress(0, 0, 60), OnMiss.STOP, Action.KEEP),
+        (progress(20, 100_000, 10, concurrency=16, first_concurrency=16), OnMiss.FASTER, Action.RAISE),
+        (progress(20, 100_000, 10, concurrency=128, first_concurrency=16), OnMiss.FASTER, Action.WARN),
+        (
+            progress(20, 100_000, 10, concurrency=128, first_concurrency=16, warned=True),
+            OnMiss.FASTER,
+            Action.KEEP,
+        ),
+        (progress(20, 100_000, 10), OnMiss.FASTEST, Action.FASTEST),
+        (progress(20, 100_000, 10, fastest=True), OnMiss.FASTEST, Action.WARN),
+        (progress(50, 1, 3600), OnMiss.WARN, Action.DEADLINE),
+        (progress(50, 0, 3601), OnMiss.FASTER, Action.DEADLINE),
     ],
 )
-def test_a_course_is_kept_or_changed(at: Course, on_miss: OnMiss, move: Move) -> None:
+def test_a_course_is_kept_or_changed(at: Progress, on_miss: OnMiss, move: Action) -> None:
     """By the pace so far: kept where it meets the deadline, else what the user set; at the deadline it is over."""
     assert decide(at, on_miss) is move
 
 
 def test_a_pace_tells_the_end_and_what_will_wait() -> None:
     """Two rows a second, 8,000 left: 4,000 s, and 820 of them after the deadline."""
-    at = course(20, 8000, 10)
-    assert at.ends_s == 1010 + 4000
-    assert at.will_miss == 8000 - 2 * 3590
-    assert course(0, 7, 60).ends_s == math.inf
-    assert course(0, 7, 60).will_miss == 7
-    assert course(0, 7, 0).will_miss == 7
-    assert Course(1000, 4600, 1000, 25, 10).ends_s == math.inf
+    at = progress(20, 8000, 10)
+    assert at.end_s == 1010 + 4000
+    assert at.pending_at_deadline == 8000 - 2 * 3590
+    assert progress(0, 7, 60).end_s == math.inf
+    assert progress(0, 7, 60).pending_at_deadline == 7
+    assert progress(0, 7, 0).pending_at_deadline == 7
+    assert Progress(1000, 4600, 1000, 25, 10).end_s == math.inf
 
 
 @pytest.mark.parametrize(
@@ -147,7 +151,12 @@ def test_a_deadline_is_the_next_such_moment_on_the_wall_clock(text: str, now: st
 
 @pytest.mark.parametrize(
     ("text", "told"),
-    [("soon", "is no time"), ("25:00", "is no time"), ("2026-11-20T06:30", "is over"), ("06", "is no time")],
+    [
+        ("soon", "is not a time"),
+        ("25:00", "is not a time"),
+        ("2026-11-20T06:30", "is in the past"),
+        ("06", "is not a time"),
+    ],
 )
 def test_what_is_no_deadline_is_refused(text: str, told: str) -> None:
     """A word, an hour that there isn't, a date that is over."""

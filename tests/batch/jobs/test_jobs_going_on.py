@@ -43,7 +43,7 @@ async def test_a_job_pins_its_version(studio: Studio) -> None:
         assert await version(kit, results) == {"ad/line@1"}
         fresh = await run_all(kit.batch(REF, brands(1), job="another"))
         assert await version(kit, fresh) == {"ad/line@2"}
-    assert [text for text in studio.said if "goes on with ad/line@1" in text and "ad/line@2" in text]
+    assert [text for text in studio.said if "continues with ad/line@1" in text and "ad/line@2" in text]
 
 
 @pytest.mark.parametrize(("wrong", "key"), [("", None), ("marque\nBarly\n", None), ("brand\nBarly\n", "sku")])

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from studio import ALL, REF, Studio, assert_books_agree, brands, run_all
 
-from promptkit.batch.control import Outages, Turn
+from promptkit.batch.control import NoReply, Outages
 from promptkit.errors import AllTargetsFailed
 from promptkit.ledger.records import RowState
 from promptkit.types import RowResult, Status
@@ -17,24 +17,24 @@ DOWN = {"fault": "http.503", "times": None}
 
 
 @pytest.mark.parametrize(
-    ("answered_s", "now_s", "opens_s", "turn", "resumes_s"),
+    ("answered_s", "now_s", "opens_s", "next_step", "resumes_s"),
     [
-        (100.0, 130.0, None, Turn.AGAIN, 132.0),
-        (100.0, 130.0, 160.0, Turn.AGAIN, 160.0),
-        (100.0, 130.0, 90.0, Turn.AGAIN, 132.0),
-        (100.0, 399.0, None, Turn.AGAIN, 401.0),
-        (100.0, 400.0, None, Turn.STOPS, 0.0),
-        (100.0, 130.0, 400.0, Turn.STOPS, 0.0),
+        (100.0, 130.0, None, NoReply.RETRY, 132.0),
+        (100.0, 130.0, 160.0, NoReply.RETRY, 160.0),
+        (100.0, 130.0, 90.0, NoReply.RETRY, 132.0),
+        (100.0, 399.0, None, NoReply.RETRY, 401.0),
+        (100.0, 400.0, None, NoReply.STOP, 0.0),
+        (100.0, 130.0, 400.0, NoReply.STOP, 0.0),
     ],
 )
 def test_an_outage(
-    answered_s: float, now_s: float, opens_s: float | None, turn: Turn, resumes_s: float
+    answered_s: float, now_s: float, opens_s: float | None, next_step: NoReply, resumes_s: float
 ) -> None:
     """With no answer since the call began the run pauses, until the first target opens; it stops where that is too late."""
     outages = Outages(300.0, answered_s)
-    assert outages.left(1, 120.0, now_s, opens_s) is turn
+    assert outages.no_reply(1, 120.0, now_s, opens_s) is next_step
     assert outages.resumes_s == resumes_s
-    assert outages.waiting == (turn is Turn.AGAIN)
+    assert outages.retried == (next_step is NoReply.RETRY)
 
 
 def test_the_pauses_of_an_outage_double() -> None:
@@ -42,26 +42,26 @@ def test_the_pauses_of_an_outage_double() -> None:
     outages = Outages(10_000.0, 0.0)
     pauses: list[float] = []
     for row in range(8):
-        outages.left(row, 50.0, 100.0, None)
+        outages.no_reply(row, 50.0, 100.0, None)
         pauses.append(outages.resumes_s - 100.0)
     assert pauses == [2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0, 60.0]
-    outages.answered(200.0)
-    outages.left(9, 250.0, 300.0, None)
+    outages.reply(200.0)
+    outages.no_reply(9, 250.0, 300.0, None)
     assert outages.resumes_s == 302.0
 
 
 def test_a_row_that_others_overtake_has_a_second_turn() -> None:
     """Where others are answered meanwhile nothing pauses; left alone once more after that, the row has failed."""
     outages = Outages(300.0, 0.0)
-    outages.answered(110.0)
-    assert outages.left(1, 100.0, 120.0, None) is Turn.AGAIN
-    assert (outages.resumes_s, outages.waiting) == (0.0, 1)
-    outages.begin_turn()
-    assert outages.left(1, 150.0, 160.0, None) is Turn.AGAIN  # nobody was answered since
-    outages.begin_turn()
-    outages.answered(200.0)
-    assert outages.left(1, 210.0, 220.0, None) is Turn.FAILS
-    assert outages.waiting == 0
+    outages.reply(110.0)
+    assert outages.no_reply(1, 100.0, 120.0, None) is NoReply.RETRY
+    assert (outages.resumes_s, outages.retried) == (0.0, 1)
+    outages.retried = 0
+    assert outages.no_reply(1, 150.0, 160.0, None) is NoReply.RETRY  # nobody was answered since
+    outages.retried = 0
+    outages.reply(200.0)
+    assert outages.no_reply(1, 210.0, 220.0, None) is NoReply.FAIL
+    assert outages.retried == 0
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0.1, 50)), max_size=40))
@@ -71,11 +71,11 @@ def test_a_run_without_answers_ends(steps: list[tuple[bool, float]]) -> None:
     for row, (answers, took_s) in enumerate(steps):
         began_s, now_s = now_s, now_s + took_s
         if answers:
-            outages.answered(now_s)
+            outages.reply(now_s)
             answered_s = now_s
             continue
-        turn = outages.left(row, began_s, now_s, None)
-        assert (turn is Turn.STOPS) == (answered_s <= began_s and now_s >= answered_s + 60.0)
+        next_step = outages.no_reply(row, began_s, now_s, None)
+        assert (next_step is NoReply.STOP) == (answered_s <= began_s and now_s >= answered_s + 60.0)
 
 
 async def test_an_outage_of_all_is_waited_out(studio: Studio) -> None:
@@ -90,7 +90,7 @@ async def test_an_outage_of_all_is_waited_out(studio: Studio) -> None:
                 studio.sim.script([{**DOWN, "times": 4}])  # a call and a part of the next one
         assert [result.status for result in results] == [Status.OK] * 12
         assert {result.number for result in results} == set(range(1, 13))
-        assert any("no answer from any target since" in said for said in studio.said)
+        assert any("no reply from any target since" in said for said in studio.said)
         assert_books_agree(await kit.session.ledger(), studio)
 
 

@@ -30,7 +30,7 @@ LIKE = Dialect(Format.CSV, ",")
 
 async def write(kit: AsyncPromptKit, job: Job, out: Path) -> int:
     ledger = await kit.session.ledger()
-    return write_output(ledger, job.record, out, like=LIKE, mark=False)
+    return write_output(ledger, job.record, out, like=LIKE)
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:

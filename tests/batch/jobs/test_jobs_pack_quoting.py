@@ -40,11 +40,11 @@ async def test_what_is_told_is_what_packing_costs(long_lines: Studio, pack: int)
         await run_all(long_lines.job(kit, brands(20), "packed", ref=NEW, pack=pack, concurrency=1))
     assert told is not None
     assert (told.rows, told.requests) == (20, long_lines.asked() - asked)
-    assert told.alone_pico == pytest.approx(alone, rel=0.2)
+    assert told.single_pico == pytest.approx(alone, rel=0.2)
     assert told.packed_pico == pytest.approx(long_lines.billed_pico - alone, rel=0.2)
     assert told.saves_pico == pytest.approx(2 * alone - long_lines.billed_pico, rel=0.2)
     if pack == AUTO:
-        assert any(f"up to {told.size} rows a request" in said for said in long_lines.said)
+        assert any(f"up to {told.size} rows per request" in said for said in long_lines.said)
 
 
 async def test_a_quote_without_a_size_judges_as_auto(long_lines: Studio) -> None:
@@ -52,13 +52,13 @@ async def test_a_quote_without_a_size_judges_as_auto(long_lines: Studio) -> None
     assert await packing(long_lines, brands(20)) == await packing(long_lines, brands(20), pack=AUTO)
     little = await packing(long_lines, brands(3), f"{REF}@1", pack=AUTO)
     assert (little.size, little.requests, little.saves_pico) == (1, 3, 0)
-    assert little.why == "it would save too little"
+    assert little.reason == "packs save too little"
 
 
 async def test_rows_that_differ_in_tags_are_not_counted_together(long_lines: Studio) -> None:
     """Packs are of one client; of any deliverable."""
     told = await packing(long_lines, brands(6), tags={"client": "@brand"})
-    assert (told.size, told.saves_pico, told.why) == (1, 0, "no two rows begin alike under the same tags")
+    assert (told.size, told.saves_pico, told.reason) == (1, 0, "no two rows with the same tags begin alike")
     assert (await packing(long_lines, brands(6), tags={"deliverable": "@brand"})).size == 6
 
 
@@ -66,7 +66,7 @@ async def test_more_groups_than_are_told_apart_go_alone(
     long_lines: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A table of many clients takes bounded memory: rows of those beyond the bound are counted alone."""
-    monkeypatch.setattr("promptkit.batch.quote._GROUPS", 1)
+    monkeypatch.setattr("promptkit.batch.quote._MAX_GROUPS", 1)
     rows = [{"brand": f"Brand {number}", "client": str(number % 2)} for number in range(8)]
     assert (await packing(long_lines, rows, tags={"client": "@client"}, pack=4)).requests == 1 + 4
 
@@ -77,14 +77,14 @@ async def test_rows_that_can_not_be_packed_say_why(studio: Studio) -> None:
     studio.publish(stops)
     studio.publish(LONG.replace("max_output_tokens = 400", "max_output_tokens = 20000"))
     studio.configure(targets=[BIGGEST])
-    assert (await packing(studio, brands(4), pack=4)).why == "rows of this template can't share a request"
-    assert "too long" in (await packing(studio, brands(4), f"{REF}@3", pack=4)).why
+    assert (await packing(studio, brands(4), pack=4)).reason == "rows of this template can't share a request"
+    assert "too long" in (await packing(studio, brands(4), f"{REF}@3", pack=4)).reason
     big = studio.folder / "providers/big.toml"
     big.write_text(big.read_text().partition("[models.price]")[0])
     studio.configure(targets=[BIGGEST], top="allow_unpriced = true")
     auto = await packing(studio, brands(4), f"{REF}@3")
     assert (auto.size, auto.saves_pico) == (1, None)
-    assert auto.why == "big/big-1 has no price, so nobody knows whether it would save"
+    assert auto.reason == "big/big-1 has no price, so the saving is unknown"
 
 
 async def test_without_rows_nothing_is_told(studio: Studio) -> None:

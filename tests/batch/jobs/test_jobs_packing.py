@@ -138,11 +138,11 @@ async def test_the_wrong_ones_are_asked_for_by_halves(studio: Studio) -> None:
         await run_all(studio.job(kit, brands(8), pack=8))
     # Every second one is missing: of 8 the 2nd, 4th, 6th, 8th; of the halves of those again one each.
     assert [sum(one.values()) for one in sent_brands(studio)] == [8, 2, 1, 2, 1]
-    assert any("2 items" not in said and "asked for again" in said for said in studio.said)
+    assert any("2 items" not in said and "sent once more" in said for said in studio.said)
 
 
 async def test_a_cut_reply_fails_its_tail_only(studio: Studio) -> None:
-    """Of a reply that hit its length limit the whole items are kept; the rest is asked for again."""
+    """Of a reply that hit its length limit the whole items are kept; the rest is sent once more."""
     studio.configure(targets=ALL[:1])
     studio.sim.script([{"fault": "reply.truncated", "times": 1}])
     async with studio.kit() as kit:
@@ -213,7 +213,7 @@ async def test_structured_replies(studio: Studio) -> None:
 
 
 async def test_an_item_that_fails_its_checks_is_asked_for_alone(studio: Studio) -> None:
-    """Checks hold for each item: one that fails them is asked for again under `retry`, and kept with its flags else."""
+    """Checks hold for each item: one that fails them is sent once more under `retry`, and kept with its flags else."""
     studio.configure(targets=ALL[:1])
     for on_failure in ("retry", "flag"):
         checks = f'[checks]\nbanned = ["Voilà"]\non_failure = "{on_failure}"\n+++\n{{%'
@@ -310,7 +310,7 @@ async def test_what_can_not_be_packed_goes_alone(studio: Studio) -> None:
     async with studio.kit() as kit:
         assert len(await run_all(studio.job(kit, brands(3), ref="ad/stop", pack=3))) == 3
     assert studio.asked() == 3
-    assert sum("these rows go alone" in said for said in studio.said) == 1
+    assert sum("these rows are sent one by one" in said for said in studio.said) == 1
 
 
 async def test_cached_replies_are_not_packed(studio: Studio) -> None:
@@ -423,7 +423,7 @@ async def test_auto_packs_where_it_saves(studio: Studio) -> None:
         assert len(alone) == len(packed) == 12
         assert studio.asked() < 12 + 6
         assert studio.billed_pico - paid < paid / 2
-        assert any("rows a request, so that a row costs about" in said for said in studio.said)
+        assert any("rows per request, about" in said for said in studio.said)
 
 
 async def test_auto_packs_nothing_that_saves_nothing(studio: Studio) -> None:
@@ -431,18 +431,18 @@ async def test_auto_packs_nothing_that_saves_nothing(studio: Studio) -> None:
     async with studio.kit() as kit:
         await run_all(studio.job(kit, brands(3), pack=0))
     assert studio.asked() == 3
-    assert sum("it would save too little" in said for said in studio.said) == 1
+    assert sum("packs save too little" in said for said in studio.said) == 1
 
 
 async def test_auto_stops_when_failures_eat_the_gain(studio: Studio) -> None:
-    """Where too many items must be asked for again, `auto` goes on row by row, and says so."""
+    """Where too many items must be sent once more, `auto` goes on row by row, and says so."""
     studio.publish(LONG)
     studio.configure(targets=[BIGGEST])
     studio.sim.script(["reply.not_json"])
     async with studio.kit() as kit:
         results = await run_all(studio.job(kit, brands(60), ref=f"{REF}@2", pack=0, concurrency=1))
         assert [result.status for result in results] == [Status.OK] * 60
-    assert sum("they go alone from now on" in said for said in studio.said) == 1
+    assert sum("Rows are now sent one by one" in said for said in studio.said) == 1
     last = [sum(one.values()) for one in sent_brands(studio)][-20:]
     assert last == [1] * 20
 

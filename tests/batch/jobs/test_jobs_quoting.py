@@ -31,7 +31,7 @@ async def test_a_quote_sends_and_makes_nothing(studio: Studio) -> None:
     counts = told.counts
     assert (counts.rows, counts.to_send, counts.done, counts.invalid, counts.duplicates) == (5, 4, 0, 1, 1)
     assert [str(one.target) for one in told.targets] == list(ALL)
-    assert (told.job, told.answers, studio.asked()) == (None, 0, 0)
+    assert (told.job, told.replies, studio.asked()) == (None, 0, 0)
     assert not (studio.folder / "promptkit.db").exists()
 
 
@@ -43,7 +43,7 @@ async def test_the_worst_case_is_a_bound_and_the_expected_cost_is_near(studio: S
         job = kit.batch(REF, brands(40), job="night")
         await run_all(job)
         spent = (await job.report()).money.known_pico
-    assert told.answers == 20
+    assert told.replies == 20
     assert told.figures.timed
     assert told.figures.low_pico is not None
     assert told.figures.low_pico <= spent <= (told.figures.worst_pico or 0)
@@ -72,7 +72,7 @@ async def test_a_new_version_is_quoted_by_the_others(studio: Studio) -> None:
         await run_all(kit.batch(REF, brands(4), job="before"))
     studio.publish(LINE.replace("You write one line.", "You write one line, in capitals."))
     async with studio.kit() as kit:
-        assert (await quote(kit, brands(4))).answers == 4
+        assert (await quote(kit, brands(4))).replies == 4
 
 
 async def test_a_job_under_way_counts_what_is_left(studio: Studio) -> None:

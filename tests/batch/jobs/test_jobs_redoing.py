@@ -6,7 +6,7 @@ import pytest
 from studio import LINE, OPENAI, REF, Studio, assert_books_agree, brands, run_all, texts
 
 from promptkit import AsyncPromptKit
-from promptkit.batch.job import JobAgain
+from promptkit.batch.job import Job
 from promptkit.batch.options import JobOptions
 from promptkit.batch.redo import Redo, prepare
 from promptkit.errors import JobConflict, UsageError
@@ -22,7 +22,7 @@ async def redone(
 ) -> tuple[JobRecord, list[RowResult]]:
     wanted = JobOptions(**options)  # pyright: ignore[reportArgumentType] - by name
     record = await prepare(kit.session, original, redo, wanted)
-    return record, await run_all(JobAgain(kit.session, record, wanted))
+    return record, await run_all(Job.resume(kit.session, record, wanted))
 
 
 async def made(studio: Studio, kit: AsyncPromptKit, ref: str = f"{REF}@2") -> JobRecord:
@@ -41,7 +41,7 @@ async def test_rows_of_a_bad_version_are_made_again_with_another(studio: Studio)
         original = await made(studio, kit)
         ledger = await kit.session.ledger()
         before = ledger.reports.spent_by_job(original.id)
-        record, results = await redone(kit, original, Redo("@1", made_by="@2"))
+        record, results = await redone(kit, original, Redo("@1", written_by="@2"))
         assert (record.name, record.redo_of_id, record.template_ref) == (
             "night-redo-1",
             original.id,
@@ -68,7 +68,7 @@ async def test_the_same_redo_goes_on(studio: Studio) -> None:
     studio.publish(BAD)
     async with studio.kit() as kit:
         original = await made(studio, kit)
-        redo = Redo("@1", made_by=f"{REF}@2")
+        redo = Redo("@1", written_by=f"{REF}@2")
         await redone(kit, original, redo, limit=1)
         first = await redone(kit, original, redo)
         again = await redone(kit, original, redo)
@@ -87,9 +87,9 @@ async def test_a_redo_takes_only_the_rows_that_are_meant(studio: Studio) -> None
         ledger = await kit.session.ledger()
         _, failed = await redone(kit, original, Redo("@1", states=(RowState.FAILED,)), name="a")
         assert len(failed) == 1
-        with pytest.raises(UsageError, match="no row of job 'night' fits made by ad/line@1"):
-            await prepare(kit.session, original, Redo("@1", made_by="@1"), JobOptions())
-        with pytest.raises(UsageError, match="rated reject"):
+        with pytest.raises(UsageError, match="no row of job 'night' matches version ad/line@1"):
+            await prepare(kit.session, original, Redo("@1", written_by="@1"), JobOptions())
+        with pytest.raises(UsageError, match="rating reject"):
             await prepare(kit.session, original, Redo("@1", rejected=True), JobOptions())
         ok = [row.row.call_id for row in ledger.jobs.output_rows(original.id) if row.row.state is RowState.OK]
         await ledger.calls.rate([ok[0] or 0], "reject")

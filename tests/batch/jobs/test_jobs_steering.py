@@ -85,7 +85,7 @@ async def test_a_deadline_that_has_come_sends_nothing_more(studio: Studio) -> No
         job = studio.job(kit, brands(60), concurrency=2, deadline_s=studio.now() + 1.5)
         results = await run_all(job)
         assert isinstance(job.stop, StoppedEarly)
-        assert "has come" in job.stop.message
+        assert "has passed" in job.stop.message
         assert len(results) == studio.asked() == 10  # two at 0, 0.3, 0.6, 0.9 and 1.2 s
         assert (await job.report()).pending == 60 - len(results)
 
@@ -101,9 +101,9 @@ async def test_a_deadline_that_wont_be_met_stops_or_hastens(studio: Studio) -> N
         assert isinstance(job.stop, StoppedEarly)
         assert "at this pace" in job.stop.message
         for on_miss, told in (
-            (OnMiss.FASTER, "2 rows at once"),
-            (OnMiss.FASTEST, "fastest goes first"),
-            (OnMiss.WARN, "at the deadline nothing more"),
+            (OnMiss.FASTER, "concurrency is now 2"),
+            (OnMiss.FASTEST, "lowest latency now comes first"),
+            (OnMiss.WARN, "nothing more is sent after the deadline"),
         ):
             made = studio.job(
                 kit,

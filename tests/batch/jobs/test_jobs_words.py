@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptkit.batch.input import input_digest
-from promptkit.batch.options import JobOptions, job_name, plain_params
+from promptkit.batch.options import JobOptions, job_name, stored_params
 from promptkit.batch.tables import Format
 from promptkit.types import Params, Reasoning
 
@@ -63,9 +63,9 @@ def test_the_digest_of_an_input_tells_how_it_is_read(one: JobOptions, other: Job
 
 def test_parameters_as_they_are_pinned() -> None:
     """Parameters are pinned as JSON; those that are not set are left out."""
-    assert plain_params(Params()) == {}
+    assert stored_params(Params()) == {}
     params = Params(60, Reasoning.LOW, temperature=0.5, stop=("x",))
-    assert plain_params(params) == {
+    assert stored_params(params) == {
         "max_output_tokens": 60,
         "reasoning": "low",
         "temperature": 0.5,

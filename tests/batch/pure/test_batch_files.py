@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptkit.batch.columns import ADDED, WHY, as_input, guarded, unguarded, writer
-from promptkit.batch.output import check_pattern, is_pattern, name_digest, piece_name
+from promptkit.batch.output import check_pattern, is_pattern, name_digest, row_file_name
 from promptkit.batch.tables import Format, Record, read_rows
 from promptkit.errors import UsageError
 from promptkit.types import Json
@@ -37,19 +37,19 @@ from promptkit.types import Json
 )
 def test_a_cell_is_part_of_a_name_and_no_more(cell: Json, name: str) -> None:
     """No cell leaves the folder, begins another, hides the file or looks like an option."""
-    assert piece_name("out/{sku}.txt", {"sku": cell}, 1) == f"out/{name}.txt"
+    assert row_file_name("out/{sku}.txt", {"sku": cell}, 1) == f"out/{name}.txt"
 
 
 def test_a_name_takes_several_columns_and_the_rows_number() -> None:
     """`{number}` is the row's own, unless a column has that name."""
-    assert piece_name("{client}/{sku}-{number}.md", {"client": "B", "sku": "a"}, 3) == "B/a-3.md"
-    assert piece_name("{number}", {"number": "nine"}, 3) == "nine"
+    assert row_file_name("{client}/{sku}-{number}.md", {"client": "B", "sku": "a"}, 3) == "B/a-3.md"
+    assert row_file_name("{number}", {"number": "nine"}, 3) == "nine"
 
 
 @given(st.text(max_size=400), st.sampled_from(["out/{sku}.txt", "{sku}", "out/{sku}"]))
 def test_any_text_makes_a_name_that_a_file_system_takes(text: str, pattern: str) -> None:
     """One component, in its folder, short enough, no control character."""
-    parts = piece_name(pattern, {"sku": text}, 1).split("/")
+    parts = row_file_name(pattern, {"sku": text}, 1).split("/")
     assert len(parts) == pattern.count("/") + 1
     assert all(0 < len(part.encode()) <= 255 and part not in {".", ".."} for part in parts)
     assert not any(ord(char) < 32 for char in parts[-1])
@@ -57,7 +57,7 @@ def test_any_text_makes_a_name_that_a_file_system_takes(text: str, pattern: str)
 
 def test_long_names_are_cut_and_told_apart() -> None:
     """The ending stays; two long texts that begin alike have two names."""
-    one, other = (piece_name("{text}.txt", {"text": "x" * 300 + end}, 1) for end in "ab")
+    one, other = (row_file_name("{text}.txt", {"text": "x" * 300 + end}, 1) for end in "ab")
     assert one != other
     assert one.endswith(".txt")
     assert len(one.encode()) <= 240

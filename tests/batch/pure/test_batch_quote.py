@@ -42,7 +42,7 @@ def quote(*loads: Load, accounts: tuple[Account, ...] = ()) -> Quote:
         loads=loads,
         accounts=accounts,
         basis=BASIS,
-        answers=0,
+        replies=0,
     )
 
 
@@ -126,7 +126,7 @@ def test_the_worst_case_is_at_the_dearest_target_the_last_resort_included() -> N
 
 @given(
     sizes=st.dictionaries(st.integers(200, 10**6), st.integers(1, 50), min_size=1),
-    answers=st.lists(st.integers(0, 100), min_size=1, max_size=20),
+    replies=st.lists(st.integers(0, 100), min_size=1, max_size=20),
 )
 def test_low_expected_worst_are_in_this_order(sizes: dict[int, int], answers: list[int]) -> None:
     """Whatever the rows and the past are like: no row is counted with more than its ceiling."""

@@ -15,7 +15,17 @@ from hypothesis import strategies as st
 
 from promptkit.batch.binding import Matrix
 from promptkit.batch.columns import as_input
-from promptkit.batch.tables import Dialect, Format, Record, Rows, blocks, format_of, manner, read_rows, sniff
+from promptkit.batch.tables import (
+    Dialect,
+    Format,
+    Record,
+    Rows,
+    blocks,
+    dialect_notice,
+    format_of,
+    read_rows,
+    sniff,
+)
 from promptkit.errors import ExitCode, InputError, exit_code
 from promptkit.types import Json
 
@@ -217,8 +227,8 @@ BAD: Final[list[tuple[bytes, str, int | None, str]]] = [
     (b"PK\x03\x04rest", "a.xlsx", None, "Excel workbook"),
     (b"\xd0\xcf\x11\xe0rest", "a.xls", None, "Excel workbook"),
     (b"\x1f\x8brest", "a.csv.gz", None, "compressed"),
-    (b"a,b,a\n1,2,3\n", "a.csv", 1, "'a' is there twice"),
-    (b"\n\na,a\n", "a.csv", 3, "'a' is there twice"),
+    (b"a,b,a\n1,2,3\n", "a.csv", 1, "'a' appears twice"),
+    (b"\n\na,a\n", "a.csv", 3, "'a' appears twice"),
     (b"a,\n1,\n1,2\n", "a.csv", 3, "column 2 has no name"),
     (b'a,b\n1,2\n1,"open\n1,2\n', "a.csv", 3, "never closed"),
     (b'a,b\n"1"x,2\n', "a.csv", 2, "not well-formed"),
@@ -228,11 +238,11 @@ BAD: Final[list[tuple[bytes, str, int | None, str]]] = [
     ("a,b\n1,é\n1,2\n1,".encode() + b"\xc3", "a.csv", 4, "0xC3 is not UTF-8"),
     (b"\xef\xbb\xbfa,b\n1,\xe9\n", "a.csv", 2, "0xE9 is not UTF-8"),
     (b"a,b\n1,\xe9\n2,\x81\n", "a.csv", 3, "0x81 is neither"),
-    ("a,b\n".encode("utf-16") + b"\x00\xdc", "a.csv", 2, "no UTF-16"),
+    ("a,b\n".encode("utf-16") + b"\x00\xdc", "a.csv", 2, "not UTF-16"),
     (b'{"a": 1}\n[1]\n', "a.jsonl", 2, "expected an object"),
     (b'{"a": 1}\n{"a": \n', "a.jsonl", 2, "not valid JSON"),
-    (b'{"a": 1}\n{"a": NaN}\n', "a.jsonl", 2, "NaN is no JSON"),
-    (b'{"a": 1e999}\n', "a.jsonl", 1, "too large a number"),
+    (b'{"a": 1}\n{"a": NaN}\n', "a.jsonl", 2, "NaN is not JSON"),
+    (b'{"a": 1e999}\n', "a.jsonl", 1, "too large for a number"),
     (b'{"a": "\\ud83d"}\n', "a.jsonl", 1, "half a character"),
     (b'{"a": ' + b"[" * 100_000 + b"\n", "a.jsonl", 1, "too deep"),
     (b"7\n", "a.json", 1, "expected an array"),
@@ -379,4 +389,4 @@ def test_memory_stays_flat() -> None:
 )
 def test_what_was_detected_is_told(dialect: Dialect, encoding: str, told: str) -> None:
     """Whatever isn't UTF-8, or not with the format's own delimiter, is told in words."""
-    assert manner(dialect, encoding) == told
+    assert dialect_notice(dialect, encoding) == told

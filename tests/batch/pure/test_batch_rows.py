@@ -18,7 +18,6 @@ from promptkit.batch.binding import (
     Matrix,
     Namer,
     Ordinals,
-    Wishes,
     constant_tags,
     content_digest,
     row_key,
@@ -33,6 +32,7 @@ from promptkit.batch.columns import (
     usd_text,
     writer,
 )
+from promptkit.batch.options import JobOptions
 from promptkit.batch.tables import Dialect, Format, Record, garbled_columns, read_rows, repaired
 from promptkit.errors import InputError, PromptKitError, UsageError, VariableError
 from promptkit.types import Cost, Json, Kind, RowResult, Status, Target, TemplateRef, Usage, Value, Variable
@@ -49,8 +49,8 @@ def record(line: int = 2, /, **cells: Json) -> Record:
     return Record(1, line, cells)
 
 
-def binding(wishes: Wishes, columns: tuple[str, ...] | None = COLUMNS) -> Binding:
-    return Binding(columns, VARIABLES, wishes, "rows.csv")
+def binding(options: JobOptions, columns: tuple[str, ...] | None = COLUMNS) -> Binding:
+    return Binding(columns, VARIABLES, options, "rows.csv")
 
 
 MAPPED: Final = {"audience": "Audiences"}
@@ -58,7 +58,7 @@ MAPPED: Final = {"audience": "Audiences"}
 
 def test_cells_fill_variables() -> None:
     """By name or by --map; empty cells are absent values; -v fills all rows; the rest passes through."""
-    bound = binding(Wishes(mapping=MAPPED, constants={"angle": "problem"}))
+    bound = binding(JobOptions(mapping=MAPPED, constants={"angle": "problem"}))
     row = record(brand="Barly", Audiences=" ", sku="7", client="c")
     assert bound.variables(row) == {"brand": "Barly", "angle": "problem"}
     assert bound.unused == ("sku", "client")
@@ -68,7 +68,7 @@ def test_cells_fill_variables() -> None:
 def test_an_empty_cell_is_an_absent_value(cell: Json) -> None:
     """Nothing, white space alone, or null in JSON: the variable's default then serves."""
     row = record(brand=cell, audience=0)
-    assert binding(Wishes(), None).variables(row) == {"audience": 0}
+    assert binding(JobOptions(), None).variables(row) == {"audience": 0}
 
 
 OBJECT: Final = {
@@ -85,85 +85,113 @@ OBJECT: Final = {
 
 def test_an_object_from_columns() -> None:
     """A column for each field, by its way or by --map; empty ones are absent; or the whole in one cell."""
-    wishes = Wishes({"brand.home.city": "Town"})
-    bound = Binding(("brand.name", "Town", "sku"), OBJECT, wishes, "rows.csv")
+    options = JobOptions(mapping={"brand.home.city": "Town"})
+    bound = Binding(("brand.name", "Town", "sku"), OBJECT, options, "rows.csv")
     assert bound.unused == ("sku",)
     row = {"brand.name": "Barly", "Town": "Lyon", "sku": "7"}
     assert bound.variables(Record(1, 2, row)) == {"brand": {"name": "Barly", "home": {"city": "Lyon"}}}
     assert bound.variables(Record(1, 2, {**row, "Town": " "})) == {"brand": {"name": "Barly"}}
     assert bound.variables(Record(1, 2, {"brand.name": ""})) == {}
-    whole = Binding(None, OBJECT, Wishes(), "rows.jsonl")
+    whole = Binding(None, OBJECT, JobOptions(), "rows.jsonl")
     assert whole.variables(Record(1, 2, {"brand": {"name": "B"}})) == {"brand": {"name": "B"}}
 
 
 def test_an_object_twice() -> None:
     """The whole object and a field of it contradict each other, and so does -v; a missing one is asked for."""
-    bound = Binding(("brand", "brand.name"), OBJECT, Wishes(), "rows.csv")
-    with pytest.raises(InputError, match=r"'brand' holds the whole object, and 'brand.name' a field of it"):
+    bound = Binding(("brand", "brand.name"), OBJECT, JobOptions(), "rows.csv")
+    with pytest.raises(
+        InputError, match=r"'brand' contains the whole object, and 'brand.name' a field of it"
+    ):
         bound.variables(Record(1, 2, {"brand": "{}", "brand.name": "x"}))
     with pytest.raises(InputError, match=r"'brand' comes from -v and from column 'brand.name'"):
-        Binding(("brand.name",), OBJECT, Wishes(constants={"brand": "{}"}), "rows.csv")
+        Binding(("brand.name",), OBJECT, JobOptions(constants={"brand": "{}"}), "rows.csv")
     with pytest.raises(VariableError, match="no column for the required 'brand'"):
-        Binding(("sku",), OBJECT, Wishes(), "rows.csv")
+        Binding(("sku",), OBJECT, JobOptions(), "rows.csv")
     with pytest.raises(UsageError, match=r"no variable 'brand.nmae'"):
-        Binding(("sku",), OBJECT, Wishes({"brand.nmae": "sku"}), "rows.csv")
+        Binding(("sku",), OBJECT, JobOptions(mapping={"brand.nmae": "sku"}), "rows.csv")
 
 
 def test_tags() -> None:
     """K=V for all rows, K=@COLUMN by row, @@ for a plain @; an empty cell gives no tag."""
-    wishes = Wishes(MAPPED, tags={"team": "ugc", "client": "@client", "sku": "@sku", "handle": "@@barly"})
-    assert constant_tags(wishes.tags) == {"team": "ugc", "handle": "@barly"}
+    options = JobOptions(
+        mapping=MAPPED, tags={"team": "ugc", "client": "@client", "sku": "@sku", "handle": "@@barly"}
+    )
+    assert constant_tags(options.tags) == {"team": "ugc", "handle": "@barly"}
     row = record(client=" barly ", sku="")
-    assert binding(wishes).tags(row) == {"team": "ugc", "client": "barly", "handle": "@barly"}
-    assert binding(wishes).unused == ()
+    assert binding(options).tags(row) == {"team": "ugc", "client": "barly", "handle": "@barly"}
+    assert binding(options).unused == ()
 
 
 def test_keys() -> None:
     """The key column's value names the row; a number of JSON is its text; none without --key."""
-    keyed = binding(Wishes(MAPPED, key="sku"))
+    keyed = binding(JobOptions(mapping=MAPPED, key_column="sku"))
     assert keyed.key(record(sku=" A7 ")) == "A7"
     assert keyed.key(record(sku=7)) == "7"
-    assert binding(Wishes(MAPPED)).key(record(sku="A7")) is None
+    assert binding(JobOptions(mapping=MAPPED)).key(record(sku="A7")) is None
     with pytest.raises(InputError, match="'sku' is empty") as caught:
         keyed.key(record(9, sku=""))
     assert caught.value.line == 9
 
 
-REFUSED: Final[list[tuple[Wishes, type[PromptKitError], str]]] = [
-    (Wishes(), VariableError, r"required 'audience' \(did you mean 'Audiences'\?\)\n  --map audience=COLUMN"),
-    (Wishes({"audiense": "Audiences"}), UsageError, r"no variable 'audiense' \(did you mean 'audience'\?\)"),
-    (Wishes({"audience": "audience"}), InputError, r"no column 'audience' \(did you mean 'Audiences'\?\)"),
-    (Wishes(MAPPED, key="xyz"), InputError, "no column 'xyz'\n  columns: brand, Audiences, sku, client"),
-    (Wishes(MAPPED, tags={"client": "@cleint"}), InputError, "no column 'cleint' .*'client'"),
-    (Wishes(MAPPED, {"brand": "X"}), InputError, "'brand' comes from -v and from column 'brand'"),
-    (Wishes(MAPPED, {"brnd": "X"}), VariableError, r"no variable 'brnd' \(did you mean 'brand'\?\)"),
-    (Wishes(MAPPED, strict=True), InputError, "not declare: 'sku', 'client'"),
+REFUSED: Final[list[tuple[JobOptions, type[PromptKitError], str]]] = [
+    (
+        JobOptions(),
+        VariableError,
+        r"required 'audience' \(did you mean 'Audiences'\?\)\n  --map audience=COLUMN",
+    ),
+    (
+        JobOptions(mapping={"audiense": "Audiences"}),
+        UsageError,
+        r"no variable 'audiense' \(did you mean 'audience'\?\)",
+    ),
+    (
+        JobOptions(mapping={"audience": "audience"}),
+        InputError,
+        r"no column 'audience' \(did you mean 'Audiences'\?\)",
+    ),
+    (
+        JobOptions(mapping=MAPPED, key_column="xyz"),
+        InputError,
+        "no column 'xyz'\n  columns: brand, Audiences, sku, client",
+    ),
+    (JobOptions(mapping=MAPPED, tags={"client": "@cleint"}), InputError, "no column 'cleint' .*'client'"),
+    (
+        JobOptions(mapping=MAPPED, constants={"brand": "X"}),
+        InputError,
+        "'brand' comes from -v and from column 'brand'",
+    ),
+    (
+        JobOptions(mapping=MAPPED, constants={"brnd": "X"}),
+        VariableError,
+        r"no variable 'brnd' \(did you mean 'brand'\?\)",
+    ),
+    (JobOptions(mapping=MAPPED, strict=True), InputError, "not declare: 'sku', 'client'"),
 ]
 
 
-@pytest.mark.parametrize(("wishes", "error", "what"), REFUSED)
+@pytest.mark.parametrize(("options", "error", "what"), REFUSED)
 def test_columns_that_do_not_fit_are_refused_at_once(
-    wishes: Wishes, error: type[PromptKitError], what: str
+    options: JobOptions, error: type[PromptKitError], what: str
 ) -> None:
     """Before any row is read: what is missing, with close matches and what to type."""
     with pytest.raises(error, match=what):
-        binding(wishes)
+        binding(options)
 
 
 def test_a_skeleton_without_variables() -> None:
     """The remedy says that there is nothing to map."""
     with pytest.raises(UsageError, match="declares none"):
-        Binding(("a",), {}, Wishes({"b": "a"}), "rows.csv")
+        Binding(("a",), {}, JobOptions(mapping={"b": "a"}), "rows.csv")
 
 
 def test_json_rows_are_checked_one_by_one() -> None:
     """Their columns are known only then: the line is named."""
     with pytest.raises(InputError, match="not declare: 'x'") as strict:
-        binding(Wishes(strict=True), None).variables(record(5, brand="B", x=1))
+        binding(JobOptions(strict=True), None).variables(record(5, brand="B", x=1))
     with pytest.raises(InputError, match="comes from -v") as twice:
-        binding(Wishes(constants={"brand": "B"}), None).variables(record(6, brand="B"))
+        binding(JobOptions(constants={"brand": "B"}), None).variables(record(6, brand="B"))
     assert (strict.value.line, twice.value.line) == (5, 6)
-    assert binding(Wishes(constants={"brand": "B"}), None).variables(record()) == {"brand": "B"}
+    assert binding(JobOptions(constants={"brand": "B"}), None).variables(record()) == {"brand": "B"}
 
 
 # ------------------------------------------------------------------------------ keys
@@ -206,7 +234,7 @@ def test_a_key_names_one_row() -> None:
     namer = Namer("rows.csv")
     row = namer.row(record(2, sku="7"), {"brand": "B"}, {"client": "c"}, "7")
     assert (row.key, row.tags, row.cells, row.line, row.number) == ("7", {"client": "c"}, {"sku": "7"}, 2, 1)
-    with pytest.raises(InputError, match="'7' is there twice") as caught:
+    with pytest.raises(InputError, match="'7' appears twice") as caught:
         namer.row(record(9, sku="7"), {"brand": "C"}, {}, "7")
     assert caught.value.line == 9
 
@@ -306,7 +334,7 @@ def test_the_text_has_the_name_that_it_is_given() -> None:
     check_text_as("hooks", ("brand",), {"type": "array"})
     with pytest.raises(UsageError, match="the input has a column"):
         check_text_as("brand", ("brand",), None)
-    with pytest.raises(UsageError, match="is no name"):
+    with pytest.raises(UsageError, match="is not a name"):
         check_text_as(" ", (), None)
     with pytest.raises(UsageError, match="are fields"):
         check_text_as("hook", (), {"properties": {"line": {}}})
@@ -489,23 +517,35 @@ def test_values_that_make_no_matrix_are_refused(axes: dict[str, list[Json]], say
 
 def test_a_key_holds_the_values_of_its_row() -> None:
     """With --key and --each a row is named by both, whatever else is in the lists."""
-    wishes = Wishes(MAPPED, key="sku", each=("angle",))
-    bound = binding(wishes, ("brand", "Audiences", "sku", "angle"))
+    options = JobOptions(mapping=MAPPED, key_column="sku", each=Matrix({"angle": ["x"]}))
+    bound = binding(options, ("brand", "Audiences", "sku", "angle"))
     assert bound.key(record(2, sku="a1", angle="proof")) == "a1 angle=proof"
 
 
 @pytest.mark.parametrize(
-    ("wishes", "error", "says"),
+    ("options", "error", "says"),
     [
-        (Wishes(each=("angel",)), VariableError, "--each: no variable 'angel' .did you mean 'angle'"),
-        (Wishes(constants={"angle": "x"}, each=("angle",)), UsageError, "from -v and from --each"),
-        (Wishes(mapping={"angle": "x"}, each=("angle",)), UsageError, "from --map and from --each"),
+        (
+            JobOptions(each=Matrix({"angel": ["x"]})),
+            VariableError,
+            "--each: no variable 'angel' .did you mean 'angle'",
+        ),
+        (
+            JobOptions(constants={"angle": "x"}, each=Matrix({"angle": ["x"]})),
+            UsageError,
+            "from -v and from --each",
+        ),
+        (
+            JobOptions(mapping={"angle": "x"}, each=Matrix({"angle": ["x"]})),
+            UsageError,
+            "from --map and from --each",
+        ),
     ],
 )
-def test_each_variable_has_one_source(wishes: Wishes, error: type[PromptKitError], says: str) -> None:
+def test_each_variable_has_one_source(options: JobOptions, error: type[PromptKitError], says: str) -> None:
     """--each names declared variables that nothing else fills."""
     with pytest.raises(error, match=says):
-        binding(wishes)
+        binding(options)
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,6 @@ def test_a_folder_that_cannot_be_made(desk: OwnTemplates, own: Path) -> None:
     """What the system says against it is told with the folder."""
     own.parent.mkdir()
     own.write_text("a file")
-    with pytest.raises(OutputError, match="can't be made: Not a directory") as caught:
+    with pytest.raises(OutputError, match="can't be created: Not a directory") as caught:
         create_draft(desk, "a")
     assert caught.value.file == str(own / "a")

@@ -38,18 +38,18 @@ def export(
     session = cli.session()
     with cli.ledger(session.settings) as ledger:
         job = job_named(ledger, name, session.today())
-        pinned_format, manner = pinned_output(job)
+        pinned_format, like = pinned_output(job)
         for path in (out, failed):
             if path is not None:
                 check_out(path, input_file(job))
         if out is not None:
-            count = write_output(ledger, job, out, format_=format_, like=manner.like, mark=manner.mark)
+            count = write_output(ledger, job, out, format_=format_, like=like)
             total = sum(ledger.jobs.row_counts(job.id).values())
             cli.notice(f"wrote {count:,} of {counted(total, 'row')} to {out}")
         if failed is not None:
-            count = write_failed(ledger, job, failed, manner)
+            count = write_failed(ledger, job, failed, like)
             cli.notice(f"wrote {counted(count, 'failed row')} to {failed}")
         if out is None and failed is None:
-            chosen = output_format(None, manner.like, format_ or pinned_format)
-            for part in encoded(ledger, job, chosen, like=manner.like):
+            chosen = output_format(None, like, format_ or pinned_format)
+            for part in encoded(ledger, job, chosen, like=like):
                 cli.print_bytes(part)

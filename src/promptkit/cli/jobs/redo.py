@@ -8,9 +8,9 @@ from typing import Annotated
 
 from typer import Option
 
-from promptkit.batch.job import JobAgain, job_named
+from promptkit.batch.job import Job, job_named
 from promptkit.batch.options import pinned_options
-from promptkit.batch.output import Delivery
+from promptkit.batch.output import OutputFiles
 from promptkit.batch.redo import Redo, prepare
 from promptkit.cli import options, values
 from promptkit.cli.command import Cli
@@ -82,8 +82,8 @@ def redo(
     async def run() -> int:
         try:
             record = await prepare(session, original, selection, job_options)
-            new_job = JobAgain(session, record, job_options)
-            return await run_job(cli, session, new_job, None, Delivery(out, format_))
+            new_job = Job.resume(session, record, job_options)
+            return await run_job(cli, session, new_job, None, OutputFiles(out, format_))
         finally:
             await session.aclose()
 

@@ -8,9 +8,9 @@ from typing import Annotated
 
 from typer import Option
 
-from promptkit.batch.job import JobAgain, job_named, said_again
-from promptkit.batch.options import pinned_output
-from promptkit.batch.output import Delivery
+from promptkit.batch.job import Job, job_named
+from promptkit.batch.options import pinned_options, pinned_output
+from promptkit.batch.output import OutputFiles
 from promptkit.cli import options, values
 from promptkit.cli.command import Cli
 from promptkit.cli.job_run import run_job
@@ -49,7 +49,7 @@ def resume(
     session = cli.session()
     with cli.ledger(session.settings) as ledger:
         job = job_named(ledger, name, session.today())
-    job_options = said_again(
+    job_options = pinned_options(
         job,
         cap_pico=values.read_cap(budget),
         until_budget=until_budget or None,
@@ -62,5 +62,5 @@ def resume(
         on_miss=on_miss,
     )
     output = out or (None if job.output_path is None else Path(job.output_path))
-    files = Delivery(output, pinned_output(job)[0] if out is None else None)
-    return asyncio.run(run_job(cli, session, JobAgain(session, job, job_options), input_file(job), files))
+    files = OutputFiles(output, pinned_output(job)[0] if out is None else None)
+    return asyncio.run(run_job(cli, session, Job.resume(session, job, job_options), input_file(job), files))

@@ -67,7 +67,7 @@ def batch(
 
     def run() -> int:
         from promptkit.batch.job import Job
-        from promptkit.batch.output import Delivery
+        from promptkit.batch.output import OutputFiles
         from promptkit.routing.reply_cache import read_age
         from promptkit.templates.reference import parse_ref
 
@@ -109,6 +109,6 @@ def batch(
             return print_estimate(cli, session, Job(session, ref, rows, chosen, job_options))
         session.plan(chosen, template=parse_ref(ref).name, tags=tags)  # without a key, no job is created
         new_job = Job(session, ref, rows, chosen, job_options)
-        return asyncio.run(run_job(cli, session, new_job, rows, Delivery(out, format_, failed), summary))
+        return asyncio.run(run_job(cli, session, new_job, rows, OutputFiles(out, format_, failed), summary))
 
     return run_monitored(cli, None if dry_run else ping, run)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from zoneinfo import ZoneInfo
 
-from promptkit.batch.options import AGAIN
+from promptkit.batch.options import RETRIED_STATES
 from promptkit.cli.output import (
     Page,
     Table,
@@ -167,7 +167,7 @@ def next_steps(view: JobView) -> Iterator[str]:
         return
     if view.summary.pending and view.state is not State.STOPPING:
         yield f"promptkit jobs resume {name}   sends {counted(view.summary.pending, 'pending row')}"
-    failed = sum(rows.get(state, 0) for state in AGAIN)
+    failed = sum(rows.get(state, 0) for state in RETRIED_STATES)
     if failed:
         yield f"promptkit log --job {name}   shows why, call by call"
         yield f"promptkit jobs resume {name} --retry-failed   sends {counted(failed, 'failed row')} again"

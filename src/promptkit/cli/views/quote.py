@@ -47,7 +47,7 @@ def _lines(quote: Quote, *, color: bool) -> Iterator[str]:
         yield Table(
             _COLUMNS,
             [
-                (str(row.target), f"{row.rows:,}", f"{row.answers:,}", *_cells(row.figures))
+                (str(row.target), f"{row.rows:,}", f"{row.replies:,}", *_cells(row.figures))
                 for row in quote.targets
             ],
         ).text(color=color)
@@ -108,8 +108,8 @@ def _prompt_cache_lines(quote: Quote) -> Iterator[str]:
 def _cost_lines(quote: Quote) -> Iterator[str]:
     figures = quote.figures
     basis = (
-        f"based on {counted(quote.answers, 'reply', 'replies')} of this template in the ledger"
-        if quote.answers
+        f"based on {counted(quote.replies, 'reply', 'replies')} of this template in the ledger"
+        if quote.replies
         else "without known replies of this template: assumed to be half as long as the output limit"
     )
     yield (
@@ -126,19 +126,19 @@ def _cost_lines(quote: Quote) -> Iterator[str]:
 
 def _packing_text(packing: Packing) -> str:
     option = f"--pack {_pack_option(packing)}"
-    if packing.why:
-        return f"{option} sends each row alone: {packing.why}"
+    if packing.reason:
+        return f"{option} sends each row alone: {packing.reason}"
     saves = packing.saves_pico
     size = f"{option} sends up to {counted(packing.size, 'row')} per request"
     if saves is None:
         return f"{size}; the saving is unknown without a price"
     effect = f"saves {dollars(saves)}" if saves >= 0 else f"costs {dollars(-saves)} more"
-    packed, alone = packing.a_row(packing.packed_pico), packing.a_row(packing.alone_pico)
+    packed, alone = packing.per_row(packing.packed_pico), packing.per_row(packing.single_pico)
     return f"{size} and {effect}: a row costs about {dollars(packed)} instead of {dollars(alone)}"
 
 
 def _pack_option(packing: Packing) -> int | str:
-    return "auto" if packing.said is None else packing.said
+    return "auto" if packing.requested is None else packing.requested
 
 
 def _need_text(need: Need) -> str:
@@ -163,12 +163,12 @@ def quote_json(quote: Quote) -> dict[str, Json]:
         "strategy": quote.strategy,
         **_figures_json(quote.figures),
         "budget_usd": {"sure": usd_text(quote.figures.worst_pico), "usual": usd_text(quote.usual_pico)},
-        "answers": quote.answers,
+        "answers": quote.replies,
         "targets": [to_json(row, ("figures",), **_figures_json(row.figures)) for row in quote.targets],
         "strategies": [to_json(row, ("figures",), **_figures_json(row.figures)) for row in quote.strategies],
         "caps": [to_json(need, fits=need.fits) for need in quote.needs],
         "packing": None if quote.packing is None else _packing_json(quote.packing),
-        "manner": quote.manner or None,
+        "manner": quote.notice or None,
     }
 
 
@@ -179,11 +179,11 @@ def _packing_json(packing: Packing) -> dict[str, Json]:
         "rows": packing.size,
         "requests": packing.requests,
         "row_usd": {
-            "packed": usd_text(packing.a_row(packing.packed_pico)),
-            "alone": usd_text(packing.a_row(packing.alone_pico)),
+            "packed": usd_text(packing.per_row(packing.packed_pico)),
+            "alone": usd_text(packing.per_row(packing.single_pico)),
         },
         "saves_usd": usd_text(packing.saves_pico),
-        "why": packing.why or None,
+        "why": packing.reason or None,
     }
 
 
