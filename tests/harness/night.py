@@ -22,7 +22,7 @@ from doomed import COMMAND, ROOM
 from frame import Books, Provider, compare
 from tally import Tally
 
-from promptkit.authoring.publish import Desk, publish
+from promptkit.authoring.publish import OwnTemplates, publish
 from promptkit.templates.library import Library
 
 DOOMED: Final = Path(__file__).with_name("doomed.py")
@@ -140,7 +140,7 @@ class Night:
         home.mkdir(parents=True)
         (home / "draft.jinja").write_text(SKELETON, encoding="utf-8")
         templates = (self.folder / "templates",)
-        publish(Desk(Library(templates), templates), REF)
+        publish(OwnTemplates(Library(templates), templates), REF)
         key = self.folder / ".env"
         key.write_text("OPENAI_API_KEY=sk-never-lost\n", encoding="utf-8")
         key.chmod(0o600)
