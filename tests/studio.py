@@ -17,7 +17,7 @@ from waiting import HANGS_S
 
 from promptkit import AsyncPromptKit
 from promptkit._util.notices import show_notices
-from promptkit.authoring.publish import Desk, publish
+from promptkit.authoring.publish import OwnTemplates, publish
 from promptkit.batch.job import Job
 from promptkit.batch.options import JobOptions
 from promptkit.client.jobs import AsyncJob
@@ -109,7 +109,7 @@ class Studio:
         here.mkdir(parents=True, exist_ok=True)
         (here / "draft.jinja").write_text(source)
         templates = (self.folder / "templates",)
-        publish(Desk(Library(templates), templates), name)
+        publish(OwnTemplates(Library(templates), templates), name)
 
     def configure(
         self,

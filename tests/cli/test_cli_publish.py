@@ -89,7 +89,7 @@ class TestNew:
         assert invoke("templates", "publish", "ugc/script").out == "ugc/script@1\n"
         edit(file, "You write the script", "You write the whole script")
         refused = invoke("templates", "publish", "ugc/script")
-        assert (refused.code, "it isn't what the snapshot says" in refused.err) == (3, True)
+        assert (refused.code, "the prompt differs from the snapshot" in refused.err) == (3, True)
         assert invoke("templates", "test", "ugc/script@draft", "--update").code == 0
         assert invoke("templates", "publish", "ugc/script").out == "ugc/script@2\n"
         assert "copied with its versions: 1" in invoke("templates", "new", "ugc/cta", "--from", "ugc/cta").err
@@ -345,7 +345,7 @@ class TestDiff:
         assert '  - mood: {"name": "mood"' in out
         assert " (shared/mood@2)\n" in out
         (folder / "draft.jinja").write_text('{% message "user" %}none{% endmessage %}')
-        assert "\nvariables\n  - it: {" in invoke("templates", "diff", "clips/mood@2", "@draft").out
+        assert "\nvariables\n  - value: {" in invoke("templates", "diff", "clips/mood@2", "@draft").out
 
     def test_what_is_gone_and_other_sizes_are_told(self, published: Path, invoke: Invoke) -> None:
         draft = published / "draft.jinja"

@@ -111,7 +111,7 @@ async def test_2_the_database_refuses_what_passes_a_cap(studio: Studio) -> None:
     async with studio.kit() as kit:
         await kit.run(REF, {"brand": "Barly"}, budget_usd=Decimal("0.01"))
     connection = sqlite3.connect(studio.folder / "promptkit.db")
-    with pytest.raises(sqlite3.IntegrityError, match="cap_holds"):
+    with pytest.raises(sqlite3.IntegrityError, match="within_cap"):
         connection.execute("UPDATE budgets SET reserved_pico = cap_pico")
     connection.close()
 

@@ -114,7 +114,7 @@ def test_the_sql_is_valid_on_postgresql(postgres: Engine) -> None:
         budget = connection.execute(select(t.BUDGETS)).one()
         assert (budget.spent_pico, budget.reserved_pico) == (1_600, 0)
         assert connection.execute(select(t.REPLIES.c.text)).scalar() == "A script."
-        assert connection.execute(select(t.HOLDS)).all() == []
+        assert connection.execute(select(t.RESERVATIONS)).all() == []
 
 
 def test_what_processes_share_is_valid_on_postgresql(postgres: Engine) -> None:

@@ -314,6 +314,11 @@ class FileReading:
         return replace(dialect, excel=excel_like(dialect, encoding))
 
     @property
+    def encoding(self) -> str:
+        """The encoding, as far as the file was read."""
+        return self._rows.encoding
+
+    @property
     def notice(self) -> str:
         """Encoding and delimiter, if they differ from what the format promises; else empty."""
         return dialect_notice(self._rows.dialect, self._rows.encoding)

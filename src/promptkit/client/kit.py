@@ -290,9 +290,9 @@ class AsyncPromptKit:
         Raises:
             UsageError: `by` names a thing twice, or a time is naive.
         """
-        from promptkit.reports.report import Asked, make_report
+        from promptkit.reports.report import ReportQuery, make_report
 
-        asked = Asked(tuple(by), since, until, checked_tags(tags), template, job)
+        asked = ReportQuery(tuple(by), since, until, checked_tags(tags), template, job)
         ledger = await self._session.ledger()
         return await asyncio.to_thread(make_report, ledger, self._session.settings, asked)
 

@@ -110,7 +110,7 @@ class Shared:
 
     def other_owners(self) -> tuple[int, ...]:
         """Return the ids of other processes that have attempts open, or died with them."""
-        owner = t.HOLDS.c.owner_id
+        owner = t.RESERVATIONS.c.owner_id
         return self._reader.scalars(select(owner).where(owner != self._state.owner_id).distinct())
 
 
@@ -151,8 +151,8 @@ def reset_circuits(connection: Connection, provider: str, terminal_of: str | Non
     column = t.HEALTH.c
     mine = column.provider == provider
     if terminal_of is not None:
-        mine &= (column.lane == CircuitKind.TERMINAL.value) & (column.account == terminal_of)
-    count = len(connection.execute(select(t.HEALTH.c.lane).where(mine)).all())
+        mine &= (column.circuit == CircuitKind.TERMINAL.value) & (column.account == terminal_of)
+    count = len(connection.execute(select(t.HEALTH.c.circuit).where(mine)).all())
     connection.execute(delete(t.HEALTH).where(mine))
     return count
 
@@ -165,7 +165,7 @@ def _store_circuits(
             column = t.HEALTH.c
             connection.execute(
                 delete(t.HEALTH).where(
-                    column.lane == key.kind.value,
+                    column.circuit == key.kind.value,
                     column.provider == key.provider,
                     column.account == key.account,
                     column.model == key.model,
@@ -180,7 +180,7 @@ def _circuit_columns(
     key: CircuitKey, state: CircuitState, now_s: float, owner_id: int | None
 ) -> dict[str, object]:
     return {
-        "lane": key.kind.value,
+        "circuit": key.kind.value,
         "provider": key.provider,
         "account": key.account,
         "model": key.model,
@@ -195,7 +195,7 @@ def _circuit_columns(
 
 
 def _circuit(row: Mapping[Any, Any]) -> tuple[CircuitKey, CircuitState]:
-    key = CircuitKey(CircuitKind(row["lane"]), row["provider"], row["account"], row["model"])
+    key = CircuitKey(CircuitKind(row["circuit"]), row["provider"], row["account"], row["model"])
     until_s, probe_until_s = row["until_us"] / 1e6, (row["probe_until_us"] or 0) / 1e6
     return key, CircuitState(until_s, Fault(row["fault"]), row["why"], row["failures"], probe_until_s)
 
@@ -282,7 +282,7 @@ _MARK = (
 def sweep(connection: Connection, folder: LockFolder, owner_id: int, now_us: int) -> int:
     """Settle the attempts that dead processes left open; return how many."""
     dead: list[tuple[int, LockFile]] = []
-    for (owner,) in connection.execute(select(t.HOLDS.c.owner_id).distinct()).all():
+    for (owner,) in connection.execute(select(t.RESERVATIONS.c.owner_id).distinct()).all():
         lock = folder.owner(owner)
         if owner != owner_id and lock.try_lock():
             dead.append((owner, lock))
@@ -296,9 +296,11 @@ def sweep(connection: Connection, folder: LockFolder, owner_id: int, now_us: int
 
 def settle_owners(connection: Connection, owners: Iterable[int], now_us: int) -> int:
     """Mark these owners' open attempts unknown, and charge them at their max cost; return how many."""
-    owned = t.HOLDS.c.owner_id.in_(list(owners))
+    owned = t.RESERVATIONS.c.owner_id.in_(list(owners))
     reserved = connection.execute(
-        select(t.HOLDS.c.attempt_id, t.HOLDS.c.max_cost_pico, t.HOLDS.c.scopes).where(owned)
+        select(t.RESERVATIONS.c.attempt_id, t.RESERVATIONS.c.max_cost_pico, t.RESERVATIONS.c.scopes).where(
+            owned
+        )
     ).all()
     if not reserved:
         return 0
@@ -309,8 +311,8 @@ def settle_owners(connection: Connection, owners: Iterable[int], now_us: int) ->
     connection.execute(
         _MARK, [{"key": row[0], "new_charged": row[1] or 0, "new_ended": now_us} for row in reserved]
     )
-    sql.count_unknowns(connection, [(row[0],) for row in reserved])
-    connection.execute(delete(t.HOLDS).where(owned))
+    sql.count_unknowns(connection, [{"key": row[0]} for row in reserved])
+    connection.execute(delete(t.RESERVATIONS).where(owned))
     store_accounts(connection, book, now_us)
     return len(reserved)
 

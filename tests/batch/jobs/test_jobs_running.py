@@ -260,7 +260,7 @@ def test_how_a_file_is_written(tmp_path: Path) -> None:
     path.write_bytes("marque;prix\nCafé;3\n".encode("cp1252"))
     reading = FileSource(str(path), None).read()
     assert [dict(record.cells) for record in reading] == [{"marque": "Café", "prix": "3"}]
-    assert (reading.dialect.delimiter, reading.encoding, reading.excel) == (";", "cp1252", True)
+    assert (reading.dialect.delimiter, reading.encoding, reading.dialect.excel) == (";", "cp1252", True)
     assert reading.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -349,7 +349,7 @@ def test_a_long_shared_part_is_packed() -> None:
     size = choose_size(tariff(), Sizes(shared=3000, own=60, reply=80))
     assert 2 <= size.rows <= MOST
     assert size.saved > 0.6
-    assert size.packed_pico < size.alone_pico
+    assert size.packed_pico < size.single_pico
 
 
 @pytest.mark.parametrize(
