@@ -67,7 +67,7 @@ def batch(
 
     def run() -> int:
         from promptkit.batch.job import Job
-from promptkit.batch.output import OutputFiles
+        from promptkit.batch.output import OutputFiles
         from promptkit.templates.reference import parse_ref
 
         session = cli.session()
