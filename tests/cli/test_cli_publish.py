@@ -113,7 +113,7 @@ class TestPublish:
         edit(draft, "[variables.tone]", "[variables.language]\ndefault = 'en'\n[variables.tone]")
         edit(draft, "Answer with", '{% include "shared/family-safe" %}\nAnswer with')
         ran = invoke("templates", "publish", NAME)
-        assert 'include "shared/family-safe" is pinned: "shared/family-safe@1"' in ran.err
+        assert 'include "shared/family-safe" is pinned to "shared/family-safe@1"' in ran.err
         assert '{% include "shared/family-safe@1" %}' in draft.with_name("v1.jinja").read_text()
         assert '{% include "shared/family-safe" %}' in draft.read_text()
 
@@ -345,7 +345,7 @@ class TestDiff:
         assert '  - mood: {"name": "mood"' in out
         assert " (shared/mood@2)\n" in out
         (folder / "draft.jinja").write_text('{% message "user" %}none{% endmessage %}')
-        assert "\nvariables\n  - it: {" in invoke("templates", "diff", "clips/mood@2", "@draft").out
+        assert "\nvariables\n  - value: {" in invoke("templates", "diff", "clips/mood@2", "@draft").out
 
     def test_what_is_gone_and_other_sizes_are_told(self, published: Path, invoke: Invoke) -> None:
         draft = published / "draft.jinja"
@@ -359,7 +359,7 @@ class TestDiff:
     def test_a_long_value_is_cut_for_people(self, published: Path, invoke: Invoke) -> None:
         edit(published / "draft.jinja", "First line of a short video", "long " * 100)
         out = invoke("templates", "diff", NAME).out
-        assert "…" in next(line for line in out.splitlines() if line.startswith("  ~ it:"))
+        assert "…" in next(line for line in out.splitlines() if line.startswith("  ~ value:"))
 
     def test_a_terminal_has_colours(self, published: Path, project: Path) -> None:
         assert published.exists()
