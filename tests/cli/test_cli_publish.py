@@ -128,7 +128,7 @@ class TestPublish:
         edit(draft, 'description = "First line of a short video"\n', "")
         ran = invoke("templates", "publish", NAME)
         assert ran.code == 0
-        assert f"lint: 1 warning; promptkit templates lint {NAME}@draft tells" in ran.err
+        assert f"lint: 1 warning; `promptkit templates lint {NAME}@draft` lists them" in ran.err
 
     def test_failing_tests_refuse(self, draft: Path, invoke: Invoke) -> None:
         draft.with_name("tests.toml").write_text(TESTS.replace('["coffee"]', '["cocoa"]'))
