@@ -130,22 +130,22 @@ def _median(found: list[Figures]) -> Figures:
 
 def _print(found: Mapping[str, Figures]) -> None:
     ours = found["promptkit"]
-    print("\n| contender | rows a second | promptkit makes | CPU a row | memory |\n|---|--:|--:|--:|--:|")
+    print("\n| contender | rows per second | promptkit | CPU per row | memory |\n|---|--:|--:|--:|--:|")
     for name, one in found.items():
         print(
-            f"| {name} | {one.rows_a_second:,.0f} | {ours.rows_a_second / one.rows_a_second:.2f} times as many "
+            f"| {name} | {one.rows_a_second:,.0f} | {ours.rows_a_second / one.rows_a_second:.2f} times as fast "
             f"| {one.cpu_s / one.rows * 1e6:,.0f} us | {one.rss_mib:.0f} MiB |"
         )
     print()
     for name, goal in GOALS.items():
         times = ours.rows_a_second / found[name].rows_a_second
-        print(f"{times:.2f} times the rows a second of {name} (goal: {goal:g})")
+        print(f"{times:.2f} times the rows per second of {name} (goal: {goal:g})")
 
 
 def _size(url: str, concurrency: int, rows: int, folder: Path) -> int:
     """Ten thousand rows, then many: how time a row and memory grow."""
     found = [_measure("promptkit", url, concurrency, _table(folder, size), folder) for size in (SMALL, rows)]
-    print("\n| rows | wall | wall a row | CPU a row | memory |\n|--:|--:|--:|--:|--:|")
+    print("\n| rows | wall time | wall time per row | CPU per row | memory |\n|--:|--:|--:|--:|--:|")
     for one in found:
         print(
             f"| {one.rows:,} | {one.wall_s:.1f} s | {one.wall_s / one.rows * 1e6:.0f} us "
@@ -154,7 +154,7 @@ def _size(url: str, concurrency: int, rows: int, folder: Path) -> int:
     small, large = found
     time_growth = (large.wall_s / large.rows) / (small.wall_s / small.rows)
     memory_growth = large.rss_mib / small.rss_mib
-    print(f"\ntime a row: {time_growth:.2f} times (goal: at most {GROWTH})")
+    print(f"\ntime per row: {time_growth:.2f} times (goal: at most {GROWTH})")
     print(
         f"memory: {memory_growth:.2f} times (goal: at most {GROWTH}), {large.rss_mib:.0f} MiB (goal: {MOST_MIB})"
     )

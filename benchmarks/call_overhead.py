@@ -93,7 +93,9 @@ def _medians(rounds: list[Figures]) -> Figures:
 
 def _print(api: str, medians: Mapping[tuple[int, str], Figures]) -> None:
     print(f"\nAPI {api}; medians\n")
-    print("| at once | contender | CPU a call | of the bare SDK | wall a call | one call takes | memory |")
+    print(
+        "| concurrent calls | contender | CPU per call | ratio to the bare SDK | wall time per call | latency of a call | memory |"
+    )
     print("|--:|---|--:|--:|--:|--:|--:|")
     for (concurrency, name), found in medians.items():
         ratio = found["cpu_us"] / medians[concurrency, "openai"]["cpu_us"]
@@ -109,7 +111,7 @@ def _print(api: str, medians: Mapping[tuple[int, str], Figures]) -> None:
             print(f"at {concurrency}: {ratio:.3f} of the bare SDK's CPU (goal: {GOALS[concurrency]})")
         else:
             added_ms = (ours["median_us"] - bare["median_us"]) / 1000
-            print(f"at {concurrency}: {added_ms:+.2f} ms of wall (goal: at most +{ADDED_MS:g})")
+            print(f"at {concurrency}: {added_ms:+.2f} ms of wall time (goal: at most +{ADDED_MS:g})")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from promptkit.reports.drill import hints_ignored, paid_twice
+from promptkit.reports.drill_results import hints_ignored, paid_twice
 from promptkit.simulator.scenario import ModelRule, Scenario
 from promptkit.simulator.server import Simulator
 
@@ -33,7 +33,7 @@ HINT_S = 300
 
 @dataclass(frozen=True)
 class Case:
-    """An outage: its faults, and which target told how long to stay away, if one did."""
+    """An outage: its faults, and the target that sends a retry-after hint, if any."""
 
     name: str
     faults: tuple[Mapping[str, Any], ...]
@@ -45,22 +45,24 @@ def _always(fault: str, where: str, **more: Any) -> dict[str, Any]:
 
 
 CASES = (
-    Case("all well", ()),
-    Case("first answers 503", (_always("http.503", "first"),)),
-    Case("first two answer 500 and 529", (_always("http.500", "first"), _always("http.529", "second"))),
+    Case("no fault", ()),
+    Case("first target returns 503", (_always("http.503", "first"),)),
     Case(
-        "first answers 429, Retry-After 300",
+        "first two targets return 500 and 529", (_always("http.500", "first"), _always("http.529", "second"))
+    ),
+    Case(
+        "first target returns 429, Retry-After 300",
         (_always("openai.rate_limit", "first", retry_after_s=HINT_S),),
         hinted="first",
     ),
     Case(
-        "first answers 503, Retry-After 300",
+        "first target returns 503, Retry-After 300",
         (_always("http.503", "first", retry_after_s=HINT_S),),
         hinted="first",
     ),
-    Case("first is out of credit", (_always("openai.insufficient_quota", "first"),)),
+    Case("first target is out of credit", (_always("openai.insufficient_quota", "first"),)),
     Case(
-        "every third reply of first is unreadable, and billed",
+        "every third reply of the first target is unreadable, and billed",
         (_always("wire.malformed", "first", every=3, billed=True),),
     ),
 )
@@ -86,7 +88,7 @@ def main() -> int:
             for case in CASES
             for name, python in contenders.items()
         ]
-        tables.append(_table(f"{calls} calls, {concurrency} at once", rows))
+        tables.append(_table(f"{calls} calls, {concurrency} concurrent", rows))
         print(tables[-1], flush=True)
     if options.markdown:
         options.markdown.write_text("\n".join(tables))
@@ -94,7 +96,7 @@ def main() -> int:
 
 
 async def _measure(case: Case, name: str, python: str, concurrency: int, calls: int) -> dict[str, object]:
-    """One contender through one outage, and what the simulator saw of it."""
+    """Run one contender through one outage, and return what the simulator recorded."""
     models = tuple(
         ModelRule(target, f"{target}-1", input_usd_mtok=PRICES[0], output_usd_mtok=PRICES[1])
         for target in TARGETS
@@ -112,27 +114,27 @@ async def _measure(case: Case, name: str, python: str, concurrency: int, calls: 
         out, err = await process.communicate()
         if process.returncode:
             raise SystemExit(err.decode()[-2000:])
-        told = json.loads(out.decode().splitlines()[-1])
-        asked, bill = sim.requests(), sim.bill()
+        measured = json.loads(out.decode().splitlines()[-1])
+        requests, bill = sim.requests(), sim.bill()
     billed_pico = int(bill["total_pico"])  # type: ignore[call-overload]
     return {
         "fault": case.name,
         "router": name,
-        "rows lost": calls - told["answered"],
-        "requests": len(asked),
-        "a success": f"{len(asked) / max(told['answered'], 1):.2f}",
-        "seconds": f"{told['seconds']:.1f}",
-        "first answer, s": f"{told['first_s']:.2f}",
-        "hints ignored": "" if case.hinted is None else hints_ignored(asked, concurrency),
-        "paid twice": paid_twice(bill["lines"], told["answered"]),  # type: ignore[arg-type]
-        "cost told / billed": _share(told["cost_pico"], told["unknown_pico"], billed_pico),
+        "rows lost": calls - measured["answered"],
+        "requests": len(requests),
+        "requests per success": f"{len(requests) / max(measured['answered'], 1):.2f}",
+        "seconds": f"{measured['seconds']:.1f}",
+        "first reply, s": f"{measured['first_s']:.2f}",
+        "hints ignored": "" if case.hinted is None else hints_ignored(requests, concurrency),
+        "paid twice": paid_twice(bill["lines"], measured["answered"]),  # type: ignore[arg-type]
+        "reported / billed": _share(measured["cost_pico"], measured["unknown_pico"], billed_pico),
     }
 
 
 def _share(known: int, unknown: int, billed: int) -> str:
-    """What the contender says that it spent, as part of the bill; `+` what it says it doesn't know."""
-    told = f"{100 * known / billed:.1f} %" if billed else "-"
-    return f"{told} + up to {100 * unknown / billed:.0f} % said unknown" if unknown and billed else told
+    """Return the cost that the contender reports, as a share of the bill; `+` its unknown cost."""
+    reported = f"{100 * known / billed:.1f} %" if billed else "-"
+    return f"{reported} + up to {100 * unknown / billed:.0f} % unknown" if unknown and billed else reported
 
 
 def _table(title: str, rows: Sequence[Mapping[str, object]]) -> str:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from promptkit import AsyncPromptKit
-from promptkit.authoring.publish import Desk, publish
+from promptkit.authoring.publish import OwnTemplates, publish
 from promptkit.config.loading import load
 from promptkit.simulator.server import Simulator
 from promptkit.templates.library import Library
@@ -90,7 +90,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rows", type=int, default=200)
-    parser.add_argument("--markdown", type=Path, help="write the table there, too")
+    parser.add_argument("--markdown", type=Path, help="also write the table to this file")
     options = parser.parse_args()
     table = "\n".join(asyncio.run(_measure(options.rows)))
     print(table)
@@ -100,7 +100,7 @@ def main() -> int:
 
 
 async def _measure(rows: int) -> Sequence[str]:
-    lines = ["| rows | pack | requests | a row costs | of alone |", "|---|--:|--:|--:|--:|"]
+    lines = ["| rows | pack | requests | cost per row | ratio to unpacked |", "|---|--:|--:|--:|--:|"]
     for case in CASES:
         alone = 0
         for pack in PACKS:
@@ -121,7 +121,7 @@ async def _run(folder: Path, case: Case, pack: int | str, rows: int) -> Figures:
     here.mkdir(parents=True)
     (here / "draft.jinja").write_text(SKELETON.format(shared=SHARED * case.shared))
     templates = (folder / "templates",)
-    publish(Desk(Library(templates), templates), "bench/line")
+    publish(OwnTemplates(Library(templates), templates), "bench/line")
     async with Simulator(seed=7) as sim:
         sim.script(case.faults)
         (folder / "promptkit.toml").write_text(
@@ -132,7 +132,7 @@ async def _run(folder: Path, case: Case, pack: int | str, rows: int) -> Figures:
         settings = load(
             folder / "promptkit.toml", env={"ANTHROPIC_API_KEY": "sk-bench"}, cwd=folder, home=folder
         )
-        async with AsyncPromptKit(settings, say=lambda _: None) as kit:
+        async with AsyncPromptKit(settings) as kit:
             products = [{"product": f"Product {number}. {OWN * case.own}"} for number in range(rows)]
             job = kit.batch("bench/line", products, job="bench", pack=cast("Any", pack), concurrency=4)
             made = [result async for result in job]
@@ -140,7 +140,7 @@ async def _run(folder: Path, case: Case, pack: int | str, rows: int) -> Figures:
         billed = cast("int", sim.bill(lines=False)["total_pico"])
         assert len(made) == rows
         assert all(result.status is Status.OK for result in made)
-        assert spent.known_pico == billed, f"the books say {spent.known_pico}, the bill {billed}"
+        assert spent.known_pico == billed, f"the ledger has {spent.known_pico}, the bill {billed}"
         return Figures(rows, len(sim.requests()), billed)
 
 

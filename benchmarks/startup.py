@@ -106,7 +106,7 @@ def _print(medians: Mapping[str, float], weights: Mapping[str, tuple[int, int]])
     print(
         f"load {os.getloadavg()[0]:.1f}, most memory {resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024} MiB\n"
     )
-    print("| command | wall | times `python -c pass` |\n|---|--:|--:|")
+    print("| command | wall time | ratio to `python -c pass` |\n|---|--:|--:|")
     for name, took in medians.items():
         print(f"| `{name}` | {took:.0f} ms | {took / medians['python -c pass']:.1f} |")
     print("\n| installed | packages | MB |\n|---|--:|--:|")

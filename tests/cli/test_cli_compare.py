@@ -15,7 +15,7 @@ from cli_kit import Invoke
 from promptkit.cli.views.comparison import comparison_json
 from promptkit.cli.views.comparison_html import html_page
 from promptkit.ledger.records import Money
-from promptkit.reports.compare import Cell, Comparison, Line, Side
+from promptkit.reports.comparison import Cell, Comparison, ComparisonColumn, ComparisonRow
 from promptkit.simulator.server import Simulator
 from promptkit.types import Status, Usage
 
@@ -279,8 +279,8 @@ def hostile(text: str) -> Comparison:
     """A comparison in which everything that can be is that text."""
     cell = Cell(Status.OK, text, text, (text,), Money(1, 1, 0, 1), Usage(1, 2), 1.0, text, text)
     waits = Cell(None, why=text)
-    side = Side(text, text, text, (text, text), text, has_checks=True)
-    return Comparison(text, text, text, (side, side), (Line(1, {text: text}, (cell, waits)),))
+    side = ComparisonColumn(text, text, text, (text, text), text, has_checks=True)
+    return Comparison(text, text, text, (side, side), (ComparisonRow(1, {text: text}, (cell, waits)),))
 
 
 class TestPage:

@@ -150,7 +150,7 @@ class TestLint:
         assert invoke("run", "ad/line@draft", "-v", "brand=Barly").code == 0
         ran = invoke("templates", "lint")
         assert (ran.code, ran.out.count("PK501")) == (3, 1)
-        assert "openai/gpt-6-luna, on the route 'default', is gone" in ran.out
+        assert "openai/gpt-6-luna, on the route 'default', no longer exists" in ran.out
         assert invoke("templates", "lint", "--target", "gemini/gemini-2.5-flash-lite").code == 0
 
     def test_a_ledger_that_cannot_be_read(self, invoke: Invoke) -> None:
@@ -193,7 +193,7 @@ class TestTest:
         write("ad/line", TESTS.replace("max_tokens = 3\n", ""), "tests.toml")
         ran = invoke("templates", "test")
         assert ran.code == 3
-        assert "tests.toml:3: ad/line@draft, Barly (prompt):\n    no snapshot is kept" in ran.out
+        assert "tests.toml:3: ad/line@draft, Barly (prompt):\n    there is no snapshot" in ran.out
         assert invoke("templates", "test", "--update").code == 0
         assert draft.with_name("snapshots").joinpath("barly.txt").read_text() == (
             "--- user ---\nOne line for Barly.\n"

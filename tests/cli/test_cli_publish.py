@@ -89,7 +89,7 @@ class TestNew:
         assert invoke("templates", "publish", "ugc/script").out == "ugc/script@1\n"
         edit(file, "You write the script", "You write the whole script")
         refused = invoke("templates", "publish", "ugc/script")
-        assert (refused.code, "it isn't what the snapshot says" in refused.err) == (3, True)
+        assert (refused.code, "the prompt differs from the snapshot" in refused.err) == (3, True)
         assert invoke("templates", "test", "ugc/script@draft", "--update").code == 0
         assert invoke("templates", "publish", "ugc/script").out == "ugc/script@2\n"
         assert "copied with its versions: 1" in invoke("templates", "new", "ugc/cta", "--from", "ugc/cta").err

@@ -25,7 +25,7 @@ from typing import Any, Final
 from chaos_worker import CLIENTS, REF, SLOTS
 from frame import FAMILIES, Books, Comparison, Provider, Worker, compare, providers
 
-from promptkit.authoring.publish import Desk, publish
+from promptkit.authoring.publish import OwnTemplates, publish
 from promptkit.ledger.ledger import Ledger
 from promptkit.templates.library import Library
 
@@ -190,7 +190,7 @@ async def run(folder: Path, size: Size) -> Report:
     home.mkdir(parents=True)
     (home / "draft.jinja").write_text(LINE, encoding="utf-8")
     templates = (folder / "templates",)
-    publish(Desk(Library(templates), templates), REF)
+    publish(OwnTemplates(Library(templates), templates), REF)
     (folder / ".env").write_text(KEYS, encoding="utf-8")
     (folder / ".env").chmod(0o600)
     with providers(folder, size.seed, FAULTS_SHARE) as three:
@@ -276,7 +276,7 @@ def _judge(books: Books, three: Mapping[str, Provider], caps: Caps, report: Repo
     )
     if sent_again:
         wrong.append(f"{sent_again} attempts began after their row had a stored reply")
-    if held := books.count("SELECT count(*) FROM holds"):
+    if held := books.count("SELECT count(*) FROM reservations"):
         wrong.append(f"{held} holds are left")
     wrong += books.passed_caps(caps.highest())
     report.spent = {

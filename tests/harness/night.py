@@ -22,7 +22,7 @@ from doomed import COMMAND, ROOM
 from frame import Books, Provider, compare
 from tally import Tally
 
-from promptkit.authoring.publish import Desk, publish
+from promptkit.authoring.publish import OwnTemplates, publish
 from promptkit.templates.library import Library
 
 DOOMED: Final = Path(__file__).with_name("doomed.py")
@@ -140,7 +140,7 @@ class Night:
         home.mkdir(parents=True)
         (home / "draft.jinja").write_text(SKELETON, encoding="utf-8")
         templates = (self.folder / "templates",)
-        publish(Desk(Library(templates), templates), REF)
+        publish(OwnTemplates(Library(templates), templates), REF)
         key = self.folder / ".env"
         key.write_text("OPENAI_API_KEY=sk-never-lost\n", encoding="utf-8")
         key.chmod(0o600)
@@ -239,7 +239,7 @@ class Night:
                     self._rows_of.setdefault(note["number"], found)
         try:
             stored = self.books.ask("SELECT w.position FROM rows w JOIN replies p ON p.call_id = w.call_id")
-            held = self.books.count("SELECT count(*) FROM holds")
+            held = self.books.count("SELECT count(*) FROM reservations")
             passed = self.books.passed_caps(dict.fromkeys(("job", "day"), self._cap_pico))
         except sqlite3.OperationalError:  # it was killed before there was a database
             return
@@ -267,7 +267,7 @@ class Night:
             self.wrong(f"{tally.books.swept} unknown attempts, {tally.unknown_allowed} may be")
         self._judge_output()
         self._judge_wire()
-        if held := self.books.count("SELECT count(*) FROM holds"):
+        if held := self.books.count("SELECT count(*) FROM reservations"):
             self.wrong(f"{held} holds are left")
         if held := self.books.count("SELECT sum(reserved_pico) FROM budgets"):
             self.wrong(f"{held} pico-USD are still held")

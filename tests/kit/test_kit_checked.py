@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from promptkit.authoring.lint import lint
-from promptkit.authoring.lint_subject import World
-from promptkit.authoring.test_prompts import cases_of, failed, try_prompts
+from promptkit.authoring.lint_context import LintContext
+from promptkit.authoring.prompt_tests import run_prompt_tests
+from promptkit.authoring.template_tests import failures, read_template_tests
 from promptkit.config.loading import load
 from promptkit.config.paths import shipped
 from promptkit.config.settings import Settings
@@ -36,7 +37,7 @@ def template(library: Library, name: str) -> Template:
 def test_lint_finds_nothing(name: str, library: Library, settings: Settings) -> None:
     """On the route that each is made for, the shipped templates and partials are clean."""
     route = settings.routes["demo" if name == "demo/hook" else "default"]
-    world = World(settings.catalog, Prices(), route, datetime(2026, 11, 22, tzinfo=UTC))
+    world = LintContext(settings.catalog, Prices(), route, datetime(2026, 11, 22, tzinfo=UTC))
     assert not lint(template(library, name), world)
 
 
@@ -44,8 +45,8 @@ def test_lint_finds_nothing(name: str, library: Library, settings: Settings) -> 
 def test_offline_tests_pass(name: str, library: Library) -> None:
     """English and French, the least and everything, and the frame for families where there is one."""
     shown = template(library, name)
-    cases = cases_of(shown)
-    assert not failed(try_prompts(shown, cases))
+    cases = read_template_tests(shown)
+    assert not failures(run_prompt_tests(shown, cases))
     assert {case.variables.get("language", "en") for case in cases} == {"en", "fr"}
     assert sum(case.snapshot is True for case in cases) == 4
     families = {case.variables.get("language", "en") for case in cases if case.variables.get("family_safe")}
@@ -60,7 +61,7 @@ def test_no_snapshot_is_left_over() -> None:
     asked = {
         Path(name) / "snapshots" / f"{case.slug}.txt"
         for name in NAMES
-        for case in cases_of(library.load(name))
+        for case in read_template_tests(library.load(name))
         if case.snapshot is True
     }
     assert kept == asked

@@ -14,7 +14,7 @@ from sim_kit import FORMS, GOOGLE_WARNS, Clients, clients_of, said, said_stream
 
 from promptkit.simulator.bill import Bill
 from promptkit.simulator.models import Card, Rates, Tokens, card_of, price, priced_models
-from promptkit.simulator.prompt_cache import Lookup, Mark, PrefixCache
+from promptkit.simulator.prompt_cache import CacheBreakpoint, CacheLookup, PrefixCache
 from promptkit.simulator.scenario import ModelRule, Scenario
 from promptkit.simulator.server import Simulator
 
@@ -158,13 +158,15 @@ async def test_the_cache_can_be_switched_off() -> None:
 def test_entries_end_and_the_oldest_go_first() -> None:
     """A prefix lives for its lifetime; a full cache forgets what was used longest ago."""
     cache, prompt = PrefixCache(), b"x" * 5000
-    first = cache.marked("k", prompt, [Mark(4400, 300)], 0.0)
+    first = cache.marked("k", prompt, [CacheBreakpoint(4400, 300)], 0.0)
     cache.remember(first, 0.0)
-    assert cache.marked("k", prompt, [Mark(4400, 300)], 299.0).tokens.cache_read == 1100
-    assert cache.marked("k", prompt, [Mark(4400, 300)], 301.0).tokens.cache_read == 0
-    assert cache.marked("other", prompt, [Mark(4400, 300)], 1.0).tokens.cache_read == 0
-    cache.remember(Lookup(Tokens(0, 0), tuple((number.to_bytes(4), 900.0) for number in range(100_000))), 1.0)
-    assert cache.marked("k", prompt, [Mark(4400, 300)], 2.0).tokens.cache_read == 0
+    assert cache.marked("k", prompt, [CacheBreakpoint(4400, 300)], 299.0).tokens.cache_read == 1100
+    assert cache.marked("k", prompt, [CacheBreakpoint(4400, 300)], 301.0).tokens.cache_read == 0
+    assert cache.marked("other", prompt, [CacheBreakpoint(4400, 300)], 1.0).tokens.cache_read == 0
+    cache.remember(
+        CacheLookup(Tokens(0, 0), tuple((number.to_bytes(4), 900.0) for number in range(100_000))), 1.0
+    )
+    assert cache.marked("k", prompt, [CacheBreakpoint(4400, 300)], 2.0).tokens.cache_read == 0
 
 
 @settings(max_examples=60, deadline=None)
@@ -176,7 +178,7 @@ def test_entries_end_and_the_oldest_go_first() -> None:
 def test_cache_buckets_always_add_up(size: int, cuts: list[tuple[int, int]], *, warm: bool) -> None:
     """Uncached, read and written tokens are disjoint and sum to the prompt."""
     cache, prompt = PrefixCache(), b"p" * size
-    marks = [Mark(min(at, size), ttl) for at, ttl in sorted(cuts)]
+    marks = [CacheBreakpoint(min(at, size), ttl) for at, ttl in sorted(cuts)]
     if warm:
         cache.remember(cache.marked("s", prompt, marks[:1], 0.0), 0.0)
         cache.remember(cache.implicit("i", prompt[: size // 2], 0.0, writes=True), 0.0)

@@ -15,8 +15,8 @@ from google.genai import errors as ge
 from sim_kit import FORMS, GOOGLE_WARNS, Clients, clients_of, said
 
 from promptkit.errors import UsageError
-from promptkit.simulator.faults import ERRORS, REPLY, WIRE, error_reply, names, problem_with
-from promptkit.simulator.models import Family
+from promptkit.simulator.faults import ERRORS, REPLY, WIRE, error_response, names, problem_with
+from promptkit.simulator.models import ProviderFamily
 from promptkit.simulator.scenario import FaultRule, Scenario, read_faults
 from promptkit.simulator.server import Simulator
 
@@ -48,37 +48,41 @@ ANTHROPIC_CLASSES: dict[int, type[anthropic.APIStatusError]] = {
     504: anthropic.GatewayTimeoutError,
     529: anthropic.OverloadedError,
 }
-FORM_OF = {Family.OPENAI: "responses", Family.ANTHROPIC: "messages", Family.GEMINI: "generate"}
+FORM_OF = {
+    ProviderFamily.OPENAI: "responses",
+    ProviderFamily.ANTHROPIC: "messages",
+    ProviderFamily.GEMINI: "generate",
+}
 STREAMED: dict[str, Any] = {"stream": True}
 
 
-def expected(family: Family, status: int) -> type[Exception]:
+def expected(family: ProviderFamily, status: int) -> type[Exception]:
     match family:
-        case Family.OPENAI:
+        case ProviderFamily.OPENAI:
             return OPENAI_CLASSES.get(
                 status, openai.InternalServerError if status >= 500 else openai.APIStatusError
             )
-        case Family.ANTHROPIC:
+        case ProviderFamily.ANTHROPIC:
             return ANTHROPIC_CLASSES[status]
-        case Family.GEMINI:
+        case ProviderFamily.GEMINI:
             return ge.ServerError if status >= 500 else ge.ClientError
 
 
 @pytest.mark.parametrize("name", ERRORS)
 async def test_every_named_error_raises_the_sdks_own_class(clients: Clients, name: str) -> None:
     """Status, body and class of each named error are what the SDK knows; nothing is billed."""
-    family, spec = Family(name.partition(".")[0]), ERRORS[name]
+    family, spec = ProviderFamily(name.partition(".")[0]), ERRORS[name]
     clients.sim.script([{"fault": name, "times": 1}])
     with pytest.raises(expected(family, spec.status)) as caught:
         await clients.ask(FORM_OF[family])
     error: Any = caught.value
     if spec.html:
-        shown = str(error) if family is Family.GEMINI else error.response.text
+        shown = str(error) if family is ProviderFamily.GEMINI else error.response.text
         assert f"<title>{spec.status}" in shown
-    elif family is Family.OPENAI:
+    elif family is ProviderFamily.OPENAI:
         assert (error.type, error.code, error.status_code) == (spec.kind, spec.code, spec.status)
         assert error.request_id.startswith("req_")
-    elif family is Family.ANTHROPIC:
+    elif family is ProviderFamily.ANTHROPIC:
         # What the SDK has no word for (request_too_large) it still hands on in the body.
         assert error.body["error"]["type"] == spec.kind
         assert error.error_code == (spec.details[0]["error_code"] if spec.details else None)
@@ -90,8 +94,10 @@ async def test_every_named_error_raises_the_sdks_own_class(clients: Clients, nam
 
 
 @pytest.mark.parametrize("status", [400, 402, 408, 418, 429, 499, 500, 503, 529])
-@pytest.mark.parametrize("family", list(Family))
-async def test_any_status_comes_in_the_providers_shape(clients: Clients, family: Family, status: int) -> None:
+@pytest.mark.parametrize("family", list(ProviderFamily))
+async def test_any_status_comes_in_the_providers_shape(
+    clients: Clients, family: ProviderFamily, status: int
+) -> None:
     """`http.STATUS` is a plain error of that status, for whoever is asked."""
     clients.sim.script([f"http.{status}"])
     with pytest.raises((openai.APIStatusError, anthropic.APIStatusError, ge.APIError)) as caught:
@@ -102,9 +108,11 @@ async def test_any_status_comes_in_the_providers_shape(clients: Clients, family:
 
 def test_hints_are_said_where_each_provider_says_them() -> None:
     """Retry-After is a header, Gemini's RetryInfo a fractional duration in the body."""
-    reply = error_reply("openai.rate_limit", Family.OPENAI, request_id="r", retry_after_s=2.5)
+    reply = error_response("openai.rate_limit", ProviderFamily.OPENAI, request_id="r", retry_after_s=2.5)
     assert reply.headers == {"retry-after": "2.5"}
-    reply = error_reply("gemini.per_minute", Family.GEMINI, request_id="r", retry_after_s=45.837906927)
+    reply = error_response(
+        "gemini.per_minute", ProviderFamily.GEMINI, request_id="r", retry_after_s=45.837906927
+    )
     assert reply.headers == {}
     error = json.loads(reply.body)["error"]
     assert error["details"][-1]["retryDelay"] == "45.83790693s"
@@ -338,7 +346,7 @@ async def test_rules_count(clients: Clients) -> None:
 
     assert [await status("chat") for _ in range(7)] == [200, 200, 429, 200, 429, 200, 200]
     assert await status("messages") == 529
-    assert clients.sim.world.script.struck == (2, 1)
+    assert clients.sim.simulation.script.struck == (2, 1)
 
 
 async def test_rules_match_model_key_and_stream(clients: Clients) -> None:
@@ -413,7 +421,7 @@ async def test_a_bad_script_is_refused_and_changes_nothing(
     ):
         assert answer.status == 400
         assert (await answer.json())["error"]["message"]
-    assert [each.fault for each in clients.sim.world.script.rules] == ["http.500"]
+    assert [each.fault for each in clients.sim.simulation.script.rules] == ["http.500"]
 
 
 async def test_the_script_over_http(clients: Clients) -> None:

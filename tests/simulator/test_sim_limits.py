@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sim_kit import GOOGLE_WARNS, clients_of
 
-from promptkit.simulator.limits import Gauge, Limits, headers
-from promptkit.simulator.models import Family
+from promptkit.simulator.models import ProviderFamily
+from promptkit.simulator.rate_limits import LimitUsage, RateLimits, headers
 from promptkit.simulator.scenario import LimitRule, Scenario
 from promptkit.simulator.server import Simulator
 
@@ -30,85 +30,85 @@ NOON = datetime(2026, 11, 22, 12, 0, 0, tzinfo=UTC)
 )
 def test_no_minute_passes_its_limit(limit: int, arrivals: list[float]) -> None:
     """A bucket admits at most its size at once and its rate after that, and says when to come back."""
-    gauge, now, admitted = Gauge.of(LimitRule(requests_per_minute=limit), 0.0), 0.0, 0
+    usage, now, admitted = LimitUsage.of(LimitRule(requests_per_minute=limit), 0.0), 0.0, 0
     for gap in arrivals:
         now += gap
-        over = gauge.take(1, 1, now, NOON)
+        over = usage.admit(1, 1, now, NOON)
         if over is None:
             admitted += 1
         else:
             assert 0 < over.wait_s <= 60
-            assert gauge.buckets["requests"].wait_s(1) == over.wait_s
+            assert usage.buckets["requests"].wait_s(1) == over.wait_s
     assert admitted <= limit + now * limit / 60 + 1e-6
 
 
 def test_what_was_reserved_and_not_used_is_free_again() -> None:
     """Tokens are reckoned at the output limit and settled by the reply."""
-    gauge = Gauge.of(LimitRule(tokens_per_minute=1000, output_tokens_per_minute=900), 0.0)
-    assert gauge.take(100, 800, 0.0, NOON) is None
-    over = gauge.take(100, 800, 0.0, NOON)
+    usage = LimitUsage.of(LimitRule(tokens_per_minute=1000, output_tokens_per_minute=900), 0.0)
+    assert usage.admit(100, 800, 0.0, NOON) is None
+    over = usage.admit(100, 800, 0.0, NOON)
     assert over is not None
     assert (over.name, over.per_day) == ("tokens", False)
-    gauge.settle(100, 800, 50)
-    assert gauge.take(100, 700, 0.0, NOON) is None
-    outsized = Gauge.of(LimitRule(tokens_per_minute=10), 0.0)
-    assert outsized.take(500, 500, 0.0, NOON) is None
+    usage.settle(100, 800, 50)
+    assert usage.admit(100, 700, 0.0, NOON) is None
+    outsized = LimitUsage.of(LimitRule(tokens_per_minute=10), 0.0)
+    assert outsized.admit(500, 500, 0.0, NOON) is None
     outsized.settle(500, 500, 1)
     assert outsized.buckets["tokens"].level == 0
 
 
 def test_a_day_is_fixed_and_starts_anew() -> None:
     """Requests and tokens a day are refused until midnight, UTC."""
-    gauge = Gauge.of(LimitRule(requests_per_day=2), 0.0)
-    assert [gauge.take(1, 1, 0.0, NOON) is None for _ in range(3)] == [True, True, False]
-    over = gauge.take(1, 1, 0.0, NOON)
+    usage = LimitUsage.of(LimitRule(requests_per_day=2), 0.0)
+    assert [usage.admit(1, 1, 0.0, NOON) is None for _ in range(3)] == [True, True, False]
+    over = usage.admit(1, 1, 0.0, NOON)
     assert over is not None
     assert (over.per_day, over.wait_s) == (True, 12 * 3600)
-    assert gauge.take(1, 1, 0.0, NOON + timedelta(days=1)) is None
-    tokens = Gauge.of(LimitRule(tokens_per_day=100), 0.0)
-    assert tokens.take(90, 1, 0.0, NOON) is None
-    over = tokens.take(11, 1, 0.0, NOON)
+    assert usage.admit(1, 1, 0.0, NOON + timedelta(days=1)) is None
+    tokens = LimitUsage.of(LimitRule(tokens_per_day=100), 0.0)
+    assert tokens.admit(90, 1, 0.0, NOON) is None
+    over = tokens.admit(11, 1, 0.0, NOON)
     assert over is not None
     assert over.name == "tokens"
-    nothing = Gauge.of(LimitRule(requests_per_minute=0), 0.0)
-    over = nothing.take(1, 1, 0.0, NOON)
+    nothing = LimitUsage.of(LimitRule(requests_per_minute=0), 0.0)
+    over = nothing.admit(1, 1, 0.0, NOON)
     assert over is None or over.limit == 0
 
 
 def test_the_nearer_rule_wins_and_keys_are_apart() -> None:
-    """A rule for provider/model wins over the provider's; each key has its own gauge."""
-    limits = Limits(
+    """A rule for provider/model wins over the provider's; each key has its own usage."""
+    limits = RateLimits(
         {"openai": LimitRule(requests_per_minute=5), "openai/a": LimitRule(requests_per_minute=1)}
     )
-    near, far = limits.gauge("openai", "a", "k", 0.0), limits.gauge("openai", "b", "k", 0.0)
+    near, far = limits.usage("openai", "a", "k", 0.0), limits.usage("openai", "b", "k", 0.0)
     assert near is not None
     assert far is not None
     assert (near.rule.requests_per_minute, far.rule.requests_per_minute) == (1, 5)
-    assert limits.gauge("openai", "a", "k", 0.0) is near
-    assert limits.gauge("openai", "a", "other", 0.0) is not near
-    assert limits.gauge("gemini", "a", "k", 0.0) is None
-    assert Limits({}).gauge("openai", "a", "k", 0.0) is None
+    assert limits.usage("openai", "a", "k", 0.0) is near
+    assert limits.usage("openai", "a", "other", 0.0) is not near
+    assert limits.usage("gemini", "a", "k", 0.0) is None
+    assert RateLimits({}).usage("openai", "a", "k", 0.0) is None
 
 
 def test_headers_are_each_providers_own() -> None:
     """OpenAI tells durations, Anthropic instants, Gemini nothing."""
-    gauge = Gauge.of(
+    usage = LimitUsage.of(
         LimitRule(requests_per_minute=60, tokens_per_minute=6000, input_tokens_per_minute=600), 0.0
     )
-    assert gauge.take(50, 0, 0.0, NOON) is None
-    told = headers(Family.OPENAI, gauge, NOON)
+    assert usage.admit(50, 0, 0.0, NOON) is None
+    told = headers(ProviderFamily.OPENAI, usage, NOON)
     assert told["x-ratelimit-remaining-requests"] == "59"
     assert told["x-ratelimit-reset-requests"] == "1s"
     assert told["x-ratelimit-reset-tokens"] == "500ms"
     assert "x-ratelimit-limit-input-tokens" not in told
     for _ in range(59):
-        gauge.take(1, 0, 0.0, NOON)
-    assert headers(Family.OPENAI, gauge, NOON)["x-ratelimit-reset-requests"] == "1m0s"
-    told = headers(Family.ANTHROPIC, gauge, NOON)
+        usage.admit(1, 0, 0.0, NOON)
+    assert headers(ProviderFamily.OPENAI, usage, NOON)["x-ratelimit-reset-requests"] == "1m0s"
+    told = headers(ProviderFamily.ANTHROPIC, usage, NOON)
     assert told["anthropic-ratelimit-requests-reset"] == "2026-11-22T12:01:00Z"
     assert told["anthropic-ratelimit-input-tokens-limit"] == "600"
-    assert headers(Family.GEMINI, gauge, NOON) == {}
-    assert int(headers(Family.OPENAI, None, NOON)["x-ratelimit-remaining-tokens"]) > 10**6
+    assert headers(ProviderFamily.GEMINI, usage, NOON) == {}
+    assert int(headers(ProviderFamily.OPENAI, None, NOON)["x-ratelimit-remaining-tokens"]) > 10**6
 
 
 async def test_over_a_limit_each_sdk_raises_its_rate_limit() -> None:

@@ -14,7 +14,7 @@ import pytest
 from sim_kit import GOOGLE_WARNS, Clients, clients_of
 
 from promptkit.errors import ConfigError, UsageError
-from promptkit.simulator.exchange import AT_ONCE, Pace, pace
+from promptkit.simulator.exchange import IMMEDIATE, Timing, timing
 from promptkit.simulator.scenario import LimitRule, Scenario, read_latency, read_scenario
 from promptkit.simulator.server import Simulator, serve
 
@@ -55,7 +55,7 @@ async def test_a_scenario_file_says_it_all(tmp_path: Path) -> None:
     assert scenario.limits["openai/gpt-6-luna"] == LimitRule(tokens_per_day=1000)
     assert "canary" not in repr(scenario)
     async with Simulator(scenario=path) as sim, clients_of(sim) as clients:
-        assert (sim.world.seed, sim.world.latency) == (9, 1.5)
+        assert (sim.simulation.seed, sim.simulation.latency) == (9, 1.5)
         with pytest.raises(openai.RateLimitError):
             await clients.ask("chat")
         await clients.ask("chat")
@@ -71,7 +71,7 @@ async def test_a_scenario_file_says_it_all(tmp_path: Path) -> None:
                     model="llama-8", max_tokens=5, messages=[{"role": "user", "content": "x"}]
                 )
     override = Simulator(3, 2.5, path)
-    assert (override.world.seed, override.world.latency) == (3, 2.5)
+    assert (override.simulation.seed, override.simulation.latency) == (3, 2.5)
 
 
 @pytest.mark.parametrize(
@@ -104,10 +104,10 @@ def test_latency_as_the_option_says_it() -> None:
         with pytest.raises(UsageError, match="--latency"):
             read_latency(wrong)
     drawn = bytes(range(32))
-    assert pace(None, drawn, 10) == AT_ONCE
-    assert pace(250.0, drawn, 10) == Pace(0.25)
-    assert pace("realistic", drawn, 100) == pace("realistic", drawn, 100)
-    assert pace("realistic", drawn, 100).rest_s > pace("realistic", drawn, 10).rest_s > 0
+    assert timing(None, drawn, 10) == IMMEDIATE
+    assert timing(250.0, drawn, 10) == Timing(0.25)
+    assert timing("realistic", drawn, 100) == timing("realistic", drawn, 100)
+    assert timing("realistic", drawn, 100).rest_s > timing("realistic", drawn, 10).rest_s > 0
 
 
 async def test_a_provider_that_is_down_refuses_connections(clients: Clients) -> None:

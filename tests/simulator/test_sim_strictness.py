@@ -227,4 +227,4 @@ async def test_the_journal_keeps_no_key_and_no_prompt(clients: Clients) -> None:
         for page in ("/_requests?bodies=1", "/_bill", "/_faults"):
             async with http.get(clients.sim.url + page) as answer:
                 assert "canary" not in await answer.text()
-    assert "canary" not in repr(clients.sim.world.script.rules)
+    assert "canary" not in repr(clients.sim.simulation.script.rules)

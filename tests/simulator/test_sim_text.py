@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from promptkit.simulator.formats.base import PromptText, schema_problem
 from promptkit.simulator.models import Models, SimModel, family_of
-from promptkit.simulator.text import (
-    answers_by_id,
+from promptkit.simulator.reply_text import (
     count_tokens,
     cut,
     digest,
     fitting_json,
     prose,
+    replies_by_id,
     spoiled,
     stop_at,
 )
@@ -178,10 +178,10 @@ def test_a_list_by_id_can_be_spoiled() -> None:
     assert ids("missing") == ["a", "c"]
     assert ids("repeated") == ["a", "b", "c", "a"]
     assert ids("extra") == ["a", "b", "c", "nobody"]
-    assert answers_by_id(BY_ID)
+    assert replies_by_id(BY_ID)
     others: list[dict[str, Any]] = [
         {},
         {"properties": {"x": {}}},
         {"properties": {"x": {"items": {"properties": {"id": 1}}}}},
     ]
-    assert not any(map(answers_by_id, others))
+    assert not any(map(replies_by_id, others))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from promptkit.authoring.diff import spec_changes
-from promptkit.authoring.publish import Desk, publish
+from promptkit.authoring.publish import OwnTemplates, publish
 from promptkit.errors import TemplateError, VariableError
 from promptkit.templates.declarations import variables_schema
 from promptkit.templates.jinja.compiler import compile_source
@@ -224,7 +224,7 @@ def test_a_published_version_keeps_the_variables_of_its_pin(tmp_path: Path) -> N
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True),
         (tmp_path / name).write_text(text, encoding="utf-8"),
     )
-    desk = Desk(Library([tmp_path]), [tmp_path])
+    desk = OwnTemplates(Library([tmp_path]), [tmp_path])
     write("voice/draft.jinja", VOICE)
     publish(desk, "voice")
     write("a/draft.jinja", '+++\ndescription = "A"\n+++\n' + user('{% include "voice" %}'))

@@ -1,160 +1,198 @@
-"""Linting one template: every rule, less what its front matter switches off."""
+"""Lint: run every rule on one template, minus the rules that its front matter switches off."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
 
-from promptkit.authoring import lint_rules as names
-from promptkit.authoring import lint_rules as output
-from promptkit.authoring import lint_rules as prefix
-from promptkit.authoring import lint_rules as targets
-from promptkit.authoring import lint_rules as whitespace
+from promptkit.authoring import lint_rules as rules
+from promptkit.authoring.lint_context import LintContext, LintedTemplate, Violation
 from promptkit.errors import PromptKitError, closest
 from promptkit.templates.template import Template
 
-from .lint_subject import ERROR, WARNING, Finding, Rule, Spot, Subject, World
+
+class Severity(StrEnum):
+    """How bad a finding is: an error fails the run, a warning only with `--strict`."""
+
+    ERROR = "error"
+    WARNING = "warning"
 
 
-def lint(template: Template, world: World) -> tuple[Finding, ...]:
-    """Hold a template against every rule.
+@dataclass(frozen=True, slots=True)
+class LintFinding:
+    """A violation with its rule and its template."""
+
+    code: str
+    rule: str
+    severity: Severity
+    message: str
+    template: str
+    file: str | None = None
+    line: int | None = None
+    remedy: str = ""
+
+
+def lint(template: Template, context: LintContext) -> tuple[LintFinding, ...]:
+    """Run every rule on a template.
 
     Args:
         template: a template or a partial.
-        world: the route it would take, and what is known of its targets.
+        context: the route that its calls take, and facts about the targets.
 
     Returns:
         The findings by line; none of a rule that `[lint]` switches off.
     """
-    subject = Subject(template)
-    found = {code: tuple(rule.check(subject, world)) for code, rule in RULES.items() if rule.check}
-    switches = template.spec.lint
-    findings = [
-        _finding(RULES[code], spot, template)
-        for code, spots in found.items()
-        if code not in switches
-        for spot in spots
+    linted = LintedTemplate(template)
+    violations = {code: tuple(rule.check(linted, context)) for code, rule in RULES.items() if rule.check}
+    active = [
+        (RULES[code], violation)
+        for code, of_rule in violations.items()
+        if code not in template.spec.lint
+        for violation in of_rule
     ]
-    findings += [_finding(rule, spot, template) for rule, spot in _switches(subject, found)]
-    return tuple(sorted(findings, key=lambda one: (one.file or "", one.line or 0, one.code)))
+    findings = [
+        LintFinding(
+            rule.code,
+            rule.name,
+            rule.severity,
+            violation.message,
+            str(template.ref),
+            violation.file,
+            violation.line,
+            violation.remedy,
+        )
+        for rule, violation in (*active, *_check_switches(linted, violations))
+    ]
+    return tuple(sorted(findings, key=lambda finding: (finding.file or "", finding.line or 0, finding.code)))
 
 
-def _finding(rule: Rule, spot: Spot, template: Template) -> Finding:
-    return Finding(
-        rule.code, rule.name, rule.severity, spot.what, str(template.ref), spot.file, spot.line, spot.remedy
+def _check_switches(
+    linted: LintedTemplate, violations: Mapping[str, tuple[Violation, ...]]
+) -> Iterator[tuple[LintRule, Violation]]:
+    """Yield the violations of the switches themselves."""
+    for code in linted.spec.lint:
+        line = linted.key_line("lint", code)
+        if code not in violations:
+            message = f"{code} can't be switched off" if code in RULES else f"there is no rule {code}"
+            yield RULES["PK702"], Violation(message, linted.file, line, closest(code, violations))
+        elif not violations[code]:
+            message = f"{code} is switched off and finds nothing here"
+            yield RULES["PK701"], Violation(message, linted.file, line, "Remove the line.")
+
+
+def from_error(template: str, error: PromptKitError) -> LintFinding:
+    """Return the finding of a template that can't be loaded.
+
+    Args:
+        template: its reference.
+        error: the error of loading it.
+    """
+    text = f"{error.message} {error.file or ''}"
+    code = next((code for words, code in _CODES_OF_ERRORS.items() if words in text), "PK601")
+    return LintFinding(
+        code,
+        RULES[code].name,
+        Severity.ERROR,
+        error.message,
+        template,
+        error.file,
+        error.line,
+        error.remedy or "",
     )
 
 
-def _switches(subject: Subject, found: dict[str, tuple[Spot, ...]]) -> Iterator[tuple[Rule, Spot]]:
-    """What is wrong with the switches themselves."""
-    for code in subject.spec.lint:
-        line = subject.key_line("lint", code)
-        if code not in found:
-            what = f"{code} can't be switched off" if code in RULES else f"there is no rule {code}"
-            yield RULES["PK702"], Spot(what, subject.file, line, closest(code, found))
-        elif not found[code]:
-            what = f"{code} is switched off and finds nothing here"
-            yield RULES["PK701"], Spot(what, subject.file, line, "Take the line out.")
-
-
-_BY_WORDS: Final[Mapping[str, str]] = {
+_CODES_OF_ERRORS = {
     "unknown variable": "PK101",
     "unknown field": "PK101",
     "includes only pinned versions": "PK603",
     "after it was published": "PK602",
     "has no seal": "PK602",
-    "conflict in git": "PK602",
-    "not a seal": "PK602",
-    "stands nowhere": "PK602",
-    "stands on version": "PK602",
     "versions.toml": "PK602",
 }
-"""The library's errors that have a code of their own, by words of theirs; all others are PK601."""
+"""The errors of loading that have their own code, by a part of the message or the file; others are PK601."""
+_Check = Callable[[LintedTemplate, LintContext], Iterable[Violation]]
 
 
-def from_error(template: str, error: PromptKitError) -> Finding:
-    """The finding of a template that can't be loaded.
+@dataclass(frozen=True, slots=True)
+class LintRule:
+    """A rule: its code, its name, its severity, and a sentence about what it finds.
 
-    Args:
-        template: its reference.
-        error: what loading it raised.
+    A rule without `check` reports an error of loading or a bad switch, and can't be switched off.
     """
-    told = f"{error.message} {error.file or ''}"
-    code = next((code for words, code in _BY_WORDS.items() if words in told), "PK601")
-    return Finding(
-        code, RULES[code].name, ERROR, error.message, template, error.file, error.line, error.remedy or ""
-    )
+
+    code: str
+    name: str
+    severity: Severity
+    summary: str
+    check: _Check | None = None
 
 
-_ALL: Final = (
-    Rule(
-        "PK101",
-        "undeclared-variable",
-        ERROR,
-        "A name that nothing declares or surely sets.",
-        names.undeclared,
+def _error(code: str, name: str, summary: str, check: _Check | None = None) -> LintRule:
+    return LintRule(code, name, Severity.ERROR, summary, check)
+
+
+def _warning(code: str, name: str, summary: str, check: _Check | None = None) -> LintRule:
+    return LintRule(code, name, Severity.WARNING, summary, check)
+
+
+_ALL = (
+    _error(
+        "PK101", "undeclared-variable", "A name that is neither declared nor always set.", rules.undeclared
     ),
-    Rule("PK102", "unused-variable", WARNING, "A variable that is declared and never read.", names.unused),
-    Rule(
-        "PK103", "shadowed-variable", WARNING, "A variable whose name gets another meaning.", names.shadowed
-    ),
-    Rule("PK104", "no-description", WARNING, "A template without a description.", names.undescribed),
-    Rule(
+    _warning("PK102", "unused-variable", "A variable that is declared but never read.", rules.unused),
+    _warning("PK103", "shadowed-variable", "A variable whose name is reused.", rules.shadowed),
+    _warning("PK104", "no-description", "A template without a description.", rules.no_description),
+    _warning(
         "PK105",
         "no-variable-description",
-        WARNING,
         "A variable without a description.",
-        names.undescribed_variable,
+        rules.no_variable_description,
     ),
-    Rule("PK201", "blank-lines", WARNING, "Two or more blank lines in a row.", whitespace.blank_lines),
-    Rule("PK202", "trailing-blanks", WARNING, "Blanks at the end of a line.", whitespace.trailing_blanks),
-    Rule(
+    _warning("PK201", "blank-lines", "Two or more consecutive blank lines.", rules.blank_lines),
+    _warning("PK202", "trailing-blanks", "Blanks at the end of a line.", rules.trailing_blanks),
+    _warning(
         "PK203",
         "swallowed-newline",
-        WARNING,
-        "A tag that glues the next line to a line of text.",
-        whitespace.swallowed_newline,
+        "A tag at the end of a line, which joins that line and the next.",
+        rules.swallowed_newline,
     ),
-    Rule(
+    _warning(
         "PK204",
         "single-braces",
-        WARNING,
-        "A variable written {so}, which is sent as it stands.",
-        whitespace.braces,
+        "A variable in single braces, which is sent as plain text.",
+        rules.single_braces,
     ),
-    Rule(
+    _warning(
         "PK301",
         "broken-prefix",
-        WARNING,
-        "A value in front of stable text, which then can't be cached.",
-        prefix.broken_prefix,
+        "A value before stable text, which then can't be cached.",
+        rules.broken_prefix,
     ),
-    Rule("PK401", "no-output-limit", WARNING, "No output limit.", output.no_limit),
-    Rule(
+    _warning("PK401", "no-output-limit", "No output limit.", rules.no_output_limit),
+    _warning(
         "PK402",
         "limit-below-reasoning",
-        WARNING,
         "An output limit that reasoning alone may use up.",
-        output.eaten_by_reasoning,
+        rules.limit_below_reasoning,
     ),
-    Rule(
+    _error(
         "PK403",
         "schema-not-taken",
-        ERROR,
-        "An output schema that a provider on the route doesn't take.",
-        output.schema_not_taken,
+        "An output schema that a provider of the route doesn't accept.",
+        rules.schema_not_taken,
     ),
-    Rule("PK404", "parameter-left-out", WARNING, "A parameter that a target leaves out.", output.left_out),
-    Rule("PK405", "call-refused", ERROR, "A parameter for which a target refuses the call.", output.refused),
-    Rule("PK501", "model-gone", ERROR, "A model on the route that is gone.", targets.gone),
-    Rule("PK502", "near-context-window", WARNING, "A prompt that may not fit a model.", targets.near_window),
-    Rule("PK601", "not-loadable", ERROR, "A template that doesn't load."),
-    Rule("PK602", "broken-seal", ERROR, "A seal or a line of versions.toml that doesn't hold."),
-    Rule("PK603", "unpinned-include", ERROR, "A published version that includes what can change."),
-    Rule("PK701", "unused-switch", WARNING, "A rule is switched off and finds nothing."),
-    Rule("PK702", "unknown-switch", ERROR, "A switch of a rule that doesn't exist or can't be switched off."),
+    _warning(
+        "PK404", "parameter-left-out", "A parameter that a target leaves out.", rules.parameter_left_out
+    ),
+    _error("PK405", "call-refused", "A parameter for which a target refuses the call.", rules.call_refused),
+    _error("PK501", "model-gone", "A model of the route that no longer exists.", rules.model_gone),
+    _warning("PK502", "near-context-window", "A prompt that may not fit a model.", rules.near_context_window),
+    _error("PK601", "not-loadable", "A template that doesn't load."),
+    _error("PK602", "broken-seal", "A broken seal, or an invalid line of versions.toml."),
+    _error("PK603", "unpinned-include", "A published version with an include that can change."),
+    _warning("PK701", "unused-switch", "A rule is switched off and finds nothing."),
+    _error("PK702", "unknown-switch", "A switch for a rule that doesn't exist or can't be switched off."),
 )
-
-
-RULES: Final[Mapping[str, Rule]] = {rule.code: rule for rule in _ALL}
+RULES = {rule.code: rule for rule in _ALL}
 """Every rule by its code."""

@@ -1,4 +1,4 @@
-"""How every cap stands now: what is spent and held under it, and what it would refuse."""
+"""The status of every cap: what is spent and reserved under it, and what it would refuse."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ if TYPE_CHECKING:
     from promptkit.ledger.ledger import Ledger
     from promptkit.ledger.records import BudgetRecord
 
-
-_ALL_JOBS = "job"
-"""Stands as the key of what no job's money is counted under yet."""
+_NO_JOB = "job"
+"""The scope key of the configured caps per job, under which no money is counted."""
 
 
 @dataclass(frozen=True, slots=True)
-class CapStanding:
+class CapStatus:
     """A cap and the money under it, in pico-USD.
 
-    `scope` is None for the caps of jobs as they are configured: each job has an account of its
-    own. `job` is an open job's name. `resets` is when the money starts from 0 again (UTC); a
-    job's never does. `over_pico` stands above the cap through no admission: the cap was lowered,
-    or a provider billed above its ceiling, and then the scope is `stopped`.
+    `scope` is None for the configured caps per job, because each job has its own account. `job` is
+    the name of an open job. `resets` is when the spent money starts from 0 again (UTC); a job's
+    never does. `over_pico` is the amount above the cap, after the cap was lowered or a provider
+    billed more than the max cost; the scope is then `stopped`.
     """
 
     per: Per
@@ -43,14 +42,14 @@ class CapStanding:
 
     @property
     def left_pico(self) -> int | None:
-        """What a call may cost at most to start at once; None where there is no cap."""
+        """The highest max cost of a call that can start at once; None without a cap."""
         if self.cap_pico is None:
             return None
         return 0 if self.stopped else max(0, self.cap_pico - self.spent_pico - self.reserved_pico)
 
     @property
     def refuses_above_pico(self) -> int | None:
-        """A call that could cost more is refused, even once all that is held is free; None refuses nothing."""
+        """The max cost above which a call is refused, even when nothing is reserved; None without a cap."""
         if self.cap_pico is None:
             return None
         return 0 if self.stopped else max(0, self.cap_pico - self.spent_pico)
@@ -61,54 +60,56 @@ class CapStanding:
         return self.soft_pico is not None and self.spent_pico >= self.soft_pico
 
 
-def standings(budgets: Budgets, period: Period, ledger: Ledger | None) -> list[CapStanding]:
-    """Every cap as it stands: those of the day and month, of all calls and by tag, and the jobs'.
+def cap_statuses(budgets: Budgets, period: Period, ledger: Ledger | None) -> list[CapStatus]:
+    """Return the status of every cap: per day and month, for all calls and by tag, and those of jobs.
 
     Args:
-        budgets: the caps as they are configured now.
-        period: the budget day and month that it is.
-        ledger: what was spent; None where no call was made yet.
+        budgets: the configured caps.
+        period: the current budget day and month.
+        ledger: the ledger; None before the first call.
     """
     records = {} if ledger is None else {record.scope: record for record in ledger.reports.budgets()}
-    found = [*_configured(budgets, period, records)]
+    statuses = [*_configured(budgets, period, records)]
     if ledger is not None:
-        found += _of_open_jobs(ledger, budgets, records)
-    return found
+        statuses += _open_jobs(ledger, budgets, records)
+    return statuses
 
 
-def _configured(
-    budgets: Budgets, period: Period, records: Mapping[str, BudgetRecord]
-) -> Iterator[CapStanding]:
+def _configured(budgets: Budgets, period: Period, records: Mapping[str, BudgetRecord]) -> Iterator[CapStatus]:
     ends = {Per.DAY: period.ends, Per.MONTH: period.month_ends}
-    everyone = Budgets(budgets.job, budgets.day, budgets.month)
+    all_calls = Budgets(budgets.job, budgets.day, budgets.month)
     by_tag = (Budgets(tags={tag: caps}) for tag, caps in budgets.tags.items())
-    for each in (everyone, *by_tag):
-        for one in counted(each, dict(each.tags.keys()), period, _ALL_JOBS):
-            scope = one.scope
-            if one.per is Per.JOB:
-                yield CapStanding(one.per, one.tag, scope.cap_pico, scope.soft_pico)
+    for part in (all_calls, *by_tag):
+        for cap in counted(part, dict(part.tags.keys()), period, _NO_JOB):
+            if cap.per is Per.JOB:
+                yield CapStatus(cap.per, cap.tag, cap.scope.cap_pico, cap.scope.soft_pico)
             else:
-                yield _standing(one.per, one.tag, scope, records.get(scope.key), resets=ends[one.per])
+                record = records.get(cap.scope.key)
+                yield _status(cap.per, cap.tag, cap.scope, record, resets=ends[cap.per])
 
 
-def _of_open_jobs(
-    ledger: Ledger, budgets: Budgets, records: Mapping[str, BudgetRecord]
-) -> Iterator[CapStanding]:
+def _open_jobs(ledger: Ledger, budgets: Budgets, records: Mapping[str, BudgetRecord]) -> Iterator[CapStatus]:
     from promptkit.ledger.records import JobState
 
     jobs = {job.id: job.name for job in ledger.jobs.newest() if job.state is JobState.OPEN}
-    softs = {None: budgets.job.soft_pico} | {tag: each.job.soft_pico for tag, each in budgets.tags.items()}
-    for number, name in jobs.items():
-        own = f"job:{number}"
+    soft_caps = {None: budgets.job.soft_pico}
+    soft_caps |= {tag: caps.job.soft_pico for tag, caps in budgets.tags.items()}
+    for job_id, name in jobs.items():
         for key, record in records.items():
-            if key == own or key.startswith(f"{own} "):
+            if key == f"job:{job_id}" or key.startswith(f"job:{job_id} "):
                 tag = _tag_of(key)
-                # Under the cap that it last ran with: --budget counts besides what is configured.
-                scope = Scope(key, record.cap_pico, softs.get(tag))
-                yield _standing(Per.JOB, tag, scope, record, job=name)
+                # The cap of the job's last run, because --budget is not in the configuration.
+                scope = Scope(key, record.cap_pico, soft_caps.get(tag))
+                yield _status(Per.JOB, tag, scope, record, job=name)
 
 
-def _standing(
+def _tag_of(key: str) -> Tag | None:
+    _, space, tag = key.partition(" ")
+    name, _, value = tag.partition("=")
+    return (name, value) if space else None
+
+
+def _status(
     per: Per,
     tag: Tag | None,
     scope: Scope,
@@ -116,12 +117,12 @@ def _standing(
     *,
     resets: datetime | None = None,
     job: str | None = None,
-) -> CapStanding:
-    """The account of a scope under the cap that it has now, which may have changed since it was last used."""
+) -> CapStatus:
+    """Return a scope's account under its current cap, which may have changed since it was last used."""
     if record is None:
-        return CapStanding(per, tag, scope.cap_pico, scope.soft_pico, scope.key, job, resets=resets)
-    taken = record.spent_pico + record.reserved_pico
-    return CapStanding(
+        return CapStatus(per, tag, scope.cap_pico, scope.soft_pico, scope.key, job, resets=resets)
+    used_pico = record.spent_pico + record.reserved_pico
+    return CapStatus(
         per=per,
         tag=tag,
         cap_pico=scope.cap_pico,
@@ -130,13 +131,7 @@ def _standing(
         job=job,
         spent_pico=record.spent_pico,
         reserved_pico=record.reserved_pico,
-        over_pico=0 if scope.cap_pico is None else max(0, taken - scope.cap_pico),
+        over_pico=0 if scope.cap_pico is None else max(0, used_pico - scope.cap_pico),
         stopped=record.stops_at(scope.cap_pico),
         resets=resets,
     )
-
-
-def _tag_of(key: str) -> Tag | None:
-    _, space, tag = key.partition(" ")
-    name, _, value = tag.partition("=")
-    return (name, value) if space else None

@@ -1,9 +1,9 @@
-"""Time that runs fast while nobody works, for everything in one event loop at once.
+"""A clock that runs fast while everything waits, for a whole event loop at once.
 
-All sleeps, timeouts and timers of asyncio go by their loop's `time()` and end in its selector's
-`select()`. So a loop whose selector waits a fraction of what it is asked, and counts the whole,
-plays five minutes of an outage in seconds, simulator, engine and hints alike, and not one of
-them knows. While there is work, time passes as it does: a slow machine makes nothing time out.
+All sleeps, timeouts and timers of asyncio use their loop's `time()` and end in its selector's
+`select()`. A loop whose selector waits a fraction of the timeout, but counts all of it, simulates
+five minutes of an outage in seconds: for the simulator, the engine and its retry-after hints alike.
+While there is work, time passes as it does, so a slow machine causes no timeouts.
 """
 
 from __future__ import annotations
@@ -12,24 +12,19 @@ import asyncio
 import selectors
 import time
 from collections.abc import Callable
-from typing import Final
 
-SPEED: Final = 60.0
-"""Seconds played in a second that nobody uses."""
-
-
-_PATIENCE_S: Final = 0.002
-"""A wait begins at its own pace: a reply or a commit that is about to come takes what it takes."""
-
-
+SPEED = 60.0
+"""Simulated seconds per idle second."""
+_NORMAL_S = 0.002
+"""A wait starts at normal speed: a reply or a commit that is about to come takes as long as it takes."""
 _Ready = tuple[selectors.SelectorKey, int]
 
 
 class FastClock:
-    """A clock, and the loops that run by it.
+    """A clock, and the event loops that use it.
 
     Args:
-        speed: how many seconds pass in one, while nothing happens.
+        speed: simulated seconds per idle second.
     """
 
     def __init__(self, speed: float = SPEED) -> None:
@@ -37,21 +32,21 @@ class FastClock:
         self._skipped_s = 0.0
 
     def steady(self) -> float:
-        """Seconds since some moment; it never goes back."""
+        """Return seconds of a clock that never goes back."""
         return time.monotonic() + self._skipped_s
 
     def now(self) -> float:
-        """Seconds since the epoch, as far as has been played."""
+        """Return simulated seconds since the epoch."""
         return time.time() + self._skipped_s
 
     def loop(self) -> asyncio.AbstractEventLoop:
-        """A new event loop that runs by this clock: `asyncio.Runner(loop_factory=clock.loop)`."""
+        """Return a new event loop that uses this clock: `asyncio.Runner(loop_factory=clock.loop)`."""
         return _Loop(self)
 
     def wait(self, select: Callable[[float], list[_Ready]], timeout_s: float) -> list[_Ready]:
-        """Wait for what a selector's `select` waits for, fast."""
-        ready = select(min(timeout_s, _PATIENCE_S))
-        left_s = timeout_s - _PATIENCE_S
+        """Call a selector's `select`, with the timeout shortened."""
+        ready = select(min(timeout_s, _NORMAL_S))
+        left_s = timeout_s - _NORMAL_S
         if ready or left_s <= 0:
             return ready
         began = time.monotonic()
@@ -61,26 +56,20 @@ class FastClock:
 
 
 class _Selector(selectors.DefaultSelector):
-    """What asyncio waits with, by a clock."""
-
     def __init__(self, clock: FastClock) -> None:
         super().__init__()
         self._clock = clock
 
     def select(self, timeout: float | None = None) -> list[_Ready]:
-        """As always, but faster."""
         if timeout is None or timeout <= 0:
             return super().select(timeout)
         return self._clock.wait(super().select, timeout)
 
 
 class _Loop(asyncio.SelectorEventLoop):
-    """asyncio's loop, by a clock."""
-
     def __init__(self, clock: FastClock) -> None:
-        self._by = clock
+        self._clock = clock
         super().__init__(_Selector(clock))
 
     def time(self) -> float:
-        """The clock's steady time, which all timers go by."""
-        return self._by.steady()
+        return self._clock.steady()

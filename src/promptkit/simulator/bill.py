@@ -1,31 +1,32 @@
-"""The bill: what a provider would charge, request by request, in integer pico-USD."""
+"""What a simulator records: the bill in integer pico-USD, and the journal of requests."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from hashlib import sha256
-from typing import Final
 
 from promptkit.types import Json
 
 from .models import Card, Tokens, card_of, price
 
-_KEPT: Final = 200_000
+_MAX_ENTRIES = 200_000
+_MAX_BODIES = 1_000
+_MAX_BODY_BYTES = 65_536
 
 
 @dataclass(slots=True)
-class Line:
-    """One request that reached a model.
+class BillLine:
+    """A request that reached a model.
 
     Attributes:
-        request_id: what the reply's own request id says.
-        pico: the price in pico-USD, 0 where it was not billed, None where the list has no rate.
+        request_id: the request id in the response.
+        pico: the price in pico-USD, 0 if it was not billed, None if the rate is unknown.
         billed: whether the provider charges for it.
-        delivered: whether the reply went out whole; a billed line that was not delivered is
-            what a client can only know as an unknown outcome.
+        delivered: whether the response was sent whole. For the client, a billed line that was not
+            delivered is an unknown outcome.
     """
 
     request_id: str
@@ -41,14 +42,14 @@ class Line:
 
 
 @dataclass(slots=True)
-class _Sum:
+class _BillTotal:
     requests: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
     pico: int = 0
     unpriced: int = 0
 
-    def add(self, line: Line) -> None:
+    def add(self, line: BillLine) -> None:
         if not line.billed:
             return
         self.requests += 1
@@ -59,81 +60,69 @@ class _Sum:
         else:
             self.pico += line.pico
 
-
-@dataclass(slots=True)
-class Bill:
-    """All lines so far: totals for ever, the lines themselves of the last 200,000 requests.
-
-    Args:
-        cards: rates of models that the literal list doesn't know, or overrides of it.
-    """
-
-    cards: Mapping[tuple[str, str], Card] = field(default_factory=dict[tuple[str, str], Card])
-    lines: deque[Line] = field(default_factory=lambda: deque[Line](maxlen=_KEPT))
-    _total: _Sum = field(default_factory=_Sum)
-    _models: dict[str, dict[str, _Sum]] = field(default_factory=dict[str, dict[str, _Sum]])
-
-    def price(self, provider: str, model: str, tokens: Tokens, tier: str | None, on: date) -> int | None:
-        """Pico-USD by the scenario's rates, else by the literal list; None where neither knows."""
-        card = self.cards.get((provider, model)) or card_of(provider, model, on)
-        return None if card is None else price(card, tokens, tier)
-
-    def add(self, line: Line) -> None:
-        """Enter a line. `delivered` may still change; its price may not."""
-        self.lines.append(line)
-        self._total.add(line)
-        self._models.setdefault(line.provider, {}).setdefault(line.model, _Sum()).add(line)
-
-    @property
-    def total_pico(self) -> int:
-        """What all billed requests with a known rate come to."""
-        return self._total.pico
-
-    def as_json(self, *, lines: bool = True) -> dict[str, Json]:
-        """`{"total_pico", "requests", "unpriced", "providers": {name: {..., "models"}}, "lines"}`."""
-        told: list[Json] = [_line_json(line) for line in self.lines] if lines else []
+    def as_json(self) -> dict[str, Json]:
         return {
-            **_total_json(self._total),
-            "providers": {
-                name: {
-                    "total_pico": sum(each.pico for each in models.values()),
-                    "models": {model: _total_json(each) for model, each in models.items()},
-                }
-                for name, models in self._models.items()
-            },
-            "lines": told,
+            "total_pico": self.pico,
+            "requests": self.requests,
+            "unpriced": self.unpriced,
+            "input_tokens": self.input_tokens,
+            "output_tokens": self.output_tokens,
         }
 
 
-def _total_json(total: _Sum) -> dict[str, Json]:
-    return {
-        "total_pico": total.pico,
-        "requests": total.requests,
-        "unpriced": total.unpriced,
-        "input_tokens": total.input_tokens,
-        "output_tokens": total.output_tokens,
-    }
+@dataclass(slots=True)
+class Bill:
+    """The totals of all requests, and the lines of the last 200,000.
 
+    Args:
+        cards: rates of models that the price list doesn't have, or other rates for them.
+    """
 
-def _line_json(line: Line) -> dict[str, Json]:
-    return {**asdict(line), "tokens": {**asdict(line.tokens), "input": line.tokens.input}}
+    cards: Mapping[tuple[str, str], Card] = field(default_factory=dict[tuple[str, str], Card])
+    lines: deque[BillLine] = field(default_factory=lambda: deque[BillLine](maxlen=_MAX_ENTRIES))
+    _total: _BillTotal = field(default_factory=_BillTotal)
+    _models: dict[str, dict[str, _BillTotal]] = field(default_factory=dict[str, dict[str, _BillTotal]])
 
+    def price(self, provider: str, model: str, tokens: Tokens, tier: str | None, on: date) -> int | None:
+        """Return pico-USD by the scenario's rates, else by the price list; None if neither has the model."""
+        card = self.cards.get((provider, model)) or card_of(provider, model, on)
+        return None if card is None else price(card, tokens, tier)
 
-_JOURNAL_KEPT = 200_000
+    def add(self, line: BillLine) -> None:
+        """Add a line. Its `delivered` may still change, its price may not."""
+        self.lines.append(line)
+        self._total.add(line)
+        self._models.setdefault(line.provider, {}).setdefault(line.model, _BillTotal()).add(line)
 
+    @property
+    def total_pico(self) -> int:
+        """The sum of all billed requests with a known rate."""
+        return self._total.pico
 
-_BODIES_KEPT = 1_000
-
-
-_BODY_BYTES = 65_536
+    def as_json(self, *, lines: bool = True) -> dict[str, Json]:
+        """Return `{"total_pico", "requests", "unpriced", "providers": {name: {..., "models"}}, "lines"}`."""
+        return {
+            **self._total.as_json(),
+            "providers": {
+                name: {
+                    "total_pico": sum(total.pico for total in models.values()),
+                    "models": {model: total.as_json() for model, total in models.items()},
+                }
+                for name, models in self._models.items()
+            },
+            "lines": [
+                {**asdict(line), "tokens": {**asdict(line.tokens), "input": line.tokens.input}}
+                for line in (self.lines if lines else ())
+            ],
+        }
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
-    """One request. `time` is ISO 8601, UTC; `fault` what the script or a limit did to it.
+class JournalEntry:
+    """A request. `time` is ISO 8601, UTC; `fault` is the script's or a limit's effect on it.
 
-    `status` is 0 where no status was ever sent (a reset, a stall). `retry_after_s` is the hint that went
-    with it.
+    `status` is 0 if no status was sent (a reset, a stall). `retry_after_s` is the retry-after hint
+    of the response.
     """
 
     number: int
@@ -155,38 +144,37 @@ class Note:
 
 
 def prompt_digest(prompt: str) -> str:
-    """SHA-256 of the prompt's text, in hex."""
+    """Return the SHA-256 of a prompt's text, in hex."""
     return sha256(prompt.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @dataclass(slots=True)
 class Journal:
-    """The last 200,000 notes, and the bodies (64 KiB each at most) of the last 1,000 requests."""
+    """The last 200,000 requests, and the bodies (at most 64 KiB each) of the last 1,000."""
 
-    notes: deque[Note] = field(default_factory=lambda: deque[Note](maxlen=_JOURNAL_KEPT))
+    entries: deque[JournalEntry] = field(default_factory=lambda: deque[JournalEntry](maxlen=_MAX_ENTRIES))
     count: int = 0
     _bodies: deque[tuple[int, bytes]] = field(
-        default_factory=lambda: deque[tuple[int, bytes]](maxlen=_BODIES_KEPT)
+        default_factory=lambda: deque[tuple[int, bytes]](maxlen=_MAX_BODIES)
     )
 
-    def add(self, note: Note, body: bytes) -> None:
-        """Enter a note; the body is kept apart, for whoever asks for bodies."""
-        self.notes.append(note)
-        self._bodies.append((note.number, body[:_BODY_BYTES]))
-
     def next_number(self) -> int:
-        """The number of the next note, from 1."""
+        """Return the number of the next entry, from 1."""
         self.count += 1
         return self.count
 
-    def as_json(self, *, bodies: bool = False) -> list[dict[str, Json]]:
-        """All notes, oldest first; with `bodies`, what came in where it is still kept."""
-        kept = dict(self._bodies) if bodies else {}
-        return list(self._rows(kept))
+    def add(self, entry: JournalEntry, body: bytes) -> None:
+        """Add an entry and its body."""
+        self.entries.append(entry)
+        self._bodies.append((entry.number, body[:_MAX_BODY_BYTES]))
 
-    def _rows(self, kept: dict[int, bytes]) -> Iterator[dict[str, Json]]:
-        for note in self.notes:
-            row = asdict(note)
-            if note.number in kept:
-                row["body"] = kept[note.number].decode("utf-8", "replace")
-            yield row
+    def as_json(self, *, bodies: bool = False) -> list[dict[str, Json]]:
+        """Return all entries, oldest first; with `bodies`, those that are still stored."""
+        stored = dict(self._bodies) if bodies else {}
+        rows: list[dict[str, Json]] = []
+        for entry in self.entries:
+            row = asdict(entry)
+            if entry.number in stored:
+                row["body"] = stored[entry.number].decode("utf-8", "replace")
+            rows.append(row)
+        return rows

@@ -1,4 +1,4 @@
-"""The tables of named faults: data, and the two shapes that hold it."""
+"""The named faults, and the error responses that they make."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from difflib import get_close_matches
 from http import HTTPStatus
 from typing import Any, Final
 
-from .models import Family
-from .requests import ErrorReply
+from .models import ProviderFamily
+from .requests import ErrorResponse
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorSpec:
-    """One error reply: `kind` is the error type (openai, anthropic) or status word (gemini)."""
+    """An error: `kind` is the error type (OpenAI, Anthropic) or the status (Gemini).
+
+    `hinted` is whether the provider sends a retry-after hint with it.
+    """
 
     status: int
     kind: str
@@ -25,55 +28,50 @@ class ErrorSpec:
     details: tuple[Mapping[str, Any], ...] = ()
     html: bool = False
     hinted: bool = False
-    """Whether the provider says when to come back."""
 
 
 @dataclass(frozen=True, slots=True)
 class WireSpec:
-    """A broken exchange; `billed` is what holds where the script doesn't say."""
+    """A broken exchange; `billed` is the default if the script has no value."""
 
-    what: str
+    description: str
     billed: bool
 
 
 WIRE: Final[Mapping[str, WireSpec]] = {
     "wire.reset_before": WireSpec("the connection is reset before the body is read", billed=False),
-    "wire.reset_after": WireSpec("the connection is reset after the request was read", billed=True),
-    "wire.stall": WireSpec("the request is read and never answered", billed=False),
+    "wire.reset_after": WireSpec("the connection is reset after the request is read", billed=True),
+    "wire.stall": WireSpec("the request is read and gets no response", billed=False),
     "wire.stall_stream": WireSpec(
-        "a stream stops in the middle and stays open (a whole reply: as stall)", billed=True
+        "a stream stops in the middle and stays open (a whole reply: as wire.stall)", billed=True
     ),
-    "wire.slow_first_byte": WireSpec("the first byte comes `seconds` late (default 1)", billed=True),
-    "wire.cut_body": WireSpec("the body ends short of its Content-Length", billed=True),
-    "wire.cut_stream": WireSpec("a stream is cut inside an event (a whole reply: as cut_body)", billed=True),
+    "wire.slow_first_byte": WireSpec("the first byte is `seconds` late (default 1)", billed=True),
+    "wire.cut_body": WireSpec("the body is shorter than its Content-Length", billed=True),
+    "wire.cut_stream": WireSpec(
+        "a stream is cut inside an event (a whole reply: as wire.cut_body)", billed=True
+    ),
     "wire.early_end": WireSpec("a stream ends cleanly without its terminal event", billed=True),
     "wire.malformed": WireSpec(
-        "status 200 and a body that is no JSON (a stream: one broken event)", billed=True
+        "status 200 and a body that is not JSON (a stream: one broken event)", billed=True
     ),
-    "wire.stream_error": WireSpec("an error event inside a stream; `error` names which", billed=False),
+    "wire.stream_error": WireSpec("an error event inside a stream; `error` names it", billed=False),
 }
-
-
 REPLY: Final[Mapping[str, str]] = {
     "reply.refusal": "the model refuses (Gemini: finish reason PROHIBITED_CONTENT)",
     "reply.content_filter": "a filter cuts the reply (Anthropic: refusal; Gemini: SAFETY)",
     "reply.blocked_prompt": "the prompt is blocked (Gemini's promptFeedback; elsewhere a 400)",
-    "reply.truncated": "the reply hits its length limit, whatever that is",
-    "reply.empty": "no text, finish `length`, usage billed: reasoning ate the limit",
-    "reply.unknown_model": "the served model is one that nobody has heard of",
-    "reply.not_json": "prose, where JSON was asked for",
-    "reply.wrong_json": "JSON that doesn't fit the schema that was asked for",
-    "reply.items_missing": "of a list of answers by id, every second one is missing",
-    "reply.items_repeated": "of a list of answers by id, the first comes twice",
-    "reply.items_extra": "a list of answers by id has one for an id that nobody asked about",
-    "reply.says": "the rule's `message` is what the model says",
-    "reply.no_usage": "usage is missing (it is billed all the same)",
+    "reply.truncated": "the reply ends at half its length, with finish reason `length`",
+    "reply.empty": "no text, finish reason `length`: reasoning used the whole limit, which is billed",
+    "reply.unknown_model": "the response names an unknown model",
+    "reply.not_json": "prose instead of JSON",
+    "reply.wrong_json": "JSON that doesn't match the requested schema",
+    "reply.items_missing": "every second item of a list by id is missing",
+    "reply.items_repeated": "the first item of a list by id appears twice",
+    "reply.items_extra": "a list by id has an item with an id that was not requested",
+    "reply.says": "the rule's `message` is the reply",
+    "reply.no_usage": "the usage is missing (it is billed)",
 }
-
-
-_POLICY: Final = "Internal error while evaluating the content policy service. This is an outage on our side."
-
-
+_POLICY_OUTAGE = "Internal error while evaluating the content policy service. This is an outage on our side."
 OPENAI: Final[Mapping[str, ErrorSpec]] = {
     "bad_request": ErrorSpec(400, "invalid_request_error", "Invalid request.", "invalid_value"),
     "context_length": ErrorSpec(
@@ -154,7 +152,7 @@ OPENAI: Final[Mapping[str, ErrorSpec]] = {
         hinted=True,
     ),
     "server_error": ErrorSpec(500, "server_error", "The server had an error while processing your request."),
-    "policy_500": ErrorSpec(500, "server_error", _POLICY),
+    "policy_500": ErrorSpec(500, "server_error", _POLICY_OUTAGE),
     "bad_gateway": ErrorSpec(502, "server_error", "Bad gateway.", html=True),
     "unavailable": ErrorSpec(
         503, "server_error", "The engine is currently unavailable, please try again later."
@@ -170,7 +168,7 @@ OPENAI: Final[Mapping[str, ErrorSpec]] = {
 }
 
 
-def _spend(code: str) -> tuple[Mapping[str, Any], ...]:
+def _anthropic_detail(code: str) -> tuple[Mapping[str, Any], ...]:
     return ({"error_code": code},)
 
 
@@ -211,30 +209,28 @@ ANTHROPIC: Final[Mapping[str, ErrorSpec]] = {
         429,
         "rate_limit_error",
         "This request would exceed a ramp limit.",
-        details=_spend("ramp_limit_exceeded"),
+        details=_anthropic_detail("ramp_limit_exceeded"),
         hinted=True,
     ),
     "spend_limit": ErrorSpec(
         429,
         "rate_limit_error",
         "Your organization has reached its monthly API spend limit.",
-        details=_spend("enforced_spend_limit_reached"),
+        details=_anthropic_detail("enforced_spend_limit_reached"),
     ),
     "contract_limit": ErrorSpec(
         429,
         "rate_limit_error",
         "Your organization has reached the spend limit of its contract.",
-        details=_spend("contract_spend_limit_reached"),
+        details=_anthropic_detail("contract_spend_limit_reached"),
     ),
     "api_error": ErrorSpec(500, "api_error", "Internal server error"),
-    "policy_500": ErrorSpec(500, "api_error", _POLICY),
+    "policy_500": ErrorSpec(500, "api_error", _POLICY_OUTAGE),
     "bad_gateway": ErrorSpec(502, "api_error", "Bad gateway", html=True),
     "unavailable": ErrorSpec(503, "api_error", "Service unavailable"),
     "timeout_504": ErrorSpec(504, "timeout_error", "The request timed out while processing."),
     "overloaded_529": ErrorSpec(529, "overloaded_error", "Overloaded"),
 }
-
-
 _HELP: Final[Mapping[str, Any]] = {
     "@type": "type.googleapis.com/google.rpc.Help",
     "links": [
@@ -262,12 +258,10 @@ def _reason(reason: str) -> tuple[Mapping[str, Any], ...]:
     return ({"@type": kind, "reason": reason, "domain": "googleapis.com"},)
 
 
-_EXCEEDED: Final = (
+_EXCEEDED = (
     "You exceeded your current quota, please check your plan and billing details.\n"
     "* Quota exceeded for metric: generativelanguage.googleapis.com/generate_requests, limit: {}"
 )
-
-
 GEMINI: Final[Mapping[str, ErrorSpec]] = {
     "bad_request": ErrorSpec(400, "INVALID_ARGUMENT", "Request contains an invalid argument."),
     "context_length": ErrorSpec(
@@ -330,24 +324,22 @@ GEMINI: Final[Mapping[str, ErrorSpec]] = {
         hinted=True,
     ),
     "internal": ErrorSpec(500, "INTERNAL", "An internal error has occurred. Please retry or report."),
-    "policy_500": ErrorSpec(500, "INTERNAL", _POLICY),
+    "policy_500": ErrorSpec(500, "INTERNAL", _POLICY_OUTAGE),
     "bad_gateway": ErrorSpec(502, "UNAVAILABLE", "Bad gateway.", html=True),
     "overloaded": ErrorSpec(503, "UNAVAILABLE", "The model is overloaded. Please try again later."),
     "deadline": ErrorSpec(504, "DEADLINE_EXCEEDED", "Deadline expired before operation could complete."),
 }
-
-
 ERRORS: Final[Mapping[str, ErrorSpec]] = {
     f"{family}.{name}": spec
-    for family, table in ((Family.OPENAI, OPENAI), (Family.ANTHROPIC, ANTHROPIC), (Family.GEMINI, GEMINI))
+    for family, table in (
+        (ProviderFamily.OPENAI, OPENAI),
+        (ProviderFamily.ANTHROPIC, ANTHROPIC),
+        (ProviderFamily.GEMINI, GEMINI),
+    )
     for name, spec in table.items()
 }
-
-
-_HTML: Final = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center></body></html>"
-
-
-_GEMINI_WORDS: Final = {
+_HTML = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center></body></html>"
+_GEMINI_STATUSES = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
     403: "PERMISSION_DENIED",
@@ -358,61 +350,61 @@ _GEMINI_WORDS: Final = {
     503: "UNAVAILABLE",
     504: "DEADLINE_EXCEEDED",
 }
-
-
-_ANTHROPIC_WORDS: Final = {spec.status: spec.kind for spec in reversed(tuple(ANTHROPIC.values()))}
+_ANTHROPIC_KINDS = {spec.status: spec.kind for spec in reversed(tuple(ANTHROPIC.values()))}
 
 
 def names() -> tuple[str, ...]:
-    """All names but the open family `http.STATUS`."""
+    """Return all names, except the family `http.STATUS`."""
     return (*ERRORS, *WIRE, *REPLY)
 
 
 def problem_with(name: str) -> str | None:
-    """Why a name is no fault, with the closest one that is; None where it is one."""
+    """Return why a name is not a fault, with the closest one; None if it is one."""
     if name in ERRORS or name in WIRE or name in REPLY:
         return None
     head, _, status = name.partition(".")
-    if head == "http" and status.isdecimal() and 400 <= int(status) <= 599:  # noqa: PLR2004  HTTP's error range
+    if head == "http" and status.isdecimal() and 400 <= int(status) <= 599:  # noqa: PLR2004 - the range of errors
         return None
     close = get_close_matches(name, names(), 1)
     return f"unknown fault {name!r}" + (f"; did you mean {close[0]!r}?" if close else "")
 
 
-def family_of_fault(name: str) -> Family | None:
-    """The family whose shape a fault has; None where it suits any."""
+def family_of_fault(name: str) -> ProviderFamily | None:
+    """Return the family whose format a fault has; None if it fits any."""
     head = name.partition(".")[0]
-    return Family(head) if head in tuple(Family) else None
+    return ProviderFamily(head) if head in tuple(ProviderFamily) else None
 
 
-def error_reply(  # noqa: PLR0913  an error has that many facts
+def error_response(  # noqa: PLR0913 - all that an error has
     name: str,
-    family: Family,
+    family: ProviderFamily,
     *,
     request_id: str,
     message: str | None = None,
     code: str | None = None,
     param: str | None = None,
     retry_after_s: float | None = None,
-) -> ErrorReply:
-    """The error reply of a named fault (or `http.STATUS`) in the shape of a family.
+) -> ErrorResponse:
+    """Return the error response of a named fault (or `http.STATUS`) in a family's format.
 
     Args:
         name: a name of `ERRORS` or `http.STATUS`.
-        family: whose JSON it is, for `http.STATUS`; a family's own fault keeps its own.
-        request_id: goes into the body where the provider does that (Anthropic).
+        family: the format of `http.STATUS`; a family's own fault has its own format.
+        request_id: part of the body for Anthropic.
         message: replaces the table's message.
         code: replaces the table's code.
-        param: the parameter at fault.
-        retry_after_s: the hint; sent as Retry-After or, by Gemini, as RetryInfo.
+        param: the invalid parameter.
+        retry_after_s: the retry-after hint, sent as Retry-After or, for Gemini, as RetryInfo.
     """
     family = family_of_fault(name) or family
     spec = ERRORS.get(name) or _plain(int(name.removeprefix("http.")), family)
     hint = (
-        {} if retry_after_s is None or family is Family.GEMINI else {"retry-after": f"{retry_after_s:.10g}"}
+        {}
+        if retry_after_s is None or family is ProviderFamily.GEMINI
+        else {"retry-after": f"{retry_after_s:.10g}"}
     )
     if spec.html:
-        return ErrorReply(
+        return ErrorResponse(
             spec.status,
             hint,
             _HTML.format(f"{spec.status} {HTTPStatus(spec.status).phrase}").encode(),
@@ -420,23 +412,23 @@ def error_reply(  # noqa: PLR0913  an error has that many facts
         )
     spec = replace(spec, message=message or spec.message, code=code or spec.code, param=param or spec.param)
     body = error_body(spec, family, request_id, retry_after_s)
-    return ErrorReply(spec.status, hint, json.dumps(body, ensure_ascii=False).encode())
+    return ErrorResponse(spec.status, hint, json.dumps(body, ensure_ascii=False).encode())
 
 
 def error_body(
-    spec: ErrorSpec, family: Family, request_id: str, retry_after_s: float | None = None
+    spec: ErrorSpec, family: ProviderFamily, request_id: str, retry_after_s: float | None = None
 ) -> dict[str, Any]:
-    """The JSON of an error in a family's shape."""
+    """Return the JSON of an error in a family's format."""
     match family:
-        case Family.OPENAI:
-            said = {"message": spec.message, "type": spec.kind, "param": spec.param, "code": spec.code}
-            return {"error": said}
-        case Family.ANTHROPIC:
+        case ProviderFamily.OPENAI:
+            error = {"message": spec.message, "type": spec.kind, "param": spec.param, "code": spec.code}
+            return {"error": error}
+        case ProviderFamily.ANTHROPIC:
             inner: dict[str, Any] = {"type": spec.kind, "message": spec.message}
             if spec.details:
                 inner["details"] = dict(spec.details[0])
             return {"type": "error", "error": inner, "request_id": request_id}
-        case Family.GEMINI:
+        case ProviderFamily.GEMINI:
             return {"error": _gemini_error(spec, retry_after_s)}
 
 
@@ -446,26 +438,31 @@ def _gemini_error(spec: ErrorSpec, retry_after_s: float | None) -> dict[str, Any
         message = f"{message}\nPlease retry in {retry_after_s:.10g}s."
         kind = "type.googleapis.com/google.rpc.RetryInfo"
         details.append({"@type": kind, "retryDelay": f"{retry_after_s:.10g}s"})
-    said = {"code": spec.status, "message": message, "status": spec.kind}
-    return {**said, "details": details} if details else said
+    error = {"code": spec.status, "message": message, "status": spec.kind}
+    return {**error, "details": details} if details else error
 
 
-def stream_error(name: str | None, family: Family, request_id: str) -> tuple[ErrorSpec, dict[str, Any]]:
-    """The error that comes inside a stream, and its JSON; by default, an overload."""
-    default = {Family.OPENAI: "openai.server_error", Family.ANTHROPIC: "anthropic.overloaded_529"}
+def stream_error(
+    name: str | None, family: ProviderFamily, request_id: str
+) -> tuple[ErrorSpec, dict[str, Any]]:
+    """Return an error inside a stream, and its JSON; by default, an overload."""
+    default = {
+        ProviderFamily.OPENAI: "openai.server_error",
+        ProviderFamily.ANTHROPIC: "anthropic.overloaded_529",
+    }
     name = name or default.get(family, "gemini.overloaded")
     spec = ERRORS.get(name) or _plain(int(name.removeprefix("http.")), family)
     return spec, error_body(spec, family, request_id)
 
 
-def _plain(status: int, family: Family) -> ErrorSpec:
+def _plain(status: int, family: ProviderFamily) -> ErrorSpec:
     phrase = HTTPStatus(status).phrase if status in tuple(HTTPStatus) else "Error"
     match family:
-        case Family.OPENAI:
+        case ProviderFamily.OPENAI:
             kind = "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
-        case Family.ANTHROPIC:
+        case ProviderFamily.ANTHROPIC:
             fallback = "api_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
-            kind = _ANTHROPIC_WORDS.get(status, fallback)
-        case Family.GEMINI:
-            kind = _GEMINI_WORDS.get(status, "UNKNOWN")
+            kind = _ANTHROPIC_KINDS.get(status, fallback)
+        case ProviderFamily.GEMINI:
+            kind = _GEMINI_STATUSES.get(status, "UNKNOWN")
     return ErrorSpec(status, kind, phrase)

@@ -1,4 +1,4 @@
-"""The scripted models: windows, limits, what each one rejects, and the name it answers under."""
+"""The simulated models: windows, limits, rejected parameters, names in responses, and prices."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from enum import StrEnum
 from typing import Final
 
 
-class Family(StrEnum):
-    """Whose error shapes, headers and auth a provider speaks."""
+class ProviderFamily(StrEnum):
+    """The format of a provider's errors, headers and authentication."""
 
     OPENAI = "openai"
     ANTHROPIC = "anthropic"
     GEMINI = "gemini"
 
 
-def family_of(provider: str) -> Family:
-    """A provider that is not one of the three speaks OpenAI's format."""
-    return Family(provider) if provider in tuple(Family) else Family.OPENAI
+def family_of(provider: str) -> ProviderFamily:
+    """Return a provider's family; any other provider than the three uses OpenAI's format."""
+    return ProviderFamily(provider) if provider in tuple(ProviderFamily) else ProviderFamily.OPENAI
 
 
-KEYLESS: Final = frozenset({"local", "ollama", "vllm"})
-"""Hosts that ask for no key."""
+KEYLESS = frozenset({"local", "ollama", "vllm"})
+"""Hosts that need no key."""
 
 
 @dataclass(frozen=True, slots=True)
 class SimModel:
-    """A model as its provider would describe it.
+    """A model as its provider describes it.
 
     Attributes:
-        rejects: request parameters, by their wire names, that it answers with a 400.
-        efforts: words (or, for Gemini, `budget`/`level`) it takes for reasoning; empty: any.
-        served_as: the name in its replies, where that differs from `id`.
-        cache_writes: whether writing to the cache is billed apart.
-        cache_min_tokens: below this nothing is cached.
+        rejects: wire names of parameters for which it returns a 400.
+        efforts: words (or, for Gemini, `budget`/`level`) that it accepts for reasoning; empty for any.
+        served_as: the name in responses, if it differs from `id`.
+        cache_writes: whether cache writes have their own price.
+        cache_min_tokens: the shortest prompt that is cached.
     """
 
     id: str
@@ -49,20 +49,16 @@ class SimModel:
 
     @property
     def served(self) -> str:
-        """The model name in replies."""
+        """The model name in responses."""
         return self.served_as or self.id
 
 
-_GPT_REJECTS: Final = frozenset(
+_GPT_REJECTS = frozenset(
     {"temperature", "top_p", "frequency_penalty", "presence_penalty", "logprobs", "logit_bias"}
     | {"max_tokens", "stop"}
 )
-
-
-_GPT_EFFORTS: Final = frozenset({"none", "low", "medium", "high", "xhigh", "max"})
-
-
-_CLAUDE_REJECTS: Final = frozenset({"temperature", "top_p", "top_k"})
+_GPT_EFFORTS = frozenset({"none", "low", "medium", "high", "xhigh", "max"})
+_CLAUDE_REJECTS = frozenset({"temperature", "top_p", "top_k"})
 
 
 def _gpt(name: str, served_as: str) -> SimModel:
@@ -107,31 +103,30 @@ _SHIPPED: Final[Mapping[str, tuple[SimModel, ...]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """The models of all providers: the shipped ones and a scenario's own, which win.
+    """The models of all providers: the shipped ones and a scenario's own, which take precedence.
 
-    A host that is none of the three and lists no model takes any model id.
+    A host other than the three that lists no model accepts any model id.
     """
 
     extra: Mapping[tuple[str, str], SimModel] = field(default_factory=dict[tuple[str, str], SimModel])
 
     def of(self, provider: str) -> tuple[SimModel, ...]:
-        """All models that a provider lists."""
+        """Return all models that a provider lists."""
         shipped = {model.id: model for model in _SHIPPED.get(provider, ())}
         own = {model.id: model for (name, _), model in self.extra.items() if name == provider}
         return tuple({**shipped, **own}.values())
 
     def find(self, provider: str, name: str) -> SimModel | None:
-        """The model behind a name, its dated name included; None is a 404."""
+        """Return the model of a name, or of its dated name; None for a 404."""
         listed = self.of(provider)
-        found = next((model for model in listed if name in (model.id, model.served)), None)
-        if found is None and not listed and provider not in _SHIPPED and name:
+        if not listed and provider not in _SHIPPED and name:
             return SimModel(name)
-        return found
+        return next((model for model in listed if name in (model.id, model.served)), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What one reply took. The parts of `input` are disjoint; `output` includes `reasoning`."""
+    """The tokens of a call. The parts of `input` are disjoint; `output` includes `reasoning`."""
 
     uncached: int
     output: int
@@ -148,7 +143,7 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Pico-USD a token. `write` is the short cache write (5 or 30 minutes), `write_1h` the long one."""
+    """Pico-USD per token. `write` is the short cache write (5 or 30 minutes), `write_1h` the long one."""
 
     input: int
     output: int
@@ -159,25 +154,21 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """The rates of a model: `long` holds for a whole request of more than `above` input tokens."""
+    """The rates of a model; `long` applies to a whole request of more than `above` input tokens.
+
+    `tiers` are its service tiers, each as a fraction of the standard rate.
+    """
 
     rates: Rates
     long: Rates | None = None
     above: int = 0
     batch_halves_reads: bool = True
     tiers: Mapping[str, tuple[int, int]] | None = None
-    """Which service tiers it sells, as a fraction of the standard rate."""
 
 
-_OPENAI_TIERS: Final = {"flex": (1, 2), "batch": (1, 2), "priority": (2, 1), "fast": (2, 1)}
-
-
-_ANTHROPIC_TIERS: Final = {"batch": (1, 2)}
-
-
-_GEMINI_TIERS: Final = {"flex": (1, 2), "batch": (1, 2)}
-
-
+_OPENAI_TIERS = {"flex": (1, 2), "batch": (1, 2), "priority": (2, 1), "fast": (2, 1)}
+_ANTHROPIC_TIERS = {"batch": (1, 2)}
+_GEMINI_TIERS = {"flex": (1, 2), "batch": (1, 2)}
 _CARDS: Final[Mapping[tuple[str, str], Card]] = {
     ("openai", "gpt-6-luna"): Card(
         Rates(100_000, 500_000, 10_000, 125_000),
@@ -227,29 +218,25 @@ _CARDS: Final[Mapping[tuple[str, str], Card]] = {
     ),
     ("gemini", "gemini-3.8-flash"): Card(Rates(750_000, 3_750_000, 75_000), tiers=_GEMINI_TIERS),
 }
-
-
-_INTRODUCTION_ENDS: Final = date(2027, 1, 1)
-
-
+_INTRODUCTION_ENDS = date(2027, 1, 1)
 _AFTER_INTRODUCTION: Final[Mapping[tuple[str, str], Card]] = {
     ("gemini", "gemini-3.8-flash"): Card(Rates(1_500_000, 7_500_000, 150_000), tiers=_GEMINI_TIERS),
 }
 
 
 def priced_models() -> tuple[tuple[str, str], ...]:
-    """Every (provider, model) of the list."""
+    """Return every (provider, model) of the price list."""
     return tuple(_CARDS)
 
 
 def card_of(provider: str, model: str, on: date) -> Card | None:
-    """The card of a model on a day; None where the list doesn't know it."""
+    """Return the rates of a model on a day; None if the price list doesn't have it."""
     later = _AFTER_INTRODUCTION.get((provider, model)) if on >= _INTRODUCTION_ENDS else None
     return later or _CARDS.get((provider, model))
 
 
 def price(card: Card, tokens: Tokens, tier: str | None = None) -> int | None:
-    """What `tokens` cost in pico-USD; None where the card names its tiers and not this one."""
+    """Return the cost of tokens in pico-USD; None if the card lists tiers without this one."""
     if tier is not None and card.tiers is not None and tier not in card.tiers:
         return None
     rates = card.long if card.long is not None and tokens.input > card.above else card.rates

@@ -1,4 +1,4 @@
-"""The simulator's own words: what a request asks, in no provider's terms, and what is answered."""
+"""Requests and replies without any provider's format, and the errors that answer a request."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ from typing import Any
 from promptkit.types import JsonObject
 
 from .models import Tokens
-from .prompt_cache import Mark
+from .prompt_cache import CacheBreakpoint
+
+Body = JsonObject
+"""The JSON object of a request or a response."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ModelRequest:
     """A request as the model sees it.
 
     Attributes:
-        prompt: all text of the prompt in the order in which the model reads it (tools or
-            schema, system, messages); its UTF-8 bytes are what input tokens are counted from.
-        topic: the last block of the prompt, where the reply takes its words from.
-        given: the wire names of the parameters that were given.
-        effort: the word or kind of reasoning that was asked for, None where nothing was said.
-        thinking: how many tokens the model may think, 0 where it should not.
-        usage_wanted: whether a stream should tell its usage (Chat Completions asks for it).
+        prompt: all text of the prompt in the order in which the model reads it (tools or schema,
+            system, messages). Input tokens are counted from its UTF-8 bytes.
+        topic: the last block of the prompt, which the reply takes its words from.
+        given: the wire names of the parameters in the request.
+        effort: the word or kind of reasoning; None if there is none.
+        thinking: how many tokens the model may spend on reasoning.
+        cache_key: OpenAI's prompt_cache_key; calls with another key use another machine's cache.
+        usage_wanted: whether a stream should contain its usage (an option of Chat Completions).
     """
 
     model: str
@@ -37,43 +41,43 @@ class Asked:
     effort: str | None = None
     thinking: int = 0
     tier: str | None = None
-    marks: tuple[Mark, ...] = ()
+    marks: tuple[CacheBreakpoint, ...] = ()
     implicit_cache: bool = True
     cache_key: str = ""
-    """OpenAI's prompt_cache_key: calls with another one meet another machine's cache."""
     stops: tuple[str, ...] = ()
     usage_wanted: bool = True
 
 
-class End(StrEnum):
-    """How a reply ends."""
+class FinishReason(StrEnum):
+    """How a reply ends.
+
+    A content filter cuts a FILTER reply. A BLOCKED prompt has no reply at all (Gemini).
+    """
 
     STOP = "stop"
     STOP_SEQUENCE = "stop_sequence"
     LENGTH = "length"
     REFUSAL = "refusal"
     FILTER = "filter"
-    """A content filter or safety block cut the reply."""
     BLOCKED = "blocked"
-    """The prompt itself was blocked: no reply at all (Gemini)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What the model says; `tokens` is None where the reply keeps its usage to itself."""
+class ModelReply:
+    """The model's reply; `tokens` is None if the response leaves out its usage."""
 
     id: str
     created: int
     model: str
     text: str
-    end: End
+    end: FinishReason
     tokens: Tokens | None
     tier: str | None = None
     stop: str | None = None
 
 
-class Refused(Exception):
-    """The request is answered with an error. `code` and `param` go into the provider's JSON."""
+class RequestRefused(Exception):
+    """The request gets an error response. `code` and `param` go into the provider's JSON."""
 
     def __init__(
         self, fault: str, message: str | None = None, *, code: str | None = None, param: str | None = None
@@ -86,14 +90,10 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class ErrorReply:
-    """An error as it goes over the wire."""
+class ErrorResponse:
+    """An error as it is sent."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
     content_type: str = "application/json"
-
-
-Body = JsonObject
-"""A request's or a reply's JSON object."""

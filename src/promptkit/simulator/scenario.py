@@ -1,15 +1,15 @@
-"""Scenarios: what goes wrong, when. One schema for the TOML file, `POST /_faults` and Python.
+"""Scenarios: models, limits and faults. One schema for the TOML file, `POST /_faults` and Python.
 
 ```toml
 seed = 7
-latency = "realistic"            # or milliseconds; absent: none
-prompt_cache = true              # false: totals don't depend on the order of arrival
+latency = "realistic"            # or milliseconds; without it: none
+prompt_cache = true              # false: totals don't depend on the order of requests
 require_max_tokens = false       # true: a request without an output limit is a 400 everywhere
 down = ["gemini"]                # its own port refuses connections
 [keys]
-openai = ["sk-good"]             # any other key is answered as a wrong one
+openai = ["sk-good"]             # any other key is refused
 [ports]
-openai = 8091                    # a port of its own, which alone can refuse connections
+openai = 8091                    # a port of its own, which can refuse connections
 [limits.openai]                  # per key and model; or [limits."openai/gpt-6-luna"]
 requests_per_minute = 60
 [[models]]
@@ -29,11 +29,11 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Final, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -41,31 +41,31 @@ from promptkit.errors import ConfigError, UsageError
 
 from .faults import family_of_fault, problem_with
 from .models import Card, Rates, SimModel, family_of
-from .text import digest
+from .reply_text import digest
 
-_FORBID: Final = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+_FORBID = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
 
 @dataclass(frozen=True, slots=True)
 class FaultRule:
-    """One line of the script: this fault, for those requests, that often.
+    """A rule of the script: a fault, which requests it applies to, and how often.
 
     Attributes:
         fault: a name of `faults`.
-        provider: only there; by default the provider whose shape the fault has, else any.
-        model: only for that model, as asked for.
-        key: only for that API key (kept as it is here, never journalled).
-        stream: only for streams (true) or whole replies (false).
-        times: how often it strikes; None: for ever.
-        after: how many matching requests pass first.
-        every: it strikes each n-th matching request.
-        probability: it strikes with that chance, drawn from the seed and the prompt.
-        retry_after_s: the hint that goes with it, where the provider gives one.
-        seconds: how late the first byte comes (wire.slow_first_byte).
-        billed: whether the provider charges for it; None: what the table says.
-        at: where a stream or body is cut, as a share of it (0 to 1).
-        error: which error comes inside the stream (wire.stream_error).
-        message: replaces the error's message; of `reply.says`, what the model says.
+        provider: only this provider; by default the one of the fault's own format, else any.
+        model: only this model, by the name in the request.
+        key: only this API key (never in the journal).
+        stream: only streams (true) or whole replies (false).
+        times: how often it applies; None for always.
+        after: how many matching requests pass before it.
+        every: it applies to each n-th matching request.
+        probability: it applies at random, decided by the seed and the prompt.
+        retry_after_s: the retry-after hint of the response, if the provider sends one.
+        seconds: the delay of the first byte (wire.slow_first_byte).
+        billed: whether the provider charges for it; None for the default of the fault.
+        at: where a stream or body is cut, as a fraction of it (0 to 1).
+        error: the error inside the stream (wire.stream_error).
+        message: replaces the error's message; the reply's text for `reply.says`.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _FORBID
@@ -89,55 +89,58 @@ class FaultRule:
     def __post_init__(self) -> None:
         problem = (
             problem_with(self.fault)
-            or (self.error and (problem_with(self.error) or _no_error(self.error)))
-            or _range(self)
-            or _head_only(self)
-            or _shape(self)
+            or (self.error and (problem_with(self.error) or _not_an_error(self.error)))
+            or _out_of_range(self)
+            or _needs_body(self)
+            or _wrong_format(self)
         )
         if problem:
             raise ValueError(problem)
 
     @property
     def where(self) -> str | None:
-        """The provider that it strikes: as said, else the one whose shape the fault has."""
+        """The provider that it applies to: the given one, else that of the fault's own format."""
         family = family_of_fault(self.fault)
         return self.provider or (None if family is None else str(family))
 
 
-def _no_error(name: str) -> str | None:
-    return f"{name!r} is no error reply" if name.startswith(("wire.", "reply.")) else None
+def _not_an_error(name: str) -> str | None:
+    return f"{name!r} is not an error response" if name.startswith(("wire.", "reply.")) else None
 
 
-def _range(rule: FaultRule) -> str | None:
+def _out_of_range(rule: FaultRule) -> str | None:
     checks = {
         "times must be 1 or more": rule.times is None or rule.times >= 1,
         "after must be 0 or more": rule.after >= 0,
         "every must be 1 or more": rule.every >= 1,
         "probability must be between 0 and 1": 0 <= rule.probability <= 1,
         "at must be between 0 and 1": 0 <= rule.at <= 1,
-        "seconds must be between 0 and 3600": 0 <= rule.seconds <= 3600,  # noqa: PLR2004  an hour
+        "seconds must be between 0 and 3600": 0 <= rule.seconds <= 3600,  # noqa: PLR2004 - an hour
         "retry_after_s must be 0 or more": rule.retry_after_s is None or rule.retry_after_s >= 0,
     }
-    return next((what for what, fine in checks.items() if not fine), None)
+    return next((message for message, valid in checks.items() if not valid), None)
 
 
-def _head_only(rule: FaultRule) -> str | None:
+def _needs_body(rule: FaultRule) -> str | None:
     if rule.fault == "wire.reset_before" and (rule.model is not None or rule.stream is not None):
-        return "wire.reset_before strikes before the body is read: it can't match a model or a stream"
+        return "wire.reset_before applies before the body is read, so it can't match a model or a stream"
     return None
 
 
-def _shape(rule: FaultRule) -> str | None:
+def _wrong_format(rule: FaultRule) -> str | None:
     for name in (rule.fault, rule.error or ""):
         family = family_of_fault(name)
         if family is not None and rule.provider is not None and family_of(rule.provider) is not family:
-            return f"{name!r} is {family}'s shape; {rule.provider!r} speaks {family_of(rule.provider)}'s"
+            return (
+                f"{name!r} has the format of {family}, and {rule.provider!r} uses that of "
+                f"{family_of(rule.provider)}"
+            )
     return None
 
 
 @dataclass(frozen=True, slots=True)
 class LimitRule:
-    """What a provider allows a key and model; None: no limit. Minutes refill, days are fixed."""
+    """The limits of a key and model; None for no limit. Minutes refill, days are fixed."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _FORBID
 
@@ -149,16 +152,13 @@ class LimitRule:
     tokens_per_day: int | None = None
 
     def __post_init__(self) -> None:
-        values = (self.requests_per_minute, self.tokens_per_minute, self.input_tokens_per_minute)
-        others = (self.output_tokens_per_minute, self.requests_per_day, self.tokens_per_day)
-        if any(value is not None and value < 0 for value in (*values, *others)):
-            message = "a limit must be 0 or more"
-            raise ValueError(message)
+        if any((getattr(self, limit.name) or 0) < 0 for limit in fields(self)):
+            raise ValueError("a limit must be 0 or more")
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRule:
-    """A model of the scenario's own; prices in USD per million tokens, as text or number."""
+    """A model of the scenario; prices in USD per million tokens, as text or number."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _FORBID
 
@@ -174,7 +174,7 @@ class ModelRule:
 
     @property
     def model(self) -> SimModel:
-        """As the model table has it."""
+        """The model as the model list has it."""
         return SimModel(
             self.id,
             self.context_window,
@@ -185,7 +185,7 @@ class ModelRule:
 
     @property
     def card(self) -> Card | None:
-        """Its rates; None where no price is given."""
+        """Its rates; None without a price."""
         if self.input_usd_mtok is None or self.output_usd_mtok is None:
             return None
         read = self.input_usd_mtok if self.cache_read_usd_mtok is None else self.cache_read_usd_mtok
@@ -197,12 +197,12 @@ def _pico(usd_mtok: Decimal) -> int:
 
 
 Latency = Literal["realistic"] | float | None
-"""None: at once; a number: milliseconds before each reply; realistic: drawn from the seed."""
+"""None for no wait, milliseconds before each reply, or `realistic`: at random, decided by the seed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """All that a file can say; see the module's head for an example."""
+    """The content of a scenario file; the module's docstring has an example."""
 
     __pydantic_config__: ClassVar[ConfigDict] = _FORBID
 
@@ -219,7 +219,7 @@ class Scenario:
 
 
 @dataclass(frozen=True, slots=True)
-class _Script:
+class _FaultDocument:
     __pydantic_config__: ClassVar[ConfigDict] = _FORBID
 
     faults: tuple[FaultRule, ...]
@@ -231,32 +231,31 @@ def _scenarios() -> TypeAdapter[Scenario]:
 
 
 @cache
-def _scripts() -> TypeAdapter[_Script]:
-    return TypeAdapter(_Script)
+def _scripts() -> TypeAdapter[_FaultDocument]:
+    return TypeAdapter(_FaultDocument)
 
 
 def read_scenario(path: Path) -> Scenario:
-    """The scenario of a TOML file.
+    """Read a scenario file.
 
     Raises:
-        ConfigError: unreadable, no TOML, or not of this schema; it says where.
+        ConfigError: it can't be read, is not TOML, or doesn't match the schema.
     """
     try:
         doc = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        what = f"the scenario can't be read: {error}"
-        raise ConfigError(what, file=path) from error
+        raise ConfigError(f"the scenario can't be read: {error}", file=path) from error
     try:
         return _scenarios().validate_python(doc)
     except ValidationError as error:
-        raise ConfigError(said(error), file=path) from error
+        raise ConfigError(_message(error), file=path) from error
 
 
 def read_latency(text: str | float | None) -> Latency:
-    """What `--latency` says: `realistic`, milliseconds, or None.
+    """Read the value of `--latency`: `realistic`, milliseconds, or None.
 
     Raises:
-        UsageError: anything else.
+        UsageError: it is anything else.
     """
     if text is None or text == "realistic":
         return text
@@ -264,17 +263,16 @@ def read_latency(text: str | float | None) -> Latency:
         value = float(text)
     except ValueError:
         value = -1.0
-    if not 0 <= value <= 3_600_000:  # noqa: PLR2004  an hour
-        what = f"--latency is 'realistic' or a number of milliseconds, not {text!r}"
-        raise UsageError(what)
+    if not 0 <= value <= 3_600_000:  # noqa: PLR2004 - an hour
+        raise UsageError(f"--latency is 'realistic' or a number of milliseconds, not {text!r}")
     return value
 
 
 def read_faults(doc: Any) -> tuple[FaultRule, ...]:
-    """The rules of `{"faults": [...]}`, of a bare list, or of one rule.
+    """Read the rules of `{"faults": [...]}`, of a list of rules, or of a single rule.
 
     Raises:
-        UsageError: with the place and what is wrong there.
+        UsageError: a rule is not valid; the message has its position.
     """
     if isinstance(doc, Mapping) and "fault" in doc:
         doc = [doc]
@@ -283,27 +281,25 @@ def read_faults(doc: Any) -> tuple[FaultRule, ...]:
     try:
         return _scripts().validate_python(doc).faults
     except ValidationError as error:
-        raise UsageError(said(error), remedy='it takes {"faults": [{"fault": NAME, ...}]}') from error
+        raise UsageError(_message(error), remedy='Write {"faults": [{"fault": NAME, ...}]}') from error
 
 
-def said(error: ValidationError) -> str:
-    """The first thing that pydantic says, with its place: `faults.0.times: ...`."""
+def _message(error: ValidationError) -> str:
+    """Return the most helpful message of pydantic, with its position: `faults.0.times: ...`."""
     errors = error.errors(include_url=False, include_input=False)
-    first = next((each for each in errors if each["type"] in _TELLING), errors[0])
-    place = ".".join(str(part) for part in first["loc"])
+    first = next((each for each in errors if each["type"] in _HELPFUL), errors[0])
+    position = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
-    return f"{place}: {message}" if place else message
+    return f"{position}: {message}" if position else message
 
 
-_TELLING: Final = frozenset({"value_error", "unexpected_keyword_argument", "extra_forbidden"})
-
-
-_SCALE: Final = 2**64
+_HELPFUL = frozenset({"value_error", "unexpected_keyword_argument", "extra_forbidden"})
+_SCALE = 2**64
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
-    """A request as rules see it. `identity` is what the chance is drawn from: prompt and turn.
+class RequestTraits:
+    """What rules match of a request. `identity` (prompt and repetition) decides a rule's probability.
 
     `model` and `stream` are None before the body is read.
     """
@@ -316,38 +312,38 @@ class Sighting:
 
 
 @dataclass(slots=True)
-class _Counted:
+class _RuleState:
     rule: FaultRule
     seen: int = 0
-    struck: int = 0
+    applied: int = 0
 
-    def strikes(self, sighting: Sighting, seed: int, number: int) -> bool:
-        """Count a matching request; whether the rule strikes it."""
+    def applies(self, traits: RequestTraits, seed: int, number: int) -> bool:
+        """Count a matching request, and return whether the rule applies to it."""
         rule = self.rule
-        if rule.times is not None and self.struck >= rule.times:
+        if rule.times is not None and self.applied >= rule.times:
             return False
         self.seen += 1
         if self.seen <= rule.after or (self.seen - rule.after) % rule.every:
             return False
         if rule.probability < 1:
-            drawn = digest(seed, "fault", str(number), sighting.identity)
+            drawn = digest(seed, "fault", str(number), traits.identity)
             if int.from_bytes(drawn[:8]) >= rule.probability * _SCALE:
                 return False
-        self.struck += 1
+        self.applied += 1
         return True
 
 
-class Script:
-    """An ordered list of rules; the first that strikes wins, and only it counts as struck."""
+class FaultScript:
+    """An ordered list of rules. The first that applies wins, and only that one is counted."""
 
     def __init__(self, seed: int, rules: Iterable[FaultRule] = ()) -> None:
         self._seed = seed
-        self._rules: list[_Counted] = []
+        self._rules: list[_RuleState] = []
         self.set(rules)
 
     def set(self, rules: Iterable[FaultRule]) -> None:
-        """Replace all rules; their counts start anew."""
-        self._rules = [_Counted(rule) for rule in rules]
+        """Replace all rules; their counts start from 0."""
+        self._rules = [_RuleState(rule) for rule in rules]
 
     @property
     def rules(self) -> tuple[FaultRule, ...]:
@@ -356,30 +352,30 @@ class Script:
 
     @property
     def struck(self) -> tuple[int, ...]:
-        """How often each rule has struck."""
-        return tuple(each.struck for each in self._rules)
+        """How often each rule was applied."""
+        return tuple(each.applied for each in self._rules)
 
-    def before_reading(self, sighting: Sighting) -> FaultRule | None:
-        """The rule that strikes on the head of a request alone."""
-        return self._first(sighting, head=True)
+    def before_reading(self, traits: RequestTraits) -> FaultRule | None:
+        """Return the rule that applies before a request's body is read."""
+        return self._first(traits, before_body=True)
 
-    def strike(self, sighting: Sighting) -> FaultRule | None:
-        """The rule that strikes a request that was read."""
-        return self._first(sighting, head=False)
+    def strike(self, traits: RequestTraits) -> FaultRule | None:
+        """Return the rule that applies to a request that was read."""
+        return self._first(traits, before_body=False)
 
-    def _first(self, sighting: Sighting, *, head: bool) -> FaultRule | None:
+    def _first(self, traits: RequestTraits, *, before_body: bool) -> FaultRule | None:
         for number, each in enumerate(self._rules):
             rule = each.rule
-            fits = (rule.fault == "wire.reset_before") is head and _matches(rule, sighting)
-            if fits and each.strikes(sighting, self._seed, number):
+            fits = (rule.fault == "wire.reset_before") is before_body and _matches(rule, traits)
+            if fits and each.applies(traits, self._seed, number):
                 return rule
         return None
 
 
-def _matches(rule: FaultRule, sighting: Sighting) -> bool:
+def _matches(rule: FaultRule, traits: RequestTraits) -> bool:
     return (
-        rule.where in (None, sighting.provider)
-        and rule.key in (None, sighting.key)
-        and rule.model in (None, sighting.model)
-        and rule.stream in (None, sighting.stream)
+        rule.where in (None, traits.provider)
+        and rule.key in (None, traits.key)
+        and rule.model in (None, traits.model)
+        and rule.stream in (None, traits.stream)
     )

@@ -1,4 +1,4 @@
-"""The simulator as a server on loopback."""
+"""The simulator: a server on loopback that imitates the providers."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from aiohttp import web
 
 from promptkit.errors import UsageError
-from promptkit.simulator import pages, routes
+from promptkit.simulator import admin
 from promptkit.types import Json
 
 from .delivery import deliver, reset
-from .exchange import Visit, World
-from .requests import Refused
-from .routes import Action, Place
+from .endpoints import Endpoint, EndpointKind, find_endpoint
+from .exchange import IncomingRequest, Simulation
+from .requests import RequestRefused
 from .scenario import FaultRule, Latency, Scenario, read_faults, read_latency, read_scenario
 
 if TYPE_CHECKING:
@@ -34,25 +34,22 @@ if TYPE_CHECKING:
     from aiohttp.web_protocol import RequestHandler
 
 
-_OWN_PORTS: Final = ("openai", "anthropic", "gemini")
-
-
-_BEHIND: Final = {"openai": "/v1", "anthropic": "", "gemini": ""}
+_OWN_PORTS = ("openai", "anthropic", "gemini")
+_PATHS = {"openai": "/v1", "anthropic": "", "gemini": ""}
 
 
 class Simulator:
-    """Plays OpenAI, Anthropic, Gemini and OpenAI-compatible hosts on 127.0.0.1.
+    """Imitates OpenAI, Anthropic, Gemini and OpenAI-compatible hosts on 127.0.0.1.
 
-    An async context manager. The same seed and requests give the same replies, whatever the
-    order in which they arrive.
+    An async context manager. The same seed and requests give the same replies, in any order.
 
     Args:
-        seed: what every choice is drawn from; None: the scenario's, else 0.
+        seed: decides every random choice; None for the scenario's, else 0.
         latency: `"realistic"`, milliseconds, or None for the scenario's, else none.
         scenario: a `Scenario`, or the path of a TOML file.
-        port: the port that serves all providers by path; 0 takes a free one.
+        port: the port that serves all providers by path; 0 for a free one.
         strict: validate bodies against the SDKs' own parameter types (False for benchmarks).
-        clock: seconds since the epoch; None: the machine's.
+        clock: returns seconds since the epoch; None for the machine's.
     """
 
     def __init__(
@@ -73,9 +70,9 @@ class Simulator:
             else read_scenario(Path(scenario))
         )
         chosen = seed if seed is not None else read.seed or 0
-        self.world = World(read, chosen, latency if latency is not None else read.latency, strict)
+        self.simulation = Simulation(read, chosen, latency if latency is not None else read.latency, strict)
         if clock is not None:
-            self.world.clock, self.world.wall = clock, lambda: datetime.fromtimestamp(clock(), UTC)
+            self.simulation.clock, self.simulation.wall = clock, lambda: datetime.fromtimestamp(clock(), UTC)
         self._main = Listener(self._handler(None), port)
         ports = {**dict.fromkeys((*_OWN_PORTS, *read.down), 0), **read.ports}
         self._own = {name: Listener(self._handler(name), number) for name, number in ports.items()}
@@ -87,7 +84,7 @@ class Simulator:
         except UsageError:
             await self._close()
             raise
-        for name in self.world.scenario.down:
+        for name in self.simulation.scenario.down:
             await self.down(name)
         return self
 
@@ -106,28 +103,28 @@ class Simulator:
         return f"http://{LOOPBACK}:{self._main.port}"
 
     def base_url(self, provider: str) -> str:
-        """What a provider file would call its `base_url`: on its own port where it has one."""
+        """Return the `base_url` for a provider file: on the provider's own port if it has one."""
         listener = self._own.get(provider)
         if listener is not None:
-            return f"http://{LOOPBACK}:{listener.port}{_BEHIND.get(provider, '/v1')}"
+            return f"http://{LOOPBACK}:{listener.port}{_PATHS.get(provider, '/v1')}"
         return f"{self.url}/{provider}/v1"
 
     def bill(self, *, lines: bool = True) -> dict[str, Json]:
-        """The bill, as `GET /_bill` tells it; without its lines, as `GET /_bill?lines=0` does."""
-        return self.world.bill.as_json(lines=lines)
+        """Return the bill, as `GET /_bill` does; without its lines, as `GET /_bill?lines=0` does."""
+        return self.simulation.bill.as_json(lines=lines)
 
     def requests(self, *, bodies: bool = False) -> list[dict[str, Json]]:
-        """The journal, oldest first, as `GET /_requests` tells it."""
-        return self.world.journal.as_json(bodies=bodies)
+        """Return the journal, oldest first, as `GET /_requests` does."""
+        return self.simulation.journal.as_json(bodies=bodies)
 
     def script(self, rules: Iterable[FaultRule | Mapping[str, Any] | str]) -> None:
-        """Replace the script of faults; a bare name is a rule that always strikes.
+        """Replace the script of faults; a bare name is a rule that always applies.
 
         Raises:
-            UsageError: a rule is none; nothing is changed then.
+            UsageError: a rule is not valid; the script is unchanged.
         """
         docs = [{"fault": rule} if isinstance(rule, str) else rule for rule in rules]
-        self.world.script.set(
+        self.simulation.script.set(
             [rule if isinstance(rule, FaultRule) else read_faults([rule])[0] for rule in docs]
         )
 
@@ -135,7 +132,7 @@ class Simulator:
         """Make the provider's own port refuse connections.
 
         Raises:
-            UsageError: it has no port of its own.
+            UsageError: the provider has no port of its own.
         """
         await self.listener(provider).refuse()
 
@@ -144,48 +141,48 @@ class Simulator:
         await self.listener(provider).open()
 
     def listener(self, provider: str) -> Listener:
-        """The provider's own port."""
+        """Return the provider's own port."""
         if provider not in self._own:
-            what = f"{provider!r} has no port of its own; only such a one can refuse"
-            raise UsageError(what, remedy=f"give it one in the scenario: [ports] {provider} = 0")
+            raise UsageError(
+                f"{provider!r} has no port of its own, and only such a port can refuse connections",
+                remedy=f"Add one to the scenario: [ports] {provider} = 0",
+            )
         return self._own[provider]
 
     def _handler(self, own: str | None) -> Handler:
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             if request.path.startswith("/_"):
-                return await pages.own(request, self)
-            place = routes.find(request.path, request.headers, own)
-            if place is None or place.method != request.method:
-                return pages.not_served(request)
-            if place.action is Action.GENERATE:
-                return await self._generate(request, place)
-            return pages.models(request, place, self.world)
+                return await admin.control(request, self)
+            endpoint = find_endpoint(request.path, request.headers, own)
+            if endpoint is None or endpoint.method != request.method:
+                return admin.not_found(request)
+            if endpoint.kind is EndpointKind.GENERATE:
+                return await self._generate(request, endpoint)
+            return admin.models(request, endpoint, self.simulation)
 
         return handle
 
-    async def _generate(self, request: web.BaseRequest, place: Place) -> web.StreamResponse:
-        if self.world.before_reading(place, request.path, request.headers) is not None:
+    async def _generate(self, request: web.BaseRequest, endpoint: Endpoint) -> web.StreamResponse:
+        if self.simulation.before_reading(endpoint, request.path, request.headers) is not None:
             return reset(request)
         try:
             raw = await request.read()
         except web.HTTPRequestEntityTooLarge:
-            visit = Visit(place, request.path, request.headers, b"")
-            return await deliver(request, self.world.refuse(visit, Refused(f"{place.family}.too_large")))
-        visit = Visit(place, request.path, request.headers, raw)
-        return await deliver(request, self.world.answer(visit))
+            incoming = IncomingRequest(endpoint, request.path, request.headers, b"")
+            return await deliver(
+                request, self.simulation.refuse(incoming, RequestRefused(f"{endpoint.family}.too_large"))
+            )
+        incoming = IncomingRequest(endpoint, request.path, request.headers, raw)
+        return await deliver(request, self.simulation.respond(incoming))
 
 
-LOOPBACK: Final = "127.0.0.1"
-
-
-MAX_BODY: Final = 32 * 1024 * 1024
-
-
+LOOPBACK = "127.0.0.1"
+MAX_BODY = 32 * 1024 * 1024
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class Listener:
-    """A port of 127.0.0.1 that can be closed, so that it refuses, and opened again."""
+    """A port of 127.0.0.1 that can be closed, to refuse connections, and opened again."""
 
     def __init__(self, handler: Handler, port: int) -> None:
         self._handler = handler
@@ -194,7 +191,7 @@ class Listener:
         self._placeholder: socket.socket | None = None
 
     async def open(self) -> None:
-        """Listen; port 0 becomes whichever is free."""
+        """Listen; port 0 becomes a free one."""
         if self._runner is not None:
             return
         self._release()
@@ -207,13 +204,15 @@ class Listener:
             await web.TCPSite(runner, LOOPBACK, self.port, backlog=1024).start()
         except OSError as error:
             await runner.cleanup()
-            what = f"port {self.port} can't be opened: {error.strerror or error}"
-            raise UsageError(what, remedy="choose another --port, or 0 for a free one") from error
+            raise UsageError(
+                f"port {self.port} can't be opened: {error.strerror or error}",
+                remedy="Choose another --port, or 0 for a free one.",
+            ) from error
         self.port = runner.addresses[0][1]
         self._runner = runner
 
     async def refuse(self) -> None:
-        """Close, and keep the port without listening: connections are refused."""
+        """Close, and keep the port without listening, so that connections are refused."""
         if self._runner is None:
             return
         await self.close()
@@ -222,7 +221,7 @@ class Listener:
         self._placeholder.bind((LOOPBACK, self.port))
 
     async def close(self) -> None:
-        """Stop listening and break what is open."""
+        """Stop listening and break open connections."""
         self._release()
         if self._runner is not None:
             await self._runner.cleanup()
@@ -245,7 +244,7 @@ def _request(
     return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY)
 
 
-def serve(  # noqa: PLR0913  the options of the command
+def serve(  # noqa: PLR0913 - the options of the command
     *,
     host: str = LOOPBACK,
     port: int = 8090,
@@ -255,23 +254,24 @@ def serve(  # noqa: PLR0913  the options of the command
     strict: bool = True,
     on_ready: Callable[[Simulator], None] = lambda _: None,
 ) -> signal.Signals:
-    """Serve until SIGINT or SIGTERM, and return which one it was. Blocks.
+    """Serve until SIGINT or SIGTERM, and return that signal. Blocks.
 
     Args:
-        host: must be loopback.
+        host: a loopback address.
         port: the port that serves all providers.
         seed: as for `Simulator`.
         latency: `realistic` or milliseconds.
         scenario: the TOML file.
         strict: as for `Simulator`.
-        on_ready: called once when the ports are open.
+        on_ready: called when the ports are open.
 
     Raises:
-        UsageError: host not loopback, port taken, latency or scenario not understood.
+        UsageError: the host is not loopback, a port is in use, or the latency or scenario is not valid.
     """
     if host != "localhost" and not _is_loopback(host):
-        what = f"the simulator serves on loopback only, not on {host!r}"
-        raise UsageError(what, remedy=f"use --host {LOOPBACK}")
+        raise UsageError(
+            f"the simulator serves on loopback only, not on {host!r}", remedy=f"Use --host {LOOPBACK}."
+        )
     simulator = Simulator(seed, read_latency(latency), scenario, port, strict=strict)
     return asyncio.run(_until_stopped(simulator, on_ready))
 
@@ -286,12 +286,12 @@ async def _until_stopped(simulator: Simulator, on_ready: Callable[[Simulator], N
     loop = asyncio.get_running_loop()
     stopped: asyncio.Future[signal.Signals] = loop.create_future()
 
-    def stop(by: signal.Signals) -> None:
+    def stop(received: signal.Signals) -> None:
         if not stopped.done():
-            stopped.set_result(by)
+            stopped.set_result(received)
 
-    for each in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(each, stop, each)
+    for signal_ in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(signal_, stop, signal_)
     async with simulator:
         on_ready(simulator)
         return await stopped

@@ -8,22 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptkit.authoring.diff import (
-    BARE,
-    FRAME,
-    Change,
-    Diff,
-    Example,
-    How,
-    Offer,
+    AROUND_MESSAGES,
+    ChangeKind,
+    SpecChange,
+    TargetPricing,
+    TemplateDiff,
     TextDiff,
     changes,
-    completed,
     diff,
-    plain,
     sources,
-    stand_in,
+    to_json,
     unified,
 )
+from promptkit.authoring.examples import GENERATED, Example, complete, sample_value
 from promptkit.providers.prices import Prices, Tariff
 from promptkit.providers.tokens import estimate_input_tokens
 from promptkit.templates.jinja.compiler import compile_source
@@ -71,7 +68,7 @@ def template(head: str = HEAD, body: str = BODY, *, at: str = "1", **includes: s
     return Template(Part.join(TemplateRef("ad/line", at), source, compile_source(source), parts))
 
 
-def compare(new: Template, old: Template | None = None, *examples: Example) -> Diff:
+def compare(new: Template, old: Template | None = None, *examples: Example) -> TemplateDiff:
     return diff(old or template(), new, examples or (Example("barly", {"brand": "Barly"}),), ())
 
 
@@ -79,7 +76,7 @@ def test_the_same() -> None:
     """A version beside itself differs in nothing."""
     found = compare(template(at="2"))
     assert found.is_same
-    assert (found.spec, found.sources, found.renderings[0].texts, found.bills) == ((), (), (), ())
+    assert (found.spec, found.sources, found.examples[0].texts, found.costs) == ((), (), (), ())
     assert found.tokens[0] == found.tokens[1]
 
 
@@ -101,21 +98,21 @@ required = ["line"]
 """
     body = BODY.replace("Angle: {{ angle }}", "{{ tone }}").replace('{% set tone = "dry" %}\n', "")
     assert compare(template(head, body)).spec == (
-        Change(("description",), How.CHANGED, "A line", "A line, short"),
-        Change(("variables", "brand", "max_length"), How.CHANGED, 80, 120),
-        Change(
+        SpecChange(("description",), ChangeKind.CHANGED, "A line", "A line, short"),
+        SpecChange(("variables", "brand", "max_length"), ChangeKind.CHANGED, 80, 120),
+        SpecChange(
             ("variables", "angle"),
-            How.REMOVED,
+            ChangeKind.REMOVED,
             old={"name": "angle", "default": "proof", "choices": ["problem", "proof"]},
         ),
-        Change(
+        SpecChange(
             ("variables", "tone"),
-            How.ADDED,
+            ChangeKind.ADDED,
             new={"name": "tone", "default": "dry", "choices": ["dry", "warm"]},
         ),
-        Change(("params", "reasoning"), How.ADDED, new="low"),
-        Change(("params", "stop"), How.ADDED, new=["END"]),
-        Change(("output",), How.ADDED, new={"type": "object", "required": ["line"]}),
+        SpecChange(("params", "reasoning"), ChangeKind.ADDED, new="low"),
+        SpecChange(("params", "stop"), ChangeKind.ADDED, new=["END"]),
+        SpecChange(("output",), ChangeKind.ADDED, new={"type": "object", "required": ["line"]}),
     )
 
 
@@ -124,7 +121,7 @@ def test_output_schema() -> None:
     schema = '[output]\ntype = "object"\n[output.properties.line]\ntype = "string"\nmaxLength = {}\n'
     old, new = (template(HEAD + schema.replace("{}", size)) for size in ("80", "60"))
     assert compare(new, old).spec == (
-        Change(("output", "properties", "line", "maxLength"), How.CHANGED, 80, 60),
+        SpecChange(("output", "properties", "line", "maxLength"), ChangeKind.CHANGED, 80, 60),
     )
 
 
@@ -135,17 +132,17 @@ JSONS = st.recursive(
 )
 
 
-def patched(value: Json, change: Change) -> Json:
+def patched(value: Json, change: SpecChange) -> Json:
     """The value with one change made."""
     if not change.path:
         return change.new
     assert isinstance(value, dict)
-    key, rest = change.path[0], Change(change.path[1:], change.how, change.old, change.new)
-    if not rest.path and change.how is How.REMOVED:
+    key, rest = change.path[0], SpecChange(change.path[1:], change.kind, change.old, change.new)
+    if not rest.path and change.kind is ChangeKind.REMOVED:
         assert value[key] == change.old
         return {name: item for name, item in value.items() if name != key}
     if not rest.path:
-        assert (key in value) is (change.how is How.CHANGED)
+        assert (key in value) is (change.kind is ChangeKind.CHANGED)
         return value | {key: change.new}
     return value | {key: patched(value[key], rest)}
 
@@ -163,18 +160,18 @@ def test_changes_lead_from_one_to_the_other(old: Json, new: Json) -> None:
 
 def test_true_is_not_one() -> None:
     """JSON tells true from 1."""
-    assert list(changes({"a": True}, {"a": 1})) == [Change(("a",), How.CHANGED, old=True, new=1)]
+    assert list(changes({"a": True}, {"a": 1})) == [SpecChange(("a",), ChangeKind.CHANGED, old=True, new=1)]
 
 
 def test_plain() -> None:
     """Front matter as JSON: defaults left out, enums as their words, sets in order, the rest as text."""
-    assert plain(TemplateSpec()) == {}
-    assert plain({"a": frozenset({"y", "x"}), "b": (1, None), "c": Decimal("1.50")}) == {
+    assert to_json(TemplateSpec()) == {}
+    assert to_json({"a": frozenset({"y", "x"}), "b": (1, None), "c": Decimal("1.50")}) == {
         "a": ["x", "y"],
         "b": [1, None],
         "c": "1.50",
     }
-    assert plain(Variable("a", Kind.LIST)) == {"name": "a", "kind": "list"}
+    assert to_json(Variable("a", Kind.LIST)) == {"name": "a", "kind": "list"}
 
 
 def test_sources_by_message() -> None:
@@ -196,7 +193,7 @@ def test_sources_by_message() -> None:
             ),
         ),
         TextDiff(
-            FRAME,
+            AROUND_MESSAGES,
             (
                 "@@ -1,4 +1,4 @@",
                 '-{% set tone = "dry" %}',
@@ -214,7 +211,7 @@ def test_a_message_more_and_less() -> None:
     body = BODY + "{%- message 'user' -%} Shorter. {%- endmessage -%}\n"
     more, around = compare(template(body=body)).sources
     assert more == TextDiff("user message 2", ("@@ -0,0 +1 @@", "+Shorter. "))
-    assert around.title == FRAME
+    assert around.title == AROUND_MESSAGES
     less = compare(template(), template(body=body)).sources[-1]
     assert less == TextDiff("user message 2", ("@@ -1 +0,0 @@", "-Shorter. "))
 
@@ -226,7 +223,7 @@ def test_tags_in_values_are_no_messages() -> None:
     )
     assert sources(template(body=body)) == {
         "user message": '{{ "{% message" }} {# {% endmessage %} #} endmessage {{ brand }}',
-        FRAME: '{% message "user" %}…{% endmessage %}',
+        AROUND_MESSAGES: '{% message "user" %}…{% endmessage %}',
     }
 
 
@@ -269,14 +266,14 @@ def test_partials() -> None:
     )
     found = diff(old, new, (), ())
     assert found.sources == (TextDiff("text", ("@@ -1 +1 @@", "-Softly.", "+Loudly.")),)
-    assert (found.renderings, found.tokens) == ((), (None, None))
+    assert (found.examples, found.tokens) == ((), (None, None))
 
 
 def test_prompts() -> None:
     """The prompts of an example differ message by message, with about how many tokens each has."""
     new = template(body=BODY.replace("Angle: {{ angle }}", "Come at it by {{ angle }}"))
     found = compare(new, None, Example("barly", {"brand": "Barly", "angle": "problem"}))
-    (rendering,) = found.renderings
+    (rendering,) = found.examples
     assert rendering.example == "barly"
     assert rendering.texts == (
         TextDiff(
@@ -303,18 +300,18 @@ def test_what_an_example_lacks_is_made_up() -> None:
     body = BODY.replace("Angle: {{ angle }}", "{{ approach }} {{ tone }}")
     new = template(head, body.replace('{% set tone = "dry" %}\n', ""))
     example = Example("barly", {"brand": "Barly", "angle": "problem"})
-    (rendering,) = compare(new, None, example).renderings
-    assert rendering.made_up == ("tone",)
+    (rendering,) = compare(new, None, example).examples
+    assert rendering.generated == ("tone",)
     assert "+Brand: Barly. proof [tone]." in rendering.texts[-1].lines
-    (rendering,) = compare(new, None, BARE).renderings
-    assert rendering.made_up == ("brand", "tone")
+    (rendering,) = compare(new, None, GENERATED).examples
+    assert rendering.generated == ("brand", "tone")
 
 
 def test_what_cannot_be_rendered_says_why() -> None:
     """An example that doesn't fit a side says so of that side, and nothing is counted."""
     new = template(HEAD.replace("max_length = 80", "max_length = 3"))
     found = compare(new)
-    (rendering,) = found.renderings
+    (rendering,) = found.examples
     assert rendering.problems[0] is None
     assert "at most 3 characters" in (rendering.problems[1] or "")
     assert rendering.texts == ()
@@ -322,7 +319,7 @@ def test_what_cannot_be_rendered_says_why() -> None:
     assert rendering.tokens[1] is None
     assert found.tokens == (None, None)
     mixed = compare(new, None, Example("barly", {"brand": "Barly"}), Example("b", {"brand": "B"}))
-    assert mixed.tokens == mixed.renderings[1].tokens
+    assert mixed.tokens == mixed.examples[1].tokens
 
 
 AT = datetime(2026, 11, 22, tzinfo=UTC)
@@ -340,14 +337,17 @@ def tariff(input_usd: str, output_usd: str) -> Tariff:
 def test_bills() -> None:
     """A call's cost before and after: the mean input alone, and with the whole output limit; unknown is None."""
     rates = tariff("1", "4")
-    offers = [Offer(Target("p", "m"), rates, (400, 300)), Offer(Target("p", "x"), None, (400, 300))]
+    offers = [
+        TargetPricing(Target("p", "m"), rates, (400, 300)),
+        TargetPricing(Target("p", "x"), None, (400, 300)),
+    ]
     examples = [Example(name, {"brand": name}) for name in ("Barly", "A brand with a much longer name")]
     new = template(body=BODY + '{% message "assistant" %}Of course, here it is.{% endmessage %}')
     found = diff(template(), new, examples, offers)
-    counts = [rendering.tokens for rendering in found.renderings]
+    counts = [rendering.tokens for rendering in found.examples]
     old, after = (round(sum(count[side] or 0 for count in counts) / 2) for side in (0, 1))
     assert found.tokens == (old, after)
-    known, unknown = found.bills
+    known, unknown = found.costs
     assert known.input_pico == (old * 10**6, after * 10**6)
     assert known.most_pico == (rates.pico(Usage(old, 400)), rates.pico(Usage(after, 300)))
     assert known.limits == (400, 300)
@@ -381,13 +381,13 @@ VARIABLES = [
 @pytest.mark.parametrize("variable", VARIABLES, ids=expected)
 def test_made_up_values_fit(variable: Variable) -> None:
     """A value that is made up for a variable is one that it accepts."""
-    assert not isinstance(coerce(variable, stand_in(variable)), Invalid)
+    assert not isinstance(coerce(variable, sample_value(variable)), Invalid)
 
 
 def test_completed() -> None:
     """What an example gives stands, what is required and lacking is made up, what is undeclared is left out."""
     variables = {"a": Variable("a"), "b": Variable("b"), "c": Variable("c", default="c")}
-    assert completed(Example("x", {"b": 1, "z": 2}), variables) == ({"a": "[a]", "b": 1}, ("a",))
+    assert complete(Example("x", {"b": 1, "z": 2}), variables) == ({"a": "[a]", "b": 1}, ("a",))
 
 
 @given(st.lists(st.sampled_from("ab "), max_size=6), st.lists(st.sampled_from("ab "), max_size=6))

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from lint_making import REFUSES, THINKS, world
+from lint_helpers import REFUSES, THINKS, world
 
-from promptkit.authoring.lint import RULES, from_error, lint
-from promptkit.authoring.lint_subject import Finding, World
-from promptkit.authoring.publish import Desk, publish
+from promptkit.authoring.lint import RULES, LintFinding, from_error, lint
+from promptkit.authoring.lint_context import LintContext
+from promptkit.authoring.publish import OwnTemplates, publish
 from promptkit.errors import TemplateError
 from promptkit.templates.library import Library
 from promptkit.types import TemplateRef
@@ -30,11 +30,11 @@ def examples(code: str) -> dict[str, str]:
     return {one["kind"]: one["text"] for one in EXAMPLE.finditer(SECTIONS[code]["text"])}
 
 
-def in_world(code: str, kind: str) -> World:
+def in_world(code: str, kind: str) -> LintContext:
     return world(REFUSES if code == "PK405" else THINKS, gone=code == "PK501" and kind == "Bad")
 
 
-def linted(folder: Path, ref: TemplateRef, in_: World) -> list[Finding]:
+def linted(folder: Path, ref: TemplateRef, in_: LintContext) -> list[LintFinding]:
     try:
         template = Library([folder]).load(ref)
     except TemplateError as error:
@@ -47,7 +47,7 @@ def set_up(folder: Path, code: str, text: str) -> TemplateRef:
     for name, body in {"a/b": '{% message "user" %}x{% endmessage %}', "shared/voice": "Voice."}.items():
         (folder / name).mkdir(parents=True)
         (folder / name / "draft.jinja").write_text(body)
-        publish(Desk(Library([folder]), [folder]), name)
+        publish(OwnTemplates(Library([folder]), [folder]), name)
     home = folder / "a" / "b"
     if code == "PK602":
         file = home / "versions.toml"
@@ -60,7 +60,7 @@ def set_up(folder: Path, code: str, text: str) -> TemplateRef:
     if code != "PK603":
         return TemplateRef("a/b", "draft")
     if "@" in text:
-        return publish(Desk(Library([folder]), [folder]), "a/b").ref
+        return publish(OwnTemplates(Library([folder]), [folder]), "a/b").ref
     (home / "v1.jinja").write_text(text)
     return TemplateRef("a/b", "1")
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from decimal import Decimal
 
 import pytest
-from lint_making import LEVELS, THINKS, found, template, user, world
+from lint_helpers import LEVELS, THINKS, found, template, user, world
 
-from promptkit.authoring.lint import RULES, from_error, lint
-from promptkit.authoring.lint_subject import Severity, World
+from promptkit.authoring.lint import RULES, Severity, from_error, lint
+from promptkit.authoring.lint_context import LintContext
 from promptkit.errors import TemplateError
 from promptkit.templates.source import read_source
 from promptkit.types import Model, OnReject, PriceOverride, Reasoning
@@ -45,7 +45,7 @@ def test_an_unknown_field_is_undeclared() -> None:
     """A field that the items of a declared list don't have is found by its whole path, through a loop."""
     front = '[variables.shots]\ntype = "list"\n[variables.shots.items]\ntype = "object"\nfields.place = {}'
     (one,) = found(user("{% for shot in shots %}\n{{ shot.plaice }}\n{% endfor %}", front), "PK101")
-    assert (one.what, one.line) == ("shots.*.plaice is no declared field", 10)
+    assert (one.message, one.line) == ("shots.*.plaice is not a declared field", 10)
 
 
 def test_a_partial_needs_what_its_includers_declare() -> None:
@@ -183,28 +183,28 @@ def test_single_braces_of_declared_variables_only() -> None:
     """JSON in a prompt stays what it is; {brand} is meant otherwise."""
     body = 'Answer {"a": {b}}, {c} and { brand } for {{ brand }} {{{brand}}}'
     assert [
-        one.what for one in found(user(body.replace("{{{brand}}}", ""), "[variables.brand]"), "PK204")
-    ] == ["{ brand } is plain text: the variable is not put in"]
+        one.message for one in found(user(body.replace("{{{brand}}}", ""), "[variables.brand]"), "PK204")
+    ] == ["{ brand } is plain text: the variable's value is not inserted"]
 
 
 # -------------------------------------------------------------------------- PK3: cost
 
 
-def prefix(body: str, front: str = "[variables.brand]", in_world: World | None = None) -> list[str]:
-    return [one.what for one in found(user(body, front), "PK301", in_world)]
+def prefix(body: str, front: str = "[variables.brand]", in_world: LintContext | None = None) -> list[str]:
+    return [one.message for one in found(user(body, front), "PK301", in_world)]
 
 
 def test_what_breaking_the_prefix_costs() -> None:
     """1,551 tokens that would be read from the cache at 0.10 cost 1.00 a million: $1.40 per 1,000 calls."""
     (what,) = prefix(f"For {{{{ brand }}}}.\n{LONG}")
-    assert what.startswith("brand stands before 1,551 tokens of text that is the same in every call")
+    assert what.startswith("brand comes before 1,551 tokens of text that is the same in every call")
     assert "1,552 tokens aren't cached, $1.3968 per 1,000 calls on p/thinks" in what
 
 
 def test_only_what_is_behind_the_break_is_lost_where_the_rest_is_cached() -> None:
     """A beginning that reaches the minimum by itself is cached: only the rest counts."""
     (what,) = prefix(f"{LONG}\nFor {{{{ brand }}}}.\n{LONG}")
-    assert "brand stands before 1,551 tokens" in what
+    assert "brand comes before 1,551 tokens" in what
     assert "1,551 tokens aren't cached" in what
 
 
@@ -278,7 +278,7 @@ def test_a_target_without_price_or_cache_says_nothing() -> None:
 def test_the_routes_default_limit_is_told() -> None:
     """Without a limit the route's is sent; a partial sends nothing."""
     (one,) = found(user("x"), "PK401")
-    assert one.what.startswith("no output limit: 1,024 tokens")
+    assert one.message.startswith("no output limit: the route's default of 1,024 tokens")
     assert not found(user("x", "[params]\nmax_output_tokens = 9"), "PK401")
     assert not found("Just a partial.", "PK401")
 
@@ -358,7 +358,7 @@ def test_a_parameter_is_left_out_or_the_call_refused() -> None:
 def test_a_model_that_is_gone() -> None:
     """What the provider said is gone is told with the route's name."""
     (one,) = found(user("x"), "PK501", world(gone=True))
-    assert one.what.startswith("p/thinks, on the route 'default', is gone")
+    assert one.message.startswith("p/thinks, on the route 'default', no longer exists")
     assert not found(user("x"), "PK501")
 
 
@@ -439,7 +439,7 @@ def test_switches_that_hide_nothing_or_exist_not() -> None:
     front = '[lint]\nPK202 = "Markdown"\nPK999 = "?"\nPK601 = "?"'
     findings = [one for one in lint(template(user("a", front)), world()) if one.code.startswith("PK7")]
     assert [(one.code, one.line) for one in findings] == [("PK701", 3), ("PK702", 4), ("PK702", 5)]
-    assert findings[2].what == "PK601 can't be switched off"
+    assert findings[2].message == "PK601 can't be switched off"
 
 
 def test_a_switch_without_a_reason_is_refused() -> None:

@@ -24,7 +24,7 @@ from promptkit.errors import BudgetStop, UsageError
 from promptkit.ledger.erasing import Erase
 from promptkit.ledger.ledger import Ledger
 from promptkit.ledger.records import CallRecord, LogFilter, RowState
-from promptkit.reports.report import Asked, make_report
+from promptkit.reports.report import ReportQuery, make_report
 from promptkit.types import Fault, Status
 
 WORKER = Path(studio_module.__file__).with_name("studio_worker.py")
@@ -184,17 +184,17 @@ async def test_costs_go_to_each_deliverable(studio: Studio) -> None:
         whole = ledger.reports.spent_total()
         assert whole.known_pico == studio.billed_pico
         for by in [(), ("deliverable",), ("client",), ("template",), ("target",), ("job",), ("day",)]:
-            report = make_report(ledger, settings, Asked(by))
+            report = make_report(ledger, settings, ReportQuery(by))
             assert report.total.tally.money == whole
             assert sum(group.tally.known_pico for group in report.groups) == whole.known_pico
             assert report.total.tally.rows == 12
             assert report.total.deliverables == 4
-        groups = make_report(ledger, settings, Asked(("deliverable",))).groups
+        groups = make_report(ledger, settings, ReportQuery(("deliverable",))).groups
         assert {group.key for group in groups} == {(f"film-{number}",) for number in range(4)}
         assert all(group.tally.known_pico > 0 for group in groups)
-        lost = make_report(ledger, settings, Asked()).total.tally
+        lost = make_report(ledger, settings, ReportQuery()).total.tally
         assert 0 < lost.lost_known_pico < lost.known_pico
-        film = make_report(ledger, settings, Asked(tags={"deliverable": "film-1"})).total.tally
+        film = make_report(ledger, settings, ReportQuery(tags={"deliverable": "film-1"})).total.tally
         assert film.known_pico == next(one for one in groups if one.key == ("film-1",)).tally.known_pico
         assert_rows_add_up(ledger, job.record.id)
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from promptkit.ledger.records import Money
-from promptkit.reports.compare import Cell, Figures, best, figures, shown
+from promptkit.reports.comparison import Cell, ColumnFigures, best, figures, printable
 from promptkit.types import Status, Usage
 
 
@@ -26,7 +26,7 @@ WAITS = Cell(None, why="not made yet")
 def test_what_a_text_costs_bears_the_failures() -> None:
     """All that a column cost, its failures too, is divided by the texts that it made."""
     one = figures([text(100), text(300), failed(200)])
-    assert (one.rows, one.texts, one.failed, one.waiting) == (3, 2, 1, 0)
+    assert (one.rows, one.texts, one.failed, one.pending) == (3, 2, 1, 0)
     assert (one.per_text_pico, one.per_thousand_pico) == (300, 300_000)
     assert one.money == Money(600, 600, 0, 4)
 
@@ -42,7 +42,7 @@ def test_what_is_unknown_is_none() -> None:
     lost = Cell(Status.OK, "t", money=Money(10, 50, 1, 2))
     assert figures([text(100), lost]).per_text_pico is None
     nothing = figures([failed(), WAITS])
-    assert (nothing.texts, nothing.failed, nothing.waiting) == (0, 1, 1)
+    assert (nothing.texts, nothing.failed, nothing.pending) == (0, 1, 1)
     assert (nothing.per_text_pico, nothing.per_thousand_pico, nothing.latency_s) == (None, None, None)
     assert (nothing.input_tokens, nothing.output_tokens, nothing.reasoning_tokens) == (None, None, None)
 
@@ -67,7 +67,7 @@ def test_checks_count_texts() -> None:
 )
 def test_the_best_is_one_alone(seconds: tuple[float | None, ...], place: int | None) -> None:
     """The lowest figure wins where it is one alone, and where every column has one."""
-    columns: list[Figures] = [
+    columns: list[ColumnFigures] = [
         figures([text(1, one)]) if one is not None else figures([WAITS]) for one in seconds
     ]
     assert best(columns, lambda one: one.latency_s) == place
@@ -86,13 +86,13 @@ def test_the_best_is_one_alone(seconds: tuple[float | None, ...], place: int | N
 )
 def test_what_is_shown(given_: str, seen: str) -> None:
     """What would steer a terminal, or is no text, is made visible; all else stays."""
-    assert shown(given_) == seen
+    assert printable(given_) == seen
 
 
 @given(st.text(st.characters(codec=None)))
 def test_what_is_shown_can_be_written(anything: str) -> None:
     """Whatever a model wrote can be written as UTF-8, steers no terminal, and stays as it is when shown again."""
-    seen = shown(anything)
+    seen = printable(anything)
     seen.encode()
     assert not {"\x1b", "\x9b", "\x00", "\r"} & set(seen)
-    assert shown(seen) == seen
+    assert printable(seen) == seen

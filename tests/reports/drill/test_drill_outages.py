@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import pytest
 
-from promptkit.reports.drill_scenarios import Player, chosen, outages
+from promptkit.reports.drill_outages import SimulatedProvider, outages, select
 from promptkit.simulator.scenario import read_faults
 
-THREE = (Player("openai", "openai"), Player("anthropic", "anthropic"), Player("gemini", "gemini"))
+THREE = (
+    SimulatedProvider("openai", "openai"),
+    SimulatedProvider("anthropic", "anthropic"),
+    SimulatedProvider("gemini", "gemini"),
+)
 ODD = (
-    Player("mine", "openai"),
-    Player("eu", "anthropic"),
-    Player("labs", "gemini"),
-    Player("openai", "gemini"),
+    SimulatedProvider("mine", "openai"),
+    SimulatedProvider("eu", "anthropic"),
+    SimulatedProvider("labs", "gemini"),
+    SimulatedProvider("openai", "gemini"),
 )
 
 
 @pytest.mark.parametrize("players", [THREE, ODD, THREE[:1], THREE[:2]])
-def test_every_outage_is_understood_by_the_simulator(players: tuple[Player, ...]) -> None:
+def test_every_outage_is_understood_by_the_simulator(players: tuple[SimulatedProvider, ...]) -> None:
     names = {player.name for player in players}
     for outage in outages(players):
         rules = read_faults([dict(rule) for rule in outage.faults])
         assert {rule.where for rule in rules} <= names
-        assert set(outage.struck) <= names
+        assert set(outage.affected) <= names
 
 
 def test_each_provider_each_pair_and_all_of_them() -> None:
@@ -52,8 +56,8 @@ def test_two_providers_are_both_down_only_as_all() -> None:
     ],
 )
 def test_outages_are_chosen_by_name_or_kind(asked: list[str], found: list[str]) -> None:
-    assert [outage.name for outage in chosen(outages(THREE), asked)] == found
+    assert [outage.name for outage in select(outages(THREE), asked)] == found
 
 
 def test_nothing_named_is_everything() -> None:
-    assert list(chosen(outages(THREE), ())) == list(outages(THREE))
+    assert list(select(outages(THREE), ())) == list(outages(THREE))

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as some
-from report_making import HOUR_US, CallResult, Try, settings, write
+from report_helpers import HOUR_US, CallResult, Try, settings, write
 
 from promptkit import PromptKit
 from promptkit.errors import UsageError
 from promptkit.ledger.ledger import Ledger
 from promptkit.ledger.records import Tally
-from promptkit.reports.report import DIMENSIONS, Asked, Report, Total, make_report
+from promptkit.reports.report import DIMENSIONS, Report, ReportGroup, ReportQuery, make_report
 from promptkit.types import Fault, Status
 
 BARLY: Mapping[str, str] = {"client": "barly"}
@@ -29,10 +29,10 @@ def report(folder: Path, made: list[CallResult], *by: str, config: str = "", **a
     told = settings(folder, config)
     with Ledger.open(told.database_path) as ledger:
         write(ledger, made)
-        return make_report(ledger, told, Asked(by, **asked))  # pyright: ignore[reportArgumentType]
+        return make_report(ledger, told, ReportQuery(by, **asked))  # pyright: ignore[reportArgumentType]
 
 
-def group(made: Report, *key: str | None) -> Total:
+def group(made: Report, *key: str | None) -> ReportGroup:
     """The group of that key."""
     (found,) = [one for one in made.groups if one.key == key]
     return found
@@ -68,7 +68,7 @@ def test_any_grouping_adds_up_to_the_ledger(calls: list[CallResult], by: list[st
         told = settings(Path(folder), PARIS + rates)
         with Ledger.open(told.database_path) as ledger:
             write(ledger, calls)
-            made = make_report(ledger, told, Asked(tuple(by)))
+            made = make_report(ledger, told, ReportQuery(tuple(by)))
             money = ledger.reports.spent_total()
     assert made.total.tally.money == money
     assert made.total.tally.calls == len(calls)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from promptkit.authoring.publish import Desk, publish
+from promptkit.authoring.publish import OwnTemplates, publish
 from promptkit.templates.library import Library
 
 Write = Callable[[str, str], Path]
@@ -45,5 +45,5 @@ def library(templates: Path, write: Write) -> Library:
     write("ugc/script/draft.jinja", SCRIPT)
     library = Library([templates])
     for name in ("shared/voice", "ugc/script"):
-        publish(Desk(library, [templates]), name)
+        publish(OwnTemplates(library, [templates]), name)
     return library

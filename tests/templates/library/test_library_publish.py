@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from promptkit.authoring.publish import Desk, Published, publish
+from promptkit.authoring.publish import OwnTemplates, Published, publish
 from promptkit.errors import OutputError, TemplateError, TemplateNotFound, UsageError
 from promptkit.templates.library import Library
 from promptkit.templates.template import Template
@@ -21,8 +21,8 @@ MESSAGE = '{% message "user" %}TEXT{% endmessage %}\n'
 
 
 @pytest.fixture
-def desk(library: Library, templates: Path) -> Desk:
-    return Desk(library, [templates])
+def desk(library: Library, templates: Path) -> OwnTemplates:
+    return OwnTemplates(library, [templates])
 
 
 def edit(templates: Path, old: str, new: str) -> Path:
@@ -31,7 +31,7 @@ def edit(templates: Path, old: str, new: str) -> Path:
     return draft
 
 
-def test_publish(desk: Desk, templates: Path) -> None:
+def test_publish(desk: OwnTemplates, templates: Path) -> None:
     """Publishing seals the draft as the next version, byte for byte: CRLF and BOM stay."""
     draft = edit(templates, "Brand:", "The brand:")
     draft.write_bytes(b"\xef\xbb\xbf" + draft.read_bytes().replace(b"\n", b"\r\n"))
@@ -49,7 +49,7 @@ def test_publish(desk: Desk, templates: Path) -> None:
     ]
 
 
-def test_publish_twice(desk: Desk, templates: Path) -> None:
+def test_publish_twice(desk: OwnTemplates, templates: Path) -> None:
     """Identical content is published once; other line ends are the same content."""
     draft = templates / "ugc/script/draft.jinja"
     draft.write_bytes(draft.read_bytes().replace(b"\n", b"\r\n"))
@@ -58,7 +58,7 @@ def test_publish_twice(desk: Desk, templates: Path) -> None:
     assert not draft.with_name("v2.jinja").exists()
 
 
-def test_publish_what_an_older_version_was(desk: Desk, templates: Path) -> None:
+def test_publish_what_an_older_version_was(desk: OwnTemplates, templates: Path) -> None:
     """A draft gone back to an older text is a new version: bare names then mean it."""
     edit(templates, "Brand:", "The brand:")
     publish(desk, "ugc/script")
@@ -66,7 +66,7 @@ def test_publish_what_an_older_version_was(desk: Desk, templates: Path) -> None:
     assert publish(desk, "ugc/script").ref.at == "3"
 
 
-def test_publish_nothing(desk: Desk, templates: Path) -> None:
+def test_publish_nothing(desk: OwnTemplates, templates: Path) -> None:
     """Without a draft there is nothing to publish; a version is no draft."""
     with pytest.raises(UsageError, match="names a version"):
         publish(desk, "ugc/script@1")
@@ -77,7 +77,7 @@ def test_publish_nothing(desk: Desk, templates: Path) -> None:
         publish(desk, "x")
 
 
-def test_pins(desk: Desk, templates: Path, write: Write) -> None:
+def test_pins(desk: OwnTemplates, templates: Path, write: Write) -> None:
     """Includes are pinned to what the draft was tried with: a label's version, else the newest."""
     write("shared/tone/draft.jinja", "calm")
     publish(desk, "shared/tone")
@@ -106,7 +106,7 @@ def test_pins(desk: Desk, templates: Path, write: Write) -> None:
 
 
 @pytest.mark.parametrize("written", ["part", "part@draft", "part@sha256:"])
-def test_a_draft_inside(desk: Desk, write: Write, written: str) -> None:
+def test_a_draft_inside(desk: OwnTemplates, write: Write, written: str) -> None:
     """What was never published can't be included by a published version."""
     write("part/draft.jinja", "part")
     if written.endswith(":"):
@@ -119,7 +119,7 @@ def test_a_draft_inside(desk: Desk, write: Write, written: str) -> None:
     assert "templates publish part first" in (caught.value.remedy or "")
 
 
-def test_a_broken_draft(desk: Desk, write: Write) -> None:
+def test_a_broken_draft(desk: OwnTemplates, write: Write) -> None:
     """A draft that can't be loaded isn't published."""
     write("b/draft.jinja", MESSAGE.replace("TEXT", "{{ brand }}"))
     with pytest.raises(TemplateError, match="unknown variable 'brand'"):
@@ -127,7 +127,7 @@ def test_a_broken_draft(desk: Desk, write: Write) -> None:
     assert not desk.library.home("b").has(1)
 
 
-def test_the_gate(desk: Desk, templates: Path) -> None:
+def test_the_gate(desk: OwnTemplates, templates: Path) -> None:
     """The gate sees the version-to-be, with its pins; what it finds is told and nothing is written."""
     edit(templates, 'voice@1"', 'voice"')
     edit(templates, "Brand:", "The brand:")
@@ -138,7 +138,7 @@ def test_the_gate(desk: Desk, templates: Path) -> None:
         return ["PK001 one", "PK002 two"]
 
     with pytest.raises(TemplateError, match="ugc/script isn't published") as caught:
-        publish(desk, "ugc/script", gate=gate)
+        publish(desk, "ugc/script", check=gate)
     assert caught.value.message.splitlines()[1:] == ["  PK001 one", "  PK002 two"]
     assert caught.value.file == str(templates / "ugc/script/draft.jinja")
     assert (str(seen[0].ref), "shared/voice@1" in seen[0].text) == ("ugc/script@2", True)
@@ -146,7 +146,7 @@ def test_the_gate(desk: Desk, templates: Path) -> None:
     assert not (templates / "ugc/script/v2.jinja").exists()
 
 
-def test_a_crash_before_the_seal(desk: Desk, templates: Path) -> None:
+def test_a_crash_before_the_seal(desk: OwnTemplates, templates: Path) -> None:
     """A version file left without its seal can't be loaded, is explained, and is taken up again."""
     draft = edit(templates, "Brand:", "The brand:")
     left = draft.with_name("v2.jinja")
@@ -159,7 +159,7 @@ def test_a_crash_before_the_seal(desk: Desk, templates: Path) -> None:
     assert desk.library.check_seals() == []
 
 
-def test_a_crash_and_another_draft(desk: Desk, templates: Path) -> None:
+def test_a_crash_and_another_draft(desk: OwnTemplates, templates: Path) -> None:
     """A left file of another text is somebody's: it stays, and the next number is taken."""
     draft = edit(templates, "Brand:", "The brand:")
     left = draft.with_name("v2.jinja")
@@ -169,7 +169,7 @@ def test_a_crash_and_another_draft(desk: Desk, templates: Path) -> None:
     assert len(desk.library.check_seals()) == 1
 
 
-def test_folders_in_the_way(desk: Desk, templates: Path) -> None:
+def test_folders_in_the_way(desk: OwnTemplates, templates: Path) -> None:
     """What the system says against reading is told with the file."""
     draft = edit(templates, "Brand:", "The brand:")
     draft.with_name("versions.toml").unlink()
@@ -186,11 +186,11 @@ def test_folders_in_the_way(desk: Desk, templates: Path) -> None:
 def test_shipped_templates_stay(library: Library, tmp_path: Path) -> None:
     """What isn't the project's own isn't published into."""
     with pytest.raises(TemplateError, match="stays as it is") as caught:
-        publish(Desk(library, [tmp_path / "own"]), "ugc/script")
+        publish(OwnTemplates(library, [tmp_path / "own"]), "ugc/script")
     assert "templates new ugc/script --from ugc/script" in (caught.value.remedy or "")
 
 
-def test_a_read_only_folder(desk: Desk, templates: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_folder(desk: OwnTemplates, templates: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder that can't be written to is told as an output that can't be written."""
     edit(templates, "Brand:", "The brand:")
 

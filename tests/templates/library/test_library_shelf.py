@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from promptkit.authoring.publish import Desk, publish
+from promptkit.authoring.publish import OwnTemplates, publish
 from promptkit.errors import TemplateError, TemplateNotFound, UsageError
 from promptkit.templates.folder import TemplateEntry
 from promptkit.templates.library import Library
@@ -39,7 +39,7 @@ def versions(folder: Path, write: Write) -> Library:
     library = Library([folder])
     for text in ("one", "two"):
         write("a/draft.jinja", MESSAGE.replace("TEXT", text))
-        publish(Desk(library, [folder]), "a")
+        publish(OwnTemplates(library, [folder]), "a")
     write("a/draft.jinja", MESSAGE.replace("TEXT", "draft!"))
     return library
 
@@ -115,7 +115,7 @@ def test_no_draft(library: Library, folder: Path) -> None:
     (folder / "ugc/script/draft.jinja").unlink()
     for run in (
         lambda: library.load("ugc/script@draft"),
-        lambda: publish(Desk(library, [folder]), "ugc/script"),
+        lambda: publish(OwnTemplates(library, [folder]), "ugc/script"),
     ):
         with pytest.raises(TemplateNotFound, match="no ugc/script@draft"):
             run()
@@ -340,7 +340,7 @@ def test_changes_are_seen(library: Library, folder: Path, write: Write, tmp_path
     over = Library([tmp_path / "own", folder])
     assert str(over.load("ugc/script").ref) == "ugc/script@1"
     write("ugc/script/draft.jinja", MESSAGE)
-    publish(Desk(library, [folder]), "ugc/script")
+    publish(OwnTemplates(library, [folder]), "ugc/script")
     assert str(over.load("ugc/script").ref) == "ugc/script@2"
     label(folder, "ugc/script", production=1)
     assert str(over.load("ugc/script").ref) == "ugc/script@1"

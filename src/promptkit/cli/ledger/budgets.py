@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from promptkit.cli.command import Cli
 from promptkit.cli.output import to_json, usd_text
-from promptkit.reports.caps import CapStanding, standings
+from promptkit.reports.caps import CapStatus, cap_statuses
 from promptkit.routing.budgets import Per
 from promptkit.types import Json, dollars
 
@@ -38,15 +38,15 @@ def budgets(cli: Cli) -> None:
         cli.notice("there are no caps; set them under [budgets] in promptkit.toml")
 
 
-def _read_caps(cli: Cli, session: Session) -> list[CapStanding]:
+def _read_caps(cli: Cli, session: Session) -> list[CapStatus]:
     settings = session.settings
     if not settings.database_path.exists():
-        return standings(settings.budgets, session.period(), None)
+        return cap_statuses(settings.budgets, session.period(), None)
     with cli.ledger(settings) as ledger:
-        return standings(settings.budgets, session.period(), ledger)
+        return cap_statuses(settings.budgets, session.period(), ledger)
 
 
-def _table_row(cap: CapStanding, zone: ZoneInfo) -> tuple[str, ...]:
+def _table_row(cap: CapStatus, zone: ZoneInfo) -> tuple[str, ...]:
     per_job = cap.scope is None
     soft = "" if cap.soft_pico is None else dollars(cap.soft_pico)
     return (
@@ -61,7 +61,7 @@ def _table_row(cap: CapStanding, zone: ZoneInfo) -> tuple[str, ...]:
     )
 
 
-def _name(cap: CapStanding) -> str:
+def _name(cap: CapStatus) -> str:
     """Return `the day`, `the month, client=barly`, `job night` or `each job`."""
     name = f"the {cap.per}"
     if cap.per is Per.JOB:
@@ -69,7 +69,7 @@ def _name(cap: CapStanding) -> str:
     return name if cap.tag is None else f"{name}, {cap.tag[0]}={cap.tag[1]}"
 
 
-def _refused_text(cap: CapStanding) -> str:
+def _refused_text(cap: CapStatus) -> str:
     """Return which calls would be refused now, and which would wait."""
     above = cap.refuses_above_pico
     if cap.stopped:
@@ -82,7 +82,7 @@ def _refused_text(cap: CapStanding) -> str:
     return f"{text}; above {dollars(cap.left_pico)} waits" if cap.reserved_pico else text
 
 
-def _cap_json(cap: CapStanding) -> dict[str, Json]:
+def _cap_json(cap: CapStatus) -> dict[str, Json]:
     return to_json(
         cap,
         tag=None if cap.tag is None else f"{cap.tag[0]}={cap.tag[1]}",

@@ -12,7 +12,7 @@ from promptkit.cli import options, values
 from promptkit.cli.command import Cli
 from promptkit.cli.output import facts_text, listed, spent, to_json, usd_text
 from promptkit.errors import counted
-from promptkit.reports.report import Asked, Report, Total, make_report, read_by
+from promptkit.reports.report import Report, ReportGroup, ReportQuery, make_report, parse_by
 from promptkit.types import Json, dollars
 
 if TYPE_CHECKING:
@@ -58,8 +58,8 @@ def report(
     """
     settings = cli.settings()
     now, zone, starts_at = datetime.now(UTC), settings.timezone, settings.day_starts_at
-    query = Asked(
-        read_by(by or ()),
+    query = ReportQuery(
+        parse_by(by or ()),
         None if since is None else values.read_time(since, now, zone, option="--since", starts_at=starts_at),
         None
         if until is None
@@ -73,7 +73,7 @@ def report(
     if cli.as_json:
         cli.print_json(report_json(result, query))
     elif result.total.tally.calls == result.total.tally.attempts == 0:
-        cli.notice("no such call" if query != Asked(query.by) else "there are no calls yet")
+        cli.notice("no such call" if query != ReportQuery(query.by) else "there are no calls yet")
     else:
         if result.by:
             _print_groups(cli, result, count)
@@ -107,7 +107,7 @@ def _print_groups(cli: Cli, result: Report, count: int) -> None:
     cli.print(f"... and {more:,} more (-n shows more, --json all)\n" if more > 0 else "")
 
 
-_COLUMNS: tuple[tuple[str, Callable[[Total], str]], ...] = (
+_COLUMNS: tuple[tuple[str, Callable[[ReportGroup], str]], ...] = (
     (">calls", lambda group: f"{group.tally.calls:,}"),
     (">rows", lambda group: _count_text(group.tally.rows)),
     (">in", lambda group: _tokens_text(group.tally.input_tokens)),
@@ -127,7 +127,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Total], str]], ...] = (
 """A column that is empty in every group is left out."""
 
 
-def _facts(total: Total) -> dict[str, str]:
+def _facts(total: ReportGroup) -> dict[str, str]:
     tally = total.tally
     replies = listed(
         (
@@ -161,7 +161,7 @@ def _facts(total: Total) -> dict[str, str]:
     }
 
 
-def _failovers_text(total: Total) -> str:
+def _failovers_text(total: ReportGroup) -> str:
     """Return `17 (12 transient, 5 rate_limit)`."""
     if not total.fallbacks:
         return ""
@@ -169,7 +169,7 @@ def _failovers_text(total: Total) -> str:
     return f"{sum(total.fallbacks.values()):,} ({faults})"
 
 
-def _margin_text(total: Total) -> str:
+def _margin_text(total: ReportGroup) -> str:
     margin = total.margin
     if margin is None:
         return ""
@@ -210,7 +210,7 @@ _NOT_IN_JSON = (
 )  # fmt: skip
 
 
-def report_json(result: Report, query: Asked) -> dict[str, Json]:
+def report_json(result: Report, query: ReportQuery) -> dict[str, Json]:
     """Return a report as JSON: amounts as decimal strings, missing values as null."""
     return {
         "by": list(result.by),
@@ -224,7 +224,7 @@ def report_json(result: Report, query: Asked) -> dict[str, Json]:
     }
 
 
-def _total_json(total: Total) -> dict[str, Json]:
+def _total_json(total: ReportGroup) -> dict[str, Json]:
     tally, margin = total.tally, total.margin
     return to_json(
         tally,

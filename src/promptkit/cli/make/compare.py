@@ -15,7 +15,8 @@ from promptkit.types import dollars
 
 if TYPE_CHECKING:
     from promptkit.engine.context import Session
-    from promptkit.reports.compare import Comparing, Comparison, Offer
+    from promptkit.reports.compare import ComparisonEstimate, ComparisonRun
+    from promptkit.reports.comparison import Comparison
 
 ColumnTargets = Annotated[
     list[str] | None,
@@ -74,7 +75,7 @@ def compare(
     from promptkit.batch.input import HeadSource, source_of
     from promptkit.batch.options import job_name
     from promptkit.batch.output import check_out
-    from promptkit.reports.compare import TAG, Comparing, Options, columns_of
+    from promptkit.reports.compare import TAG, CompareOptions, ComparisonRun, columns_of
     from promptkit.templates.reference import parse_ref
 
     tags = values.read_tags(tag)
@@ -91,12 +92,12 @@ def compare(
         raise UsageError(f"{rows} has no rows")
     if not head.is_all:
         cli.notice(f"comparing the first {counted(limit, 'row')} of {rows}; --limit N changes that")
-    comparing = Comparing(
+    comparing = ComparisonRun(
         session,
         job_name(job, parse_ref(ref).name, head.name, None, session.today()),
         head,
         columns,
-        Options(
+        CompareOptions(
             mapping=values.read_mapping(map_),
             constants=values.read_variables(var, vars_),
             tags=tags,
@@ -109,14 +110,14 @@ def compare(
     return asyncio.run(_run(cli, session, comparing, out))
 
 
-async def _run(cli: Cli, session: Session, comparing: Comparing, out: Path | None) -> int:
+async def _run(cli: Cli, session: Session, comparing: ComparisonRun, out: Path | None) -> int:
     from promptkit.cli.job_run import INTERRUPTED, StopSignals
     from promptkit.cli.progress import Pace, show_progress
 
     signals = StopSignals(cli, comparing)
     try:
         with signals.listening():
-            offer = await comparing.take()
+            offer = await comparing.prepare()
             cli.notice(_estimate_text(offer))
             pace = Pace(offer.cells, offer.cells - offer.calls, offer.calls, offer.spent_pico)
             with show_progress(cli, pace) as progress:
@@ -132,21 +133,21 @@ async def _run(cli: Cli, session: Session, comparing: Comparing, out: Path | Non
         await session.aclose()
 
 
-def _estimate_text(offer: Offer) -> str:
+def _estimate_text(offer: ComparisonEstimate) -> str:
     """Return what the comparison costs, before anything is sent."""
     done = offer.cells - offer.calls
     paid = f"{done:,} of {counted(offer.cells, 'text')} already paid" if offer.spent_pico else ""
     if not offer.calls:
         return f"{paid or counted(offer.cells, 'text')}; nothing to pay"
     cost = (
-        f"{counted(offer.calls, 'call')}: about {dollars(offer.about_pico)}, "
-        f"at most {dollars(offer.at_most_pico)} without retries"
+        f"{counted(offer.calls, 'call')}: about {dollars(offer.cost.about_pico)}, "
+        f"at most {dollars(offer.cost.at_most_pico)} without retries"
     )
     return "; ".join(part for part in (paid, cost) if part)
 
 
 async def _print_comparison(
-    cli: Cli, session: Session, comparing: Comparing, out: Path | None, *, is_new: bool
+    cli: Cli, session: Session, comparing: ComparisonRun, out: Path | None, *, is_new: bool
 ) -> Comparison:
     """Print the comparison and write its page; then erase the texts that may not be kept."""
     from promptkit.cli.views.comparison import comparison_json, comparison_text
@@ -193,10 +194,10 @@ def _write_page(
             file=out,
             remedy="The texts are in the ledger: the same command writes them and pays nothing.",
         ) from cause
-    cli.notice(f"{out} shows {counted(len(comparison.lines), 'row')} side by side")
+    cli.notice(f"{out} shows {counted(len(comparison.rows), 'row')} side by side")
 
 
-async def _exit_code(cli: Cli, session: Session, comparing: Comparing, comparison: Comparison) -> int:
+async def _exit_code(cli: Cli, session: Session, comparing: ComparisonRun, comparison: Comparison) -> int:
     """Print what stopped the comparison and what to do next; return the exit code."""
     from promptkit.cli.job_run import soft_cap_text
     from promptkit.cli.main import report_error

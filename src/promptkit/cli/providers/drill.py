@@ -20,8 +20,9 @@ from promptkit.types import dollars
 
 if TYPE_CHECKING:
     from promptkit.engine.context import Session
-    from promptkit.reports.drill import Facts, Played
-    from promptkit.reports.drill_scenarios import Outage
+    from promptkit.reports.drill_outages import Outage
+    from promptkit.reports.drill_results import OutageResult
+    from promptkit.reports.drill_setup import DrillFacts
     from promptkit.templates.template import Template
     from promptkit.types import Json
 
@@ -79,9 +80,10 @@ def drill(
         promptkit drill --scenario all --scenario down:openai --json
         promptkit drill --list
     """
-    from promptkit.reports.drill import Order, facts_of, play, scenario_for
-    from promptkit.reports.drill_scenarios import chosen, outages
-    from promptkit.reports.drill_verdict import advice, faults_of, notes
+    from promptkit.reports.drill import Drill
+    from promptkit.reports.drill_outages import outages, select
+    from promptkit.reports.drill_results import advice, failed_checks, notes
+    from promptkit.reports.drill_setup import facts_of, scenario_for
 
     session = cli.session()
     tags = values.read_tags(tag)
@@ -89,25 +91,33 @@ def drill(
     chosen_route = session.route(route, target, ref=template.ref, tags=tags)
     simulation = scenario_for(session.settings, chosen_route)
     facts = facts_of(session.settings, chosen_route, tags, template.ref.name, calls)
-    all_outages = outages(facts.players)
-    selected = list(chosen(all_outages, scenario or ()))
+    all_outages = outages(facts.providers)
+    selected = list(select(all_outages, scenario or ()))
     _check_names(scenario or (), all_outages)
     if list_:
         _print_list(cli, all_outages)
         return ExitCode.OK
     table = _rows(template, rows, calls)
-    order = Order(
-        str(template.ref), table, chosen_route, concurrency, seed, tags, by_rules=route is None and not target
+    rehearsal = Drill(
+        session.settings,
+        simulation,
+        str(template.ref),
+        table,
+        chosen_route,
+        concurrency,
+        seed,
+        tags,
+        by_rules=route is None and not target,
     )
     cli.notice(
         f"{counted(len(selected), 'scenario')} with {counted(len(table), 'call')} each: {template.ref} "
         f"through {', '.join(map(str, facts.route.targets))}, all simulated"
     )
     with tempfile.TemporaryDirectory(prefix="promptkit-drill-") as folder:
-        runs = play(session.settings, simulation, order, selected, Path(folder))
+        runs = rehearsal.run(selected, Path(folder))
         played = list(_with_notices(cli, runs, len(selected)))
     facts = replace(facts, rows=len(table))
-    passed = not any(faults_of(run.tally) for run in played)
+    passed = not any(failed_checks(run.counts) for run in played)
     if cli.as_json:
         cli.print_json(_drill_json(facts, template, played, passed=passed))
     else:
@@ -146,9 +156,9 @@ def _print_list(cli: Cli, outages: Sequence[Outage]) -> None:
 
 
 def _rows(template: Template, rows: str | None, calls: int) -> list[dict[str, object]]:
-    from promptkit.authoring.test_prompts import cases_of
+    from promptkit.authoring.template_tests import read_template_tests
     from promptkit.batch.input import FileSource
-    from promptkit.reports.drill import sample_rows
+    from promptkit.reports.drill_setup import sample_rows
 
     if rows is not None:
         records = islice(FileSource(rows, None).read(), calls)
@@ -156,40 +166,40 @@ def _rows(template: Template, rows: str | None, calls: int) -> list[dict[str, ob
         if not table:
             raise InputError("has no rows", file=rows)
         return table
-    examples = [case.variables for case in cases_of(template) if case.error is None]
+    examples = [case.variables for case in read_template_tests(template) if case.error is None]
     return sample_rows(template, examples, calls)
 
 
 # -------------------------------------------------------------------------------------- text
 
 
-def _with_notices(cli: Cli, runs: Iterable[Played], count: int) -> Iterator[Played]:
+def _with_notices(cli: Cli, runs: Iterable[OutageResult], count: int) -> Iterator[OutageResult]:
     """Yield each run as it ends, with a notice."""
     began_s = monotonic()
     for number, run in enumerate(runs, start=1):
         cli.notice(
-            f"{number} of {count}, {monotonic() - began_s:.0f} s: {run.outage.what}: {_verdict_text(run)}"
+            f"{number} of {count}, {monotonic() - began_s:.0f} s: {run.outage.description}: {_verdict_text(run)}"
         )
         yield run
 
 
-def _verdict_text(run: Played) -> str:
-    from promptkit.reports.drill_verdict import faults_of
+def _verdict_text(run: OutageResult) -> str:
+    from promptkit.reports.drill_results import failed_checks
 
-    return ", ".join(faults_of(run.tally)) or "passed"
+    return ", ".join(failed_checks(run.counts)) or "passed"
 
 
-def _table_row(run: Played) -> tuple[str, ...]:
-    tally = run.tally
+def _table_row(run: OutageResult) -> tuple[str, ...]:
+    tally = run.counts
     return (
         run.outage.name,
         f"{tally.lost} of {tally.rows}" if tally.lost else "0",
         f"{tally.paid_twice}",
         dollars(tally.over_pico),
-        "never" if tally.first_s is None else duration(tally.first_s),
+        "never" if tally.first_reply_s is None else duration(tally.first_reply_s),
         duration(tally.seconds),
         f"{tally.requests}",
-        "-" if tally.a_success is None else f"{tally.a_success:.2f}",
+        "-" if tally.requests_per_reply is None else f"{tally.requests_per_reply:.2f}",
         f"{tally.hints_ignored}",
         _verdict_text(run),
     )
@@ -199,9 +209,9 @@ def _table_row(run: Played) -> tuple[str, ...]:
 
 
 def _drill_json(
-    facts: Facts, template: Template, played: Sequence[Played], *, passed: bool
+    facts: DrillFacts, template: Template, played: Sequence[OutageResult], *, passed: bool
 ) -> dict[str, Json]:
-    from promptkit.reports.drill_verdict import advice, notes
+    from promptkit.reports.drill_results import advice, notes
 
     return {
         "clean": passed,
@@ -214,20 +224,22 @@ def _drill_json(
     }
 
 
-def _run_json(run: Played) -> dict[str, Json]:
-    from promptkit.reports.drill_verdict import faults_of
+def _run_json(run: OutageResult) -> dict[str, Json]:
+    from promptkit.reports.drill_results import failed_checks
 
-    tally, faults = run.tally, faults_of(run.tally)
+    tally, faults = run.counts, failed_checks(run.counts)
     return {
         "scenario": run.outage.name,
-        "what": run.outage.what,
+        "what": run.outage.description,
         "clean": not faults,
         "wrong": list(faults),
         **to_json(tally, ("over_pico", "first_s", "stop")),
         "lost": tally.lost,
         "overspent_usd": usd_text(tally.over_pico),
-        "first_answer_s": None if tally.first_s is None else round(tally.first_s, 2),
+        "first_answer_s": None if tally.first_reply_s is None else round(tally.first_reply_s, 2),
         "seconds": round(tally.seconds, 2),
-        "requests_an_answer": None if tally.a_success is None else round(tally.a_success, 2),
+        "requests_an_answer": None
+        if tally.requests_per_reply is None
+        else round(tally.requests_per_reply, 2),
         "stopped_by": tally.stop or None,
     }

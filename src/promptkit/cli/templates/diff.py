@@ -10,8 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument
 
-from promptkit.authoring.diff import BARE, Bill, Change, Diff, Example, How, Offer, Rendering, TextDiff, diff
-from promptkit.authoring.test_prompts import cases_of
+from promptkit.authoring.diff import (
+    ChangeKind,
+    CostDiff,
+    ExampleDiff,
+    SpecChange,
+    TargetPricing,
+    TemplateDiff,
+    TextDiff,
+    diff,
+)
+from promptkit.authoring.examples import GENERATED, Example
+from promptkit.authoring.template_tests import read_template_tests
 from promptkit.cli import options
 from promptkit.cli.command import Cli
 from promptkit.cli.output import Table, plain, shortened, to_json, usd_text
@@ -54,7 +64,7 @@ def diff_templates(
         cli.print_json(diff_json(result))
         return
     cli.print("\n".join(_colored(line) if cli.color else line for line in _lines(result)))
-    if not result.is_same and None not in result.tokens and result.bills:
+    if not result.is_same and None not in result.tokens and result.costs:
         cli.print("\n" + _cost_table(result).text(color=cli.color))
 
 
@@ -68,23 +78,23 @@ def _examples(before: Template, after: Template) -> tuple[Example, ...]:
     """Return the examples of both sides' tests, those of the new side first; without any, an empty one."""
     if before.is_partial or after.is_partial:
         return ()
-    cases = [case for side in (before, after) for case in cases_of(side) if case.error is None]
-    return tuple({case.name: Example(case.name, case.variables) for case in cases}.values()) or (BARE,)
+    cases = [case for side in (before, after) for case in read_template_tests(side) if case.error is None]
+    return tuple({case.name: Example(case.name, case.variables) for case in cases}.values()) or (GENERATED,)
 
 
-def _offers(session: Session, before: Template, after: Template, route: Route) -> Iterator[Offer]:
+def _offers(session: Session, before: Template, after: Template, route: Route) -> Iterator[TargetPricing]:
     prices, now = Prices(), datetime.now(UTC)
     for target in route.targets:
         provider, model = session.settings.catalog.pair(target)
         card = prices.card(provider, model, now)
         old, new = (output_limit(session.params(side, route), model) for side in (before, after))
-        yield Offer(target, None if card is None else card.tariff(), (old, new))
+        yield TargetPricing(target, None if card is None else card.tariff(), (old, new))
 
 
 # -------------------------------------------------------------------------------------- text
 
 
-def _lines(result: Diff) -> Iterator[str]:
+def _lines(result: TemplateDiff) -> Iterator[str]:
     yield f"{result.old.ref} -> {result.new.ref}"
     if result.is_same:
         yield "no differences"
@@ -92,17 +102,17 @@ def _lines(result: Diff) -> Iterator[str]:
         yield from ("", section, *(f"  {_change_text(change)}" for change in changes))
     for text in result.sources:
         yield from _text_lines("source", text)
-    for rendering in result.renderings:
+    for rendering in result.examples:
         yield from _rendering_lines(rendering)
 
 
-def _change_text(change: Change) -> str:
+def _change_text(change: SpecChange) -> str:
     name = ".".join(change.path[1:]) or "value"
     origin = f" ({change.origin})" if change.origin else ""
-    match change.how:
-        case How.ADDED:
+    match change.kind:
+        case ChangeKind.ADDED:
             return f"+ {name}: {_value_text(change.new)}{origin}"
-        case How.REMOVED:
+        case ChangeKind.REMOVED:
             return f"- {name}: {_value_text(change.old)}{origin}"
         case _:
             return f"~ {name}: {_value_text(change.old)} -> {_value_text(change.new)}{origin}"
@@ -112,12 +122,12 @@ def _value_text(value: Json) -> str:
     return shortened(json.dumps(value, ensure_ascii=False), _VALUE_LENGTH)
 
 
-def _rendering_lines(rendering: Rendering) -> Iterator[str]:
+def _rendering_lines(rendering: ExampleDiff) -> Iterator[str]:
     title = f"prompt of {rendering.example!r}"
     for problem in dict.fromkeys(problem for problem in rendering.problems if problem is not None):
         yield from ("", f"{title} can't be rendered: {problem}")
-    if rendering.texts and rendering.made_up:
-        yield from ("", f"{title}: placeholders for {', '.join(rendering.made_up)}")
+    if rendering.texts and rendering.generated:
+        yield from ("", f"{title}: placeholders for {', '.join(rendering.generated)}")
     for text in rendering.texts:
         yield from _text_lines(title, text)
 
@@ -131,13 +141,13 @@ def _colored(line: str) -> str:
     return line if color is None else f"\x1b[{color}m{line}\x1b[0m"
 
 
-def _cost_table(result: Diff) -> Table:
+def _cost_table(result: TemplateDiff) -> Table:
     old, new = result.tokens
     tokens = f"about {old:,}" if old == new else f"about {old:,} -> {new:,}"
-    examples = sum(None not in rendering.tokens for rendering in result.renderings)
+    examples = sum(None not in rendering.tokens for rendering in result.examples)
     return Table(
         ("target", "input tokens", "input", "with all output"),
-        [(str(bill.target), tokens, _cost_text(bill.input_pico), _most_text(bill)) for bill in result.bills],
+        [(str(bill.target), tokens, _cost_text(bill.input_pico), _most_text(bill)) for bill in result.costs],
         title=f"Per call, old -> new (mean of {counted(examples, 'example')})",
     )
 
@@ -147,7 +157,7 @@ def _cost_text(pico: Sequence[int | None]) -> str:
     return old if old == new else f"{old} -> {new}"
 
 
-def _most_text(bill: Bill) -> str:
+def _most_text(bill: CostDiff) -> str:
     old, new = bill.limits
     limits = f"{old:,}" if old == new else f"{old:,} -> {new:,}"
     return f"{_cost_text(bill.most_pico)} ({limits} tokens)"
@@ -156,7 +166,7 @@ def _most_text(bill: Bill) -> str:
 # -------------------------------------------------------------------------------------- JSON
 
 
-def diff_json(result: Diff) -> dict[str, Json]:
+def diff_json(result: TemplateDiff) -> dict[str, Json]:
     """Return a diff as JSON."""
     return {
         "old": {"template": str(result.old.ref), "template_digest": result.old.digest},
@@ -169,12 +179,12 @@ def diff_json(result: Diff) -> dict[str, Json]:
         "prompts": [
             {
                 "example": rendering.example,
-                "made_up": list(rendering.made_up),
+                "made_up": list(rendering.generated),
                 "messages": [_text_json(text) for text in rendering.texts],
                 "input_tokens": list(rendering.tokens),
                 "problems": list(rendering.problems),
             }
-            for rendering in result.renderings
+            for rendering in result.examples
         ],
         "input_tokens": list(result.tokens),
         "cost": [
@@ -184,7 +194,7 @@ def diff_json(result: Diff) -> dict[str, Json]:
                 "with_all_output_usd": [usd_text(pico) for pico in bill.most_pico],
                 "max_output_tokens": plain(bill.limits),
             }
-            for bill in result.bills
+            for bill in result.costs
         ],
     }
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from promptkit.authoring.lint import from_error, lint
-from promptkit.authoring.lint_subject import Finding, Severity, World
+from promptkit.authoring.lint import LintFinding, Severity, from_error, lint
+from promptkit.authoring.lint_context import LintContext
 from promptkit.cli import options
 from promptkit.cli.command import Cli
 from promptkit.cli.output import to_json
@@ -82,7 +82,7 @@ def own_refs(session: Session, *, all_: bool = False) -> Iterator[str]:
             yield f"{entry.name}@{DRAFT}" if entry.has_draft else entry.name
 
 
-def world_of(cli: Cli, session: Session, route: Route) -> World:
+def world_of(cli: Cli, session: Session, route: Route) -> LintContext:
     """Return what templates are checked against; the ledger, if there is one, knows which models are gone."""
     gone = frozenset[Target]()
     if session.settings.database_path.exists():
@@ -91,7 +91,7 @@ def world_of(cli: Cli, session: Session, route: Route) -> World:
                 gone = frozenset(target for target in route.targets if _is_gone(ledger, target))
         except LedgerError as error:
             cli.notice(f"whether models are gone is unknown: {error.message}")
-    return World(session.settings.catalog, Prices(), route, datetime.now(UTC), gone)
+    return LintContext(session.settings.catalog, Prices(), route, datetime.now(UTC), gone)
 
 
 def _is_gone(ledger: Ledger, target: Target) -> bool:
@@ -103,7 +103,7 @@ def _is_gone(ledger: Ledger, target: Target) -> bool:
     return bool(last and failed) and last[0].id == failed[0].id
 
 
-def _findings(library: Library, ref: str, world: World) -> Sequence[Finding]:
+def _findings(library: Library, ref: str, world: LintContext) -> Sequence[LintFinding]:
     """Return the problems of a template; a template that does not load is one."""
     try:
         template = library.load(ref)
@@ -112,7 +112,7 @@ def _findings(library: Library, ref: str, world: World) -> Sequence[Finding]:
     return lint(template, world)
 
 
-def _seal_findings(library: Library, names: set[str]) -> Iterator[Finding]:
+def _seal_findings(library: Library, names: set[str]) -> Iterator[LintFinding]:
     """Yield versions that do not load, and wrong seals and labels."""
     for name in sorted(names):
         try:
@@ -123,10 +123,10 @@ def _seal_findings(library: Library, names: set[str]) -> Iterator[Finding]:
             yield from_error(name, problem)
 
 
-def _unique(findings: Sequence[Finding]) -> list[Finding]:
+def _unique(findings: Sequence[LintFinding]) -> list[LintFinding]:
     """Return each finding once: one that does not load is found by its reference and by its template."""
     by_location = {
-        (finding.code, finding.file, finding.line, finding.what): finding for finding in reversed(findings)
+        (finding.code, finding.file, finding.line, finding.message): finding for finding in reversed(findings)
     }
     return list(by_location.values())[::-1]
 
@@ -137,7 +137,7 @@ _ESCAPES = {"%": "%25", "\r": "%0D", "\n": "%0A"}
 _PROPERTY_ESCAPES = _ESCAPES | {":": "%3A", ",": "%2C"}
 
 
-def _write(cli: Cli, findings: Sequence[Finding], format_: Format) -> None:
+def _write(cli: Cli, findings: Sequence[LintFinding], format_: Format) -> None:
     if format_ is Format.JSON:
         cli.print_json([to_json(finding) for finding in findings])
         return
@@ -145,14 +145,14 @@ def _write(cli: Cli, findings: Sequence[Finding], format_: Format) -> None:
         cli.print(_workflow_command(finding) if format_ is Format.GITHUB else _text(finding))
 
 
-def _text(finding: Finding) -> str:
+def _text(finding: LintFinding) -> str:
     file = _from_here(finding.file)
     where = f"{file}:{finding.line}" if finding.line else file
     remedy = "".join(f"\n    {line}" for line in finding.remedy.splitlines())
-    return f"{where or finding.template}: {finding.severity} {finding.code} {finding.what}{remedy}"
+    return f"{where or finding.template}: {finding.severity} {finding.code} {finding.message}{remedy}"
 
 
-def _workflow_command(finding: Finding) -> str:
+def _workflow_command(finding: LintFinding) -> str:
     """Return a finding as the command of a GitHub workflow, which shows it beside the line."""
     properties = {
         "file": _from_here(finding.file),
@@ -162,7 +162,7 @@ def _workflow_command(finding: Finding) -> str:
     shown = ",".join(
         f"{key}={_escaped(value, _PROPERTY_ESCAPES)}" for key, value in properties.items() if value
     )
-    text = f"{finding.what}\n{finding.remedy}".strip()
+    text = f"{finding.message}\n{finding.remedy}".strip()
     return f"::{finding.severity} {shown}::{_escaped(text, _ESCAPES)}"
 
 

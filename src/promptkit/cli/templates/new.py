@@ -26,9 +26,9 @@ def new(cli: Cli, name: options.TemplateName, from_: From = None) -> None:
         promptkit templates new clips/opening
         promptkit templates new ugc/script --from ugc/script@1
     """
-    from promptkit.authoring.new import begin
+    from promptkit.authoring.new import create_draft
 
-    draft = begin(publisher_of(cli.session()), name, source=from_)
+    draft = create_draft(publisher_of(cli.session()), name, source=from_)
     if cli.as_json:
         cli.print_json(
             {

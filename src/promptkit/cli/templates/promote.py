@@ -6,8 +6,8 @@ from typing import Annotated
 
 from typer import Argument, Option
 
-from promptkit.authoring.publish import promote as move_label
-from promptkit.authoring.test_prompts import problems_of
+from promptkit.authoring.labels import promote as move_label
+from promptkit.authoring.prompt_tests import prompt_test_problems
 from promptkit.cli import options
 from promptkit.cli.command import Cli
 from promptkit.cli.views.labels import print_move, publisher_of, sign
@@ -30,7 +30,7 @@ def promote(
     """
     session = cli.session()
     moved = move_label(
-        publisher_of(session), ref, label, sign(session, reason), gate=problems_of, force=force
+        publisher_of(session), ref, label, sign(session, reason), check=prompt_test_problems, force=force
     )
     for problem in moved.overridden:
         cli.notice(f"moved in spite of: {problem}")

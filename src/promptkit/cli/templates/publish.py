@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from promptkit.authoring.lint import lint
-from promptkit.authoring.lint_subject import Severity
+from promptkit.authoring.lint import Severity, lint
+from promptkit.authoring.prompt_tests import prompt_test_problems
 from promptkit.authoring.publish import publish as publish_draft
-from promptkit.authoring.test_prompts import problems_of
 from promptkit.cli import options
 from promptkit.cli.command import Cli
 from promptkit.cli.output import plain
@@ -18,7 +17,7 @@ from promptkit.errors import counted
 from .lint import world_of
 
 if TYPE_CHECKING:
-    from promptkit.authoring.lint_subject import World
+    from promptkit.authoring.lint_context import LintContext
     from promptkit.templates.template import Template
 
 
@@ -55,7 +54,7 @@ def publish(cli: Cli, name: options.TemplateName, route: options.RouteName = Non
         cli.notice(f"nothing is new: the draft equals {published.ref}")
 
 
-def _problems(cli: Cli, template: Template, world: World) -> Sequence[str]:
+def _problems(cli: Cli, template: Template, world: LintContext) -> Sequence[str]:
     """Return what keeps a draft from being published: lint errors and failed prompt tests."""
     findings = lint(template, world)
     errors = [finding for finding in findings if finding.severity is Severity.ERROR]
@@ -64,5 +63,5 @@ def _problems(cli: Cli, template: Template, world: World) -> Sequence[str]:
             f"lint: {counted(warnings, 'warning')}; "
             f"`promptkit templates lint {template.ref.name}@draft` lists them"
         )
-    texts = [f"{finding.code} (line {finding.line}) {finding.what}" for finding in errors]
-    return [*texts, *problems_of(template)]
+    texts = [f"{finding.code} (line {finding.line}) {finding.message}" for finding in errors]
+    return [*texts, *prompt_test_problems(template)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from promptkit.authoring.publish import rollback as move_label_back
+from promptkit.authoring.labels import rollback as move_label_back
 from promptkit.cli import options
 from promptkit.cli.command import Cli
 from promptkit.cli.views.labels import print_move, publisher_of, sign

@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Option
 
 from promptkit.authoring.junit import junit
-from promptkit.authoring.test_cases import Case, Functions
-from promptkit.authoring.test_prompts import Result, Stage, Verdict, cases_of, failed, try_prompts
+from promptkit.authoring.prompt_tests import run_prompt_tests
+from promptkit.authoring.reply_expectations import ProjectFunctions
+from promptkit.authoring.template_tests import (
+    PromptOrReply,
+    TemplateTest,
+    TemplateTestOutcome,
+    TemplateTestResult,
+    failures,
+    read_template_tests,
+)
 from promptkit.cli import options, values
 from promptkit.cli.command import Cli
 from promptkit.cli.output import listed, to_json
@@ -32,7 +40,7 @@ AllowCode = Annotated[
     bool, Option("--allow-code", help="Run Python functions of the project folder that tests name.")
 ]
 
-_Tests = Sequence[tuple["Template", tuple[Case, ...]]]
+_Tests = Sequence[tuple["Template", tuple[TemplateTest, ...]]]
 
 
 def run_tests(
@@ -61,10 +69,10 @@ def run_tests(
     session = cli.session()
     tests, results = _load(session, list(refs) if refs else list(own_refs(session, all_=all_)))
     for template, cases in tests:
-        results += try_prompts(template, cases, update=update)
+        results += run_prompt_tests(template, cases, update=update)
     untested = 0
     if route is not None or target:
-        functions = Functions(session.settings.root if allow_code else None)
+        functions = ProjectFunctions(session.settings.root if allow_code else None)
         replies = _test_replies(
             cli,
             session,
@@ -82,19 +90,19 @@ def run_tests(
         _write_file(junit_, junit(results))
     if any(result.stopped for result in results):
         return ExitCode.BUDGET
-    return ExitCode.TEMPLATE if failed(results) else ExitCode.OK
+    return ExitCode.TEMPLATE if failures(results) else ExitCode.OK
 
 
-def _load(session: Session, refs: Sequence[str]) -> tuple[_Tests, list[Result]]:
+def _load(session: Session, refs: Sequence[str]) -> tuple[_Tests, list[TemplateTestResult]]:
     """Load templates with their tests; a template that does not load is a failed test."""
-    tests: list[tuple[Template, tuple[Case, ...]]] = []
-    broken: list[Result] = []
+    tests: list[tuple[Template, tuple[TemplateTest, ...]]] = []
+    broken: list[TemplateTestResult] = []
     for ref in refs:
         try:
             template = session.library.load(ref)
-            cases = cases_of(template)
+            cases = read_template_tests(template)
         except TemplateError as error:
-            broken.append(Result(ref, "it loads", Stage.PROMPT, (str(error),)))
+            broken.append(TemplateTestResult(ref, "it loads", PromptOrReply.PROMPT, (str(error),)))
         else:
             if cases:
                 tests.append((template, cases))
@@ -106,38 +114,41 @@ async def _test_replies(
     session: Session,
     route: Route,
     tests: _Tests,
-    functions: Functions,
+    functions: ProjectFunctions,
     *,
     fresh: bool,
     cap_pico: int | None,
-) -> list[Result]:
-    from promptkit.authoring.test_replies import prepare, price_of, try_replies
+) -> list[TemplateTestResult]:
+    from promptkit.authoring.reply_tests import estimate_reply_tests, prepare_reply_tests, run_reply_tests
 
     try:
         cases = [(template, case) for template, cases in tests for case in cases]
-        requests = await prepare(session, route, cases, fresh=fresh)
-        price = price_of(session, route, requests)
-        stored = f"{counted(price.replayed, 'stored reply', 'stored replies')}"
-        if price.calls:
+        requests = await prepare_reply_tests(session, route, cases, fresh=fresh)
+        calls, cost = estimate_reply_tests(session, route, requests)
+        stored = counted(sum(test.stored is not None for test in requests), "stored reply", "stored replies")
+        if calls:
             cli.notice(
-                f"{stored}; {counted(price.calls, 'call')} to {', '.join(map(str, route.targets))}: about "
-                f"{dollars(price.about_pico)}, at most {dollars(price.at_most_pico)} without retries"
+                f"{stored}; {counted(calls, 'call')} to {', '.join(map(str, route.targets))}: about "
+                f"{dollars(cost.about_pico)}, at most {dollars(cost.at_most_pico)} without retries"
             )
             session.plan(route)
         else:
             cli.notice(f"{stored}; nothing to pay")
-        return await try_replies(session, route, requests, functions, cap_pico=cap_pico)
+        return await run_reply_tests(session, route, requests, functions, cap_pico=cap_pico)
     finally:
         await session.aclose()
 
 
-def _print(cli: Cli, results: Sequence[Result], untested: int) -> None:
+def _print(cli: Cli, results: Sequence[TemplateTestResult], untested: int) -> None:
     if cli.as_json:
         cli.print_json([_result_json(result) for result in results])
     elif results:
         cli.print_table(
             ("template", "test", "of", "result", "note"),
-            [(result.template, result.name, result.stage, result.verdict, result.note) for result in results],
+            [
+                (result.template, result.name, result.tested, result.outcome, result.note)
+                for result in results
+            ],
         )
         for line in _failures(results):
             cli.print(line)
@@ -148,26 +159,30 @@ def _print(cli: Cli, results: Sequence[Result], untested: int) -> None:
     )
 
 
-def _failures(results: Sequence[Result]) -> Iterator[str]:
-    for result in failed(results):
+def _failures(results: Sequence[TemplateTestResult]) -> Iterator[str]:
+    for result in failures(results):
         where = f"{result.file}:{result.line or 1}: " if result.file else ""
-        yield f"{where}{result.template}, {result.name} ({result.stage}):"
+        yield f"{where}{result.template}, {result.name} ({result.tested}):"
         for problem in result.problems:
             yield "\n".join(f"    {line}" for line in problem.splitlines())
 
 
-def _summary(results: Sequence[Result], untested: int) -> str:
-    counts = {verdict: sum(result.verdict is verdict for result in results) for verdict in Verdict}
+def _summary(results: Sequence[TemplateTestResult], untested: int) -> str:
+    counts = {
+        verdict: sum(result.outcome is verdict for result in results) for verdict in TemplateTestOutcome
+    }
     parts = [
         listed(
             (
-                f"{counts[Verdict.OK]} passed",
-                f"{counts[Verdict.FAIL]} failed",
-                f"{counts[Verdict.SKIPPED]} skipped" if counts[Verdict.SKIPPED] else "",
+                f"{counts[TemplateTestOutcome.OK]} passed",
+                f"{counts[TemplateTestOutcome.FAIL]} failed",
+                f"{counts[TemplateTestOutcome.SKIPPED]} skipped"
+                if counts[TemplateTestOutcome.SKIPPED]
+                else "",
             )
         )
     ]
-    if any(result.stage is Stage.REPLY for result in results):
+    if any(result.tested is PromptOrReply.REPLY for result in results):
         costs = [result.cost_pico for result in results]
         known = [pico for pico in costs if pico is not None]
         parts.append(f"{dollars(sum(known))}{'' if len(known) == len(costs) else ' + unknown costs'}")
@@ -176,12 +191,12 @@ def _summary(results: Sequence[Result], untested: int) -> str:
     return "; ".join(parts)
 
 
-def _result_json(result: Result) -> dict[str, Json]:
+def _result_json(result: TemplateTestResult) -> dict[str, Json]:
     return to_json(
         result,
         ("name", "seconds", "skipped", "stopped"),
         test=result.name,
-        result=result.verdict.value,
+        result=result.outcome.value,
         file=result.file or None,
     )
 

@@ -17,7 +17,15 @@ from promptkit.cli.output import (
     usage_json,
     usd_text,
 )
-from promptkit.reports.compare import Cell, Comparison, Figures, Line, Side, best, shown
+from promptkit.reports.comparison import (
+    Cell,
+    ColumnFigures,
+    Comparison,
+    ComparisonColumn,
+    ComparisonRow,
+    best,
+    printable,
+)
 from promptkit.types import Json, Status, dollars
 
 _LETTERS = 26
@@ -31,7 +39,7 @@ def letter(number: int) -> str:
     return chr(ord("A") + number) if number < _LETTERS else str(number + 1)
 
 
-def cell_facts(cell: Cell, side: Side) -> list[str]:
+def cell_facts(cell: Cell, side: ComparisonColumn) -> list[str]:
     """Return the facts of a cell: its state unless ok, target if there are several, cost, tokens, duration."""
     usage = cell.usage
     reasoning = f" ({usage.reasoning_tokens:,} reasoning)" if usage and usage.reasoning_tokens else ""
@@ -50,7 +58,7 @@ def _state(cell: Cell) -> str:
     return "pending" if cell.status is None else cell.status.value
 
 
-def best_columns(figures: Sequence[Figures]) -> Mapping[str, int | None]:
+def best_columns(figures: Sequence[ColumnFigures]) -> Mapping[str, int | None]:
     """Return which column is the cheapest per text, and which the fastest; None for a tie."""
     return {
         "per_text": best(figures, lambda column: column.per_text_pico),
@@ -74,23 +82,23 @@ def _texts(comparison: Comparison, *, color: bool) -> str:
 
     drawing = Drawing(color=color)
     console = drawing.console
-    for line in comparison.lines:
+    for line in comparison.rows:
         console.print(Text(_heading(line), style="bold"))
-        for number, (side, cell) in enumerate(zip(comparison.sides, line.cells, strict=True)):
+        for number, (side, cell) in enumerate(zip(comparison.columns, line.cells, strict=True)):
             head = Text(f"{letter(number)}  ", style="bold cyan")
             head.append(side.label, style="cyan")
             head.append("".join(f" · {fact}" for fact in cell_facts(cell, side)), style="dim not bold")
             console.print(head)
             for text, style in _body(cell):
-                console.print(Padding(Text(shown(text), style=style), (0, 0, 0, _INDENT), expand=False))
+                console.print(Padding(Text(printable(text), style=style), (0, 0, 0, _INDENT), expand=False))
         console.print()
     return drawing.text()
 
 
-def _heading(line: Line) -> str:
+def _heading(line: ComparisonRow) -> str:
     """Return `row 2  brand: Barly · angle: proof`."""
     facts = [f"{name}: {shortened(text, _FACT_LENGTH)}" for name, text in list(line.facts.items())[:_FACTS]]
-    return shown(f"row {line.number}  {' · '.join(facts)}".rstrip())
+    return printable(f"row {line.number}  {' · '.join(facts)}".rstrip())
 
 
 def _body(cell: Cell) -> Iterator[tuple[str, str]]:
@@ -98,7 +106,7 @@ def _body(cell: Cell) -> Iterator[tuple[str, str]]:
     if cell.text is not None:
         yield cell.text, ""
     if cell.why:
-        yield cell.why, "red" if cell.status is not None and not cell.is_answered else "yellow"
+        yield cell.why, "red" if cell.status is not None and not cell.has_reply else "yellow"
     for problem in cell.problems:
         yield f"check: {problem}", "yellow"
 
@@ -115,7 +123,7 @@ def _figures_table(comparison: Comparison) -> Table:
             (
                 letter(number),
                 side.label,
-                f"{column.texts:,} of {column.rows:,}" if column.waiting else f"{column.texts:,}",
+                f"{column.texts:,} of {column.rows:,}" if column.pending else f"{column.texts:,}",
                 f"{column.failed:,}",
                 *(
                     ["-" if column.checks_failed is None else f"{column.checks_failed:,}"]
@@ -128,7 +136,7 @@ def _figures_table(comparison: Comparison) -> Table:
                 ("* " if number == stars["latency"] else "")
                 + ("-" if column.latency_s is None else duration(column.latency_s)),
             )
-            for number, (side, column) in enumerate(zip(comparison.sides, figures, strict=True))
+            for number, (side, column) in enumerate(zip(comparison.columns, figures, strict=True))
         ],
     )
 
@@ -138,11 +146,11 @@ def _figures_table(comparison: Comparison) -> Table:
 
 def comparison_json(comparison: Comparison, out: Path | None) -> dict[str, Json]:
     """Return a comparison as JSON."""
-    columns = zip(comparison.sides, comparison.figures, strict=True)
+    columns = zip(comparison.columns, comparison.figures, strict=True)
     return {
         "compare": comparison.name,
         "template": comparison.template,
-        "rows_file": comparison.rows,
+        "rows_file": comparison.table,
         "output": None if out is None else str(out),
         "columns": [_column_json(side, figures) for side, figures in columns],
         "rows": [
@@ -151,17 +159,17 @@ def comparison_json(comparison: Comparison, out: Path | None) -> dict[str, Json]
                 "input": plain(line.facts),
                 "cells": [_cell_json(cell) for cell in line.cells],
             }
-            for line in comparison.lines
+            for line in comparison.rows
         ],
     }
 
 
-def _column_json(side: Side, figures: Figures) -> dict[str, Json]:
+def _column_json(side: ComparisonColumn, figures: ColumnFigures) -> dict[str, Json]:
     return {
         **to_json(side),
         "texts": figures.texts,
         "failed": figures.failed,
-        "waiting": figures.waiting,
+        "waiting": figures.pending,
         "checks_failed": figures.checks_failed,
         **cost_json(figures.money),
         "cost_per_text_usd": usd_text(figures.per_text_pico),

@@ -17,7 +17,8 @@ from zoneinfo import ZoneInfo
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from promptkit.cli.output import duration, spent
-from promptkit.reports.compare import TAG, Comparison, shown
+from promptkit.reports.compare import TAG
+from promptkit.reports.comparison import Comparison, printable
 from promptkit.types import dollars
 
 from .comparison import best_columns, cell_facts, letter
@@ -45,8 +46,8 @@ def html_page(comparison: Comparison, zone: ZoneInfo, now_s: float) -> str:
     environment.globals.update(cell_facts=cell_facts)
     return environment.get_template("comparison.html.jinja").render(
         comparison=comparison,
-        rows=Path(comparison.rows).name,  # readers of the page need not know the folder
-        columns=list(zip(comparison.sides, figures, strict=True)),
+        rows=Path(comparison.table).name,  # readers of the page need not know the folder
+        columns=list(zip(comparison.columns, figures, strict=True)),
         stars=best_columns(figures),
         has_checks=any(column.checks_failed is not None for column in figures),
         style=style,
@@ -58,7 +59,7 @@ def html_page(comparison: Comparison, zone: ZoneInfo, now_s: float) -> str:
 
 def _finalize(value: object) -> object:
     """Replace characters that must not be displayed, before texts are escaped."""
-    return shown(value) if type(value) is str else value
+    return printable(value) if type(value) is str else value
 
 
 def _read(name: str) -> str:

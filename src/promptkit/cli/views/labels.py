@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from promptkit.authoring.publish import Desk, Moved, Signature
+from promptkit.authoring.labels import MovedLabel, Signature
+from promptkit.authoring.publish import OwnTemplates
 from promptkit.cli.output import Table, listed, to_json
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def _move_json(move: LabelMove) -> dict[str, Json]:
     return to_json(move, ("origin", "line"), **{"from": move.origin})
 
 
-def print_move(cli: Cli, moved: Moved) -> None:
+def print_move(cli: Cli, moved: MovedLabel) -> None:
     """Print where a label is now."""
     if cli.as_json:
         cli.print_json({"template": moved.name, "new": moved.is_new, **_move_json(moved.move)})
@@ -58,9 +59,9 @@ def print_move(cli: Cli, moved: Moved) -> None:
         cli.notice("the label was already there")
 
 
-def publisher_of(session: Session) -> Desk:
+def publisher_of(session: Session) -> OwnTemplates:
     """Return where a project's templates are published."""
-    return Desk(session.library, session.settings.templates)
+    return OwnTemplates(session.library, session.settings.templates)
 
 
 def sign(session: Session, reason: str | None) -> Signature:

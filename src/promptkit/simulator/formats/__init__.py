@@ -1,23 +1,18 @@
-"""The wire formats, one module each; `base` says what a format is."""
+"""The wire formats, one module each; `base` defines what they share."""
 
 from __future__ import annotations
 
-from promptkit.simulator.formats import anthropic as anthropic_messages
-from promptkit.simulator.formats import gemini as gemini_generate
-from promptkit.simulator.formats import openai_chat, openai_responses
-
-from .base import Events, Format
-
-ANTHROPIC_MESSAGES = anthropic_messages.FORMAT
-GEMINI_GENERATE = gemini_generate.FORMAT
-OPENAI_CHAT = openai_chat.FORMAT
-OPENAI_RESPONSES = openai_responses.FORMAT
+from promptkit.simulator.formats.anthropic import FORMAT as ANTHROPIC_MESSAGES
+from promptkit.simulator.formats.base import StreamEvents, WireFormat
+from promptkit.simulator.formats.gemini import FORMAT as GEMINI_GENERATE
+from promptkit.simulator.formats.openai_chat import FORMAT as OPENAI_CHAT
+from promptkit.simulator.formats.openai_responses import FORMAT as OPENAI_RESPONSES
 
 __all__ = [
     "ANTHROPIC_MESSAGES",
     "GEMINI_GENERATE",
     "OPENAI_CHAT",
     "OPENAI_RESPONSES",
-    "Events",
-    "Format",
+    "StreamEvents",
+    "WireFormat",
 ]

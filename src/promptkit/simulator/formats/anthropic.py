@@ -2,45 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Final
+from promptkit.simulator import sdk_validation
+from promptkit.simulator.models import ProviderFamily, Tokens
+from promptkit.simulator.requests import Body, FinishReason, ModelReply, ModelRequest
 
-from promptkit.simulator import validation as strict
-from promptkit.simulator.models import Family, Tokens
-from promptkit.simulator.requests import Answer, Asked, Body, End
+from .base import (
+    EFFORT_TOKENS,
+    PromptText,
+    StreamEvents,
+    WireFormat,
+    event,
+    inner,
+    invalid,
+    pieces,
+    schema_problem,
+)
 
-from .base import EFFORT_TOKENS, Events, Format, PromptText, event, inner, invalid, pieces, schema_problem
-
-_LEAST_BUDGET: Final = 1024
-
-
-_MAX_MARKS: Final = 4
-
-
-_STOP: Final = {
-    End.STOP: "end_turn",
-    End.STOP_SEQUENCE: "stop_sequence",
-    End.LENGTH: "max_tokens",
-    End.REFUSAL: "refusal",
-    End.FILTER: "refusal",
-    End.BLOCKED: "refusal",
+_LEAST_BUDGET = 1024
+_MAX_MARKS = 4
+_STOP = {
+    FinishReason.STOP: "end_turn",
+    FinishReason.STOP_SEQUENCE: "stop_sequence",
+    FinishReason.LENGTH: "max_tokens",
+    FinishReason.REFUSAL: "refusal",
+    FinishReason.FILTER: "refusal",
+    FinishReason.BLOCKED: "refusal",
 }
-
-
-_REFUSED: Final = {
+_REFUSED = {
     "type": "refusal",
     "category": "general_harms",
     "explanation": "The request was declined by the simulator's script.",
 }
 
 
-def read(body: Body, model: str | None, stream: bool) -> Asked:  # noqa: ARG001, FBT001  one signature for all formats
-    """What a Messages body asks."""
+def read(body: Body, model: str | None, stream: bool) -> ModelRequest:  # noqa: ARG001, FBT001 - one signature for all formats
+    """Read a Messages body."""
     _limits(body)
     config = inner(body, "output_config")
     schema = inner(config, "format").get("schema")
     problem = schema_problem(schema, all_required=False)
     if problem:
-        raise invalid(Family.ANTHROPIC, f"output_config.format.schema: {problem}")
+        raise invalid(ProviderFamily.ANTHROPIC, f"output_config.format.schema: {problem}")
     prompt = PromptText()
     prompt.value(schema)
     for tool in body.get("tools") or ():
@@ -52,8 +54,8 @@ def read(body: Body, model: str | None, stream: bool) -> Asked:  # noqa: ARG001,
         prompt.mark(body["cache_control"])
     if len(prompt.marks) > _MAX_MARKS:
         message = f"A maximum of 4 blocks with cache_control may be provided. Found {len(prompt.marks)}."
-        raise invalid(Family.ANTHROPIC, message)
-    return Asked(
+        raise invalid(ProviderFamily.ANTHROPIC, message)
+    return ModelRequest(
         model=body["model"],
         prompt=str(prompt),
         topic=prompt.topic,
@@ -72,13 +74,13 @@ def read(body: Body, model: str | None, stream: bool) -> Asked:  # noqa: ARG001,
 
 def _limits(body: Body) -> None:
     if body["max_tokens"] < 1:
-        raise invalid(Family.ANTHROPIC, "max_tokens: must be greater than or equal to 1")
+        raise invalid(ProviderFamily.ANTHROPIC, "max_tokens: must be greater than or equal to 1")
     if not body["messages"]:
-        raise invalid(Family.ANTHROPIC, "messages: at least one message is required")
+        raise invalid(ProviderFamily.ANTHROPIC, "messages: at least one message is required")
     for at, message in enumerate(body["messages"]):
         if message["content"] in ("", []):
-            what = f"messages.{at}: all messages must have non-empty content except for the optional final assistant message"
-            raise invalid(Family.ANTHROPIC, what)
+            problem = f"messages.{at}: all messages must have non-empty content except for the optional final assistant message"
+            raise invalid(ProviderFamily.ANTHROPIC, problem)
 
 
 def _thinking(body: Body, effort: str | None) -> int:
@@ -88,9 +90,11 @@ def _thinking(body: Body, effort: str | None) -> int:
             budget = int(thinking["budget_tokens"])
             if budget < _LEAST_BUDGET:
                 message = "thinking.enabled.budget_tokens: Input should be greater than or equal to 1024"
-                raise invalid(Family.ANTHROPIC, message)
+                raise invalid(ProviderFamily.ANTHROPIC, message)
             if budget >= body["max_tokens"]:
-                raise invalid(Family.ANTHROPIC, "`max_tokens` must be greater than `thinking.budget_tokens`.")
+                raise invalid(
+                    ProviderFamily.ANTHROPIC, "`max_tokens` must be greater than `thinking.budget_tokens`."
+                )
             return budget // 4
         case "adaptive":
             return EFFORT_TOKENS.get(effort or "medium", 0)
@@ -99,7 +103,7 @@ def _thinking(body: Body, effort: str | None) -> int:
 
 
 def usage_json(tokens: Tokens, tier: str | None) -> Body:
-    """Usage as Messages tells it: `input_tokens` leaves out what the cache read and wrote."""
+    """Return the usage; `input_tokens` excludes what the cache read and wrote."""
     return {
         "input_tokens": tokens.uncached,
         "cache_creation_input_tokens": tokens.cache_write_5m + tokens.cache_write_1h,
@@ -114,55 +118,55 @@ def usage_json(tokens: Tokens, tier: str | None) -> Body:
     }
 
 
-def whole(asked: Asked, answer: Answer) -> Body:  # noqa: ARG001  one signature for all formats
-    """A `message` that is done."""
-    usage = {} if answer.tokens is None else {"usage": usage_json(answer.tokens, answer.tier)}
-    return {**_head(answer), "content": _blocks(answer), **_stop(answer), **usage}
+def whole(request: ModelRequest, reply: ModelReply) -> Body:  # noqa: ARG001 - one signature for all formats
+    """Return a complete `message`."""
+    usage = {} if reply.tokens is None else {"usage": usage_json(reply.tokens, reply.tier)}
+    return {**_head(reply), "content": _blocks(reply), **_stop(reply), **usage}
 
 
-def events(asked: Asked, answer: Answer) -> Events:  # noqa: ARG001  one signature for all formats
-    """The typed events from `message_start` to `message_stop`."""
+def events(request: ModelRequest, reply: ModelReply) -> StreamEvents:  # noqa: ARG001 - one signature for all formats
+    """Return the typed events from `message_start` to `message_stop`."""
     start: Body = {
-        **_head(answer),
+        **_head(reply),
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
         "stop_details": None,
     }
-    delta: Body = {"type": "message_delta", "delta": _stop(answer)}
-    if answer.tokens is not None:
-        usage = usage_json(answer.tokens, answer.tier)
+    delta: Body = {"type": "message_delta", "delta": _stop(reply)}
+    if reply.tokens is not None:
+        usage = usage_json(reply.tokens, reply.tier)
         start["usage"] = {**usage, "output_tokens": 1, "output_tokens_details": {"thinking_tokens": 0}}
-        told = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-        delta["usage"] = {name: usage[name] for name in (*told, "output_tokens", "output_tokens_details")}
+        names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+        delta["usage"] = {name: usage[name] for name in (*names, "output_tokens", "output_tokens_details")}
     head = [event({"type": "message_start", "message": start}), event({"type": "ping"})]
-    for index, block in enumerate(_blocks(answer)):
+    for index, block in enumerate(_blocks(reply)):
         head += _block_events(index, block)
-    return Events(head, [event(delta), event({"type": "message_stop"})])
+    return StreamEvents(head, [event(delta), event({"type": "message_stop"})])
 
 
-def _head(answer: Answer) -> Body:
+def _head(reply: ModelReply) -> Body:
     return {
-        "id": f"msg_{answer.id}",
+        "id": f"msg_{reply.id}",
         "type": "message",
         "role": "assistant",
-        "model": answer.model,
+        "model": reply.model,
         "container": None,
     }
 
 
-def _stop(answer: Answer) -> Body:
-    reason = _STOP[answer.end]
+def _stop(reply: ModelReply) -> Body:
+    reason = _STOP[reply.end]
     details = _REFUSED if reason == "refusal" else None
-    return {"stop_reason": reason, "stop_sequence": answer.stop, "stop_details": details}
+    return {"stop_reason": reason, "stop_sequence": reply.stop, "stop_details": details}
 
 
-def _blocks(answer: Answer) -> list[Body]:
+def _blocks(reply: ModelReply) -> list[Body]:
     blocks: list[Body] = []
-    if answer.tokens is not None and answer.tokens.reasoning:
-        blocks.append({"type": "thinking", "thinking": "", "signature": f"sig_{answer.id}"})
-    if answer.text:
-        blocks.append({"type": "text", "text": answer.text, "citations": None})
+    if reply.tokens is not None and reply.tokens.reasoning:
+        blocks.append({"type": "thinking", "thinking": "", "signature": f"sig_{reply.id}"})
+    if reply.text:
+        blocks.append({"type": "text", "text": reply.text, "citations": None})
     return blocks
 
 
@@ -181,10 +185,15 @@ def _block_events(index: int, block: Body) -> list[bytes]:
 
 
 def error_event(body: Body) -> bytes:
-    """The `error` event of a stream that fails."""
+    """Return the `error` event of a failed stream."""
     return event(body)
 
 
-FORMAT: Final = Format(
-    Family.ANTHROPIC, strict.lazily(strict.anthropic_messages), read, whole, events, error_event
+FORMAT = WireFormat(
+    ProviderFamily.ANTHROPIC,
+    sdk_validation.lazily(sdk_validation.anthropic_messages),
+    read,
+    whole,
+    events,
+    error_event,
 )

@@ -1,4 +1,4 @@
-"""What a wire format is, and what they share."""
+"""The parts of a wire format, and what all formats share."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from promptkit.simulator.models import Family
-from promptkit.simulator.prompt_cache import Mark
-from promptkit.simulator.requests import Answer, Asked, Body, Refused
+from promptkit.simulator.models import ProviderFamily
+from promptkit.simulator.prompt_cache import CacheBreakpoint
+from promptkit.simulator.requests import Body, ModelReply, ModelRequest, RequestRefused
 
-_PIECES: Final = 12
-
-
-_ENCODE: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
+_PIECES = 12
+_ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 EFFORT_TOKENS: Final[Mapping[str, int]] = {
     "none": 0,
     "minimal": 16,
@@ -26,76 +22,76 @@ EFFORT_TOKENS: Final[Mapping[str, int]] = {
     "xhigh": 1024,
     "max": 2048,
 }
-"""About how many tokens a model thinks at each level of effort."""
+"""About the number of reasoning tokens at each level of effort."""
 
 
 @dataclass(frozen=True, slots=True)
-class Events:
-    """A streamed reply as server-sent events: the `tail` is what makes it complete."""
+class StreamEvents:
+    """A streamed reply as server-sent events; the `tail` completes it."""
 
     head: Sequence[bytes]
     tail: Sequence[bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Format:
-    """A wire format: pure functions.
+class WireFormat:
+    """A wire format, as pure functions.
 
     Attributes:
-        family: whose error shapes go with it.
-        validate: raises `Refused` where the SDK's own parameter types would not have it.
-        read: what the body asks, given the model of the path (Gemini) and whether it streams.
-        whole: the reply's JSON.
-        events: the reply as a stream.
-        error_event: an error as it comes inside a stream.
+        family: the format of its errors.
+        validate: raises `NotValid` if the SDK's own parameter types reject the body.
+        read: reads a body, with the model of the path and whether it streams (Gemini).
+        whole: returns the reply's JSON.
+        events: returns the reply as a stream.
+        error_event: returns an error inside a stream.
     """
 
-    family: Family
+    family: ProviderFamily
     validate: Callable[[bytes], Body]
-    read: Callable[[Body, str | None, bool], Asked]
-    whole: Callable[[Asked, Answer], Body]
-    events: Callable[[Asked, Answer], Events]
+    read: Callable[[Body, str | None, bool], ModelRequest]
+    whole: Callable[[ModelRequest, ModelReply], Body]
+    events: Callable[[ModelRequest, ModelReply], StreamEvents]
     error_event: Callable[[Body], bytes]
 
 
 def dumps(value: Any) -> bytes:
-    """Compact JSON, UTF-8."""
+    """Return a value as compact JSON in UTF-8."""
     return _ENCODE(value).encode("utf-8", "surrogatepass")
 
 
 def data(value: Any) -> bytes:
-    """One event with nothing but data."""
+    """Return an event with data only."""
     return b"data: " + dumps(value) + b"\n\n"
 
 
 def event(value: Mapping[str, Any]) -> bytes:
-    """One event that is named for the `type` of its data."""
+    """Return an event whose name is the `type` of its data."""
     return b"event: " + str(value["type"]).encode() + b"\n" + data(value)
 
 
 def pieces(text: str) -> Iterator[str]:
-    """The text in at most a dozen deltas."""
+    """Yield a text in at most a dozen deltas."""
     size = max(8, -(-len(text) // _PIECES))
     for at in range(0, len(text), size):
         yield text[at : at + size]
 
 
 def inner(body: Body, name: str) -> Body:
-    """An object inside an object; empty where it is absent or null."""
+    """Return an object inside an object; an empty one if it is absent or null."""
     value = body.get(name)
     return cast("Body", value) if isinstance(value, dict) else {}
 
 
 class PromptText:
-    """The prompt's text in the order in which the model reads it, and where the marks stand."""
+    """The prompt's text in the order in which the model reads it, with its cache breakpoints."""
 
     def __init__(self) -> None:
         self._parts: list[str] = []
         self._size = 0
-        self.marks: list[Mark] = []
+        self.marks: list[CacheBreakpoint] = []
 
     def add(self, text: str, cache_control: Any = None) -> None:
-        """One block; a cache control marks the prefix that ends behind it."""
+        """Add a block; a cache control sets a breakpoint after it."""
         if self._parts:
             self._size += 1
         self._parts.append(text)
@@ -104,11 +100,11 @@ class PromptText:
             self.mark(cache_control)
 
     def mark(self, cache_control: Mapping[str, Any]) -> None:
-        """A breakpoint behind all that was added so far."""
-        self.marks.append(Mark(self._size, 3600 if cache_control.get("ttl") == "1h" else 300))
+        """Add a breakpoint after everything that was added so far."""
+        self.marks.append(CacheBreakpoint(self._size, 3600 if cache_control.get("ttl") == "1h" else 300))
 
     def content(self, content: Any) -> None:
-        """A message's content: text, or a list of parts (what is no text counts as its JSON)."""
+        """Add a message's content: text, or a list of parts. Other parts than text count as their JSON."""
         if isinstance(content, str):
             self.add(content)
         elif isinstance(content, Mapping):
@@ -120,13 +116,13 @@ class PromptText:
                 self.content(part)
 
     def value(self, value: Any) -> None:
-        """A schema or a list of tools: it counts as its JSON."""
+        """Add a schema or a list of tools, which count as their JSON."""
         if value:
             self.add(dumps(value).decode())
 
     @property
     def topic(self) -> str:
-        """The last block: what the reply will be about."""
+        """The last block, which the reply takes its words from."""
         return self._parts[-1] if self._parts else ""
 
     def __str__(self) -> str:
@@ -134,7 +130,7 @@ class PromptText:
 
 
 def schema_problem(schema: Any, *, all_required: bool, path: str = "()") -> str | None:
-    """What structured outputs refuse in a schema: open objects and, on OpenAI, optional fields."""
+    """Return why structured output refuses a schema: open objects and, on OpenAI, optional fields."""
     if not isinstance(schema, Mapping):
         return None
     schema = cast("Mapping[str, Any]", schema)
@@ -156,6 +152,8 @@ def schema_problem(schema: Any, *, all_required: bool, path: str = "()") -> str 
     return next((problem for problem in problems if problem), None)
 
 
-def invalid(family: Family, message: str, param: str | None = None, code: str | None = None) -> Refused:
-    """A 400 in the family's words."""
-    return Refused(f"{family}.bad_request", message, code=code, param=param)
+def invalid(
+    family: ProviderFamily, message: str, param: str | None = None, code: str | None = None
+) -> RequestRefused:
+    """Return a 400 in the family's format."""
+    return RequestRefused(f"{family}.bad_request", message, code=code, param=param)

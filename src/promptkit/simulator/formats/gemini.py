@@ -4,42 +4,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final, cast
+from typing import Any, cast
 
-from promptkit.simulator import validation as strict
-from promptkit.simulator.models import Family, Tokens
-from promptkit.simulator.requests import Answer, Asked, Body, End
+from promptkit.simulator import sdk_validation
+from promptkit.simulator.models import ProviderFamily, Tokens
+from promptkit.simulator.requests import Body, FinishReason, ModelReply, ModelRequest
 
-from .base import EFFORT_TOKENS, Events, Format, PromptText, dumps, inner, invalid, pieces
+from .base import EFFORT_TOKENS, PromptText, StreamEvents, WireFormat, dumps, inner, invalid, pieces
 
-_AUTOMATIC: Final = -1
-
-
-_CAMEL: Final = re.compile(r"_([a-z])")
-
-
-_FINISH: Final = {
-    End.STOP: "STOP",
-    End.STOP_SEQUENCE: "STOP",
-    End.LENGTH: "MAX_TOKENS",
-    End.REFUSAL: "PROHIBITED_CONTENT",
-    End.FILTER: "SAFETY",
+_AUTOMATIC = -1
+_CAMEL = re.compile(r"_([a-z])")
+_FINISH = {
+    FinishReason.STOP: "STOP",
+    FinishReason.STOP_SEQUENCE: "STOP",
+    FinishReason.LENGTH: "MAX_TOKENS",
+    FinishReason.REFUSAL: "PROHIBITED_CONTENT",
+    FinishReason.FILTER: "SAFETY",
 }
+_TIERS = {"flex", "priority", "batch"}
 
 
-_TIERS: Final = {"flex", "priority", "batch"}
-
-
-def read(body: Body, model: str | None, stream: bool) -> Asked:  # noqa: FBT001  one signature for all formats
-    """What a generateContent body asks; the model and whether it streams stand in the path."""
+def read(body: Body, model: str | None, stream: bool) -> ModelRequest:  # noqa: FBT001 - one signature for all formats
+    """Read a generateContent body; the path has the model and whether it streams."""
     body = _camel(body)
     config = _camel(inner(body, "generationConfig"))
     schema = config.get("responseJsonSchema") or config.get("responseSchema")
     if schema and config.get("responseMimeType") != "application/json":
         message = "Function calling or a response schema needs response_mime_type 'application/json'."
-        raise invalid(Family.GEMINI, message)
+        raise invalid(ProviderFamily.GEMINI, message)
     if not body["contents"]:
-        raise invalid(Family.GEMINI, "* GenerateContentRequest.contents: contents is not specified")
+        raise invalid(ProviderFamily.GEMINI, "* GenerateContentRequest.contents: contents is not specified")
     prompt = PromptText()
     prompt.value(schema)
     prompt.value(body.get("tools"))
@@ -49,7 +43,7 @@ def read(body: Body, model: str | None, stream: bool) -> Asked:  # noqa: FBT001 
     kind, thinking = _thinking(_camel(inner(config, "thinkingConfig")))
     tier = str(body.get("serviceTier") or "").lower()
     given = {name for name, value in (*body.items(), *config.items()) if value is not None}
-    return Asked(
+    return ModelRequest(
         model=model or "",
         prompt=str(prompt),
         topic=prompt.topic,
@@ -65,15 +59,15 @@ def read(body: Body, model: str | None, stream: bool) -> Asked:  # noqa: FBT001 
 
 
 def _camel(members: Mapping[str, Any]) -> Body:
-    """Proto JSON takes `snake_case` names too."""
-    return {_CAMEL.sub(lambda found: found[1].upper(), name): value for name, value in members.items()}
+    """Return members by their camelCase names; proto JSON also accepts `snake_case`."""
+    return {_CAMEL.sub(lambda match: match[1].upper(), name): value for name, value in members.items()}
 
 
 def _thinking(config: Body) -> tuple[str | None, int]:
     level, budget = config.get("thinkingLevel"), config.get("thinkingBudget")
     if level is not None and budget is not None:
         message = "You can only set only one of thinking budget and thinking level."
-        raise invalid(Family.GEMINI, message)
+        raise invalid(ProviderFamily.GEMINI, message)
     if level is not None:
         return "level", EFFORT_TOKENS.get(str(level).lower(), 0)
     if budget is not None:
@@ -82,58 +76,65 @@ def _thinking(config: Body) -> tuple[str | None, int]:
 
 
 def usage_json(tokens: Tokens) -> Body:
-    """Usage as Gemini tells it: candidates leave out thoughts, the prompt includes what was cached."""
-    said: Body = {
+    """Return the usage; candidates exclude thoughts, the prompt includes cached tokens."""
+    fields: Body = {
         "promptTokenCount": tokens.input,
         "candidatesTokenCount": tokens.output - tokens.reasoning,
         "totalTokenCount": tokens.input + tokens.output,
         "promptTokensDetails": [{"modality": "TEXT", "tokenCount": tokens.input}],
     }
     if tokens.reasoning:
-        said["thoughtsTokenCount"] = tokens.reasoning
+        fields["thoughtsTokenCount"] = tokens.reasoning
     if tokens.cache_read:
-        said["cachedContentTokenCount"] = tokens.cache_read
-        said["cacheTokensDetails"] = [{"modality": "TEXT", "tokenCount": tokens.cache_read}]
+        fields["cachedContentTokenCount"] = tokens.cache_read
+        fields["cacheTokensDetails"] = [{"modality": "TEXT", "tokenCount": tokens.cache_read}]
     if tokens.output == tokens.reasoning:
-        del said["candidatesTokenCount"]
-    return said
+        del fields["candidatesTokenCount"]
+    return fields
 
 
-def whole(asked: Asked, answer: Answer) -> Body:  # noqa: ARG001  one signature for all formats
-    """A `GenerateContentResponse`."""
-    return _chunk(answer, answer.text, last=True)
+def whole(request: ModelRequest, reply: ModelReply) -> Body:  # noqa: ARG001 - one signature for all formats
+    """Return a `GenerateContentResponse`."""
+    return _chunk(reply, reply.text, last=True)
 
 
-def events(asked: Asked, answer: Answer) -> Events:  # noqa: ARG001  one signature for all formats
-    """Chunks that are responses themselves; the last one alone has the finish reason."""
-    parts = list(pieces(answer.text)) or [""]
-    head = [_event(_chunk(answer, piece, last=False)) for piece in parts[:-1]]
-    return Events(head, [_event(_chunk(answer, parts[-1], last=True))])
+def events(request: ModelRequest, reply: ModelReply) -> StreamEvents:  # noqa: ARG001 - one signature for all formats
+    """Return chunks, each a response; only the last one has the finish reason."""
+    parts = list(pieces(reply.text)) or [""]
+    head = [_event(_chunk(reply, piece, last=False)) for piece in parts[:-1]]
+    return StreamEvents(head, [_event(_chunk(reply, parts[-1], last=True))])
 
 
 def _event(value: Body) -> bytes:
     return b"data: " + dumps(value) + b"\r\n\r\n"
 
 
-def _chunk(answer: Answer, text: str, *, last: bool) -> Body:
-    tail: Body = {"modelVersion": answer.model, "responseId": answer.id}
-    if answer.tokens is not None:
-        told = answer.tokens if last else Tokens(answer.tokens.input, 0)
-        tail = {"usageMetadata": usage_json(told), **tail}
-    if answer.end is End.BLOCKED:
+def _chunk(reply: ModelReply, text: str, *, last: bool) -> Body:
+    tail: Body = {"modelVersion": reply.model, "responseId": reply.id}
+    if reply.tokens is not None:
+        tokens = reply.tokens if last else Tokens(reply.tokens.input, 0)
+        tail = {"usageMetadata": usage_json(tokens), **tail}
+    if reply.end is FinishReason.BLOCKED:
         return {"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}, **tail}
     content: Body = {"role": "model"}
     if text:
         content["parts"] = [{"text": text}]
     candidate: Body = {"content": content, "index": 0}
     if last:
-        candidate["finishReason"] = _FINISH[answer.end]
+        candidate["finishReason"] = _FINISH[reply.end]
     return {"candidates": [candidate], **tail}
 
 
 def error_event(body: Body) -> bytes:
-    """An error in mid-stream: an event like any other."""
+    """Return an error inside a stream, an event like any other."""
     return _event(body)
 
 
-FORMAT: Final = Format(Family.GEMINI, strict.lazily(strict.gemini_generate), read, whole, events, error_event)
+FORMAT = WireFormat(
+    ProviderFamily.GEMINI,
+    sdk_validation.lazily(sdk_validation.gemini_generate),
+    read,
+    whole,
+    events,
+    error_event,
+)

@@ -1,31 +1,29 @@
-"""OpenAI Chat Completions, which every OpenAI-compatible host speaks too."""
+"""OpenAI Chat Completions, which every OpenAI-compatible host uses too."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
-from promptkit.simulator import validation as strict
+from promptkit.simulator import sdk_validation
 from promptkit.simulator.formats import openai_shared
-from promptkit.simulator.models import Family, Tokens
-from promptkit.simulator.requests import Answer, Asked, Body, End
+from promptkit.simulator.models import ProviderFamily, Tokens
+from promptkit.simulator.requests import Body, FinishReason, ModelReply, ModelRequest
 
-from .base import EFFORT_TOKENS, Events, Format, PromptText, data, inner, pieces
+from .base import EFFORT_TOKENS, PromptText, StreamEvents, WireFormat, data, inner, pieces
 
-_DONE: Final = b"data: [DONE]\n\n"
-
-
-_FINISH: Final = {
-    End.STOP: "stop",
-    End.STOP_SEQUENCE: "stop",
-    End.LENGTH: "length",
-    End.REFUSAL: "stop",
-    End.FILTER: "content_filter",
-    End.BLOCKED: "content_filter",
+_DONE = b"data: [DONE]\n\n"
+_FINISH = {
+    FinishReason.STOP: "stop",
+    FinishReason.STOP_SEQUENCE: "stop",
+    FinishReason.LENGTH: "length",
+    FinishReason.REFUSAL: "stop",
+    FinishReason.FILTER: "content_filter",
+    FinishReason.BLOCKED: "content_filter",
 }
 
 
-def read(body: Body, model: str | None, stream: bool) -> Asked:  # noqa: ARG001, FBT001  one signature for all formats
-    """What a Chat Completions body asks."""
+def read(body: Body, model: str | None, stream: bool) -> ModelRequest:  # noqa: ARG001, FBT001 - one signature for all formats
+    """Read a Chat Completions body."""
     prompt = PromptText()
     form = openai_shared.schema_of(inner(inner(body, "response_format"), "json_schema"), "response_format")
     prompt.value(form)
@@ -35,7 +33,7 @@ def read(body: Body, model: str | None, stream: bool) -> Asked:  # noqa: ARG001,
     stop = body.get("stop") or ()
     limit = body.get("max_completion_tokens")
     effort = body.get("reasoning_effort")
-    return Asked(
+    return ModelRequest(
         model=body["model"],
         prompt=str(prompt),
         topic=prompt.topic,
@@ -54,7 +52,7 @@ def read(body: Body, model: str | None, stream: bool) -> Asked:  # noqa: ARG001,
 
 
 def usage_json(tokens: Tokens) -> Body:
-    """Usage as Chat Completions tells it: cached tokens are part of `prompt_tokens`."""
+    """Return the usage; `prompt_tokens` includes cached tokens."""
     return {
         "prompt_tokens": tokens.input,
         "completion_tokens": tokens.output,
@@ -73,52 +71,54 @@ def usage_json(tokens: Tokens) -> Body:
     }
 
 
-def whole(asked: Asked, answer: Answer) -> Body:  # noqa: ARG001  one signature for all formats
-    """A `chat.completion`."""
-    refused = answer.end is End.REFUSAL
+def whole(request: ModelRequest, reply: ModelReply) -> Body:  # noqa: ARG001 - one signature for all formats
+    """Return a `chat.completion`."""
+    refused = reply.end is FinishReason.REFUSAL
     message: Body = {
         "role": "assistant",
-        "content": None if refused else answer.text,
-        "refusal": answer.text if refused else None,
+        "content": None if refused else reply.text,
+        "refusal": reply.text if refused else None,
         "annotations": [],
     }
-    choice: Body = {"index": 0, "message": message, "logprobs": None, "finish_reason": _FINISH[answer.end]}
-    usage = {} if answer.tokens is None else {"usage": usage_json(answer.tokens)}
-    return {**_head(answer, "chat.completion"), "choices": [choice], **usage}
+    choice: Body = {"index": 0, "message": message, "logprobs": None, "finish_reason": _FINISH[reply.end]}
+    usage = {} if reply.tokens is None else {"usage": usage_json(reply.tokens)}
+    return {**_head(reply, "chat.completion"), "choices": [choice], **usage}
 
 
-def events(asked: Asked, answer: Answer) -> Events:
-    """`chat.completion.chunk`s, the usage in a chunk of its own where it was asked for, `[DONE]`."""
-    usage: Body = {"usage": None} if asked.usage_wanted else {}
-    head = {**_head(answer, "chat.completion.chunk"), **usage}
+def events(request: ModelRequest, reply: ModelReply) -> StreamEvents:
+    """Return `chat.completion.chunk`s, the usage in a chunk of its own if it was requested, and `[DONE]`."""
+    usage: Body = {"usage": None} if request.usage_wanted else {}
+    head = {**_head(reply, "chat.completion.chunk"), **usage}
 
     def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
         return data(
             {**head, "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]}
         )
 
-    word = "refusal" if answer.end is End.REFUSAL else "content"
+    word = "refusal" if reply.end is FinishReason.REFUSAL else "content"
     first = chunk({"role": "assistant", "content": "" if word == "content" else None, "refusal": None})
-    tail = [chunk({}, _FINISH[answer.end])]
-    if asked.usage_wanted and answer.tokens is not None:
-        tail.append(data({**head, "choices": [], "usage": usage_json(answer.tokens)}))
-    return Events([first, *(chunk({word: piece}) for piece in pieces(answer.text))], [*tail, _DONE])
+    tail = [chunk({}, _FINISH[reply.end])]
+    if request.usage_wanted and reply.tokens is not None:
+        tail.append(data({**head, "choices": [], "usage": usage_json(reply.tokens)}))
+    return StreamEvents([first, *(chunk({word: piece}) for piece in pieces(reply.text))], [*tail, _DONE])
 
 
-def _head(answer: Answer, kind: str) -> Body:
+def _head(reply: ModelReply, kind: str) -> Body:
     return {
-        "id": f"chatcmpl-{answer.id}",
+        "id": f"chatcmpl-{reply.id}",
         "object": kind,
-        "created": answer.created,
-        "model": answer.model,
-        "service_tier": answer.tier or "default",
+        "created": reply.created,
+        "model": reply.model,
+        "service_tier": reply.tier or "default",
         "system_fingerprint": "fp_simulator",
     }
 
 
 def error_event(body: Body) -> bytes:
-    """An error in mid-stream."""
+    """Return an error inside a stream."""
     return data(body)
 
 
-FORMAT: Final = Format(Family.OPENAI, strict.lazily(strict.openai_chat), read, whole, events, error_event)
+FORMAT = WireFormat(
+    ProviderFamily.OPENAI, sdk_validation.lazily(sdk_validation.openai_chat), read, whole, events, error_event
+)

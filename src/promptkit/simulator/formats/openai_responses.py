@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
-from promptkit.simulator import validation as strict
+from promptkit.simulator import sdk_validation
 from promptkit.simulator.formats import openai_shared
-from promptkit.simulator.models import Family, Tokens
-from promptkit.simulator.requests import Answer, Asked, Body, End
+from promptkit.simulator.models import ProviderFamily, Tokens
+from promptkit.simulator.requests import Body, FinishReason, ModelReply, ModelRequest
 
-from .base import EFFORT_TOKENS, Events, Format, PromptText, event, inner, pieces
+from .base import EFFORT_TOKENS, PromptText, StreamEvents, WireFormat, event, inner, pieces
 
-_REASON: Final = {
-    End.LENGTH: "max_output_tokens",
-    End.FILTER: "content_filter",
-    End.BLOCKED: "content_filter",
+_REASON = {
+    FinishReason.LENGTH: "max_output_tokens",
+    FinishReason.FILTER: "content_filter",
+    FinishReason.BLOCKED: "content_filter",
 }
 
 
-def read(body: Body, model: str | None, stream: bool) -> Asked:  # noqa: ARG001, FBT001  one signature for all formats
-    """What a Responses body asks."""
+def read(body: Body, model: str | None, stream: bool) -> ModelRequest:  # noqa: ARG001, FBT001 - one signature for all formats
+    """Read a Responses body."""
     prompt = PromptText()
     form = inner(inner(body, "text"), "format")
     schema = openai_shared.schema_of(form, "response_format")
@@ -35,7 +35,7 @@ def read(body: Body, model: str | None, stream: bool) -> Asked:  # noqa: ARG001,
         for item in given:
             prompt.content(item.get("content", item))
     effort = inner(body, "reasoning").get("effort")
-    return Asked(
+    return ModelRequest(
         model=body.get("model", ""),
         prompt=str(prompt),
         topic=prompt.topic,
@@ -52,7 +52,7 @@ def read(body: Body, model: str | None, stream: bool) -> Asked:  # noqa: ARG001,
 
 
 def usage_json(tokens: Tokens) -> Body:
-    """Usage as Responses tells it."""
+    """Return the usage."""
     return {
         "input_tokens": tokens.input,
         "input_tokens_details": {
@@ -65,54 +65,54 @@ def usage_json(tokens: Tokens) -> Body:
     }
 
 
-def whole(asked: Asked, answer: Answer) -> Body:
-    """A `response` that is done."""
-    reason = _REASON.get(answer.end)
+def whole(request: ModelRequest, reply: ModelReply) -> Body:
+    """Return a complete `response`."""
+    reason = _REASON.get(reply.end)
     status = "incomplete" if reason else "completed"
-    output = [*_reasoning(answer), *([_message(answer, status)] if answer.text or not reason else [])]
-    usage = None if answer.tokens is None else usage_json(answer.tokens)
+    output = [*_reasoning(reply), *([_message(reply, status)] if reply.text or not reason else [])]
+    usage = None if reply.tokens is None else usage_json(reply.tokens)
     done = {
         "status": status,
         "output": output,
         "usage": usage,
-        "completed_at": None if reason else answer.created,
+        "completed_at": None if reason else reply.created,
     }
-    return {**_head(asked, answer), **done, "incomplete_details": {"reason": reason} if reason else None}
+    return {**_head(request, reply), **done, "incomplete_details": {"reason": reason} if reason else None}
 
 
-def events(asked: Asked, answer: Answer) -> Events:
-    """The typed events from `response.created` to `response.completed` or `.incomplete`."""
-    final = whole(asked, answer)
-    begun: Body = {**_head(asked, answer), "status": "in_progress", "output": [], "usage": None}
-    said: list[Mapping[str, Any]] = [
+def events(request: ModelRequest, reply: ModelReply) -> StreamEvents:
+    """Return the typed events from `response.created` to `response.completed` or `.incomplete`."""
+    final = whole(request, reply)
+    begun: Body = {**_head(request, reply), "status": "in_progress", "output": [], "usage": None}
+    fields: list[Mapping[str, Any]] = [
         {"type": "response.created", "response": begun},
         {"type": "response.in_progress", "response": begun},
     ]
     for index, item in enumerate(final["output"]):
-        said += (
-            _message_events(item, index, answer) if item["type"] == "message" else _item_events(item, index)
+        fields += (
+            _message_events(item, index, reply) if item["type"] == "message" else _item_events(item, index)
         )
-    said.append({"type": f"response.{final['status']}", "response": final})
-    numbered = [event({**each, "sequence_number": number}) for number, each in enumerate(said)]
-    return Events(numbered[:-1], numbered[-1:])
+    fields.append({"type": f"response.{final['status']}", "response": final})
+    numbered = [event({**each, "sequence_number": number}) for number, each in enumerate(fields)]
+    return StreamEvents(numbered[:-1], numbered[-1:])
 
 
-def _head(asked: Asked, answer: Answer) -> Body:
+def _head(request: ModelRequest, reply: ModelReply) -> Body:
     return {
-        "id": f"resp_{answer.id}",
+        "id": f"resp_{reply.id}",
         "object": "response",
-        "created_at": answer.created,
+        "created_at": reply.created,
         "background": False,
         "error": None,
         "incomplete_details": None,
         "instructions": None,
-        "max_output_tokens": asked.max_tokens,
+        "max_output_tokens": request.max_tokens,
         "metadata": {},
-        "model": answer.model,
+        "model": reply.model,
         "parallel_tool_calls": True,
         "previous_response_id": None,
-        "reasoning": {"effort": asked.effort, "summary": None},
-        "service_tier": answer.tier or "default",
+        "reasoning": {"effort": request.effort, "summary": None},
+        "service_tier": reply.tier or "default",
         "store": False,
         "temperature": 1.0,
         "text": {"format": {"type": "text"}},
@@ -124,21 +124,21 @@ def _head(asked: Asked, answer: Answer) -> Body:
     }
 
 
-def _reasoning(answer: Answer) -> list[Body]:
-    if answer.tokens is None or not answer.tokens.reasoning:
+def _reasoning(reply: ModelReply) -> list[Body]:
+    if reply.tokens is None or not reply.tokens.reasoning:
         return []
-    return [{"id": f"rs_{answer.id}", "type": "reasoning", "summary": []}]
+    return [{"id": f"rs_{reply.id}", "type": "reasoning", "summary": []}]
 
 
-def _part(answer: Answer) -> Body:
-    if answer.end is End.REFUSAL:
-        return {"type": "refusal", "refusal": answer.text}
-    return {"type": "output_text", "annotations": [], "logprobs": [], "text": answer.text}
+def _part(reply: ModelReply) -> Body:
+    if reply.end is FinishReason.REFUSAL:
+        return {"type": "refusal", "refusal": reply.text}
+    return {"type": "output_text", "annotations": [], "logprobs": [], "text": reply.text}
 
 
-def _message(answer: Answer, status: str) -> Body:
-    head = {"id": f"msg_{answer.id}", "type": "message", "status": status, "role": "assistant"}
-    return {**head, "content": [_part(answer)]}
+def _message(reply: ModelReply, status: str) -> Body:
+    head = {"id": f"msg_{reply.id}", "type": "message", "status": status, "role": "assistant"}
+    return {**head, "content": [_part(reply)]}
 
 
 def _item_events(item: Body, index: int) -> list[Mapping[str, Any]]:
@@ -148,35 +148,40 @@ def _item_events(item: Body, index: int) -> list[Mapping[str, Any]]:
     ]
 
 
-def _message_events(item: Body, index: int, answer: Answer) -> list[Mapping[str, Any]]:
-    place = {"item_id": item["id"], "output_index": index, "content_index": 0}
-    refused = answer.end is End.REFUSAL
+def _message_events(item: Body, index: int, reply: ModelReply) -> list[Mapping[str, Any]]:
+    position = {"item_id": item["id"], "output_index": index, "content_index": 0}
+    refused = reply.end is FinishReason.REFUSAL
     word = "refusal" if refused else "output_text"
     field = "refusal" if refused else "text"
     logprobs: Body = {} if refused else {"logprobs": []}
-    empty = {**_part(answer), field: ""}
+    empty = {**_part(reply), field: ""}
     opened: Body = {**item, "status": "in_progress", "content": []}
     deltas: list[Mapping[str, Any]] = [
-        {"type": f"response.{word}.delta", **place, "delta": piece, **logprobs}
-        for piece in pieces(answer.text)
+        {"type": f"response.{word}.delta", **position, "delta": piece, **logprobs}
+        for piece in pieces(reply.text)
     ]
     return [
         {"type": "response.output_item.added", "output_index": index, "item": opened},
-        {"type": "response.content_part.added", **place, "part": empty},
+        {"type": "response.content_part.added", **position, "part": empty},
         *deltas,
-        {"type": f"response.{word}.done", **place, field: answer.text, **logprobs},
-        {"type": "response.content_part.done", **place, "part": _part(answer)},
+        {"type": f"response.{word}.done", **position, field: reply.text, **logprobs},
+        {"type": "response.content_part.done", **position, "part": _part(reply)},
         {"type": "response.output_item.done", "output_index": index, "item": item},
     ]
 
 
 def error_event(body: Body) -> bytes:
-    """The `error` event of a stream that fails: flat as documented, and nested as the SDK raises it."""
+    """Return the `error` event of a failed stream: flat as documented, and nested as the SDK raises it."""
     error = body["error"]
-    said = {"code": error["code"], "message": error["message"], "param": error["param"]}
-    return event({"type": "error", **said, "sequence_number": 99, "error": error})
+    fields = {"code": error["code"], "message": error["message"], "param": error["param"]}
+    return event({"type": "error", **fields, "sequence_number": 99, "error": error})
 
 
-FORMAT: Final = Format(
-    Family.OPENAI, strict.lazily(strict.openai_responses), read, whole, events, error_event
+FORMAT = WireFormat(
+    ProviderFamily.OPENAI,
+    sdk_validation.lazily(sdk_validation.openai_responses),
+    read,
+    whole,
+    events,
+    error_event,
 )

@@ -7,15 +7,27 @@ from typing import Any
 
 import pytest
 
-from promptkit.reports.drill import Facts, Played, Tally, hints_ignored, paid_twice
-from promptkit.reports.drill_scenarios import Outage, Player, outages
-from promptkit.reports.drill_verdict import advice, faults_of, notes
+from promptkit.reports.drill_outages import Outage, SimulatedProvider, outages
+from promptkit.reports.drill_results import (
+    OutageCounts,
+    OutageResult,
+    advice,
+    failed_checks,
+    hints_ignored,
+    notes,
+    paid_twice,
+)
+from promptkit.reports.drill_setup import DrillFacts
 from promptkit.types import Route, Target
 
-CLEAN = Tally(rows=10, answered=10, requests=12, first_s=0.5, seconds=3)
-PLAYERS = (Player("openai", "openai"), Player("anthropic", "anthropic"), Player("gemini", "gemini"))
+CLEAN = OutageCounts(rows=10, replied=10, requests=12, first_reply_s=0.5, seconds=3)
+PLAYERS = (
+    SimulatedProvider("openai", "openai"),
+    SimulatedProvider("anthropic", "anthropic"),
+    SimulatedProvider("gemini", "gemini"),
+)
 ROUTE = Route("default", tuple(Target(player.name, "m") for player in PLAYERS))
-FACTS = Facts(
+FACTS = DrillFacts(
     ROUTE, PLAYERS, (), dict.fromkeys(("openai", "anthropic", "gemini"), 300.0), 10, "[routes.default]"
 )
 OUTAGES = {outage.name: outage for outage in outages(PLAYERS)}
@@ -38,7 +50,7 @@ def note(second: float, hint_s: float | None = None, provider: str = "openai") -
 )
 def test_a_request_before_its_time_is_a_hint_ignored(journal: list[dict[str, Any]], ignored: int) -> None:
     """Two at once: one of them may be on its way when the hint comes."""
-    assert hints_ignored(journal, at_once=2) == ignored
+    assert hints_ignored(journal, concurrency=2) == ignored
 
 
 @pytest.mark.parametrize(
@@ -73,22 +85,22 @@ def test_only_whole_billed_replies_beyond_one_a_row_are_paid_twice(
 def test_clean_is_nothing_lost_twice_over_ignored_or_hammered(
     change: dict[str, Any], wrong: tuple[str, ...]
 ) -> None:
-    assert faults_of(replace(CLEAN, **change)) == wrong
+    assert failed_checks(replace(CLEAN, **change)) == wrong
 
 
-def lost(name: str, **more: Any) -> Played:
-    return Played(OUTAGES[name], replace(CLEAN, answered=0, first_s=None, **more))
+def lost(name: str, **more: Any) -> OutageResult:
+    return OutageResult(OUTAGES[name], replace(CLEAN, replied=0, first_reply_s=None, **more))
 
 
-def fine(name: str, **more: Any) -> Played:
-    return Played(OUTAGES[name], replace(CLEAN, **more))
+def fine(name: str, **more: Any) -> OutageResult:
+    return OutageResult(OUTAGES[name], replace(CLEAN, **more))
 
 
-def facts(**route: Any) -> Facts:
+def facts(**route: Any) -> DrillFacts:
     return replace(FACTS, route=replace(ROUTE, **route))
 
 
-ALONE = replace(FACTS, players=PLAYERS[:1], place="the targets")
+ALONE = replace(FACTS, providers=PLAYERS[:1], config_table="the targets")
 
 
 @pytest.mark.parametrize(
@@ -108,11 +120,13 @@ ALONE = replace(FACTS, players=PLAYERS[:1], place="the targets")
         ),
         (facts(outage_s=120.0), lost("all"), "outage_s = 120 is shorter than 5 minutes"),
         (FACTS, lost("all"), "[routes.default] has no last_resort"),
-        (replace(FACTS, players=PLAYERS[:2]), lost("all"), "two providers can be down at once"),
+        (replace(FACTS, providers=PLAYERS[:2]), lost("all"), "two providers can be down at once"),
         (FACTS, fine("well", paid_twice=1), "no configuration should pay twice"),
     ],
 )
-def test_what_to_change_names_the_key_and_its_value(known: Facts, played: Played, told: str) -> None:
+def test_what_to_change_names_the_key_and_its_value(
+    known: DrillFacts, played: OutageResult, told: str
+) -> None:
     assert any(told in text for text in advice(known, [played])), advice(known, [played])
 
 
@@ -142,15 +156,15 @@ def test_what_a_route_has_enough_of_is_not_advised() -> None:
         ),
         (
             facts(max_wait_s=10.0, outage_s=10.0),
-            fine("throttled:openai", first_s=300.0),
+            fine("throttled:openai", first_reply_s=300.0),
             "outage_s = 10 is shorter than the 60 s",
         ),
-        (FACTS, fine("silent:openai", first_s=600.0), "[providers.openai] timeout_s = 60"),
-        (FACTS, fine("all", answered=0, degraded=10), "the last resort answered in all"),
+        (FACTS, fine("silent:openai", first_reply_s=600.0), "[providers.openai] timeout_s = 60"),
+        (FACTS, fine("all", replied=0, degraded=10), "the last resort answered in all"),
     ],
 )
-def test_what_is_worth_knowing_spoils_no_verdict(known: Facts, played: Played, told: str) -> None:
-    assert not faults_of(played.tally)
+def test_what_is_worth_knowing_spoils_no_verdict(known: DrillFacts, played: OutageResult, told: str) -> None:
+    assert not failed_checks(played.counts)
     assert [told in text for text in notes(known, [played])] == [True]
 
 

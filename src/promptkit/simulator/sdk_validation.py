@@ -1,7 +1,7 @@
-"""Validation by the SDKs' own parameter types, with nothing beside them allowed.
+"""Validation of request bodies by the SDKs' own parameter types, without unknown keys.
 
-The schemas that pydantic derives are tightened before they are compiled: every TypedDict
-forbids extra keys, and `Iterable` fields, which validate lazily, become lists.
+pydantic's schemas are made stricter before they are compiled: every TypedDict forbids extra keys,
+and `Iterable` fields, which validate lazily, become lists.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Validate = Callable[[bytes], JsonObject]
 
 
 class NotValid(ValueError):
-    """The body is not what the SDK would send. `param` is the path to what is wrong."""
+    """The SDK would not send this body. `param` is the path of the problem."""
 
     def __init__(self, param: str, message: str, kind: str) -> None:
         super().__init__(f"{param}: {message}" if param else message)
@@ -31,7 +31,7 @@ class NotValid(ValueError):
 
 
 def lazily(make: Callable[[], Validate]) -> Validate:
-    """A check that is made when it is first needed: its SDK takes long to import."""
+    """Return a check that is built when it is first needed, because its SDK is slow to import."""
 
     def validate(body: bytes) -> JsonObject:
         return make()(body)
@@ -40,7 +40,7 @@ def lazily(make: Callable[[], Validate]) -> Validate:
 
 
 def parse(body: bytes) -> JsonObject:
-    """The body as a JSON object, unchecked."""
+    """Return the body as a JSON object, without further checks."""
     try:
         value = json.loads(body)
     except ValueError as error:
@@ -52,7 +52,7 @@ def parse(body: bytes) -> JsonObject:
 
 @cache
 def openai_responses() -> Validate:
-    """Checks bodies of POST /responses."""
+    """Return the check for bodies of POST /responses."""
     from openai.types.responses import response_create_params as params
 
     return _by_stream(params.ResponseCreateParamsNonStreaming, params.ResponseCreateParamsStreaming)
@@ -60,7 +60,7 @@ def openai_responses() -> Validate:
 
 @cache
 def openai_chat() -> Validate:
-    """Checks bodies of POST /chat/completions."""
+    """Return the check for bodies of POST /chat/completions."""
     from openai.types.chat import completion_create_params as params
 
     return _by_stream(params.CompletionCreateParamsNonStreaming, params.CompletionCreateParamsStreaming)
@@ -68,7 +68,7 @@ def openai_chat() -> Validate:
 
 @cache
 def anthropic_messages() -> Validate:
-    """Checks bodies of POST /v1/messages."""
+    """Return the check for bodies of POST /v1/messages."""
     from anthropic.types import message_create_params as params
 
     return _by_stream(params.MessageCreateParamsNonStreaming, params.MessageCreateParamsStreaming)
@@ -76,7 +76,7 @@ def anthropic_messages() -> Validate:
 
 @cache
 def gemini_generate() -> Validate:
-    """Checks bodies of POST models/{m}:generateContent: proto JSON, camelCase or snake_case."""
+    """Return the check for bodies of POST models/{m}:generateContent: proto JSON, camelCase or snake_case."""
     from google.genai import types
 
     fields: dict[str, Any] = {
@@ -103,12 +103,12 @@ def gemini_generate() -> Validate:
     def validate(body: bytes) -> JsonObject:
         value = parse(body)
         with warnings.catch_warnings():
-            # google-genai accepts an unknown enum member with a warning; the service does not.
+            # google-genai accepts an unknown enum member with a warning; the service refuses it.
             warnings.simplefilter("error", UserWarning)
             try:
                 adapter.validate_python(value)
             except ValidationError as error:
-                raise _said(error) from error
+                raise _not_valid(error) from error
             except UserWarning as error:
                 raise NotValid("", str(error), "enum") from error
         return value
@@ -120,7 +120,7 @@ def _by_stream(whole: Any, streamed: Any) -> Validate:
     check_whole, check_streamed = _validator(whole), _validator(streamed)
 
     def validate(body: bytes) -> JsonObject:
-        # The two types differ in `stream` alone, so the wrong guess costs one more validation at worst.
+        # The two types differ only in `stream`, so a wrong guess costs one more validation.
         guess = check_streamed if b'"stream":true' in body or b'"stream": true' in body else check_whole
         try:
             return guess.validate_json(body, strict=True)
@@ -129,33 +129,33 @@ def _by_stream(whole: Any, streamed: Any) -> Validate:
             try:
                 return other.validate_json(body, strict=True)
             except ValidationError:
-                raise _said(first) from first
+                raise _not_valid(first) from first
 
     return validate
 
 
 def _validator(kind: Any) -> SchemaValidator:
-    schema = cast("CoreSchema", _tightened(pydantic.TypeAdapter(kind).core_schema))
+    schema = cast("CoreSchema", _stricter(pydantic.TypeAdapter(kind).core_schema))
     return SchemaValidator(schema)
 
 
-def _tightened(node: Any) -> Any:
+def _stricter(node: Any) -> Any:
     if isinstance(node, dict):
         members = cast("dict[str, Any]", node)
         if members.get("type") == "typed-dict":
             members = {**members, "extra_behavior": "forbid"}
         elif members.get("type") == "generator":
             members = {**members, "type": "list"}
-        return {name: _tightened(each) for name, each in members.items()}
+        return {name: _stricter(each) for name, each in members.items()}
     if isinstance(node, (list, tuple)):
-        items = [_tightened(each) for each in cast("list[Any] | tuple[Any, ...]", node)]
+        items = [_stricter(each) for each in cast("list[Any] | tuple[Any, ...]", node)]
         return items if isinstance(node, list) else tuple(items)
     return node
 
 
-def _said(error: ValidationError) -> NotValid:
+def _not_valid(error: ValidationError) -> NotValid:
     errors = error.errors(include_url=False, include_input=False)
-    # A union reports every branch; what no branch knows is the likeliest slip of the pen.
+    # A union reports every branch; a key that no branch knows is the most likely mistake.
     first = next(
         (each for each in errors if each["type"] in ("extra_forbidden", "missing") and len(each["loc"]) == 1),
         None,

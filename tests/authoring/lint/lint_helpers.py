@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
-from promptkit.authoring.lint import lint
-from promptkit.authoring.lint_subject import Finding, World
+from promptkit.authoring.lint import LintFinding, lint
+from promptkit.authoring.lint_context import LintContext
 from promptkit.providers.prices import Prices
 from promptkit.routing.catalog import Catalog
 from promptkit.templates.jinja.compiler import compile_source
@@ -35,13 +35,13 @@ THINKS = Model(
 
 def world(
     model: Model = THINKS, *, adapter: str = "openai", api: str = "responses", gone: bool = False
-) -> World:
+) -> LintContext:
     """A world with one target, `p/<model>`."""
     target = Target("p", model.id)
     provider = Provider("p", adapter, api, "openai", base_url="http://127.0.0.1:1", models={model.id: model})
     route = Route("default", (target,))
     at = datetime(2026, 11, 22, tzinfo=UTC)
-    return World(Catalog({"p": provider}), Prices(), route, at, frozenset({target} if gone else ()))
+    return LintContext(Catalog({"p": provider}), Prices(), route, at, frozenset({target} if gone else ()))
 
 
 REFUSES = replace(THINKS, id="refuses", on_reject=OnReject.REFUSE)
@@ -60,8 +60,8 @@ def part(text: str, name: str, includes: Mapping[str, str]) -> Part:
 
 
 def found(
-    text: str, code: str, in_world: World | None = None, includes: Mapping[str, str] | None = None
-) -> list[Finding]:
+    text: str, code: str, in_world: LintContext | None = None, includes: Mapping[str, str] | None = None
+) -> list[LintFinding]:
     """What one rule finds in a text."""
     findings = lint(template(text, includes=includes), in_world or world())
     return [one for one in findings if one.code == code]

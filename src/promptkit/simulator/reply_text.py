@@ -1,7 +1,6 @@
-"""What the simulated models say: readable prose, or JSON that fits a schema.
+"""The text of simulated replies: readable prose, or JSON that matches a schema.
 
-Everything here is a pure function of the seed and the prompt, so the order in which
-requests arrive changes nothing.
+Everything is a pure function of the seed and the prompt, so the order of requests changes nothing.
 """
 
 from __future__ import annotations
@@ -16,22 +15,16 @@ from typing import Any, Final, cast
 
 from promptkit.types import Json, JsonObject
 
-_BYTES_A_TOKEN: Final = 4
-
-
-_MAX_DEPTH: Final = 12
-
-
-_OPENINGS: Final = (
+_BYTES_PER_TOKEN = 4
+_MAX_DEPTH = 12
+_OPENINGS = (
     "Here is a first take.",
     "Voilà une première version, à relire à voix haute.",
     "Let's keep it simple and true.",
     "D'accord, on part de là où vit le public.",
     "Short, warm and honest: that is the idea.",
 )
-
-
-_BODIES: Final = (
+_BODIES = (
     "{0} opens on a face, not on a logo, and lets {1} do the talking.",
     "People stop for {0} when the first second names their problem.",
     "Hold {0} close to the lens, smile, and say {1} in your own words.",
@@ -43,32 +36,18 @@ _BODIES: Final = (
     "Garde {0} pour la fin: déjà vu, peut-être, mais jamais aussi clair que {1}.",
     "A friend would tell you about {0} just like that, then leave {1} to you.",
 )
-
-
-_CLOSINGS: Final = (
+_CLOSINGS = (
     "Try it tonight ✨",
     "À toi de jouer 🎬",
     "That's the whole story.",
     "Ça suffit, on tourne !",
 )
-
-
-_FALLBACK: Final = ("the product", "the moment", "the detail", "la lumière")
-
-
-_WORD: Final = re.compile(r"[^\W\d_]{5,24}")
-
-
-_TAIL: Final = 2_000
-
-
-_NOTED: Final = re.compile(r"\{([^{}]*)\}\s*$")
-
-
-_NOTE: Final = re.compile(r'\b([a-z]+[A-Za-z]*): (-?\d+(?:\.\d+)?\b|"[a-z0-9-]+")')
-
-
-_DULL: Final = frozenset(
+_FALLBACK = ("the product", "the moment", "the detail", "la lumière")
+_WORD = re.compile(r"[^\W\d_]{5,24}")
+_TOPIC_CHARACTERS = 2_000
+_NOTED = re.compile(r"\{([^{}]*)\}\s*$")
+_NOTE = re.compile(r'\b([a-z]+[A-Za-z]*): (-?\d+(?:\.\d+)?\b|"[a-z0-9-]+")')
+_DULL = frozenset(
     [
         "about",
         "after",
@@ -100,7 +79,7 @@ _DULL: Final = frozenset(
 
 
 def digest(seed: int, *parts: str) -> bytes:
-    """32 bytes that depend on the seed and the parts, and on nothing else."""
+    """Return 32 bytes that depend only on the seed and the parts."""
     state = blake2b(str(seed).encode(), digest_size=32)
     for part in parts:
         state.update(b"\0")
@@ -109,37 +88,37 @@ def digest(seed: int, *parts: str) -> bytes:
 
 
 def count_tokens(text: str) -> int:
-    """The simulator's tokenizer: ceil(UTF-8 bytes / 4)."""
+    """Return ceil(UTF-8 bytes / 4), the simulator's token count."""
     return tokens_of_bytes(len(text.encode("utf-8", "surrogatepass")))
 
 
 def tokens_of_bytes(size: int) -> int:
-    """ceil(size / 4)."""
-    return -(-size // _BYTES_A_TOKEN)
+    """Return ceil(size / 4)."""
+    return -(-size // _BYTES_PER_TOKEN)
 
 
 def cut(text: str, max_tokens: int) -> tuple[str, bool]:
-    """The head of `text` that fits, and whether something was cut off."""
+    """Return the beginning of a text that fits, and whether something was cut off."""
     raw = text.encode("utf-8", "surrogatepass")
-    limit = max_tokens * _BYTES_A_TOKEN
+    limit = max_tokens * _BYTES_PER_TOKEN
     if len(raw) <= limit:
         return text, False
     return raw[:limit].decode("utf-8", "ignore"), True
 
 
 def stop_at(text: str, stops: Sequence[str]) -> tuple[str, str | None]:
-    """The text before the first stop sequence in it, and which one that was."""
-    found = [(at, stop) for stop in stops if stop and (at := text.find(stop)) >= 0]
-    if not found:
+    """Return the text before its first stop sequence, and that sequence."""
+    matches = [(at, stop) for stop in stops if stop and (at := text.find(stop)) >= 0]
+    if not matches:
         return text, None
-    at, stop = min(found)
+    at, stop = min(matches)
     return text[:at], stop
 
 
 def prose(rng: Random, prompt: str) -> str:
-    """A paragraph of 4 to 9 sentences that picks words out of the end of the prompt."""
-    found = dict.fromkeys(_WORD.findall(prompt[-_TAIL:]))
-    words = [word for word in found if word.lower() not in _DULL] or list(_FALLBACK)
+    """Return a paragraph of 4 to 9 sentences with words from the end of the prompt."""
+    candidates = dict.fromkeys(_WORD.findall(prompt[-_TOPIC_CHARACTERS:]))
+    words = [word for word in candidates if word.lower() not in _DULL] or list(_FALLBACK)
     sentences = [rng.choice(_OPENINGS)]
     bodies = (rng.choice(_BODIES) for _ in range(rng.randint(2, 7)))
     sentences += [body.format(rng.choice(words), rng.choice(words)) for body in bodies]
@@ -147,14 +126,14 @@ def prose(rng: Random, prompt: str) -> str:
 
 
 def fitting_json(rng: Random, prompt: str, schema: Mapping[str, Any]) -> str:
-    """JSON text that fits the schema: simple values in every property."""
+    """Return JSON text that matches a schema, with simple values in every property."""
     return json.dumps(_value(rng, prompt, schema, schema, 0), ensure_ascii=False)
 
 
 def _value(rng: Random, prompt: str, schema: Any, root: Mapping[str, Any], depth: int) -> Json:
     if not isinstance(schema, Mapping) or depth > _MAX_DEPTH:
         return None
-    schema = _heeded(_resolved(cast("Mapping[str, Any]", schema), root))
+    schema = _with_noted_bounds(_resolved(cast("Mapping[str, Any]", schema), root))
     if "const" in schema or schema.get("enum"):
         return rng.choice(list(schema.get("enum") or [schema.get("const")]))
     kind = _kind(schema)
@@ -165,16 +144,17 @@ def _value(rng: Random, prompt: str, schema: Any, root: Mapping[str, Any], depth
         item = schema.get("items", {})
         ids = _ids(item)
         if ids:
-            return [_answer(rng, prompt, item, root, name, depth) for name in ids]
+            return [_item(rng, prompt, item, root, name, depth) for name in ids]
         return [_value(rng, prompt, item, root, depth + 1) for _ in range(_length(schema))]
     plain = _PLAIN.get(kind)
     return _string(rng, prompt, schema) if plain is None else plain(rng, schema)
 
 
-def _heeded(schema: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A schema with the bounds that its description ends in, as the anthropic SDK writes what it can't send.
+def _with_noted_bounds(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a schema with the bounds at the end of its description, such as `{maxLength: 60}`.
 
-    `{maxLength: 60}`: a good model heeds them. What the schema says itself wins.
+    The anthropic SDK writes bounds there that it can't send, and a good model follows them. The
+    schema's own bounds take precedence.
     """
     noted = _NOTED.search(str(schema.get("description", "")))
     return (
@@ -185,7 +165,7 @@ def _heeded(schema: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _ids(item: Any) -> Sequence[Json]:
-    """The ids that a list of answers wants one each for: of objects whose `id` is one of those."""
+    """Return the allowed ids if a list's items are objects with an `id`: the list needs one item per id."""
     fields: Any = cast("JsonObject", item).get("properties") if isinstance(item, Mapping) else None
     wanted: Any = cast("JsonObject", fields).get("id") if isinstance(fields, Mapping) else None
     if not isinstance(wanted, Mapping):
@@ -194,32 +174,32 @@ def _ids(item: Any) -> Sequence[Json]:
     return cast("list[Json]", named.get("enum") or ([named["const"]] if "const" in named else []))
 
 
-def _answer(rng: Random, prompt: str, item: Any, root: Mapping[str, Any], name: Json, depth: int) -> Json:
-    """One such answer; a plain text in it is as long as it is anywhere else."""
+def _item(rng: Random, prompt: str, item: Any, root: Mapping[str, Any], name: Json, depth: int) -> Json:
+    """Return the item of an id; a plain text in it has the usual length."""
     fields = cast("JsonObject", item["properties"])
-    said = {
+    members = {
         field: prose(rng, prompt)
         if each == {"type": "string"}
         else _value(rng, prompt, each, root, depth + 2)
         for field, each in fields.items()
         if field != "id"
     }
-    return {"id": name, **said}
+    return {"id": name, **members}
 
 
 def spoiled(text: str, how: str) -> str:
-    """A list of answers, spoiled: every second one is `missing`, the first is `repeated`, or one is `extra`."""
+    """Return a list by id with every second item `missing`, the first `repeated`, or one `extra`."""
     reply = cast("dict[str, list[dict[str, Json]]]", json.loads(text))
     spoil: Mapping[str, Callable[[list[dict[str, Json]]], list[dict[str, Json]]]] = {
-        "missing": lambda answers: answers[::2],
-        "repeated": lambda answers: [*answers, answers[0]],
-        "extra": lambda answers: [*answers, {**answers[0], "id": "nobody"}],
+        "missing": lambda items: items[::2],
+        "repeated": lambda items: [*items, items[0]],
+        "extra": lambda items: [*items, {**items[0], "id": "nobody"}],
     }
-    return json.dumps({field: spoil[how](answers) for field, answers in reply.items()}, ensure_ascii=False)
+    return json.dumps({field: spoil[how](items) for field, items in reply.items()}, ensure_ascii=False)
 
 
-def answers_by_id(schema: Mapping[str, Any]) -> bool:
-    """Whether a schema wants nothing but a list of answers, one an id."""
+def replies_by_id(schema: Mapping[str, Any]) -> bool:
+    """Return whether a schema has only lists with one item per id."""
     fields = cast("JsonObject", schema.get("properties") or {})
     return bool(fields) and all(_ids(cast("JsonObject", each).get("items")) for each in fields.values())
 
@@ -243,12 +223,11 @@ def _resolved(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Mapping[str
 
 
 def _follow(reference: str, root: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Any = root
+    node: Any = root
     for part in reference.removeprefix("#").strip("/").split("/"):
-        found = (
-            cast("Mapping[str, Any]", found).get(part, {}) if part and isinstance(found, Mapping) else found
-        )
-    return cast("Mapping[str, Any]", found)
+        if part and isinstance(node, Mapping):
+            node = cast("Mapping[str, Any]", node).get(part, {})
+    return cast("Mapping[str, Any]", node)
 
 
 def _kind(schema: Mapping[str, Any]) -> str:
@@ -257,7 +236,7 @@ def _kind(schema: Mapping[str, Any]) -> str:
 
 
 def _number(rng: Random, schema: Mapping[str, Any]) -> float:
-    """A multiple of the step (1 where none is named) within the bounds, or the middle where none fits."""
+    """Return a multiple of the step (default 1) within the bounds, or their middle if none fits."""
     step = schema.get("multipleOf", 1)
     under = [ceil(schema["minimum"] / step)] if "minimum" in schema else []
     under += [floor(schema["exclusiveMinimum"] / step) + 1] if "exclusiveMinimum" in schema else []
@@ -271,9 +250,7 @@ def _number(rng: Random, schema: Mapping[str, Any]) -> float:
     return sum(bounds) / len(bounds)
 
 
-_BOUNDS: Final = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
-
-
+_BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
 _FORMATS: Final[Mapping[str, tuple[str, ...]]] = {
     "date": ("2026-11-21", "2027-02-03"),
     "date-time": ("2026-11-21T10:00:00Z", "2027-02-03T18:30:00+01:00"),
@@ -286,8 +263,6 @@ _FORMATS: Final[Mapping[str, tuple[str, ...]]] = {
     "ipv4": ("192.0.2.1", "198.51.100.7"),
     "ipv6": ("2001:db8::1", "2001:db8::7"),
 }
-
-
 _PLAIN: Final[Mapping[str, Callable[[Random, Mapping[str, Any]], Json]]] = {
     "integer": lambda rng, schema: int(_number(rng, schema)),
     "number": _number,

@@ -8,17 +8,32 @@ from xml.etree.ElementTree import fromstring
 import pytest
 
 from promptkit.authoring.junit import junit
-from promptkit.authoring.snapshots import difference, file_of, read, show, write
-from promptkit.authoring.test_cases import Case, Functions, JsonTest, ReplyTest, Says, Step, find, read_path
-from promptkit.authoring.test_prompts import (
-    Result,
-    Stage,
-    Verdict,
-    cases_of,
-    judge_prompt,
-    judge_reply,
-    problems_of,
-    try_prompts,
+from promptkit.authoring.prompt_tests import (
+    check_prompt,
+    prompt_test_problems,
+    read_snapshot,
+    run_prompt_tests,
+    snapshot_difference,
+    snapshot_file,
+    snapshot_text,
+    write_snapshot,
+)
+from promptkit.authoring.reply_expectations import (
+    JsonExpectation,
+    PathStep,
+    ProjectFunctions,
+    ReplyExpectation,
+    check_reply,
+    read_path,
+    values_at,
+)
+from promptkit.authoring.template_tests import (
+    PromptOrReply,
+    TemplateTest,
+    TemplateTestOutcome,
+    TemplateTestResult,
+    TextExpectation,
+    read_template_tests,
 )
 from promptkit.errors import TemplateError, UsageError
 from promptkit.templates.library import Library
@@ -29,27 +44,29 @@ MESSAGES = (Message(Role.SYSTEM, "Be brief."), Message(Role.USER, "Brand: Barly"
 PROMPT = Prompt(MESSAGES, prompt_digest(MESSAGES), TemplateRef("a/b", "draft"), "")
 
 
-def case(says: dict[Role | None, Says] | None = None, max_tokens: int | None = None) -> Case:
-    return Case("a", {}, "t", 1, says or {}, max_tokens)
+def case(
+    says: dict[Role | None, TextExpectation] | None = None, max_tokens: int | None = None
+) -> TemplateTest:
+    return TemplateTest("a", {}, "t", 1, says or {}, max_tokens)
 
 
 @pytest.mark.parametrize(
     ("expected", "problems"),
     [
-        (case({None: Says(("brief", "Barly"), ("x",))}), []),
-        (case({None: Says(("Lumé",))}), ['the prompt doesn\'t contain "Lumé"']),
-        (case({Role.SYSTEM: Says(("Barly",), ("brief",))}), [
+        (case({None: TextExpectation(("brief", "Barly"), ("x",))}), []),
+        (case({None: TextExpectation(("Lumé",))}), ['the prompt doesn\'t contain "Lumé"']),
+        (case({Role.SYSTEM: TextExpectation(("Barly",), ("brief",))}), [
             'the system message doesn\'t contain "Barly"',
             'the system message contains "brief"',
         ]),
-        (case({Role.ASSISTANT: Says(("a" * 99,))}), [f'the assistant message doesn\'t contain "{58 * "a"}…']),
+        (case({Role.ASSISTANT: TextExpectation(("a" * 99,))}), [f'the assistant message doesn\'t contain "{58 * "a"}…']),
         (case(max_tokens=14), []),
         (case(max_tokens=12), ["about 14 tokens; at most 12 are expected"]),
     ],
 )  # fmt: skip
-def test_prompts(expected: Case, problems: list[str]) -> None:
+def test_prompts(expected: TemplateTest, problems: list[str]) -> None:
     """Words are sought as they stand, in all messages or in those of a role; tokens are estimated."""
-    assert list(judge_prompt(expected, PROMPT)) == problems
+    assert list(check_prompt(expected, PROMPT)) == problems
 
 
 @pytest.mark.parametrize(
@@ -67,7 +84,7 @@ def test_prompts(expected: Case, problems: list[str]) -> None:
         ("$.a[x]", None),
     ],
 )
-def test_paths(path: str, steps: tuple[Step, ...] | None) -> None:
+def test_paths(path: str, steps: tuple[PathStep, ...] | None) -> None:
     """The part of JSONPath that is understood; what isn't is told apart."""
     assert read_path(path) == steps
 
@@ -77,7 +94,7 @@ def test_what_paths_find() -> None:
     value: Json = {"a": [{"b": 1}, {"b": 2}, {"c": 3}], "d": {"x": 1, "y": 2}, "e": "text"}
 
     def at(path: str) -> list[Json]:
-        return find(value, read_path(path) or ())
+        return values_at(value, read_path(path) or ())
 
     assert at("$.a[*].b") == [1, 2]
     assert at("$.a[-1].c") == [3]
@@ -89,57 +106,63 @@ def test_what_paths_find() -> None:
 @pytest.mark.parametrize(
     ("test", "reply", "problems"),
     [
-        (JsonTest("$.a"), '{"a": null}', []),
-        (JsonTest("$.b"), '{"a": 1}', ["nothing at $.b"]),
-        (JsonTest("$.a", 2), '{"a": 1}', ["$.a is 1, not 2"]),
-        (JsonTest("$.a", 1), '```json\n{"a": 1}\n```\n', []),
-        (JsonTest("$.a", matches="^x"), '{"a": "y"}', ["$.a is \"y\", which doesn't match '^x'"]),
-        (JsonTest("$.a", matches="^x"), '{"a": 1}', ["$.a is 1, which doesn't match '^x'"]),
-        (JsonTest("$.a", matches="^x"), '{"a": "xy"}', []),
-        (JsonTest("$.a", min_items=1), '{"a": []}', ["$.a has 0 items; 1 to any are expected"]),
-        (JsonTest("$.a", max_items=1), '{"a": [1, 2]}', ["$.a has 2 items; 0 to 1 are expected"]),
-        (JsonTest("$.a", min_items=1, max_items=2), '{"a": [1, 2]}', []),
-        (JsonTest("$.a", min_items=1), '{"a": "x"}', ['$.a is "x", not a list']),
-        (JsonTest("$.a"), "no JSON", ["the reply is not JSON: Expecting value: line 1 column 1 (char 0)"]),
+        (JsonExpectation("$.a"), '{"a": null}', []),
+        (JsonExpectation("$.b"), '{"a": 1}', ["nothing at $.b"]),
+        (JsonExpectation("$.a", 2), '{"a": 1}', ["$.a is 1, not 2"]),
+        (JsonExpectation("$.a", 1), '```json\n{"a": 1}\n```\n', []),
+        (JsonExpectation("$.a", matches="^x"), '{"a": "y"}', ["$.a is \"y\", which doesn't match '^x'"]),
+        (JsonExpectation("$.a", matches="^x"), '{"a": 1}', ["$.a is 1, which doesn't match '^x'"]),
+        (JsonExpectation("$.a", matches="^x"), '{"a": "xy"}', []),
+        (JsonExpectation("$.a", min_items=1), '{"a": []}', ["$.a has 0 items; 1 to any are expected"]),
+        (JsonExpectation("$.a", max_items=1), '{"a": [1, 2]}', ["$.a has 2 items; 0 to 1 are expected"]),
+        (JsonExpectation("$.a", min_items=1, max_items=2), '{"a": [1, 2]}', []),
+        (JsonExpectation("$.a", min_items=1), '{"a": "x"}', ['$.a is "x", not a list']),
+        (
+            JsonExpectation("$.a"),
+            "no JSON",
+            ["the reply is not JSON: Expecting value: line 1 column 1 (char 0)"],
+        ),
     ],
 )
-def test_replies_as_json(test: JsonTest, reply: str, problems: list[str]) -> None:
+def test_replies_as_json(test: JsonExpectation, reply: str, problems: list[str]) -> None:
     """What stands at a path is held against the test; a fence of Markdown doesn't matter."""
-    assert list(judge_reply(ReplyTest(Rules(), json=(test,)), reply)) == problems
+    assert list(check_reply(ReplyExpectation(Rules(), json=(test,)), reply)) == problems
 
 
 def test_replies_by_rules() -> None:
     """The rules of `[checks]` serve here, too."""
-    assert judge_reply(ReplyTest(Rules(max_words=1)), "two words") == ("2 words; at most 1 are allowed",)
+    assert check_reply(ReplyExpectation(Rules(max_words=1)), "two words") == (
+        "2 words; at most 1 are allowed",
+    )
 
 
 def test_snapshots_show_how_they_differ() -> None:
     """Line by line, the first dozen lines of it; blank lines at the ends don't count."""
-    assert show(PROMPT) == "--- system ---\nBe brief.\n\n--- user ---\nBrand: Barly\n"
-    assert difference("\na\n\n", "a") == ""
+    assert snapshot_text(PROMPT) == "--- system ---\nBe brief.\n\n--- user ---\nBrand: Barly\n"
+    assert snapshot_difference("\na\n\n", "a") == ""
     assert (
-        difference("a\nb\nc", "a\nx\nc")
-        == "it isn't what the snapshot says; if it is meant, `promptkit templates test --update` keeps it:\n@@ -1,3 +1,3 @@\n a\n-b\n+x\n c"
+        snapshot_difference("a\nb\nc", "a\nx\nc")
+        == "the prompt differs from the snapshot; `promptkit templates test --update` accepts the change:\n@@ -1,3 +1,3 @@\n a\n-b\n+x\n c"
     )
-    many = difference("\n".join("abcdefgh"), "\n".join("ijklmnop"))
+    many = snapshot_difference("\n".join("abcdefgh"), "\n".join("ijklmnop"))
     assert many.endswith("… 5 more lines")
 
 
 def test_snapshot_files(tmp_path: Path) -> None:
     """Kept below `snapshots`; what can't be read or written is the template's error."""
-    path = file_of(tmp_path / "tests.toml", "a-b")
-    assert read(path) is None
-    write(path, "é\n")
+    path = snapshot_file(tmp_path / "tests.toml", "a-b")
+    assert read_snapshot(path) is None
+    write_snapshot(path, "é\n")
     assert path == tmp_path / "snapshots" / "a-b.txt"
-    assert read(path) == "é\n"
+    assert read_snapshot(path) == "é\n"
     path.write_bytes(b"\xff")
     with pytest.raises(TemplateError, match="can't be read"):
-        read(path)
+        read_snapshot(path)
     with pytest.raises(TemplateError, match="can't be written"):
-        write(tmp_path / "no" / "such" / "folder.txt", "x")
+        write_snapshot(tmp_path / "no" / "such" / "folder.txt", "x")
 
 
-SKELETON = """+++
+TEMPLATE = """+++
 [variables.brand]
 max_length = 5
 +++
@@ -151,10 +174,12 @@ Brand: {{ brand }}
 
 def outcomes(folder: Path, tests: str, *, update: bool = False) -> list[tuple[str, ...]]:
     (folder / "a").mkdir(exist_ok=True)
-    (folder / "a" / "draft.jinja").write_text(SKELETON)
+    (folder / "a" / "draft.jinja").write_text(TEMPLATE)
     (folder / "a" / "tests.toml").write_text(tests)
     template = Library([folder]).load("a")
-    return [result.problems for result in try_prompts(template, cases_of(template), update=update)]
+    return [
+        result.problems for result in run_prompt_tests(template, read_template_tests(template), update=update)
+    ]
 
 
 def test_errors_that_are_expected(tmp_path: Path) -> None:
@@ -166,7 +191,7 @@ def test_errors_that_are_expected(tmp_path: Path) -> None:
     (problems,) = outcomes(tmp_path, f'{one}contains = ["x"]')
     assert "9 characters" in problems[0]
     assert outcomes(tmp_path, '[[tests]]\nname = "a"\nvariables = { brand = "x" }\nerror = "y"') == [
-        ("it renders, where 'y' is expected",)
+        ("it renders, but 'y' is expected",)
     ]
 
 
@@ -175,7 +200,7 @@ def test_snapshots_in_the_file_itself(tmp_path: Path) -> None:
     one = '[[tests]]\nname = "a"\nvariables = { brand = "x" }\nsnapshot = """\n--- user ---\nBrand: %s\n"""'
     assert outcomes(tmp_path, one % "x") == [()]
     (problems,) = outcomes(tmp_path, one % "y")
-    assert problems[0].endswith("-Brand: y\n+Brand: x\n(it stands in tests.toml)")
+    assert problems[0].endswith("-Brand: y\n+Brand: x\n(the snapshot is in tests.toml)")
     assert outcomes(tmp_path, f"{one % 'y'}\n# end\n", update=True) == [()]
     assert (tmp_path / "a" / "tests.toml").read_text() == f"{one % 'x'}\n# end\n"
     assert not (tmp_path / "a" / "snapshots").exists()
@@ -201,15 +226,15 @@ def test_a_gate_before_publishing(tmp_path: Path) -> None:
     """All problems of a template's offline tests, each with its test's name; none without tests."""
     outcomes(tmp_path, '[[tests]]\nname = "a"\nvariables = { brand = "x" }\ncontains = ["y", "z"]')
     template = Library([tmp_path]).load("a")
-    assert problems_of(template) == [
+    assert prompt_test_problems(template) == [
         "test 'a': the prompt doesn't contain \"y\"",
         "test 'a': the prompt doesn't contain \"z\"",
     ]
     (tmp_path / "a" / "tests.toml").unlink()
-    assert problems_of(template) == []
+    assert prompt_test_problems(template) == []
     (tmp_path / "a" / "tests.toml").write_bytes(b"\xff")
     with pytest.raises(TemplateError, match="can't be read"):
-        problems_of(template)
+        prompt_test_problems(template)
 
 
 CODE = """
@@ -230,7 +255,7 @@ def breaks(text, variables): return 1 / 0
     [
         ("fine", ()),
         ("yes", ()),
-        ("no", ("checks:no: says no",)),
+        ("no", ("checks:no: returned False",)),
         ("says", ("checks:says: x Barly",)),
         ("many", ("checks:many: a", "checks:many: b")),
         ("asserts", ("checks:asserts: not y",)),
@@ -241,16 +266,16 @@ def breaks(text, variables): return 1 / 0
 def test_functions(name: str, problems: tuple[str, ...], tmp_path: Path) -> None:
     """What a function returns or raises is what it has against the reply."""
     (tmp_path / "checks.py").write_text(CODE)
-    assert Functions(tmp_path).judge(f"checks:{name}", "x", {"brand": "Barly"}) == problems
+    assert ProjectFunctions(tmp_path).check(f"checks:{name}", "x", {"brand": "Barly"}) == problems
 
 
 def test_functions_are_found_below_the_project(tmp_path: Path) -> None:
     """A dotted module is a file in a folder, loaded once; what can't be found or loaded is said."""
     (tmp_path / "tools").mkdir()
     (tmp_path / "tools" / "checks.py").write_text("def ok(text, variables): pass\nx = 1\n")
-    functions = Functions(tmp_path)
+    functions = ProjectFunctions(tmp_path)
     assert functions.allowed
-    assert not Functions(None).allowed
+    assert not ProjectFunctions(None).allowed
     assert functions.find("tools.checks:ok") is functions.find("tools.checks:ok")
     for name, why in {
         "tools.checks:okay": "no function 'okay'",
@@ -268,11 +293,17 @@ def test_functions_are_found_below_the_project(tmp_path: Path) -> None:
 def test_junit() -> None:
     """A suite for each template; failures and skips with their words, and nothing that XML can't hold."""
     results = [
-        Result("b@1", "x", Stage.PROMPT, ("first\nsecond", "third \x00 & <"), seconds=0.5),
-        Result("a@1", "y", Stage.REPLY, note="not run", skipped=True),
-        Result("a@1", "z \x07", Stage.PROMPT),
+        TemplateTestResult(
+            "b@1", "x", PromptOrReply.PROMPT, ("first\nsecond", "third \x00 & <"), seconds=0.5
+        ),
+        TemplateTestResult("a@1", "y", PromptOrReply.REPLY, note="not run", skipped=True),
+        TemplateTestResult("a@1", "z \x07", PromptOrReply.PROMPT),
     ]
-    assert [one.verdict for one in results] == [Verdict.FAIL, Verdict.SKIPPED, Verdict.OK]
+    assert [one.outcome for one in results] == [
+        TemplateTestOutcome.FAIL,
+        TemplateTestOutcome.SKIPPED,
+        TemplateTestOutcome.OK,
+    ]
     a, b = fromstring(junit(results))  # noqa: S314 - our own text
     assert a.attrib == {"name": "a@1", "tests": "2", "failures": "0", "skipped": "1", "time": "0.000"}
     assert [one.attrib["name"] for one in a] == ["y (reply)", "z \ufffd (prompt)"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from promptkit.authoring.test_cases import Case, JsonTest, ReplyTest, Says, read_cases, slug
+from promptkit.authoring.reply_expectations import JsonExpectation, ReplyExpectation
+from promptkit.authoring.template_tests import TemplateTest, TextExpectation, parse_tests, slug
 from promptkit.errors import TemplateError
 from promptkit.types import Role, Rules
 
@@ -34,8 +35,8 @@ json = [{ path = "$.a", equals = 1 }, { path = "b[*]", matches = "x", min_items 
 
 def test_every_key() -> None:
     """All keys arrive, TOML's own kinds as a caller would give them."""
-    (case,) = read_cases(WHOLE, file="t")
-    assert case == Case(
+    (case,) = parse_tests(WHOLE, file="t")
+    assert case == TemplateTest(
         name="Tout, en français",
         variables={
             "brand": "Barly",
@@ -45,17 +46,17 @@ def test_every_key() -> None:
         },
         file="t",
         line=3,
-        says={
-            None: Says(("a",), ("b",)),
-            Role.SYSTEM: Says(("c",)),
-            Role.ASSISTANT: Says((), ("d",)),
+        texts={
+            None: TextExpectation(("a",), ("b",)),
+            Role.SYSTEM: TextExpectation(("c",)),
+            Role.ASSISTANT: TextExpectation((), ("d",)),
         },
         max_tokens=100,
         snapshot=True,
-        reply=ReplyTest(
+        reply=ReplyExpectation(
             Rules(max_words=5),
             {"type": "object", "properties": {"a": {"maximum": 1.5}}},
-            (JsonTest("$.a", 1), JsonTest("b[*]", None, "x", 1, 2)),
+            (JsonExpectation("$.a", 1), JsonExpectation("b[*]", None, "x", 1, 2)),
             "tools.checks:short",
         ),
     )
@@ -84,24 +85,28 @@ def test_names_as_files(name: str, expected: str) -> None:
         ('[[tests]]\nname = "a"', "the test 'a' expects nothing", 1),
         ('[[tests]]\nname = "a"\nerror = "x"\nmax_tokens = 3', "expects an error and a prompt", 3),
         ('[[tests]]\nname = "a"\nerror = "x"\n[tests.reply]', "expects an error and a prompt", 3),
-        ('[[tests]]\nname = "a b"\nerror = "x"\n[[tests]]\nname = "A-b"\nerror = "y"', "two tests", 5),
+        (
+            '[[tests]]\nname = "a b"\nerror = "x"\n[[tests]]\nname = "A-b"\nerror = "y"',
+            "two tests have the name",
+            5,
+        ),
         ('[[tests]]\nname = "a"\nsnapshot = 1', "snapshot must be true, or the text", 3),
         ('[[tests]]\nname = "a"\nmax_tokens = 0', "max_tokens must be at least 1", 3),
         ('[[tests]]\nname = "a"\n[tests.user]\ncontain = ["x"]', "unknown key tests.user.contain", 4),
         ('[[tests]]\nname = "a"\n[tests.reply]\nschema = "x"', "schema must be true", 4),
-        ('[[tests]]\nname = "a"\n[tests.reply]\nfunction = "x"', "'x' is no module:function", 4),
-        ('[[tests]]\nname = "a"\n[tests.reply]\njson = [{ path = "a..b" }]', "'a..b' is no path", 4),
-        ('[[tests]]\nname = "a"\n[tests.reply]\njson = [{ path = "a", matches = "(" }]', "no regular", 4),
+        ('[[tests]]\nname = "a"\n[tests.reply]\nfunction = "x"', "'x' is not module:function", 4),
+        ('[[tests]]\nname = "a"\n[tests.reply]\njson = [{ path = "a..b" }]', "'a..b' is not a path", 4),
+        ('[[tests]]\nname = "a"\n[tests.reply]\njson = [{ path = "a", matches = "(" }]', "not a regular", 4),
         ('[[tests]]\nname = "a"\n[tests.reply]\nmax_word = 1', "unknown key tests.reply.max_word", 4),
     ],
 )
 def test_what_cannot_stand(text: str, why: str, line: int | None) -> None:
     """Each mistake is refused with file and line."""
     with pytest.raises(TemplateError, match=why) as caught:
-        read_cases(text, file="t")
+        parse_tests(text, file="t")
     assert (caught.value.file, caught.value.line) == ("t", line)
 
 
 def test_an_empty_file_has_no_tests() -> None:
     """No tests, no complaint."""
-    assert read_cases("", file="t") == ()
+    assert parse_tests("", file="t") == ()

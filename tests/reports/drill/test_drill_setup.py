@@ -10,7 +10,7 @@ from studio import Studio
 
 from promptkit.config.paths import shipped
 from promptkit.errors import UsageError
-from promptkit.reports.drill import facts_of, rehearsal, sample_rows, scenario_for
+from promptkit.reports.drill_setup import drill_settings, facts_of, sample_rows, scenario_for
 from promptkit.templates.library import Library
 from promptkit.types import Target
 
@@ -55,7 +55,7 @@ def test_rows_differ_where_a_text_has_room_and_are_alike_where_none_has(studio: 
 def test_no_address_no_key_and_no_database_of_the_user_is_used(studio: Studio, tmp_path: Path) -> None:
     studio.configure(tables=HOSTS)
     settings = studio.settings({"MINE_KEY": "sk-real-key-0009"})
-    played = rehearsal(settings, tmp_path / "drill.db", lambda name: f"http://127.0.0.1:9/{name}")
+    played = drill_settings(settings, tmp_path / "drill.db", lambda name: f"http://127.0.0.1:9/{name}")
     assert set(played.catalog.providers) == set(settings.catalog.providers)
     for name, provider in played.catalog.providers.items():
         assert (provider.base_url or "").removesuffix("/v1") == f"http://127.0.0.1:9/{name}"
@@ -95,4 +95,4 @@ def test_rules_and_missing_keys_are_known_before_anything_is_played(studio: Stud
     facts = facts_of(settings, settings.routes["mine"], {"client": "familyco"}, "ad/line", 3)
     assert facts.route.targets == (Target("mine", "mine-1"),)
     assert facts.keyless == ("mine",)
-    assert facts.place == "[routes.mine]"
+    assert facts.config_table == "[routes.mine]"

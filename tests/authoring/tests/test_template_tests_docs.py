@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from promptkit.authoring.test_cases import read_cases
+from promptkit.authoring.template_tests import parse_tests
 from promptkit.templates.source import read_source
 from promptkit.validation.text import check_text, rules_for
 
@@ -17,10 +17,10 @@ KEYS: Final = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`.*?`) \|", 
 
 def test_the_examples_are_tests() -> None:
     """Both examples of a tests.toml are one, and so is the function that they name."""
-    everything, needed = read_cases(PROMPT, file="t")
+    everything, needed = parse_tests(PROMPT, file="t")
     assert everything.snapshot is True
     assert needed.error == "brand: missing"
-    (case,) = read_cases(f'[[tests]]\nname = "a"\n{REPLY}', file="t")
+    (case,) = parse_tests(f'[[tests]]\nname = "a"\n{REPLY}', file="t")
     assert case.reply is not None
     assert case.reply.function == "checks:three_lines"
     assert len(case.reply.json) == 2

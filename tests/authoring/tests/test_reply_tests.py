@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from studio import OPENAI, Studio
 
-from promptkit.authoring.test_cases import Functions
-from promptkit.authoring.test_prompts import Result, cases_of
-from promptkit.authoring.test_replies import prepare, price_of, try_replies
+from promptkit.authoring.reply_expectations import ProjectFunctions
+from promptkit.authoring.reply_tests import estimate_reply_tests, prepare_reply_tests, run_reply_tests
+from promptkit.authoring.template_tests import TemplateTestResult, read_template_tests
 from promptkit.engine.context import Session, load_settings
 from promptkit.errors import VariableError
 
@@ -51,17 +51,19 @@ required = ["unobtainium"]
 
 async def run(
     studio: Studio, cases: str = CASES, ref: str = "ad/line@1", **changes: object
-) -> tuple[list[Result], int]:
+) -> tuple[list[TemplateTestResult], int]:
     """Test a template of the studio's at one target; the results, and how many calls were to be paid."""
-    session = Session(load_settings(studio.folder / "promptkit.toml"), studio.said.append)
+    session = Session(load_settings(studio.folder / "promptkit.toml"))
     template = session.library.load(ref)
     (Path(template.file).parent / "tests.toml").write_text(cases)
     route = session.route(None, [OPENAI])
     try:
-        asks = await prepare(session, route, [(template, case) for case in cases_of(template)])
-        asks = [replace(ask, case=replace(ask.case, **changes)) for ask in asks]
-        calls = price_of(session, route, asks).calls
-        return await try_replies(session, route, asks, Functions(None)), calls
+        asks = await prepare_reply_tests(
+            session, route, [(template, case) for case in read_template_tests(template)]
+        )
+        asks = [replace(ask, test=replace(ask.test, **changes)) for ask in asks]
+        calls, _ = estimate_reply_tests(session, route, asks)
+        return await run_reply_tests(session, route, asks, ProjectFunctions(None)), calls
     finally:
         await session.aclose()
 
@@ -72,11 +74,11 @@ async def test_what_is_asked(studio: Studio) -> None:
     assert calls == 2
     assert [(one.name, one.problems) for one in results] == [
         ("short", ()),
-        ("schema", ("schema = true, and the template has no [output]",)),
+        ("schema", ("schema = true, but the template has no [output]",)),
         ("other schema", ("the reply is not JSON: Expecting value: line 1 column 1 (char 0)",)),
     ]
     assert len(studio.sim.requests()) == 2
-    assert sum(one.cost_pico or 0 for one in results) == studio.sim.world.bill.total_pico
+    assert sum(one.cost_pico or 0 for one in results) == studio.sim.simulation.bill.total_pico
 
 
 async def test_a_reply_keeps_to_the_skeletons_own_checks(studio: Studio) -> None:
