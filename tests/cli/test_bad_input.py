@@ -410,7 +410,7 @@ def test_a_full_stdout(place: Path, command: tuple[str, ...]) -> None:
 @pytest.mark.usefixtures("place")
 def test_a_full_output_file(invoke: Invoke) -> None:
     """Exit 9: the results are in the ledger, and the message says how to get them."""
-    refused(invoke, (*BATCH, "-o", "/dev/full"), 9, "/dev/full: not writable", "nothing is paid twice")
+    refused(invoke, (*BATCH, "-o", "/dev/full"), 9, "/dev/full: can't be written", "nothing is paid twice")
     told = invoke(*BATCH, "-o", "/dev/full", "-q")
     assert (told.code, told.err.count("\n")) == (9, 1)
 

@@ -350,7 +350,7 @@ class TestTelling:
             (["-o", "hooks.xlsx"], 2, "workbooks are not supported"),
             (["-o", "none/out.csv"], 9, "mkdir -p none"),
             (["-o", "."], 9, "is a folder"),
-            (["--map", "brand"], 2, "VAR=COLUMN"),
+            (["--map", "brand"], 2, "is not a variable and its column"),
             (["--map", "brnd=brand"], 2, "did you mean 'brand'"),
             (["--key", "nosuch"], 2, "no column 'nosuch'"),
             (["--concurrency", "0"], 2, "--concurrency"),

@@ -50,7 +50,7 @@ def test_rows_in_one_request(invoke: Invoke, project: Path, sim: Simulator) -> N
     assert f"in the request of {carrier['id']}" in page
     assert "<item-" not in page
 
-    assert "finished" in invoke(*BATCH).err
+    assert "is done" in invoke(*BATCH).err
     assert len(sim.requests()) == before + 1
 
 
@@ -60,7 +60,7 @@ def test_no_number_of_rows(invoke: Invoke, said: str) -> None:
     """Anything but a number from 1 to 100 or `auto` is refused before anything is sent."""
     ran = invoke(*BATCH[:-1], said)
     assert ran.code == 2
-    assert "from 1 (each row alone) to 100, or auto" in ran.err
+    assert "from 1 (no packs) to 100, or auto" in ran.err
 
 
 @pytest.mark.usefixtures("project")

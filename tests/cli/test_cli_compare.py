@@ -142,7 +142,7 @@ class TestMoney:
         again = invoke(*command)
         assert asked(sim) == before
         assert again.json() == first.json()
-        assert "9 of 9 texts done before; nothing to pay" in again.err
+        assert "9 of 9 texts already paid; nothing to pay" in again.err
 
     def test_a_budget_is_of_all_columns(self, invoke: Invoke, sim: Simulator) -> None:
         """--budget caps the columns together: what one leaves is all that the next may spend; the rest waits."""

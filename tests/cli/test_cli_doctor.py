@@ -61,7 +61,7 @@ class TestInit:
         """Where one of the files is there, none is written."""
         (empty / "rows.csv").write_text("mine", encoding="utf-8")
         ran = invoke("init")
-        assert (ran.code, "rows.csv already; nothing was written" in ran.err) == (2, True)
+        assert (ran.code, "already contains rows.csv; nothing was written" in ran.err) == (2, True)
         assert [path.name for path in empty.iterdir()] == ["rows.csv"]
 
     def test_a_folder_that_can_not_be_written_is_exit_9(self, invoke: Invoke, empty: Path) -> None:
@@ -305,7 +305,7 @@ class TestDoctor:
         settings = Cli(config=project / "promptkit.toml").settings()
         told = list(cron({"MISTRAL_API_KEY": "sk-only-in-this-shell"}, settings))
         assert [one.health for one in told] == [Health.WARN, Health.OK, Health.WARN]
-        assert "MISTRAL_API_KEY comes from this shell" in told[2].text
+        assert "MISTRAL_API_KEY comes from the environment of this shell" in told[2].text
         assert "sk-only" not in str(told)
 
     def test_the_clock_names_the_budget_day(self, project: Path) -> None:
@@ -335,7 +335,7 @@ class TestDoctor:
         for expected in (
             "there are no caps",
             "gemini is on a route, and is skipped",
-            "templates, which isn't there",
+            "templates, which does not exist",
         ):
             assert expected in ran.out
         assert ran.code == 0

@@ -105,7 +105,7 @@ class TestShown:
         assert "openai/gpt-6-luna" in page.out
         assert "correct the invalid rows" in page.out
         assert [share["target"] for share in told["targets"]] == ["openai/gpt-6-luna"]
-        assert [row["row"] for row in told["troubles"] if row["status"] == "invalid"] == [4]
+        assert [row["row"] for row in told["problems"] if row["status"] == "invalid"] == [4]
 
     def test_requests_in_flight_are_no_unknowns(self, slow_project: Path, slow: Simulator) -> None:
         """A running job says who runs it; what is in flight counts nowhere yet; it is stopped from elsewhere."""
@@ -174,7 +174,7 @@ class TestGoingOn:
         ran = invoke(*BATCH, "-o", "out.csv", "--job", "night")
         assert (ran.code, len(sim.requests()) - before, "jobs resume night" in ran.err) == (8, 0, True)
         assert invoke("jobs", "resume", "night").code == 0
-        assert "has finished" in invoke("jobs", "cancel", "night").err
+        assert "is already done" in invoke("jobs", "cancel", "night").err
         assert invoke(*BATCH, "-o", "out.csv", "--job", "night").code == 0
         assert len(sim.requests()) - before == 2
 
@@ -212,7 +212,7 @@ class TestWrittenOut:
         sim.script([{"fault": "http.400", "times": 1}])
         invoke(*BATCH, "-o", "out.csv", "--job", "night", "--target", "openai/gpt-6-luna")
         ran = invoke("jobs", "export", "night", "--failed", "failed.csv")
-        assert (ran.code, ran.out, "failed.csv has 1 failed row" in ran.err) == (0, "", True)
+        assert (ran.code, ran.out, "wrote 1 failed row to failed.csv" in ran.err) == (0, "", True)
         header, row = (project / "failed.csv").read_text("utf-8").splitlines()
         assert header.startswith("brand,product,audience,sku")
         assert row.count(",") >= 3
@@ -252,7 +252,7 @@ class TestWatched:
         del project
         invoke(*BATCH, "-o", "out.csv", "--job", "night", "--limit", "1")
         ran = invoke("jobs", "watch", "night")
-        assert (ran.code, "night is open, and no process runs it: 3 rows: 1 ok, 2 waiting" in ran.err) == (
+        assert (ran.code, "night is open, and no process runs it: 3 rows: 1 ok, 2 pending" in ran.err) == (
             0,
             True,
         )

@@ -260,7 +260,7 @@ class TestFullDisk:
         """-o on a full disk: the results are in the ledger, and the message says how to get them."""
         ran = process("batch", "ugc/hooks", "rows.csv", "-o", "/dev/full", "--format", "csv", cwd=project)
         assert ran.code == 9
-        assert "/dev/full: not writable: No space left on device" in ran.err
+        assert "/dev/full: can't be written: No space left on device" in ran.err
 
 
 def test_a_pipe_that_is_never_read_is_not_waited_for(project: Path) -> None:

@@ -113,7 +113,7 @@ class TestPublish:
         edit(draft, "[variables.tone]", "[variables.language]\ndefault = 'en'\n[variables.tone]")
         edit(draft, "Answer with", '{% include "shared/family-safe" %}\nAnswer with')
         ran = invoke("templates", "publish", NAME)
-        assert 'include "shared/family-safe" is pinned: "shared/family-safe@1"' in ran.err
+        assert 'include "shared/family-safe" is pinned to "shared/family-safe@1"' in ran.err
         assert '{% include "shared/family-safe@1" %}' in draft.with_name("v1.jinja").read_text()
         assert '{% include "shared/family-safe" %}' in draft.read_text()
 
@@ -128,7 +128,7 @@ class TestPublish:
         edit(draft, 'description = "First line of a short video"\n', "")
         ran = invoke("templates", "publish", NAME)
         assert ran.code == 0
-        assert f"lint: 1 warning; promptkit templates lint {NAME}@draft tells" in ran.err
+        assert f"lint: 1 warning; `promptkit templates lint {NAME}@draft` lists them" in ran.err
 
     def test_failing_tests_refuse(self, draft: Path, invoke: Invoke) -> None:
         draft.with_name("tests.toml").write_text(TESTS.replace('["coffee"]', '["cocoa"]'))
@@ -359,7 +359,7 @@ class TestDiff:
     def test_a_long_value_is_cut_for_people(self, published: Path, invoke: Invoke) -> None:
         edit(published / "draft.jinja", "First line of a short video", "long " * 100)
         out = invoke("templates", "diff", NAME).out
-        assert "…" in next(line for line in out.splitlines() if line.startswith("  ~ it:"))
+        assert "…" in next(line for line in out.splitlines() if line.startswith("  ~ value:"))
 
     def test_a_terminal_has_colours(self, published: Path, project: Path) -> None:
         assert published.exists()
