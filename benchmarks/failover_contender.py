@@ -68,7 +68,7 @@ async def promptkit(url: str) -> AsyncIterator[tuple[Call, Spent]]:
         )
         (folder / ".env").write_text("FAILOVER_KEY=sk-benchmark\n")
         (folder / ".env").chmod(0o600)
-        async with AsyncPromptKit(folder / "promptkit.toml", say=lambda _: None) as kit:
+        async with AsyncPromptKit(folder / "promptkit.toml") as kit:
 
             async def call(number: int) -> bool:
                 try:

@@ -132,7 +132,7 @@ async def _run(folder: Path, case: Case, pack: int | str, rows: int) -> Figures:
         settings = load(
             folder / "promptkit.toml", env={"ANTHROPIC_API_KEY": "sk-bench"}, cwd=folder, home=folder
         )
-        async with AsyncPromptKit(settings, say=lambda _: None) as kit:
+        async with AsyncPromptKit(settings) as kit:
             products = [{"product": f"Product {number}. {OWN * case.own}"} for number in range(rows)]
             job = kit.batch("bench/line", products, job="bench", pack=cast("Any", pack), concurrency=4)
             made = [result async for result in job]

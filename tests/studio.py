@@ -16,6 +16,7 @@ import virtual_time
 from waiting import HANGS_S
 
 from promptkit import AsyncPromptKit
+from promptkit._util.notices import show_notices
 from promptkit.authoring.publish import OwnTemplates, publish
 from promptkit.batch.job import Job
 from promptkit.batch.options import JobOptions
@@ -140,7 +141,8 @@ class Studio:
     @asynccontextmanager
     async def kit(self, env: Mapping[str, str] | None = None) -> AsyncGenerator[AsyncPromptKit]:
         """A kit on this project; what it says is collected."""
-        async with AsyncPromptKit(self.settings(env), say=self.said.append) as kit:
+        show_notices(self.said.append)
+        async with AsyncPromptKit(self.settings(env)) as kit:
             kit.session.now = virtual_time.clock() or kit.session.now
             yield kit
 

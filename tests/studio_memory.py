@@ -24,7 +24,7 @@ def rows(count: int) -> Iterator[dict[str, object]]:
 async def measure(folder: Path, counts: list[int]) -> None:
     """Take in so many rows, send 400 of them, and go on with another job."""
     settings = load(folder / "promptkit.toml", env={}, cwd=folder, home=folder / "home")
-    async with AsyncPromptKit(settings, say=lambda _: None) as kit:
+    async with AsyncPromptKit(settings) as kit:
         route = kit.session.route()
         for count in counts:
             options = JobOptions(name=f"rows-{count}", limit=400)

@@ -136,7 +136,7 @@ def test_an_env_file_that_others_can_read(invoke: Invoke, place: Path) -> None:
             "openai has no model 'gpt-6-lunar'",
             "Did you mean 'gpt-6-luna'?",
         ),
-        (("--target", "gpt-6-luna"), "is no target", "provider/model"),
+        (("--target", "gpt-6-luna"), "is not a target", "provider/model"),
     ],
 )
 @pytest.mark.parametrize("command", [RUN, DRY], ids=["run", "batch"])

@@ -301,7 +301,7 @@ class TestTelling:
         assert (ran.code, ran.out, ran.err) == (0, "", "")
 
     def test_unknown_costs_are_said_apart(self, invoke: Invoke, sim: Simulator) -> None:
-        """A request that was never answered counts at its ceiling, and the summary says so."""
+        """A request that was never answered charged at its max cost, and the summary says so."""
         sim.script([{"fault": "wire.reset_after", "times": 1}])
         ran = invoke(*BATCH, "-o", "out.csv")
         assert ran.code == 0

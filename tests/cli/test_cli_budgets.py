@@ -104,7 +104,7 @@ def test_a_lowered_cap_shows_what_stands_over_it(invoke: Invoke, project: Path, 
 
 async def _spend_and_hold(ledger: Ledger, scope: Scope, ceiling: int, spent: int, held: int) -> None:
     """Make an attempt under a scope, and leave another one open."""
-    session = Session(load_settings(ledger.path.parent / "promptkit.toml"), print)
+    session = Session(load_settings(ledger.path.parent / "promptkit.toml"))
     template = session.template("ugc/hooks")
     await ledger.calls.store_templates(template.sources())
     call = CallStart(session.ids(), template.digest, "ugc/hooks@1", "sha256:x", 1)

@@ -10,10 +10,10 @@ import pytest
 from cli_kit import VALUES, Invoke
 
 from promptkit.cli.views.circuits import skipped_until
-from promptkit.engine.attempts import accounts_of
 from promptkit.engine.context import load_settings
+from promptkit.engine.endpoints import accounts_of
 from promptkit.ledger.ledger import Ledger
-from promptkit.routing.health import STREAK, CircuitKey, CircuitState, Lane
+from promptkit.routing.health import STREAK, CircuitKey, CircuitKind, CircuitState
 from promptkit.simulator.server import Simulator
 from promptkit.types import Fault
 
@@ -42,15 +42,21 @@ def closed(project: Path) -> Path:
     close(
         project,
         credit=(
-            CircuitKey(Lane.TERMINAL, "openai", accounts["openai"]),
+            CircuitKey(CircuitKind.TERMINAL, "openai", accounts["openai"]),
             CircuitState(later_s, Fault.QUOTA, "no credit"),
         ),
-        other=(CircuitKey(Lane.TERMINAL, "anthropic", "abc"), CircuitState(later_s, Fault.AUTH, "wrong key")),
+        other=(
+            CircuitKey(CircuitKind.TERMINAL, "anthropic", "abc"),
+            CircuitState(later_s, Fault.AUTH, "wrong key"),
+        ),
         half=(
-            CircuitKey(Lane.HEALTH, "gemini", accounts["gemini"].partition(":")[0], "g"),
+            CircuitKey(CircuitKind.HEALTH, "gemini", accounts["gemini"].partition(":")[0], "g"),
             CircuitState(past_s, Fault.TRANSIENT, "was down", STREAK),
         ),
-        two=(CircuitKey(Lane.HEALTH, "mistral", "", "m"), CircuitState(0.0, Fault.TRANSIENT, "stumbled", 2)),
+        two=(
+            CircuitKey(CircuitKind.HEALTH, "mistral", "", "m"),
+            CircuitState(0.0, Fault.TRANSIENT, "stumbled", 2),
+        ),
     )
     return project
 
@@ -111,7 +117,7 @@ def test_a_check_that_fails_opens_nothing(
 ) -> None:
     """What was closed stays closed while nobody answers there."""
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
-    key = CircuitKey(Lane.TERMINAL, "openai", accounts_here()["openai"])
+    key = CircuitKey(CircuitKind.TERMINAL, "openai", accounts_here()["openai"])
     close(project, refused=(key, CircuitState(time.time() + 3600, Fault.AUTH, "refused")))
     assert invoke("providers", "check", "openai").code == 4
     assert invoke("providers", "reset", "openai", "--json").json() == {"openai": 1}
@@ -121,12 +127,12 @@ def test_a_live_check_asks_whatever_was_met_before(project: Path, invoke: Invoke
     """Asked for by hand it is asked: a pause and an outage that others met stay theirs."""
     account = accounts_here()["openai"]
     later_s = time.time() + 3600
-    down = CircuitKey(Lane.HEALTH, "openai", account.partition(":")[0], "gpt-6-luna")
+    down = CircuitKey(CircuitKind.HEALTH, "openai", account.partition(":")[0], "gpt-6-luna")
     close(
         project,
         down=(down, CircuitState(later_s, Fault.TRANSIENT, "down", STREAK)),
         pause=(
-            down._replace(lane=Lane.THROTTLE, account=account),
+            down._replace(kind=CircuitKind.THROTTLE, account=account),
             CircuitState(later_s, Fault.RATE_LIMIT, "slow"),
         ),
     )

@@ -134,7 +134,7 @@ def test_options_are_read(tmp_path: Path) -> None:
     assert read_tags(["a=b=c"]) == {"a": "b=c"}
     assert read_mapping(None) == {}
     assert read_list(["a, b", "c,"]) == ("a", "b", "c")
-    assert dict(read_each(["x=1, 2", "y:=[3]"]).axes) == {"x": ["1", "2"], "y": [3]}
+    assert read_each(["x=1, 2", "y:=[3]"]) == {"x": ["1", "2"], "y": [3]}
     assert str(read_budget("$2.50")) == "2.50"
     assert read_budget(None) is None
 

@@ -58,7 +58,7 @@ class TestPlan:
             True,
         )
         ran = invoke(*PLAN, "--budget", "0.0001")
-        assert (ran.code, "may not suffice; batch needs --until-budget" in ran.out) == (6, True)
+        assert (ran.code, "may not fit; batch needs --until-budget" in ran.out) == (6, True)
 
     def test_without_a_price_nothing_is_sure(self, invoke: Invoke, project: Path, sim: Simulator) -> None:
         """A target without a price makes the money unknown, and says so."""
@@ -70,7 +70,7 @@ class TestPlan:
         )
         ran = invoke(*PLAN, "--json").json()
         assert (ran["worst_usd"], ran["budget_usd"]["sure"], ran["caps"][0]["fits"]) == (None, None, False)
-        assert "it is unknown whether that suffices" in invoke(*PLAN).out
+        assert "it is unknown whether it fits" in invoke(*PLAN).out
         assert invoke(*PLAN).code == 0
 
     def test_what_a_prompt_cache_saves_is_told_by_target(self, invoke: Invoke, project: Path) -> None:

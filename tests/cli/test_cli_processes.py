@@ -122,7 +122,7 @@ def test_a_call_under_sigterm_is_143(slow_project: Path, slow: Simulator) -> Non
         wait_for(running, lambda: len(slow.requests()) > before)
         running.terminate()
         out, err = running.communicate(timeout=HANGS_S)
-    assert (running.returncode, out, "counts at its ceiling" in err) == (143, "", True)
+    assert (running.returncode, out, "charged at its max cost" in err) == (143, "", True)
 
 
 def test_a_page_that_nobody_reads_is_no_failure(project: Path) -> None:

@@ -345,7 +345,7 @@ class TestDiff:
         assert '  - mood: {"name": "mood"' in out
         assert " (shared/mood@2)\n" in out
         (folder / "draft.jinja").write_text('{% message "user" %}none{% endmessage %}')
-        assert "\nvariables\n  - it: {" in invoke("templates", "diff", "clips/mood@2", "@draft").out
+        assert "\nvariables\n  - value: {" in invoke("templates", "diff", "clips/mood@2", "@draft").out
 
     def test_what_is_gone_and_other_sizes_are_told(self, published: Path, invoke: Invoke) -> None:
         draft = published / "draft.jinja"

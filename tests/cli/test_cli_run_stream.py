@@ -94,7 +94,7 @@ def test_an_interrupt_in_mid_text(
     running.send_signal(number)
     rest, err = running.communicate(timeout=HANGS_S)
     assert (running.returncode, (first + rest)[-1:], "bug" in err) == (code, "\n", False)
-    assert "counts at its ceiling" in err
+    assert "charged at its max cost" in err
     with Ledger.open(folder / "promptkit.db") as ledger:
         call = ledger.calls.get(ledger.calls.search()[0].id)
         assert call is not None

@@ -13,6 +13,7 @@ from promptkit import AsyncPromptKit
 from promptkit.config.loading import load
 from promptkit.errors import ConfigError, LedgerError
 from promptkit.types import Status
+from promptkit.types.ids import read_id
 
 
 async def test_two_hundred_calls_at_once(studio: Studio) -> None:
@@ -49,13 +50,14 @@ async def test_a_closed_kit_may_be_used_again(studio: Studio) -> None:
 
 
 async def test_notices_go_to_the_log(studio: Studio, caplog: pytest.LogCaptureFixture) -> None:
-    """Without a listener of its own, a kit's notices are warnings of the logger `promptkit`, each once."""
+    """A kit's notices go to the logger `promptkit` at level INFO, each once."""
+    caplog.set_level(logging.INFO, logger="promptkit")
     (studio.folder / ".env").write_text("GEMINI_API_KEY=AIzaCanary-gemini-0003\n")
     async with AsyncPromptKit(studio.settings()) as kit:
         for _ in range(3):
             await kit.run(REF, {"brand": "Barly"})
     told = [record for record in caplog.records if record.name == "promptkit"]
-    assert [record.levelno for record in told] == [logging.WARNING] * 2
+    assert [record.levelno for record in told] == [logging.INFO] * 2
 
 
 async def test_a_config_file_by_its_path(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +94,7 @@ async def test_the_users_own_data_folder_is_made(
         "GOOGLE_GEMINI_BASE_URL": studio.sim.base_url("gemini"),
     }
     settings = load(env=env, cwd=work, home=home)
-    async with AsyncPromptKit(settings, say=studio.said.append) as kit:
+    async with AsyncPromptKit(settings) as kit:
         reply = await kit.run("ugc/hooks", {"brand": "B", "product": "p", "audience": "a"}, targets=[ALL[2]])
         assert reply.text
     assert settings.database_path.exists()
@@ -105,9 +107,13 @@ async def test_a_parent_call_is_recorded(studio: Studio) -> None:
     async with studio.kit() as kit:
         first = await kit.run(REF, {"brand": "Barly"})
         again = await kit.run(REF, {"brand": "Barly"}, parent_id=first.id, tags={"deliverable": "d1"})
-        call = (await kit.session.ledger()).calls.get(again.id)
+        call = (await kit.session.ledger()).calls.get(read_id(again.id))
         assert call is not None
-        assert (call.parent_id, call.deliverable, call.tags) == (first.id, "d1", {"deliverable": "d1"})
+        assert (call.parent_id, call.deliverable, call.tags) == (
+            read_id(first.id),
+            "d1",
+            {"deliverable": "d1"},
+        )
 
 
 async def test_a_template_is_kept_once(studio: Studio) -> None:

@@ -22,6 +22,7 @@ from studio import BIG, LINE, REF, Studio, attempts_of, brands
 from waiting import HANGS_S, wait_for
 
 from promptkit import PromptKit
+from promptkit._util.notices import show_notices
 from promptkit.client.streams import LoopThread
 from promptkit.errors import AllTargetsFailed, BudgetStop, UsageError, VariableError
 from promptkit.ledger.ledger import Ledger
@@ -38,7 +39,8 @@ def blocking(tmp_path: Path, blank_database: Path) -> Iterator[Studio]:
 
 
 def kit_of(studio: Studio) -> PromptKit:
-    return PromptKit(studio.settings(), say=studio.said.append)
+    show_notices(studio.said.append)
+    return PromptKit(studio.settings())
 
 
 def ask(kit: PromptKit, number: int) -> Reply:
@@ -311,7 +313,7 @@ def test_tags_that_are_no_texts(blocking: Studio, tags: Any) -> None:
     """A tag that is no text is a usage error that names it, of a call as of a job; nothing is sent."""
     with kit_of(blocking) as kit:
         for ask_with in (partial(kit.run, REF, {"brand": "B"}), partial(kit.batch, REF, brands(1), job="x")):
-            with pytest.raises(UsageError, match=r"the tag ('x'|1) is no text: (1|None) "):
+            with pytest.raises(UsageError, match=r"the tag ('x'|1) is not a string: (1|None) "):
                 ask_with(tags=tags)
     assert blocking.asked() == 0
 

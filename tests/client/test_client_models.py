@@ -80,7 +80,7 @@ async def test_a_job_gives_instances_now_and_from_the_ledger(studio: Studio) -> 
 
 
 def _from_a_job(studio: Studio) -> None:
-    with PromptKit(studio.settings(), say=studio.said.append) as kit:
+    with PromptKit(studio.settings()) as kit:
         for _ in range(2):
             job = kit.batch(REF, brands(2), job="night", output=Script)
             for result in job:

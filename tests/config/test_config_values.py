@@ -210,7 +210,7 @@ def test_the_old_name_of_max_wait_is_read_with_a_notice(machine: Machine) -> Non
         ("[rules.client]\nroute = 'demo'", 1, "'client' is not a tag", "client=barly"),
         ("[routes.default]\nattempts = 3", 1, "targets is missing", None),
         ("[routes.default]\ntargets = []", 2, "a route needs a target", "openai/gpt-6-luna"),
-        ('[routes.default]\ntargets = ["openai"]', 2, "'openai' is no target", "provider/model"),
+        ('[routes.default]\ntargets = ["openai"]', 2, "'openai' is not a target", "provider/model"),
         ('[routes.a]\ntargets = ["opnai/x"]', 2, "unknown provider 'opnai'", "'openai'"),
         ('[routes.a]\ntargets = ["openai/gpt-6-lunar"]', 2, "has no model", "'gpt-6-luna'"),
         ('[routes.a]\ntargets = ["ollama/x", "ollama/x"]', 2, "a target is listed twice", "attempts"),

@@ -184,9 +184,9 @@ async def test_every_attempt_is_on_the_error(studio: Studio) -> None:
             await kit.run(REF, {"brand": "Barly"})
         assert [str(attempt.target) for attempt in caught.value.attempts] == list(ALL)
         assert all(attempt.fault and attempt.detail for attempt in caught.value.attempts)
-        assert "opens again at" in str(caught.value)
+        assert "available again at" in str(caught.value)
         health = (await kit.session.engine()).health
-        assert all(health.park(attempt.target, kit.session.now()) for attempt in caught.value.attempts)
+        assert all(health.unavailable(attempt.target, kit.session.now()) for attempt in caught.value.attempts)
 
 
 async def test_a_ledger_that_cannot_be_written_sends_nothing(studio: Studio) -> None:

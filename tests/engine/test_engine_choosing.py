@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from studio import ANTHROPIC, GEMINI, OPENAI, Studio
 
-from promptkit.engine.calls import CallRequest, Edge
+from promptkit._util.notices import show_notices
+from promptkit.engine.calls import CallRequest
 from promptkit.engine.context import Session
-from promptkit.engine.engine import LATENCY_KNOWN_S, Chooser
+from promptkit.engine.target_order import LATENCY_KNOWN_S, TargetOrder
 from promptkit.ledger.ledger import Ledger
 from promptkit.ledger.records import AttemptEnd, AttemptStart, CallStart
 from promptkit.providers.prices import Prices
@@ -25,7 +26,7 @@ LUNA, HAIKU, FLASH = (planned.target for planned in HOPS)
 
 @dataclass
 class Desk:
-    """A chooser over a ledger, with a clock and dice that the test holds."""
+    """A target_order over a ledger, with a clock and dice that the test holds."""
 
     ledger: Ledger
     session: Session
@@ -33,8 +34,8 @@ class Desk:
     draw: float = 0.99
 
     def __post_init__(self) -> None:
-        edge = Edge(lambda: self.now_s, lambda: self.draw, print)
-        self.chooser = Chooser(self.session.settings.catalog, self.ledger, Prices(), edge)
+        catalog = self.session.settings.catalog
+        self.target_order = TargetOrder(catalog, self.ledger, Prices(), lambda: self.now_s, lambda: self.draw)
         template = self.session.template("ad/line")
         self.call = Call(template.render(template.bind({"brand": "Barly"})), Params(max_output_tokens=1_000))
         self.sources = template.sources()
@@ -43,7 +44,7 @@ class Desk:
         self, strategy: str, targets: tuple[PlannedTarget, ...] = HOPS, call: Call | None = None
     ) -> list[Target]:
         work = CallRequest(1, call or self.call, Plan(targets, 6, 1.0, strategy=strategy), "default")
-        return [planned.target for planned in self.chooser.plan(work).targets]
+        return [planned.target for planned in self.target_order.plan(work).targets]
 
     async def answer(
         self,
@@ -74,7 +75,8 @@ class Desk:
 
 @pytest.fixture
 def desk(studio: Studio, tmp_path: Path) -> Iterator[Desk]:
-    session = Session(studio.settings(), studio.said.append)
+    show_notices(studio.said.append)
+    session = Session(studio.settings())
     with Ledger.open(tmp_path / "promptkit.db") as ledger:
         yield Desk(ledger, session)
 
@@ -143,15 +145,15 @@ async def test_weights_use_the_engines_dice(desk: Desk) -> None:
     desk.draw = 0.25
     assert desk.order("weighted", targets) == [LUNA, HAIKU]
     work = CallRequest(1, desk.call, Plan((PlannedTarget(LUNA),), 6, 1.0, strategy="weighted"), "default")
-    assert desk.chooser.plan(work) is work.plan
+    assert desk.target_order.plan(work) is work.plan
     plain = CallRequest(1, desk.call, Plan(HOPS, 6, 1.0), "default")
-    assert desk.chooser.plan(plain) is plain.plan
+    assert desk.target_order.plan(plain) is plain.plan
 
 
 async def test_what_is_remembered_is_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """Templates without end don't fill the memory of a long night."""
-    monkeypatch.setattr("promptkit.engine.engine._HABITS", 2)
+    monkeypatch.setattr("promptkit.engine.target_order._TEMPLATES", 2)
     for number in range(5):
         prompt = replace(desk.call.prompt, template_digest=f"1:sha256:{number:064d}")
         desk.order("cheapest", call=replace(desk.call, prompt=prompt))
-    assert len(desk.chooser._habits) <= 2  # pyright: ignore[reportPrivateUsage]
+    assert len(desk.target_order._usage) <= 2  # pyright: ignore[reportPrivateUsage]

@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 from studio import ALL, Studio, assert_books_agree, attempts_of, brands, run_all
 
-from promptkit.engine.judge import Judge, judge, repair
+from promptkit.engine.validate import ReplyRules, repair, validate_reply
 from promptkit.errors import AllTargetsFailed, BudgetStop, TemplateError
 from promptkit.types import (
     AttemptState,
@@ -28,7 +28,7 @@ from promptkit.types import (
     Status,
     TemplateRef,
 )
-from promptkit.types.ids import show_id
+from promptkit.types.ids import read_id, show_id
 from promptkit.validation.text import Problem
 
 SCHEMA: Final[dict[str, Json]] = {
@@ -66,26 +66,26 @@ def says(text: str, target: str = "openai", **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("text", "by", "fault", "problems", "value"),
     [
-        ("any", Judge(), None, [], None),
-        ('{"title": "a"}', Judge(SCHEMA), None, [], {"title": "a"}),
-        ('```json\n{"title": "a"}\n```', Judge(SCHEMA), None, [], {"title": "a"}),
-        ('{"title": "a", "note": null}', Judge(SCHEMA), None, [], {"title": "a"}),
-        ('{"title": null}', Judge(SCHEMA), Fault.INVALID_OUTPUT, ["$.title: None is not of type"], None),
-        ("sorry", Judge(SCHEMA), Fault.INVALID_OUTPUT, ["the reply is not JSON"], None),
-        ('{"title": NaN}', Judge(SCHEMA), Fault.INVALID_OUTPUT, ["NaN is no number"], None),
-        ("a beer", Judge(None, NO_BEER), None, ["says 'beer'"], None),
-        ("a beer", Judge(None, NO_BEER, OnFailure.RETRY), Fault.CHECK, ["says 'beer'"], None),
-        ("a beer", Judge(None, NO_BEER, OnFailure.FAILOVER), Fault.CHECK, ["says 'beer'"], None),
-        ("beer", Judge(SCHEMA, NO_BEER), Fault.INVALID_OUTPUT, ["the reply is not JSON"], None),
-        ('{"title": "\\u0062eer"}', Judge(SCHEMA, NO_BEER), None, ["says 'beer'"], {"title": "beer"}),
-        ('{"title": "tea", "note": "a"}', Judge(SCHEMA, Rules(max_words=2)), None, [], {}),
+        ("any", ReplyRules(), None, [], None),
+        ('{"title": "a"}', ReplyRules(SCHEMA), None, [], {"title": "a"}),
+        ('```json\n{"title": "a"}\n```', ReplyRules(SCHEMA), None, [], {"title": "a"}),
+        ('{"title": "a", "note": null}', ReplyRules(SCHEMA), None, [], {"title": "a"}),
+        ('{"title": null}', ReplyRules(SCHEMA), Fault.INVALID_OUTPUT, ["$.title: None is not of type"], None),
+        ("sorry", ReplyRules(SCHEMA), Fault.INVALID_OUTPUT, ["the reply is not JSON"], None),
+        ('{"title": NaN}', ReplyRules(SCHEMA), Fault.INVALID_OUTPUT, ["NaN is no number"], None),
+        ("a beer", ReplyRules(None, NO_BEER), None, ["says 'beer'"], None),
+        ("a beer", ReplyRules(None, NO_BEER, OnFailure.RETRY), Fault.CHECK, ["says 'beer'"], None),
+        ("a beer", ReplyRules(None, NO_BEER, OnFailure.FAILOVER), Fault.CHECK, ["says 'beer'"], None),
+        ("beer", ReplyRules(SCHEMA, NO_BEER), Fault.INVALID_OUTPUT, ["the reply is not JSON"], None),
+        ('{"title": "\\u0062eer"}', ReplyRules(SCHEMA, NO_BEER), None, ["says 'beer'"], {"title": "beer"}),
+        ('{"title": "tea", "note": "a"}', ReplyRules(SCHEMA, Rules(max_words=2)), None, [], {}),
     ],
 )
 def test_what_becomes_of_a_reply(
-    text: str, by: Judge, fault: Fault | None, problems: list[str], value: Json
+    text: str, by: ReplyRules, fault: Fault | None, problems: list[str], value: Json
 ) -> None:
     """The JSON first, then the words; of a structured reply the checks are about the texts in it."""
-    judged = judge(Completion(text, Finish.STOP, None), by)
+    judged = validate_reply(Completion(text, Finish.STOP, None), by)
     assert (judged.fault, len(judged.problems)) == (fault, len(problems))
     assert all(part in problem.message for part, problem in zip(problems, judged.problems, strict=True))
     if value != {}:
@@ -95,7 +95,7 @@ def test_what_becomes_of_a_reply(
 def test_a_truncated_reply_is_kept_with_its_flags() -> None:
     """It hit its limit, and would again: it is not asked for again, and its faults are said."""
     cut = Completion('{"title": "a beer', Finish.LENGTH, None)
-    judged = judge(cut, Judge(SCHEMA, NO_BEER, OnFailure.RETRY))
+    judged = validate_reply(cut, ReplyRules(SCHEMA, NO_BEER, OnFailure.RETRY))
     assert (judged.fault, judged.value, [flag.rule for flag in judged.flags]) == (None, None, ["banned"])
 
 
@@ -107,8 +107,11 @@ def test_what_reads_a_value_may_refuse_it() -> None:
             return 1
         raise ValueError("a title of one letter, please")
 
-    assert judge(Completion('{"title": "a"}', Finish.STOP, None), Judge(SCHEMA, read=read)).value == 1
-    refused = judge(Completion('{"title": "ab"}', Finish.STOP, None), Judge(SCHEMA, read=read))
+    assert (
+        validate_reply(Completion('{"title": "a"}', Finish.STOP, None), ReplyRules(SCHEMA, read=read)).value
+        == 1
+    )
+    refused = validate_reply(Completion('{"title": "ab"}', Finish.STOP, None), ReplyRules(SCHEMA, read=read))
     assert (refused.fault, refused.problems[0].message) == (
         Fault.INVALID_OUTPUT,
         "a title of one letter, please",
@@ -199,7 +202,7 @@ async def test_the_next_target_gets_the_plain_prompt(studio: Studio) -> None:
         assert plain.usage is not None
         assert reply.usage is not None
         assert plain.usage.input_tokens == reply.usage.input_tokens
-        assert (await kit.session.engine()).health.lanes == {}
+        assert (await kit.session.engine()).health.circuits == {}
 
 
 @pytest.mark.parametrize(
@@ -228,7 +231,7 @@ async def test_a_flagged_reply_is_kept_and_said(studio: Studio) -> None:
         [flag] = reply.flags
         assert flag.startswith("banned: says 'beer', a banned word")
         ledger = await kit.session.ledger()
-        call = ledger.calls.get(reply.id)
+        call = ledger.calls.get(read_id(reply.id))
         assert call is not None
         assert call.flags == ledger.calls.search()[0].flags == reply.flags
         [result] = await run_all(kit.batch("ad/title", brands(1), job="night"))
@@ -311,7 +314,7 @@ async def test_a_schema_that_nothing_can_be_held_against_is_not_sent(studio: Stu
     ):
         studio.publish(TITLE.format(more=f"[output]\n{schema}"), f"ad/{name}")
         async with studio.kit() as kit:
-            with pytest.raises(TemplateError, match=r"the JSON Schema in \[output\] can't serve"):
+            with pytest.raises(TemplateError, match=r"the JSON Schema in \[output\] is invalid"):
                 await kit.run(f"ad/{name}", {"brand": "Barly"})
     assert studio.asked() == 0
 

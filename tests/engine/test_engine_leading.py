@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 from studio import ANTHROPIC, LINE, OPENAI, REF, Studio, assert_books_agree, attempts_of, brands, run_all
 
-from promptkit.engine.warmup import LEADERS, WARM_S, Gate, Turn
+from promptkit.engine.warmup import MAX_FAILURES, WARM_S, Action, PrefixState
 from promptkit.types import Status
 
 RULES = "\n".join(
@@ -19,28 +19,28 @@ LONG = LINE.replace("You write one line.", f"You write one line.\n{RULES}")
 
 def test_a_gate_lets_one_lead_and_the_rest_follow() -> None:
     """Cold: one leads, others wait; warm: all follow, until the cache may have forgotten."""
-    gate = Gate()
-    assert gate.turn(0) is Turn.LEAD
-    gate.lead()
-    assert gate.turn(1) is Turn.WAIT
-    gate.ended(2, led=True, answered=True)
-    assert gate.moved.is_set()
-    assert gate.turn(2) is gate.turn(1 + WARM_S) is Turn.FOLLOW
-    gate.ended(1 + WARM_S, led=False, answered=True)
-    assert gate.turn(2 + WARM_S) is Turn.FOLLOW
-    assert gate.turn(1 + 2 * WARM_S) is Turn.LEAD
+    prefix = PrefixState()
+    assert prefix.next_action(0) is Action.WARM_UP
+    prefix.begin()
+    assert prefix.next_action(1) is Action.WAIT
+    prefix.ended(2, warmed_up=True, succeeded=True)
+    assert prefix.changed.is_set()
+    assert prefix.next_action(2) is prefix.next_action(1 + WARM_S) is Action.SEND
+    prefix.ended(1 + WARM_S, warmed_up=False, succeeded=True)
+    assert prefix.next_action(2 + WARM_S) is Action.SEND
+    assert prefix.next_action(1 + 2 * WARM_S) is Action.WARM_UP
 
 
 def test_another_leads_where_one_failed_and_then_nobody_waits() -> None:
     """A target that is down isn't tried row by row."""
-    gate = Gate()
-    for now in range(LEADERS):
-        assert gate.turn(now) is Turn.LEAD
-        gate.lead()
-        gate.ended(now, led=True, answered=False)
-    assert gate.turn(LEADERS) is Turn.FOLLOW
-    gate.ended(LEADERS, led=False, answered=False)
-    assert gate.turn(LEADERS) is Turn.FOLLOW
+    prefix = PrefixState()
+    for now in range(MAX_FAILURES):
+        assert prefix.next_action(now) is Action.WARM_UP
+        prefix.begin()
+        prefix.ended(now, warmed_up=True, succeeded=False)
+    assert prefix.next_action(MAX_FAILURES) is Action.SEND
+    prefix.ended(MAX_FAILURES, warmed_up=False, succeeded=False)
+    assert prefix.next_action(MAX_FAILURES) is Action.SEND
 
 
 @pytest.mark.parametrize("target", [OPENAI, ANTHROPIC])

@@ -12,6 +12,7 @@ from studio import ANTHROPIC, LINE, OPENAI, REF, Studio, assert_books_agree, bra
 from promptkit.errors import ConfigError, UsageError
 from promptkit.ledger.ledger import Ledger
 from promptkit.types import Status
+from promptkit.types.ids import read_id
 
 VALUES = {"brand": "Barly"}
 
@@ -30,7 +31,7 @@ async def test_the_same_call_again_costs_nothing(studio: Studio) -> None:
         hit = await kit.run(REF, VALUES, cache="7d", tags={"client": "barly"})
         again = await kit.run(REF, VALUES, cache="7d")
         ledger = await kit.session.ledger()
-        record, logged = ledger.calls.get(hit.id), ledger.calls.search(1)[0]
+        record, logged = ledger.calls.get(read_id(hit.id)), ledger.calls.search(1)[0]
         assert_books_agree(ledger, studio)
     assert (hit.text, hit.target, hit.served_model) == (paid.text, paid.target, paid.served_model)
     assert (hit.status, hit.attempts, hit.cost_pico, hit.charged_pico) == (Status.OK, (), 0, 0)
@@ -39,9 +40,13 @@ async def test_the_same_call_again_costs_nothing(studio: Studio) -> None:
     assert again.cached_from == paid.id, "what was served doesn't serve: its age is the original's"
     assert studio.asked() == 1
     assert record is not None
-    assert (record.cached_from_id, record.saved_pico, record.text) == (paid.id, paid.cost_pico, paid.text)
+    assert (record.cached_from_id, record.saved_pico, record.text) == (
+        read_id(paid.id),
+        paid.cost_pico,
+        paid.text,
+    )
     assert (record.status, record.attempts, dict(record.tags)) == (Status.OK, (), {"client": "barly"})
-    assert (logged.cached_from_id, logged.target) == (paid.id, paid.target)
+    assert (logged.cached_from_id, logged.target) == (read_id(paid.id), paid.target)
 
 
 async def test_nothing_is_served_that_nobody_asked_for(studio: Studio) -> None:
@@ -135,7 +140,7 @@ async def test_what_a_client_keeps_out_is_kept_out_of_a_hit(studio: Studio) -> N
     async with studio.kit() as kit:
         paid = await kit.run(REF, VALUES, cache="7d")
         hit = await kit.run(REF, VALUES, cache="7d", tags={"client": "quiet"})
-        record = (await kit.session.ledger()).calls.get(hit.id)
+        record = (await kit.session.ledger()).calls.get(read_id(hit.id))
     assert hit.cached_from == paid.id
     assert record is not None
     assert (record.text, record.variables) == (None, None)

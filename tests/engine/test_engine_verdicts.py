@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from promptkit.engine.attempts import blotted, settle, state_of, without_secrets
+from promptkit.engine.attempts import EndedAttempt, end_attempt, redacted, state_of, without_secrets
 from promptkit.engine.calls import CallResult, cost_of, failure_of, is_outage, row_stays, status_of, text_of
 from promptkit.errors import AllTargetsFailed, BudgetStop, NoUsableKey, PromptKitError, Unpriced
 from promptkit.ledger.records import AttemptStart
-from promptkit.routing.flow import Answered, GaveUp, Plan
+from promptkit.routing.flow import GaveUp, Plan, Replied
 from promptkit.types import (
     Attempt,
     AttemptState,
@@ -68,8 +68,8 @@ def test_a_row_waits_where_it_is_not_what_failed(
     stays: bool,  # noqa: FBT001 - a table
 ) -> None:
     """A row is still to be done where any other would have failed as well; else it has failed."""
-    verdict = gave_up(fault, 5.0 if closed else None)
-    assert row_stays(verdict, [attempt(each) for each in before], IMPATIENT) is stays
+    result = gave_up(fault, 5.0 if closed else None)
+    assert row_stays(result, [attempt(each) for each in before], IMPATIENT) is stays
 
 
 @pytest.mark.parametrize(
@@ -93,28 +93,28 @@ def test_an_outage_says_nothing_of_the_row(
     outage: bool,  # noqa: FBT001 - a table
 ) -> None:
     """A row that only passing faults left alone can wait, where the plan lets a batch wait at all."""
-    verdict = gave_up(faults[-1], 5.0 if closed else None)
+    result = gave_up(faults[-1], 5.0 if closed else None)
     before = [attempt(fault) for fault in faults if fault is not None]
-    assert is_outage(verdict, before, PATIENT) is outage
-    assert not is_outage(verdict, before, IMPATIENT)
-    assert row_stays(verdict, before, PATIENT) or not outage
+    assert is_outage(result, before, PATIENT) is outage
+    assert not is_outage(result, before, IMPATIENT)
+    assert row_stays(result, before, PATIENT) or not outage
 
 
 def test_an_unknown_outcome_that_may_not_be_sent_again_is_no_outage() -> None:
     """With `--on-unknown fail` such a row fails."""
     plan = replace(PATIENT, resend_unknown=False)
-    verdict = gave_up(Fault.UNKNOWN_OUTCOME)
-    assert not is_outage(verdict, [attempt(Fault.UNKNOWN_OUTCOME)], plan)
-    assert not row_stays(verdict, [attempt(Fault.UNKNOWN_OUTCOME)], plan)
+    result = gave_up(Fault.UNKNOWN_OUTCOME)
+    assert not is_outage(result, [attempt(Fault.UNKNOWN_OUTCOME)], plan)
+    assert not row_stays(result, [attempt(Fault.UNKNOWN_OUTCOME)], plan)
 
 
 def test_an_answered_row_is_done() -> None:
     """Whatever failed before, an answer ends the row; its status tells which kind it is."""
     whole, cut = (Completion("text", finish, None) for finish in (Finish.STOP, Finish.LENGTH))
-    assert not row_stays(Answered(whole, TARGET), [attempt(Fault.AUTH)], PATIENT)
-    assert [status_of(Answered(each, TARGET)) for each in (whole, cut)] == [Status.OK, Status.TRUNCATED]
-    assert status_of(Answered(cut, TARGET, degraded=True)) is Status.DEGRADED
-    assert (text_of(Answered(whole, TARGET)), text_of(gave_up(None))) == ("text", "")
+    assert not row_stays(Replied(whole, TARGET), [attempt(Fault.AUTH)], PATIENT)
+    assert [status_of(Replied(each, TARGET)) for each in (whole, cut)] == [Status.OK, Status.TRUNCATED]
+    assert status_of(Replied(cut, TARGET, degraded=True)) is Status.DEGRADED
+    assert (text_of(Replied(whole, TARGET)), text_of(gave_up(None))) == ("text", "")
     assert [status_of(gave_up(fault)) for fault in (None, Fault.CONTENT, Fault.AUTH)] == [
         Status.FAILED,
         Status.REFUSED,
@@ -168,8 +168,8 @@ _outcomes: st.SearchStrategy[Outcome] = st.builds(
 def test_what_is_charged(outcome: Outcome, ceiling: int | None, cost: int | None) -> None:
     """What the caps count is the cost, else the ceiling; the attempt and its row in the books say the same."""
     start = AttemptStart(5, 6, 1, 1, TARGET, ceiling, 1_000)
-    settled = settle(start, outcome, None if cost is None else Cost(cost, "list"), 0.25, 9_000)
-    end, made = settled.end, settled.attempt
+    made = end_attempt(start, outcome, None if cost is None else Cost(cost, "list"), 0.25)
+    end = EndedAttempt(made, outcome, 9_000).record
     assert end.charged_pico == made.charged_pico == (cost if cost is not None else ceiling or 0)
     assert (end.id, end.state, end.fault, end.usage, end.cost) == (
         made.id,
@@ -192,7 +192,7 @@ def test_what_is_charged(outcome: Outcome, ceiling: int | None, cost: int | None
 def test_keys_are_blotted_out(before: str, after: str, length: int, cut: bool) -> None:  # noqa: FBT001 - drawn
     """No text holds a whole key, nor, where it was cut, more than seven characters of one at its end."""
     text = f"{before}{SECRET[:length]}…" if cut else f"{before}{SECRET}{after}"
-    clean = blotted(text, [SECRET]) or ""
+    clean = redacted(text, [SECRET]) or ""
     assert SECRET not in clean
     assert not clean.removesuffix("…").endswith(SECRET[:8]) or not cut
 
@@ -205,4 +205,4 @@ def test_a_failure_without_secrets() -> None:
     assert SECRET not in repr(without_secrets(dirty, [SECRET]))
     clean = Failure(Fault.AUTH, "no key")
     assert without_secrets(clean, [SECRET]) is clean
-    assert blotted(None, [SECRET]) is None
+    assert redacted(None, [SECRET]) is None

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from studio import REF, Studio, brands, run_all
 
+from promptkit._util.notices import show_notices
 from promptkit.config.loading import load
 from promptkit.engine.context import Session, load_settings
 from promptkit.errors import LedgerError, UsageError
@@ -25,7 +26,7 @@ def session_of(folder: Path, toml: str) -> Session:
     folder.mkdir(exist_ok=True)
     (folder / "promptkit.toml").write_text(toml)
     loaded = load(folder / "promptkit.toml", env={}, cwd=folder, home=HOME)
-    return Session(loaded, lambda _: None)
+    return Session(loaded)
 
 
 _instants = st.integers(
@@ -93,14 +94,19 @@ async def test_a_night_is_one_day(studio: Studio) -> None:
     assert sum(days.values()) == studio.billed_pico
 
 
-def test_notices_are_said_once(tmp_path: Path) -> None:
-    """A session says each thing once, warnings of the configuration among them."""
-    said: list[str] = []
-    one = Session(session_of(tmp_path, "").settings, said.append)
-    before = len(said)
+def test_a_notice_is_logged_once(tmp_path: Path) -> None:
+    """A session logs each notice once, by its text or its key."""
+    notices: list[str] = []
+    show_notices(notices.append)
+    session = Session(session_of(tmp_path, "").settings)
+    before = len(notices)
     for text in ("a", "b", "a"):
-        one.say(text)
-    assert said[before:] == ["a", "b"]
+        session.log.info(text)
+    session.log.warning("one failed", extra={"once": "key"})
+    session.log.warning("two failed", extra={"once": "key"})
+    assert notices[before:] == ["a", "b", "one failed"]
+    Session(session.settings).log.info("a")
+    assert notices[-1] == "a", "another session has not logged it yet"
 
 
 def test_settings_of_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -276,7 +276,7 @@ def _judge(books: Books, three: Mapping[str, Provider], caps: Caps, report: Repo
     )
     if sent_again:
         wrong.append(f"{sent_again} attempts began after their row had a stored reply")
-    if held := books.count("SELECT count(*) FROM holds"):
+    if held := books.count("SELECT count(*) FROM reservations"):
         wrong.append(f"{held} holds are left")
     wrong += books.passed_caps(caps.highest())
     report.spent = {

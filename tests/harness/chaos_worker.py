@@ -81,7 +81,7 @@ async def main(folder: Path, slot: int, jobs: int, rows: int, singles: int) -> N
     """Round after round, with the configuration as it is then, until everything is answered."""
     while True:
         settings = load(folder / "promptkit.toml", env={}, cwd=folder, home=folder / "home")
-        async with AsyncPromptKit(settings, say=lambda _: None) as kit:
+        async with AsyncPromptKit(settings) as kit:
             done = await asyncio.gather(work_jobs(kit, slot, jobs, rows), work_singles(kit, slot, singles))
         if all(done):
             say("done")

@@ -58,7 +58,7 @@ POINTS: Final = {
     "ingested": Point("promptkit.ledger.jobs:end_ingest", When.AFTER),
     "hold": Point("promptkit.ledger.group:store_accounts", When.AFTER),
     "open": Point("promptkit.ledger.calls:Calls.begin", When.AFTER),
-    "sent": Point("promptkit.engine.attempts:Exchange.take", When.SOON),
+    "sent": Point("promptkit.engine.attempts:Exchange.send", When.SOON),
     "reply": Point("promptkit.ledger.calls:Calls.finish", When.BEFORE),
     "close": Point("promptkit.ledger.calls:Calls.finish", When.AFTER),
     "sweep": Point("promptkit.ledger.shared:sweep", When.AFTER),

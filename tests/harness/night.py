@@ -239,7 +239,7 @@ class Night:
                     self._rows_of.setdefault(note["number"], found)
         try:
             stored = self.books.ask("SELECT w.position FROM rows w JOIN replies p ON p.call_id = w.call_id")
-            held = self.books.count("SELECT count(*) FROM holds")
+            held = self.books.count("SELECT count(*) FROM reservations")
             passed = self.books.passed_caps(dict.fromkeys(("job", "day"), self._cap_pico))
         except sqlite3.OperationalError:  # it was killed before there was a database
             return
@@ -267,7 +267,7 @@ class Night:
             self.wrong(f"{tally.books.swept} unknown attempts, {tally.unknown_allowed} may be")
         self._judge_output()
         self._judge_wire()
-        if held := self.books.count("SELECT count(*) FROM holds"):
+        if held := self.books.count("SELECT count(*) FROM reservations"):
             self.wrong(f"{held} holds are left")
         if held := self.books.count("SELECT sum(reserved_pico) FROM budgets"):
             self.wrong(f"{held} pico-USD are still held")

@@ -202,7 +202,7 @@ async def test_the_books_count_what_broke_on_the_way(studio: Studio) -> None:
         assert len(lost) >= 3
         assert all(attempt.cost is None and attempt.charged_pico > 0 and attempt.billed for attempt in lost)
         assert_books_agree(ledger, studio)
-    assert len([text for text in studio.said if "counts at its ceiling" in text]) == 1
+    assert len([text for text in studio.said if "charged at its max cost" in text]) == 1
 
 
 # ---------------------------------------------------------------- what ends a call

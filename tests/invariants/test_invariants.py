@@ -39,6 +39,7 @@ from promptkit.simulator.scenario import ModelRule, Scenario
 from promptkit.simulator.server import Simulator
 from promptkit.templates.template import Template
 from promptkit.types import AttemptState, Basis, Fault, Status
+from promptkit.types.ids import read_id
 
 WORKER: Final = Path(studio_module.__file__).with_name("studio_worker.py")
 PICO: Final = 10**12
@@ -110,7 +111,7 @@ async def test_2_the_database_refuses_what_passes_a_cap(studio: Studio) -> None:
     async with studio.kit() as kit:
         await kit.run(REF, {"brand": "Barly"}, budget_usd=Decimal("0.01"))
     connection = sqlite3.connect(studio.folder / "promptkit.db")
-    with pytest.raises(sqlite3.IntegrityError, match="cap_holds"):
+    with pytest.raises(sqlite3.IntegrityError, match="within_cap"):
         connection.execute("UPDATE budgets SET reserved_pico = cap_pico")
     connection.close()
 
@@ -126,7 +127,7 @@ async def test_2_a_bill_above_its_ceiling_stops_the_scope(studio: Studio) -> Non
             [attempt] = attempts_of(await kit.session.ledger())
             assert (reply.status, attempt.served_model) == (Status.OK, "gpt-6-astra")
             assert attempt.charged_pico > (attempt.max_cost_pico or 0) > 0
-            assert any("billed more than the ceiling" in text for text in studio.said)
+            assert any("billed more than the max cost" in text for text in studio.said)
             with pytest.raises(BudgetStop, match="stopped"):
                 await kit.run(REF, {"brand": "Barly"})
             assert studio.asked() == 1
@@ -189,10 +190,10 @@ async def test_4_values_stay_values(studio: Studio, value: str, target: str) -> 
         reply = await kit.run(REF, {"brand": value}, targets=[target])
         prompt = await kit.render(REF, {"brand": value})
         ledger = await kit.session.ledger()
-        call = ledger.calls.get(reply.id)
+        call = ledger.calls.get(read_id(reply.id))
         assert call is not None
         assert call.variables == {"brand": value}
-        assert [call.id for call in ledger.calls.search()] == [reply.id]
+        assert [call.id for call in ledger.calls.search()] == [read_id(reply.id)]
     [sent] = studio.sim.requests(bodies=True)
     told = json.dumps(json.loads(str(sent["body"])))
     assert len(prompt.messages) == 2
@@ -211,7 +212,7 @@ async def test_5_any_call_can_be_rendered_again(studio: Studio) -> None:
         shutil.rmtree(studio.folder / "templates")
         ledger = await kit.session.ledger()
         for reply in made:
-            call = ledger.calls.get(reply.id)
+            call = ledger.calls.get(read_id(reply.id))
             assert call is not None
             assert call.variables is not None
             template = Template.rebuild(call.template_digest, ledger.calls.stored_source)

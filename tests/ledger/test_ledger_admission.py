@@ -129,8 +129,8 @@ def test_the_check_holds_through_everything(steps: list[tuple[int, int, int, boo
             before = book.accounts.get("day")
             if book.admit((Scope("day", cap),), ceiling) is None:
                 open_holds.append(ceiling)
-                assert before is None or book.accounts["day"].taken_pico <= cap
+                assert before is None or book.accounts["day"].used_pico <= cap
         account = book.accounts.get("day", Account(0))
-        assert account.taken_pico <= account.cap_pico + account.over_pico
-        assert account.over_pico <= max(0, account.taken_pico - account.cap_pico)
+        assert account.used_pico <= account.cap_pico + account.over_pico
+        assert account.over_pico <= max(0, account.used_pico - account.cap_pico)
         assert (account.spent_pico, account.reserved_pico) == (spent, sum(open_holds))

@@ -110,7 +110,7 @@ async def test_opening_sweeps_too(database: Path) -> None:
     kill(holder)
     with Ledger.open(database) as ledger:
         assert ledger.reports.spent_by_job(job.id).charged_pico == 100
-        assert ledger.shared.other_owners(0) == ()
+        assert ledger.shared.other_owners() == ()
 
 
 async def test_a_stopped_process_does_not_hang_the_others(database: Path) -> None:
@@ -129,7 +129,7 @@ async def test_a_stopped_process_does_not_hang_the_others(database: Path) -> Non
         assert holder.stdout is not None
         assert await holder.stdout.readline() == b"held\n"
         for _ in range(2):
-            with pytest.raises(LedgerError, match="does not let go"):
+            with pytest.raises(LedgerError, match="does not release it"):
                 await ledger.calls.store_templates([SOURCE])
         await holder.communicate(b"")
         await ledger.calls.store_templates([SOURCE])

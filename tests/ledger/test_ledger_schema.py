@@ -24,8 +24,8 @@ from promptkit.ledger.jobs import begin_ingest, create_or_get, ingest
 from promptkit.ledger.ledger import Ledger
 from promptkit.ledger.records import Admitted, Ingested, Refused, RowEnd, Settled
 from promptkit.ledger.shared import claim_probe, load_circuits, merge_circuits, reset_circuits, settle_owners
-from promptkit.routing.health import CircuitKey, CircuitState, Lane
-from promptkit.routing.limits import Ask, Kind
+from promptkit.routing.health import CircuitKey, CircuitKind, CircuitState
+from promptkit.routing.limits import Kind, LeaseRequest
 from promptkit.types import Fault, Scope, Status
 
 
@@ -114,15 +114,15 @@ def test_the_sql_is_valid_on_postgresql(postgres: Engine) -> None:
         budget = connection.execute(select(t.BUDGETS)).one()
         assert (budget.spent_pico, budget.reserved_pico) == (1_600, 0)
         assert connection.execute(select(t.REPLIES.c.text)).scalar() == "A script."
-        assert connection.execute(select(t.HOLDS)).all() == []
+        assert connection.execute(select(t.RESERVATIONS)).all() == []
 
 
 def test_what_processes_share_is_valid_on_postgresql(postgres: Engine) -> None:
-    """Lanes and leases run on PostgreSQL as they stand."""
+    """Circuits and leases run on PostgreSQL as they stand."""
     with postgres.begin() as connection:
         if revision(connection, Path("pg")) is None:
             upgrade(connection)
-        key = CircuitKey(Lane.HEALTH, "openai", "", "m")
+        key = CircuitKey(CircuitKind.HEALTH, "openai", "", "m")
         down = CircuitState(100.0, Fault.TRANSIENT, "it was down", 5)
         merge_circuits(connection, {key: down}, 90.0)
         assert load_circuits(connection) == {key: down}
@@ -131,7 +131,7 @@ def test_what_processes_share_is_valid_on_postgresql(postgres: Engine) -> None:
         assert not claim_probe(connection, (key,), 101.0, 131.0, 8)
         assert reset_circuits(connection, "openai") == 1
         place = leases.Place("openai", "", "m")
-        ask = Ask(Kind.REQUESTS, 10, 5.0)
+        ask = LeaseRequest(Kind.REQUESTS, 10, 5.0)
         today = leases.Today(2, 3, 0.0)
         assert leases.lease_units(connection, place, [ask], today, 100.0) == leases.Leased(
             {Kind.REQUESTS: 98.0}, 2

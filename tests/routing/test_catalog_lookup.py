@@ -28,7 +28,7 @@ def test_a_target_splits_at_its_first_slash(provider: str, model: str) -> None:
 @pytest.mark.parametrize("text", ["", "/", "openai", "openai/", "/gpt-6-luna"])
 def test_half_a_target_is_refused(text: str) -> None:
     """A target needs both sides; the remedy shows one."""
-    with pytest.raises(UsageError, match="is no target") as caught:
+    with pytest.raises(UsageError, match="is not a target") as caught:
         parse_target(text)
     assert "openai/gpt-6-luna" in str(caught.value)
 

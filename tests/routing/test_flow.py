@@ -13,18 +13,18 @@ from promptkit.routing.faults import ACTIONS
 from promptkit.routing.flow import (
     PACE_S,
     PACED,
-    Answered,
     GaveUp,
     Plan,
     PlannedTarget,
+    Replied,
+    RouteResult,
     Send,
     Sleep,
     Snapshot,
-    Verdict,
-    back_off_s,
+    backoff_s,
     flow,
 )
-from promptkit.routing.health import AUTH_S, COOL_S, QUOTA_S, STREAK, Health, Park
+from promptkit.routing.health import AUTH_S, COOLDOWN_S, QUOTA_S, STREAK, Health, Unavailable
 from promptkit.types import Completion, Failure, Fault, Finish, OnContent, Outcome, Target, Usage
 
 A, B, C, LAST = (Target(name, "m") for name in ("a", "b", "c", "last"))
@@ -58,7 +58,7 @@ def drive(
     *,
     draw: float = 1.0,
     health: Health | None = None,
-) -> tuple[Trace, Verdict]:
+) -> tuple[Trace, RouteResult]:
     """Play a script; each target answers with its next outcome (the last one for ever)."""
     answers = {target: list(outcomes) for target, outcomes in script.items()}
     health = health or Health()
@@ -252,10 +252,10 @@ TABLE: list[tuple[str, Plan, Mapping[Target, Iterable[Outcome]], str]] = [
     ("A plan without targets goes to its last resort.", plan(last_resort=LAST), {LAST: [OK]}, "last"),
     ("A plan without anything gives up.", plan(), {}, ""),
     (
-        "Five stumbles in a row park the target; it waits and goes on when nothing else is open.",
+        "Five stumbles in a row unavailable the target; it waits and goes on when nothing else is open.",
         plan(A, attempts=7),
         {A: [*DOWN * STREAK, OK]},
-        f"a, sleep 0.5, a, sleep 1, a, sleep 2, a, sleep 4, a, sleep {COOL_S * 1.1:g}, a",
+        f"a, sleep 0.5, a, sleep 1, a, sleep 2, a, sleep 4, a, sleep {COOLDOWN_S * 1.1:g}, a",
     ),
 ]
 
@@ -267,43 +267,43 @@ def test_a_script_of_outcomes_makes_the_trace(
     the_plan: Plan, script: Mapping[Target, Iterable[Outcome]], expected: str
 ) -> None:
     """Each row's name is its sentence."""
-    trace, verdict = drive(the_plan, script)
+    trace, result = drive(the_plan, script)
     assert ", ".join(trace) == expected
     answers = (
         [outcome for outcome in script.get(Target(trace[-1], "m"), []) if isinstance(outcome, Completion)]
         if trace
         else []
     )
-    assert isinstance(verdict, Answered) == bool(answers)
+    assert isinstance(result, Replied) == bool(answers)
 
 
 def test_an_answer_of_the_last_resort_is_degraded() -> None:
     """It counts apart."""
-    _, verdict = drive(plan(A, last_resort=LAST), {A: [fails(Fault.AUTH)], LAST: [OK]})
-    assert verdict == Answered(OK, LAST, degraded=True)
-    _, verdict = drive(plan(A, last_resort=LAST), {A: [OK]})
-    assert verdict == Answered(OK, A, degraded=False)
+    _, result = drive(plan(A, last_resort=LAST), {A: [fails(Fault.AUTH)], LAST: [OK]})
+    assert result == Replied(OK, LAST, degraded=True)
+    _, result = drive(plan(A, last_resort=LAST), {A: [OK]})
+    assert result == Replied(OK, A, degraded=False)
 
 
 def test_a_parked_last_resort_is_not_asked() -> None:
-    """Its lane binds it, too."""
+    """Its kind binds it, too."""
     parked = Health().after(LAST, fails(Fault.AUTH), NOW_S)
-    trace, verdict = drive(plan(A, last_resort=LAST), {A: [fails(Fault.AUTH)]}, health=parked)
+    trace, result = drive(plan(A, last_resort=LAST), {A: [fails(Fault.AUTH)]}, health=parked)
     assert trace == ["a"]
-    assert isinstance(verdict, GaveUp)
+    assert isinstance(result, GaveUp)
 
 
 def test_giving_up_says_when_to_try_again() -> None:
     """The earliest time at which a target opens; nothing where none ever does."""
-    _, verdict = drive(
+    _, result = drive(
         plan(A, B, max_wait_s=0), {A: [fails(Fault.RATE_LIMIT, 30)], B: [fails(Fault.RATE_LIMIT, 40)]}
     )
-    assert isinstance(verdict, GaveUp)
-    assert verdict.retry_at_s == NOW_S + 30
-    _, verdict = drive(plan(A), {A: [fails(Fault.AUTH)]})
-    assert verdict == GaveUp(fails(Fault.AUTH), "it was auth", NOW_S + AUTH_S)
-    _, verdict = drive(plan(), {})
-    assert verdict == GaveUp(None, "no target could be tried", None)
+    assert isinstance(result, GaveUp)
+    assert result.retry_at_s == NOW_S + 30
+    _, result = drive(plan(A), {A: [fails(Fault.AUTH)]})
+    assert result == GaveUp(fails(Fault.AUTH), "it was auth", NOW_S + AUTH_S)
+    _, result = drive(plan(), {})
+    assert result == GaveUp(None, "no target could be tried", None)
 
 
 def test_a_queued_retry_looks_at_the_lane_again() -> None:
@@ -324,7 +324,7 @@ def test_a_target_that_closed_before_anything_left_costs_no_attempt() -> None:
     assert isinstance(steps.send(Snapshot(NOW_S, 1.0, parked, fails(Fault.TRANSIENT))), Sleep)
     assert steps.send(Snapshot(NOW_S + 0.5, 1.0, parked)) == Send(B, 1, 2)
     both = parked.after(B, fails(Fault.RATE_LIMIT, 20), NOW_S)
-    assert steps.send(Snapshot(NOW_S + 0.5, 0.0, both)) == Sleep(19.5, "every target is closed")
+    assert steps.send(Snapshot(NOW_S + 0.5, 0.0, both)) == Sleep(19.5, "every target is skipped")
     assert steps.send(Snapshot(NOW_S + 20, 0.0, parked)) == Send(B, 1, 2)
     last = flow(plan(last_resort=LAST), Snapshot(NOW_S, 1.0, Health()))
     assert next(last) == Send(LAST, 0, 1)
@@ -336,21 +336,21 @@ def test_a_target_that_closed_before_anything_left_costs_no_attempt() -> None:
 def test_all_closed_says_why_and_until_when() -> None:
     """Not one target could be asked: each is named, with the time at which it opens and the reason."""
     closed = Health().after(A, Failure(Fault.QUOTA, "the credit is spent"), NOW_S)
-    _, verdict = drive(plan(A, max_wait_s=5), {}, health=closed)
-    why = "a/m is closed until 1970-01-12 14:46:40 UTC (the credit is spent)"
-    assert verdict == GaveUp(None, why, NOW_S + QUOTA_S)
+    _, result = drive(plan(A, max_wait_s=5), {}, health=closed)
+    why = "a/m is skipped until 1970-01-12 14:46:40 UTC (the credit is spent)"
+    assert result == GaveUp(None, why, NOW_S + QUOTA_S)
 
 
 def test_keys_that_are_known_to_be_refused_are_the_reason() -> None:
     """The second call with a wrong key ends as the first did, without asking; one good key is another matter."""
     closed = Health().after(A, fails(Fault.AUTH), NOW_S)
-    _, verdict = drive(plan(A), {}, health=closed)
-    assert isinstance(verdict, GaveUp)
-    assert verdict.failure is not None
-    assert (verdict.failure.fault, verdict.failure.detail) == (Fault.AUTH, verdict.why)
-    _, verdict = drive(plan(A, B), {}, health=closed.after(B, fails(Fault.QUOTA), NOW_S))
-    assert isinstance(verdict, GaveUp)
-    assert verdict.failure is None
+    _, result = drive(plan(A), {}, health=closed)
+    assert isinstance(result, GaveUp)
+    assert result.failure is not None
+    assert (result.failure.fault, result.failure.detail) == (Fault.AUTH, result.why)
+    _, result = drive(plan(A, B), {}, health=closed.after(B, fails(Fault.QUOTA), NOW_S))
+    assert isinstance(result, GaveUp)
+    assert result.failure is None
 
 
 def test_those_who_wait_together_do_not_come_back_together() -> None:
@@ -367,13 +367,13 @@ def test_those_who_wait_together_do_not_come_back_together() -> None:
 
 
 def test_a_wait_that_was_cut_short_counts_as_long_as_it_was() -> None:
-    """A lane that is opened by hand wakes its waiters; what they didn't wait is theirs to wait again."""
+    """A kind that is opened by hand wakes its waiters; what they didn't wait is theirs to wait again."""
     closed = Health().after(A, fails(Fault.RATE_LIMIT, 100), NOW_S)
     steps = flow(plan(A, max_wait_s=120), Snapshot(NOW_S, 0.0, closed))
-    assert next(steps) == Sleep(100.0, "every target is closed")
+    assert next(steps) == Sleep(100.0, "every target is skipped")
     assert steps.send(Snapshot(NOW_S + 10, 0.0, Health())) == Send(A, 0, 1)
     throttled = Snapshot(NOW_S + 10, 0.0, closed, fails(Fault.RATE_LIMIT, 90))
-    assert steps.send(throttled) == Sleep(90.0, "every target is closed")
+    assert steps.send(throttled) == Sleep(90.0, "every target is skipped")
 
 
 class Paced:
@@ -382,9 +382,9 @@ class Paced:
     def __init__(self, **until_s: float) -> None:
         self.until_s = until_s
 
-    def park(self, target: Target, now_s: float) -> Park | None:
+    def unavailable(self, target: Target, now_s: float) -> Unavailable | None:
         until_s = self.until_s.get(target.provider, 0.0)
-        return Park(until_s, Fault.RATE_LIMIT, "1 a minute", pace=True) if until_s > now_s else None
+        return Unavailable(until_s, Fault.RATE_LIMIT, "1 a minute", pace=True) if until_s > now_s else None
 
 
 def test_a_turn_under_ones_own_limit_is_nobodys_patience() -> None:
@@ -417,7 +417,7 @@ def test_the_draw_spreads_the_waits() -> None:
     assert trace == ["a", "sleep 0.125", "a"]
     trace, _ = drive(plan(A, attempts=2), {A: [*DOWN, OK]}, draw=0.0)
     assert trace == ["a", "a"]
-    assert [back_off_s(n) for n in (1, 2, 3, 7)] == [0.5, 1.0, 2.0, 20.0]
+    assert [backoff_s(n) for n in (1, 2, 3, 7)] == [0.5, 1.0, 2.0, 20.0]
 
 
 OUTCOMES = st.one_of(
@@ -440,21 +440,21 @@ OUTCOMES = st.one_of(
 def test_no_script_breaks_the_bounds(
     script: list[list[Outcome]], attempts: int, max_wait_s: float, *, last: bool, draw: float
 ) -> None:
-    """Never more attempts than the budget, never more waiting than patience, always a verdict."""
+    """Never more attempts than the budget, never more waiting than patience, always a result."""
     the_plan = plan(A, B, C, attempts=attempts, max_wait_s=max_wait_s, last_resort=LAST if last else None)
     answers = dict(zip((A, B, C), script, strict=True)) | {LAST: [fails(Fault.TRANSIENT)]}
-    trace, verdict = drive(the_plan, answers, draw=draw)
+    trace, result = drive(the_plan, answers, draw=draw)
     slept = [float(entry.split()[1]) for entry in trace if entry.startswith("sleep")]
     assert len(trace) - len(slept) <= max(attempts, 1 + last)
     assert sum(slept) <= max_wait_s * (1 + 1e-5) + 1e-3
-    if isinstance(verdict, GaveUp) and verdict.failure is not None and not last:
+    if isinstance(result, GaveUp) and result.failure is not None and not last:
         assert trace[-1] in {"a", "b", "c"}
 
 
 @given(st.sampled_from(list(Fault)))
 def test_a_last_target_is_always_reached(fault: Fault) -> None:
     """Whatever the first two do, the third answers, unless the fault ends the call."""
-    _, verdict = drive(
+    _, result = drive(
         plan(A, B, C, windows={A: 1, B: 1, C: 2}), {A: [fails(fault)], B: [fails(fault)], C: [OK]}
     )
-    assert isinstance(verdict, Answered) == (ACTIONS[fault].then == "next")
+    assert isinstance(result, Replied) == (ACTIONS[fault].then == "next")

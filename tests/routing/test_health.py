@@ -1,4 +1,4 @@
-"""The lanes of health: pure transitions."""
+"""The circuits of health: pure transitions."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from hypothesis import strategies as st
 
 from promptkit.routing.health import (
     AUTH_S,
-    COOL_S,
+    COOLDOWN_S,
     GONE_S,
-    LONGEST_COOL_S,
-    PASSING,
+    MAX_COOLDOWN_S,
     PROBE_S,
     QUOTA_S,
     SAMPLE,
     STREAK,
+    TEMPORARY,
     THROTTLE_S,
     WINDOW_S,
     CircuitKey,
+    CircuitKind,
+    Circuits,
     CircuitState,
     Health,
-    Lane,
-    Lanes,
-    Park,
+    Unavailable,
     changes,
-    cool_s,
+    cooldown_s,
     merged,
 )
 from promptkit.types import Completion, Failure, Fault, Finish, Outcome, Target
@@ -61,26 +61,26 @@ def after(*outcomes: tuple[Target, Outcome], health: Health | None = None) -> He
 def test_a_fault_parks_its_lane(fault: Fault, rests_s: float, *, whole_provider: bool) -> None:
     """Key and quota close a provider, the rest one target; the time is the fault's own."""
     health = after((A, fails(fault)))
-    assert health.park(A, NOW_S) == Park(NOW_S + rests_s, fault, "why")
-    assert (health.park(A2, NOW_S) is not None) == whole_provider
-    assert health.park(B, NOW_S) is None
+    assert health.unavailable(A, NOW_S) == Unavailable(NOW_S + rests_s, fault, "why")
+    assert (health.unavailable(A2, NOW_S) is not None) == whole_provider
+    assert health.unavailable(B, NOW_S) is None
 
 
 @pytest.mark.parametrize("fault", [Fault.RATE_LIMIT, Fault.QUOTA, Fault.NO_CAPACITY])
 def test_a_hint_says_how_long(fault: Fault) -> None:
     """The server's own word wins over the default, and ends when it said."""
     health = after((A, fails(fault, 42.0)))
-    assert health.park(A, NOW_S + 41.9) is not None
-    assert health.park(A, NOW_S + 42.0) is None
+    assert health.unavailable(A, NOW_S + 41.9) is not None
+    assert health.unavailable(A, NOW_S + 42.0) is None
 
 
 def test_a_new_deadline_never_shortens_an_old_one() -> None:
     """LiteLLM's cool-down did the opposite."""
     health = after((A, fails(Fault.RATE_LIMIT, 300)), (A, fails(Fault.RATE_LIMIT, 1)))
-    park = health.park(A, NOW_S)
-    assert park is not None
-    assert park.until_s == NOW_S + 300
-    longer = after((A, fails(Fault.RATE_LIMIT, 900)), health=health).park(A, NOW_S)
+    unavailable = health.unavailable(A, NOW_S)
+    assert unavailable is not None
+    assert unavailable.until_s == NOW_S + 300
+    longer = after((A, fails(Fault.RATE_LIMIT, 900)), health=health).unavailable(A, NOW_S)
     assert longer is not None
     assert longer.until_s == NOW_S + 900
 
@@ -88,21 +88,21 @@ def test_a_new_deadline_never_shortens_an_old_one() -> None:
 def test_a_stumble_never_shortens_a_terminal_lane() -> None:
     """A refused key stays refused."""
     health = after((A, fails(Fault.AUTH)), *[(A, fails(Fault.TRANSIENT))] * STREAK)
-    park = health.park(A, NOW_S)
-    assert park is not None
-    assert park.fault is Fault.AUTH
+    unavailable = health.unavailable(A, NOW_S)
+    assert unavailable is not None
+    assert unavailable.fault is Fault.AUTH
 
 
 @pytest.mark.parametrize("fault", [Fault.TRANSIENT, Fault.UNKNOWN_OUTCOME, Fault.BROKEN_REPLY])
 def test_five_stumbles_in_a_row_park_the_target(fault: Fault) -> None:
     """Four do not; a success in between starts the count again."""
     stumble = (A, fails(fault))
-    assert after(*[stumble] * (STREAK - 1)).park(A, NOW_S) is None
-    park = after(*[stumble] * STREAK).park(A, NOW_S)
-    assert park is not None
-    assert park.until_s == NOW_S + COOL_S
-    assert "5 failures in a row" in park.why
-    assert after(*[stumble] * (STREAK - 1), (A, OK), *[stumble] * (STREAK - 1)).park(A, NOW_S) is None
+    assert after(*[stumble] * (STREAK - 1)).unavailable(A, NOW_S) is None
+    unavailable = after(*[stumble] * STREAK).unavailable(A, NOW_S)
+    assert unavailable is not None
+    assert unavailable.until_s == NOW_S + COOLDOWN_S
+    assert "5 failures in a row" in unavailable.why
+    assert after(*[stumble] * (STREAK - 1), (A, OK), *[stumble] * (STREAK - 1)).unavailable(A, NOW_S) is None
 
 
 @pytest.mark.parametrize(
@@ -135,18 +135,18 @@ def test_a_success_costs_nothing_where_all_is_well() -> None:
     )
 )
 def test_deadlines_only_grow(events: list[tuple[Target, Fault, float | None]]) -> None:
-    """Whatever happens, no failure opens a lane."""
+    """Whatever happens, no failure opens a kind."""
     health = Health()
     for target, fault, hint in events:
-        before = {each: health.park(each, NOW_S) for each in (A, A2, B)}
+        before = {each: health.unavailable(each, NOW_S) for each in (A, A2, B)}
         health = health.after(target, fails(fault, hint), NOW_S)
-        for each, park in before.items():
-            now = health.park(each, NOW_S)
-            assert park is None or (now is not None and now.until_s >= park.until_s)
+        for each, unavailable in before.items():
+            now = health.unavailable(each, NOW_S)
+            assert unavailable is None or (now is not None and now.until_s >= unavailable.until_s)
 
 
 STUMBLE = fails(Fault.TRANSIENT)
-LANE_A = CircuitKey(Lane.HEALTH, "a", "", "m")
+CIRCUIT_A = CircuitKey(CircuitKind.HEALTH, "a", "", "m")
 
 
 def at(now_s: float, *outcomes: Outcome, health: Health | None = None) -> Health:
@@ -160,30 +160,30 @@ def at(now_s: float, *outcomes: Outcome, health: Health | None = None) -> Health
 def test_a_hint_of_a_stumble_holds_for_every_call() -> None:
     """Retry-After on a 503: LiteLLM ignored it 60 times of 60, for nobody in the queue learned of it."""
     health = at(NOW_S, fails(Fault.TRANSIENT, 300))
-    park = health.park(A, NOW_S + 299)
-    assert park is not None
-    assert park.until_s == NOW_S + 300
-    assert health.park(A2, NOW_S) is None
+    unavailable = health.unavailable(A, NOW_S + 299)
+    assert unavailable is not None
+    assert unavailable.until_s == NOW_S + 300
+    assert health.unavailable(A2, NOW_S) is None
 
 
 def test_most_of_a_minutes_calls_failing_parks_the_target() -> None:
     """By ratio, with a minimum sample: a target that fails two of three times never has five in a row."""
     health, calls = Health(), 0
-    while health.park(A, NOW_S) is None:
+    while health.unavailable(A, NOW_S) is None:
         calls += 1
         health = health.after(A, OK if calls % 3 == 0 else STUMBLE, NOW_S)
     assert calls == SAMPLE
-    park = health.park(A, NOW_S)
-    assert park is not None
-    assert park.why == "14 of 20 calls failed, the last: why"
+    unavailable = health.unavailable(A, NOW_S)
+    assert unavailable is not None
+    assert unavailable.why == "14 of 20 calls failed, the last: why"
 
 
 def test_half_of_the_calls_failing_parks_nothing() -> None:
     """And a window that is over is forgotten."""
-    assert at(NOW_S, *[STUMBLE, OK, OK] * SAMPLE).park(A, NOW_S) is None
+    assert at(NOW_S, *[STUMBLE, OK, OK] * SAMPLE).unavailable(A, NOW_S) is None
     old = at(NOW_S, *[STUMBLE, STUMBLE, OK] * 6)
     later_s = NOW_S + WINDOW_S
-    assert at(later_s, *[STUMBLE, STUMBLE, OK], health=old).park(A, later_s) is None
+    assert at(later_s, *[STUMBLE, STUMBLE, OK], health=old).unavailable(A, later_s) is None
     assert at(later_s, OK, health=old).windows == {}
 
 
@@ -191,39 +191,43 @@ def test_half_open_with_one_probe() -> None:
     """When its time is over one call tries a target, and the others wait for what it finds."""
     closed = at(NOW_S, *[STUMBLE] * STREAK)
     assert closed.half_open(A, NOW_S) == ()
-    over_s = NOW_S + COOL_S
-    assert closed.park(A, over_s) is None
-    assert closed.half_open(A, over_s) == (LANE_A,)
-    probing = closed.probing((LANE_A,), over_s + PROBE_S)
-    park = probing.park(A, over_s)
-    assert park is not None
-    assert (park.until_s, "trying it again" in park.why) == (over_s + PROBE_S, True)
+    over_s = NOW_S + COOLDOWN_S
+    assert closed.unavailable(A, over_s) is None
+    assert closed.half_open(A, over_s) == (CIRCUIT_A,)
+    probing = closed.probing((CIRCUIT_A,), over_s + PROBE_S)
+    unavailable = probing.unavailable(A, over_s)
+    assert unavailable is not None
+    assert (unavailable.until_s, "probing it" in unavailable.why) == (over_s + PROBE_S, True)
     assert probing.half_open(A, over_s) == ()
-    assert probing.half_open(A, over_s + PROBE_S) == (LANE_A,)
-    assert at(over_s, OK, health=probing).lanes == {}
-    worse = at(over_s, STUMBLE, health=probing).park(A, over_s)
+    assert probing.half_open(A, over_s + PROBE_S) == (CIRCUIT_A,)
+    assert at(over_s, OK, health=probing).circuits == {}
+    worse = at(over_s, STUMBLE, health=probing).unavailable(A, over_s)
     assert worse is not None
-    assert worse.until_s == over_s + 2 * COOL_S
+    assert worse.until_s == over_s + 2 * COOLDOWN_S
     assert Health().half_open(A, NOW_S) == ()
 
 
 @pytest.mark.parametrize("fault", [Fault.INVALID_REQUEST, Fault.CONTENT, Fault.RATE_LIMIT, Fault.AUTH])
 def test_whatever_answers_is_alive(fault: Fault) -> None:
-    """A probe that is refused found a server that answers: the health lane is well."""
+    """A probe that is refused found a server that answers: the health kind is well."""
     closed = at(NOW_S, *[STUMBLE] * STREAK)
-    assert LANE_A not in at(NOW_S + COOL_S, fails(fault), health=closed).lanes
+    assert CIRCUIT_A not in at(NOW_S + COOLDOWN_S, fails(fault), health=closed).circuits
 
 
 def test_those_who_asked_before_it_closed_say_nothing() -> None:
-    """Fifty calls in flight fail or answer after the fifth has closed the lane: it stays as it is."""
+    """Fifty calls in flight fail or answer after the fifth has closed the kind: it stays as it is."""
     closed = at(NOW_S, *[STUMBLE] * STREAK)
-    assert at(NOW_S + 1, STUMBLE, OK, STUMBLE, health=closed).lanes == closed.lanes
+    assert at(NOW_S + 1, STUMBLE, OK, STUMBLE, health=closed).circuits == closed.circuits
 
 
 def test_each_failed_probe_doubles_the_time() -> None:
     """Up to four minutes: an outage of an hour costs some twenty requests."""
-    assert [cool_s(n) for n in (STREAK, STREAK + 1, STREAK + 2)] == [COOL_S, 2 * COOL_S, 4 * COOL_S]
-    assert cool_s(10_000) == LONGEST_COOL_S
+    assert [cooldown_s(n) for n in (STREAK, STREAK + 1, STREAK + 2)] == [
+        COOLDOWN_S,
+        2 * COOLDOWN_S,
+        4 * COOLDOWN_S,
+    ]
+    assert cooldown_s(10_000) == MAX_COOLDOWN_S
 
 
 def test_another_key_stands_in_other_lanes() -> None:
@@ -233,73 +237,73 @@ def test_another_key_stands_in_other_lanes() -> None:
         .after(A, fails(Fault.AUTH), NOW_S)
         .after(A, fails(Fault.RATE_LIMIT), NOW_S)
     )
-    new = Health(old.lanes, {"a": "222"})
-    assert old.park(A, NOW_S) is not None
-    assert new.park(A, NOW_S) is None
+    new = Health(old.circuits, {"a": "222"})
+    assert old.unavailable(A, NOW_S) is not None
+    assert new.unavailable(A, NOW_S) is None
     down = at(NOW_S, *[STUMBLE] * STREAK, health=Health(accounts={"a": "111"}))
-    assert Health(down.lanes, {"a": "222"}).park(A, NOW_S) is not None
+    assert Health(down.circuits, {"a": "222"}).unavailable(A, NOW_S) is not None
 
 
 def test_another_address_stands_in_other_lanes() -> None:
-    """A typo in an address parks nothing of the right one; a key at the same address shares its outages."""
+    """A typo in an address unavailables nothing of the right one; a key at the same address shares its outages."""
     wrong, right = Health(accounts={"a": "typo:key"}), "host:key"
     down = at(NOW_S, *[STUMBLE] * STREAK, health=wrong).after(A, fails(Fault.AUTH), NOW_S)
-    assert down.park(A, NOW_S) is not None
-    assert Health(down.lanes, {"a": right}).park(A, NOW_S) is None
+    assert down.unavailable(A, NOW_S) is not None
+    assert Health(down.circuits, {"a": right}).unavailable(A, NOW_S) is None
     here = at(NOW_S, *[STUMBLE] * STREAK, health=Health(accounts={"a": right}))
-    assert Health(here.lanes, {"a": "host:other"}).park(A, NOW_S) is not None
+    assert Health(here.circuits, {"a": "host:other"}).unavailable(A, NOW_S) is not None
 
 
 def test_who_asks_by_hand_is_kept_out_by_terminal_lanes_alone() -> None:
     """An outage or a pause that was met before is passed over; a refused key is not. Half open or closed."""
     down = at(NOW_S, *[STUMBLE] * STREAK).after(A, fails(Fault.RATE_LIMIT), NOW_S)
-    for now_s in (NOW_S, NOW_S + COOL_S):
-        by_hand = replace(down, ignored=PASSING)
-        assert (by_hand.park(A, now_s), by_hand.half_open(A, now_s)) == (None, ())
-    refused = replace(down, ignored=PASSING).after(A, fails(Fault.AUTH), NOW_S)
-    assert refused.park(A, NOW_S) is not None
+    for now_s in (NOW_S, NOW_S + COOLDOWN_S):
+        by_hand = replace(down, ignored=TEMPORARY)
+        assert (by_hand.unavailable(A, now_s), by_hand.half_open(A, now_s)) == (None, ())
+    refused = replace(down, ignored=TEMPORARY).after(A, fails(Fault.AUTH), NOW_S)
+    assert refused.unavailable(A, NOW_S) is not None
 
 
 def test_what_two_processes_learned_is_merged() -> None:
     """The longer deadline holds, no count goes back, and nobody opens what another closed."""
     mine = at(NOW_S, fails(Fault.RATE_LIMIT, 10), STUMBLE, STUMBLE)
     theirs = at(NOW_S, fails(Fault.RATE_LIMIT, 60), STUMBLE)
-    both = merged(theirs.lanes, changes({}, mine.lanes), NOW_S)
-    assert both == merged(mine.lanes, changes({}, theirs.lanes), NOW_S)  # in whichever order
-    park = Health(both).park(A, NOW_S)
-    assert park is not None
-    assert park.until_s == NOW_S + 60
-    assert both[LANE_A].failures == 2
+    both = merged(theirs.circuits, changes({}, mine.circuits), NOW_S)
+    assert both == merged(mine.circuits, changes({}, theirs.circuits), NOW_S)  # in whichever order
+    unavailable = Health(both).unavailable(A, NOW_S)
+    assert unavailable is not None
+    assert unavailable.until_s == NOW_S + 60
+    assert both[CIRCUIT_A].failures == 2
     shut = at(NOW_S, *[STUMBLE] * STREAK)
-    assert merged(shut.lanes, {LANE_A: None}, NOW_S) == shut.lanes
-    assert merged(shut.lanes, {LANE_A: None}, NOW_S + COOL_S) == {}
-    assert merged({}, {LANE_A: None}, NOW_S) == {}
+    assert merged(shut.circuits, {CIRCUIT_A: None}, NOW_S) == shut.circuits
+    assert merged(shut.circuits, {CIRCUIT_A: None}, NOW_S + COOLDOWN_S) == {}
+    assert merged({}, {CIRCUIT_A: None}, NOW_S) == {}
 
 
 def test_a_pause_that_is_over_is_forgotten() -> None:
-    """The table of lanes doesn't grow."""
+    """The table of circuits doesn't grow."""
     paused = at(NOW_S, fails(Fault.RATE_LIMIT, 10))
-    assert merged(paused.lanes, {}, NOW_S + 9) == paused.lanes
-    assert merged(paused.lanes, {}, NOW_S + 10) == {}
+    assert merged(paused.circuits, {}, NOW_S + 9) == paused.circuits
+    assert merged(paused.circuits, {}, NOW_S + 10) == {}
 
 
 def test_changes_are_what_differs() -> None:
-    """Nothing for the same value; None for a lane that is well again."""
+    """Nothing for the same value; None for a kind that is well again."""
     one = at(NOW_S, STUMBLE)
-    assert changes(one.lanes, one.lanes) == {}
-    assert changes(one.lanes, at(NOW_S, OK, health=one).lanes) == {LANE_A: None}
+    assert changes(one.circuits, one.circuits) == {}
+    assert changes(one.circuits, at(NOW_S, OK, health=one).circuits) == {CIRCUIT_A: None}
     two = at(NOW_S, STUMBLE, health=one)
-    assert changes(one.lanes, two.lanes) == {LANE_A: two.lanes[LANE_A]}
+    assert changes(one.circuits, two.circuits) == {CIRCUIT_A: two.circuits[CIRCUIT_A]}
 
 
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from(list(Fault)), st.floats(0, 1e5)), max_size=20))
 def test_merging_never_brings_a_deadline_nearer(events: list[tuple[bool, Fault, float]]) -> None:
     """Two processes that learn in any order, each writing what changed: the ledger's deadlines only grow."""
-    ledger: Lanes = {}
+    ledger: Circuits = {}
     for first, fault, hint in events:
         mine = Health(ledger) if first else Health()
         learned = mine.after(A, fails(fault, hint), NOW_S)
-        new = merged(ledger, changes(mine.lanes, learned.lanes), NOW_S)
+        new = merged(ledger, changes(mine.circuits, learned.circuits), NOW_S)
         for key, state in ledger.items():
             if state.until_s > NOW_S:
                 assert new[key].until_s >= state.until_s

@@ -10,19 +10,19 @@ from promptkit.routing.limits import (
     BURST_S,
     LEASE_S,
     Allowance,
-    Ask,
     Day,
-    Guess,
     Kind,
-    Told,
+    LeaseRequest,
+    Reported,
+    UsageEstimate,
     allowances,
     day_began_s,
     day_ends_s,
     lease,
     lease_today,
     limits_of,
+    reported,
     share,
-    told,
 )
 from promptkit.types import Limits, Model, Provider, Usage
 
@@ -30,8 +30,8 @@ NOW_S = 1_000_000.0
 DAY_S = 86_400.0
 
 
-def ask(amount: float, rate: float = 10.0, not_before_s: float = 0.0) -> Ask:
-    return Ask(Kind.REQUESTS, amount, rate, not_before_s)
+def ask(amount: float, rate: float = 10.0, not_before_s: float = 0.0) -> LeaseRequest:
+    return LeaseRequest(Kind.REQUESTS, amount, rate, not_before_s)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def ask(amount: float, rate: float = 10.0, not_before_s: float = 0.0) -> Ask:
     ],
 )
 def test_a_lease_is_the_next_units_of_a_line(
-    free_s: float, wish: Ask, starts_s: float, next_s: float
+    free_s: float, wish: LeaseRequest, starts_s: float, next_s: float
 ) -> None:
     """Each process gets units behind those of the others."""
     assert lease(free_s, wish, NOW_S) == (starts_s, next_s)
@@ -83,23 +83,23 @@ def test_a_process_leases_a_few_of_a_days_requests_and_more_while_it_goes_on() -
     """One to begin with, so that a single call uses up one; then twice as many, to a thousandth of the day."""
     day, asked = Day(20_000), list[int | None]()
     for step in range(7):
-        wanted = day.wish(NOW_S + step)
+        wanted = day.request(NOW_S + step)
         asked.append(wanted)
         day = day.leased(wanted or 0, NOW_S + DAY_S, NOW_S + step)
-        assert day.wish(NOW_S + step) is None
-        day = day.taken(wanted or 0)
+        assert day.request(NOW_S + step) is None
+        day = day.debited(wanted or 0)
     assert asked == [1, 2, 4, 8, 16, 20, 20]
-    assert day.wish(NOW_S + 60) == 1
-    assert Day(3).wish(NOW_S) == 1
+    assert day.request(NOW_S + 60) == 1
+    assert Day(3).request(NOW_S) == 1
 
 
 def test_what_was_leased_of_a_day_is_no_part_of_the_next() -> None:
     """What is left at its end is lost; what is given back within it is there again."""
-    day = Day(20_000).leased(4, NOW_S, NOW_S - 1).taken()
-    assert (day.left, day.wish(NOW_S - 1), day.wish(NOW_S)) == (3, None, 8)
+    day = Day(20_000).leased(4, NOW_S, NOW_S - 1).debited()
+    assert (day.left, day.request(NOW_S - 1), day.request(NOW_S)) == (3, None, 8)
     assert day.leased(8, NOW_S, NOW_S - 1).left == 11
     assert day.leased(8, NOW_S + DAY_S, NOW_S).left == 8
-    assert day.taken(-1).left == 4
+    assert day.debited(-1).left == 4
 
 
 def test_a_day_is_the_providers_own() -> None:
@@ -138,15 +138,15 @@ def test_leases_double_while_they_are_needed() -> None:
     held, lots = Allowance(10.0), list[float]()
     now_s = NOW_S
     for _ in range(60):
-        wish = held.ask(Kind.REQUESTS, 1.0, now_s)
+        wish = held.request(Kind.REQUESTS, 1.0, now_s)
         if wish is not None:
             lots.append(wish.amount)
             held = held.leased(wish.amount, now_s, now_s)
-        held, _ = held.taken(1.0, now_s)
+        held, _ = held.debited(1.0, now_s)
         now_s += 0.1
     assert lots == [1, 2, 4, 8, 16, 10 * LEASE_S, 10 * LEASE_S]
     later_s = now_s + 60
-    rested = held.ask(Kind.REQUESTS, held.credit + 1, later_s)
+    rested = held.request(Kind.REQUESTS, held.credit + 1, later_s)
     assert rested is not None
     assert rested.amount == 1
 
@@ -156,7 +156,7 @@ def test_turns_follow_each_other_at_the_rate() -> None:
     held = Allowance(10.0).leased(100, NOW_S - 60, NOW_S)
     turns: list[float] = []
     for _ in range(25):
-        held, at_s = held.taken(1.0, NOW_S)
+        held, at_s = held.debited(1.0, NOW_S)
         turns.append(at_s - NOW_S)
     assert turns[0] == -BURST_S
     assert turns[-1] == pytest.approx(0.4)
@@ -171,7 +171,7 @@ def test_a_second_lease_comes_behind_the_first() -> None:
 
 def test_an_estimate_is_put_right() -> None:
     """Too low: the next turn comes later; too high: earlier."""
-    held, _ = Allowance(10.0).leased(100, NOW_S, NOW_S).taken(50, NOW_S)
+    held, _ = Allowance(10.0).leased(100, NOW_S, NOW_S).debited(50, NOW_S)
     assert held.corrected(20).next_s == held.next_s + 2
     assert held.corrected(-20) == Allowance(10.0, 70, held.next_s - 2, 100, NOW_S)
 
@@ -188,7 +188,7 @@ def test_a_reply_can_only_hold_back() -> None:
 
 def test_a_guess_learns_from_replies() -> None:
     """The first call counts its whole output limit; later ones what replies have been using."""
-    guess = Guess()
+    guess = UsageEstimate()
     assert guess.needs(1000, 400) == {Kind.REQUESTS: 1.0, Kind.INPUT: 300.0, Kind.OUTPUT: 400.0}
     for _ in range(60):
         guess = guess.learned(1000, Usage(200, 50))
@@ -196,7 +196,7 @@ def test_a_guess_learns_from_replies() -> None:
     assert needs[Kind.INPUT] == pytest.approx(200, rel=0.01)
     assert needs[Kind.OUTPUT] == pytest.approx(50)
     assert guess.needs(1000, 30)[Kind.OUTPUT] == 30
-    assert Guess().learned(0, Usage(200, 50)) == Guess(0.3, 50)
+    assert UsageEstimate().learned(0, Usage(200, 50)) == UsageEstimate(0.3, 50)
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,11 @@ def test_a_guess_learns_from_replies() -> None:
                 "x-ratelimit-reset-requests": "6s",
                 "x-ratelimit-remaining-tokens": "100",
             },
-            {Kind.REQUESTS: Told(9, 10), Kind.INPUT: Told(100, None), Kind.OUTPUT: Told(100, None)},
+            {
+                Kind.REQUESTS: Reported(9, 10),
+                Kind.INPUT: Reported(100, None),
+                Kind.OUTPUT: Reported(100, None),
+            },
         ),
         # a day's limit says nothing of a minute's
         (
@@ -219,7 +223,7 @@ def test_a_guess_learns_from_replies() -> None:
                 "x-ratelimit-limit-requests": "200",
                 "x-ratelimit-reset-requests": "7m12s",
             },
-            {Kind.REQUESTS: Told(9, None)},
+            {Kind.REQUESTS: Reported(9, None)},
         ),
         ({"x-ratelimit-remaining-requests": "-1", "x-ratelimit-remaining-tokens": "many"}, {}),
         (
@@ -231,10 +235,14 @@ def test_a_guess_learns_from_replies() -> None:
                 "anthropic-ratelimit-input-tokens-remaining": "80",
                 "anthropic-ratelimit-output-tokens-remaining": "700",
             },
-            {Kind.REQUESTS: Told(4, 50), Kind.INPUT: Told(80, None), Kind.OUTPUT: Told(500, None)},
+            {
+                Kind.REQUESTS: Reported(4, 50),
+                Kind.INPUT: Reported(80, None),
+                Kind.OUTPUT: Reported(500, None),
+            },
         ),
     ],
 )
-def test_what_the_headers_say(headers: dict[str, str], expected: dict[Kind, Told]) -> None:
+def test_what_the_headers_say(headers: dict[str, str], expected: dict[Kind, Reported]) -> None:
     """OpenAI's and Anthropic's; the least where two speak of the same."""
-    assert told(headers) == expected
+    assert reported(headers) == expected

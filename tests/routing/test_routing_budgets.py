@@ -249,22 +249,22 @@ def test_each_scope_knows_what_it_counts() -> None:
         (
             "job:123",
             "this job",
-            "Raise --budget, or per_job_usd in [budgets]; a job goes on with the same command.",
+            "Raise --budget, or per_job_usd in [budgets]; the same command continues the job.",
         ),
         (
             "day:2026-11-22",
             "the budget day 2026-11-22",
             (
-                "Raise per_day_usd in [budgets], or wait: `promptkit budgets` tells when it begins anew; "
-                "a job goes on with the same command."
+                "Raise per_day_usd in [budgets], or wait: `promptkit budgets` shows when the next period begins; "
+                "the same command continues the job."
             ),
         ),
         (
             "month:2026-11 client=barly bar",
             "the month 2026-11 of client=barly bar",
             (
-                "Raise per_month_usd in [budgets], or wait: `promptkit budgets` tells when it begins anew; "
-                "a job goes on with the same command."
+                "Raise per_month_usd in [budgets], or wait: `promptkit budgets` shows when the next period begins; "
+                "the same command continues the job."
             ),
         ),
     ],

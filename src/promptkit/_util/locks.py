@@ -1,7 +1,7 @@
 """Locks that a SIGKILL releases: flock on files in a folder beside the database.
 
 One file for the group commits of all processes, one for each job that runs, one for each
-process that has attempts open. Each holds the pid of its holder, for messages only.
+process that has attempts open. Each file has the pid of its owner, for messages only.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import threading
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Self
 
 from promptkit.errors import LedgerError, LockHeld
 
-_LOOKS_S: Final = (0.0, 0.02, 0.02)
+_TRIES_S = (0.0, 0.02, 0.02)
 
 
 class LockFile:
@@ -29,7 +29,7 @@ class LockFile:
         self._fd: int | None = None
 
     def try_lock(self) -> bool:
-        """Take it if it is free; False where somebody has it."""
+        """Lock it if it is free; return False if another process has it."""
         while True:
             fd = _open(self.path)
             try:
@@ -45,7 +45,7 @@ class LockFile:
             os.close(fd)  # its last holder removed it between open and flock
 
     def is_held(self) -> bool:
-        """Whether somebody has it, found out without taking it from anybody."""
+        """Return whether a process has it. This takes it from no other process."""
         try:
             fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -59,14 +59,14 @@ class LockFile:
         return False
 
     def holder(self) -> int | None:
-        """The pid that the holder wrote, if it can be read."""
+        """Return the pid that the owner wrote; None if it can't be read."""
         try:
             return int(self.path.read_text(encoding="ascii"))
         except (OSError, ValueError):
             return None
 
     def release(self, *, remove: bool = True) -> None:
-        """Let it go; the file goes first, so that nobody can lock a file without a name."""
+        """Release it. The file is removed first: no process can then lock a file without a name."""
         fd, self._fd = self._fd, None
         if fd is None:
             return
@@ -92,7 +92,7 @@ class LockFolder:
         self.path = database.with_name(f"{database.name}-locks")
 
     def make(self) -> None:
-        """Create the folder; one that is there stays as it is."""
+        """Create the folder if there is none."""
         self.path.mkdir(mode=0o700, exist_ok=True)
 
     def commit_lock(self) -> CommitLock:
@@ -110,27 +110,27 @@ class LockFolder:
             LockHeld: another process runs it.
         """
         file = LockFile(self.path / f"job-{job_id}")
-        for wait_s in _LOOKS_S:  # whoever lists the jobs looks at it for a moment
+        for wait_s in _TRIES_S:  # a process that lists the jobs locks it for a moment
             time.sleep(wait_s)
             if file.try_lock():
                 return file
         pid = file.holder()
         raise LockHeld(
             f"job {name!r} is being run by " + ("another process" if pid is None else f"process {pid}"),
-            remedy=f"`promptkit jobs watch {name}` shows how it gets on, `promptkit jobs cancel {name}` stops it",
+            remedy=f"`promptkit jobs watch {name}` shows its progress, `promptkit jobs cancel {name}` stops it",
         )
 
     def job_runner(self, job_id: int) -> int | None:
-        """The process that runs a job (0 where it can't be told); None where none does."""
+        """Return the pid of the process that runs a job (0 if unknown); None if no process does."""
         file = LockFile(self.path / f"job-{job_id}")
         return (file.holder() or 0) if file.is_held() else None
 
 
 class CommitLock:
-    """Keeps the group commits of all processes apart.
+    """The lock that separates the group commits of all processes.
 
-    Fair where SQLite's own busy wait is not (worst commit 56 ms against 843 at 8 processes),
-    and it keeps writing connections apart, which avoids SQLite's WAL-reset bug.
+    Fair, which SQLite's own busy wait is not (worst commit 56 ms against 843 at 8 processes),
+    and it separates writing connections, which avoids SQLite's WAL-reset bug.
     """
 
     __slots__ = ("_fd", "_getter", "_got", "_held")
@@ -142,12 +142,12 @@ class CommitLock:
         self._held = False
 
     def acquire(self, timeout_s: float) -> bool:
-        """Wait for it; False after `timeout_s` (its holder is stopped, or on a stuck disk)."""
+        """Wait for it; return False after `timeout_s` (its owner is stopped, or its disk hangs)."""
         if self._getter is None:
             try:
                 fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                # flock has no time-out: a thread waits, and goes on waiting for the next try.
+                # flock has no timeout: a thread waits, and keeps waiting for the next call.
                 self._got.clear()
                 self._getter = threading.Thread(target=self._wait, name="promptkit-flock", daemon=True)
                 self._getter.start()
@@ -167,12 +167,12 @@ class CommitLock:
         """Wait for it.
 
         Raises:
-            LedgerError: it is not to be had within `timeout_s`.
+            LedgerError: it is not free within `timeout_s`.
         """
         if not self.acquire(timeout_s):
             raise LedgerError(
-                "another promptkit process holds the database and does not let go",
-                remedy="see whether one is stopped (`jobs`, `ps`), and let it go on or end it",
+                "another promptkit process has locked the database and does not release it",
+                remedy="find a stopped process with `jobs` or `ps`, and continue or end it",
             )
 
     def release(self) -> None:
@@ -182,7 +182,7 @@ class CommitLock:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def close(self) -> None:
-        """Give the file back. A thread still waiting for it keeps it until the process ends."""
+        """Close the file. A thread that still waits for it keeps it until the process ends."""
         if self._getter is None:
             os.close(self._fd)
 

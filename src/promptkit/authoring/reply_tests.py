@@ -20,7 +20,7 @@ from promptkit.authoring.reply_expectations import ProjectFunctions, ReplyExpect
 from promptkit.authoring.template_tests import PromptOrReply, TemplateTest, TemplateTestResult
 from promptkit.engine.calls import cost_of, make_reply
 from promptkit.engine.context import Session
-from promptkit.engine.judge import judge_of
+from promptkit.engine.validate import reply_rules
 from promptkit.errors import AllTargetsFailed, BudgetStop, TemplateError
 from promptkit.providers.prices import Prices
 from promptkit.templates.template import Template
@@ -228,7 +228,7 @@ def _check(
 ) -> tuple[tuple[str, ...], str]:
     """Return the problems of a reply, and a note about a function that may not run."""
     expectation, template, variables = prepared.expectation, prepared.template, prepared.test.variables
-    judge = judge_of(template, template.bind(variables))
+    judge = reply_rules(template, template.bind(variables))
     rules = judge.rules if judge else None
     structured = template.spec.output is not None
     problems = list(check_reply(expectation, reply.text, structured=structured, checks=rules))

@@ -128,7 +128,7 @@ class RunMonitor:
         return False
 
     def _warn(self, measure: str) -> None:
-        self._session.say(f"{self._late()}; {measure}")
+        self._session.notice(f"{self._late()}; {measure}")
 
     def _late(self) -> str:
         progress, end_s = self._progress, self._progress.end_s

@@ -132,7 +132,7 @@ class InputReader:
     def _notice(self, noun: str, problem: str, text: str) -> None:
         self._odd[noun, problem] += 1
         if self._odd[noun, problem] <= _MAX_NOTICES:
-            self._session.say(text)
+            self._session.notice(text)
 
     def read(self) -> InputRead:
         """Return what was read, once `rows` has ended: all columns in order, and the digest."""
@@ -141,13 +141,13 @@ class InputReader:
     def notice(self) -> None:
         """Print notices about what was odd in the input."""
         if isinstance(self._reading, FileReading) and self._reading.notice:
-            self._session.say(f"{self._file}: {self._reading.notice}")
+            self._session.notice(f"{self._file}: {self._reading.notice}")
         if self._binding.unused:
             columns = ", ".join(self._binding.unused)
-            self._session.say(f"columns that the template doesn't use pass through: {columns}")
+            self._session.notice(f"columns that the template doesn't use pass through: {columns}")
         for (noun, problem), count in self._odd.items():
             if count > _MAX_NOTICES:
-                self._session.say(
+                self._session.notice(
                     f"{counted(count, noun)} {problem}; the first {_MAX_NOTICES} are listed above"
                 )
 
@@ -312,6 +312,11 @@ class FileReading:
         """How the file is written, as far as it was read."""
         dialect, encoding = self._rows.dialect, self._rows.encoding
         return replace(dialect, excel=excel_like(dialect, encoding))
+
+    @property
+    def encoding(self) -> str:
+        """The encoding, as far as the file was read."""
+        return self._rows.encoding
 
     @property
     def notice(self) -> str:

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from promptkit.engine.context import Session
-from promptkit.engine.judge import judge_of
+from promptkit.engine.validate import reply_rules
 from promptkit.errors import JobConflict, PromptKitError, TemplateError, UsageError, closest, counted
 from promptkit.ledger.records import JobRecord, JobStart, JobState, Money, RowState
 from promptkit.templates.reference import parse_ref
@@ -253,7 +253,7 @@ class Job:
         if record is None:
             template, rule_routes = self._template(), self._rule_routes()
             self._check_text_as(template.spec.output)
-            judge_of(
+            reply_rules(
                 template, {}
             )  # a schema that no reply can be checked against is refused before there is a job
             await self._session.remember(template)
@@ -320,7 +320,9 @@ class Job:
         template = self._pinned_template(ledger, record).shaped(record.schema)
         route = pinned_route(record)
         if route != self._route:
-            self._session.say(f"job {record.name}: it continues with the route it began with ({route.name})")
+            self._session.notice(
+                f"job {record.name}: it continues with the route it began with ({route.name})"
+            )
         return Pinned(template, route, pinned_rule_routes(record))
 
     def _pinned_template(self, ledger: Ledger, record: JobRecord) -> Template:
@@ -334,7 +336,9 @@ class Job:
                 return current
             same = str(current.ref) == record.template_ref
             reason = f"{current.ref} has changed since" if same else f"{self._ref} is now {current.ref}"
-        self._session.say(f"job {record.name}: it continues with {record.template_ref} as it began; {reason}")
+        self._session.notice(
+            f"job {record.name}: it continues with {record.template_ref} as it began; {reason}"
+        )
         return Template.rebuild(record.template_digest, ledger.calls.stored_source)
 
     # The start: read the rows.

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from promptkit._util.files import replacing
 from promptkit.config.settings import Keep, Storage
 from promptkit.engine.calls import CallResult, cost_of
-from promptkit.engine.judge import Judge, judge_text
+from promptkit.engine.validate import ReplyRules, validate_text
 from promptkit.errors import OutputError, UsageError, counted
 from promptkit.ledger.ledger import Ledger
 from promptkit.ledger.records import JobRecord, OutputRow, RowRecord, RowState
@@ -386,13 +386,13 @@ def from_call(row: RowRecord, call: CallResult, ref: TemplateRef) -> RowResult[A
     return RowResult(
         number=row.position + 1,
         status=call.status,
-        text=call.text if call.answered else None,
+        text=call.text if call.replied else None,
         parsed=call.parsed,
         flags=call.flags,
-        error=None if call.answered else call.why,
+        error=None if call.replied else call.why,
         cost=None if pico is None else Cost(pico, "attempts"),
-        usage=call.answered.completion.usage if call.answered else None,
-        target=call.answered.target if call.answered else attempts[-1].target if attempts else None,
+        usage=call.replied.completion.usage if call.replied else None,
+        target=call.replied.target if call.replied else attempts[-1].target if attempts else None,
         template=ref,
         call=call.id,
         cells=row.passthrough or {},
@@ -409,7 +409,7 @@ def from_ledger(
         return None
     status = Status.FAILED if row.state is RowState.INVALID else Status(row.state.value)
     text = out.text if status in _WITH_TEXT else None  # the text of a refused or failed row may be kept, too
-    judged = None if schema is None or text is None else judge_text(text, Judge(schema, read=read))
+    judged = None if schema is None or text is None else validate_text(text, ReplyRules(schema, read=read))
     known = out.input_tokens is not None and out.output_tokens is not None
     return RowResult(
         number=row.position + 1,

@@ -83,7 +83,7 @@ class AutoSize:
     def _notice(self, kind: str, text: str) -> None:
         if kind not in self._noticed:
             self._noticed.add(kind)
-            self._session.say(f"packing: {text}")
+            self._session.notice(f"packing: {text}")
 
 
 @dataclass(slots=True)

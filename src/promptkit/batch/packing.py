@@ -9,7 +9,15 @@ from typing import TypeAlias
 from promptkit.engine.calls import CallRequest, CallResult
 from promptkit.engine.context import Session
 from promptkit.engine.engine import Engine
-from promptkit.engine.pack import Room, can_pack, halves, item_ids, packed_limit, packed_prompt, packed_schema
+from promptkit.engine.pack import (
+    PackLimits,
+    can_pack,
+    halves,
+    item_ids,
+    packed_limit,
+    packed_prompt,
+    packed_schema,
+)
 from promptkit.errors import counted
 from promptkit.ledger.records import RowRecord
 from promptkit.routing.catalog import Catalog
@@ -42,7 +50,7 @@ UnsendableRow: TypeAlias = "tuple[RowRecord, str]"
 class _Group:
     """Rows that may share a request, and how many of them do."""
 
-    limits: Room
+    limits: PackLimits
     size: int
     rows: list[RowRequest] = field(default_factory=list[RowRequest])
 
@@ -74,7 +82,7 @@ class Packer:
         self._size = size
         self._auto = auto
         self._signal = signal
-        self._limits: dict[Plan, Room] = {}
+        self._limits: dict[Plan, PackLimits] = {}
         self._requests = self._rows = self._retried = 0
 
     def packs(self, rows: Iterable[RowRequest | UnsendableRow]) -> Iterator[list[RowRequest] | UnsendableRow]:
@@ -113,11 +121,11 @@ class Packer:
         call = request.call
         if not can_pack(call.prompt, call.params, call.schema):
             if self._size != AUTO:
-                self._session.say(_NOT_PACKABLE)
+                self._session.notice(_NOT_PACKABLE)
             return 1
         return self._size if self._size != AUTO else self._auto.size(_key(request), request)
 
-    def _limits_of(self, plan: Plan) -> Room:
+    def _limits_of(self, plan: Plan) -> PackLimits:
         limits = self._limits.get(plan)
         if limits is None:
             limits = self._limits[plan] = request_limits(self._session.settings.catalog, plan)
@@ -133,7 +141,7 @@ class Packer:
         """
         rows: list[RowRequest] = []
         for row, request in pack:
-            cached = await engine.serve(request) if len(pack) > 1 else None
+            cached = await engine.cached(request) if len(pack) > 1 else None
             if cached is None:
                 rows.append((row, request))
             else:
@@ -144,7 +152,7 @@ class Packer:
             failed: list[RowRequest] = []
             for row, request, result in await self._send_together(engine, packs.pop()):
                 attempts = (*paid.pop(row.id, ()), *result.attempts)
-                if result.ask_again:
+                if result.resend:
                     paid[row.id] = attempts
                     failed.append((row, replace(request, id=self._session.ids())))
                 elif attempts == result.attempts:
@@ -166,7 +174,7 @@ class Packer:
         self._requests += 1
         self._rows += len(rows)
         if self._size == AUTO:
-            failed = sum(item.ask_again for item in result.members)
+            failed = sum(item.resend for item in result.members)
             self._auto.record(_key(rows[0][1]), len(rows), failed)
         return [(row, request, item) for (row, request), item in zip(rows, result.members, strict=True)]
 
@@ -200,17 +208,17 @@ class Packer:
         """Print a notice about the packs of the run, if there were any."""
         if self._requests:
             retried = f"; {counted(self._retried, 'item')} sent once more" if self._retried else ""
-            self._session.say(
+            self._session.notice(
                 f"packing: {counted(self._rows, 'row')} in {counted(self._requests, 'request')}{retried}"
             )
 
 
-def request_limits(catalog: Catalog, plan: Plan) -> Room:
+def request_limits(catalog: Catalog, plan: Plan) -> PackLimits:
     """Return what fits into one request to every target of a plan."""
     windows = [planned.window for planned in plan.targets if planned.window is not None]
     models = [catalog.pair(planned.target)[1] for planned in plan.targets]
     outputs = [model.max_output_tokens for model in models if model.max_output_tokens is not None]
-    return Room(min(windows, default=None), min(outputs, default=None))
+    return PackLimits(min(windows, default=None), min(outputs, default=None))
 
 
 def _key(request: CallRequest) -> Hashable:

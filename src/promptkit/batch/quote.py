@@ -148,7 +148,7 @@ class Quoter:
             self._counts["invalid"] += 1
             self._counts["not_rendered"] += 1
             if self._counts["not_rendered"] <= _MAX_NOTICES:
-                self._session.say(f"line {line}: {cause}")
+                self._session.notice(f"line {line}: {cause}")
             return
         size = max_input_tokens(prompt, template.spec.output)
         weight = self._tokens.add(prompt, size, template.spec.output)

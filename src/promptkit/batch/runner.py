@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from promptkit.engine.calls import CallRequest, CallResult, failure_of
 from promptkit.engine.context import Session
 from promptkit.engine.engine import Engine
-from promptkit.engine.judge import judge_of
+from promptkit.engine.validate import reply_rules
 from promptkit.errors import NoUsableKey, PromptKitError
 from promptkit.ledger.records import JobRecord, RowEnd, RowRecord, RowState
 from promptkit.types import Call, Route, RowResult, Scope, Status
@@ -205,7 +205,7 @@ class Runner:
             deliverable=row.deliverable,
             job_id=row.job_id,
             row_id=row.id,
-            judge=judge_of(template, variables, self._options.read),
+            rules=reply_rules(template, variables, self._options.read),
             cache_s=route.cache_s if self._options.cache_s is None else self._options.cache_s,
         )
 
@@ -304,7 +304,7 @@ class Runner:
         if self._pending.limit is not None:
             self._pending.limit += 1
         if self._outages.resumes_s > now_s:
-            self._session.say(self._outages.notice(self._session.settings.timezone, call.why))
+            self._session.notice(self._outages.notice(self._session.settings.timezone, call.why))
         return None
 
     def _shared_caps(self) -> frozenset[str]:

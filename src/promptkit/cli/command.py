@@ -56,8 +56,10 @@ class Cli:
 
     def settings(self) -> Settings:
         """Read the configuration; its keys stay out of every message from now on."""
+        from promptkit._util.notices import show_notices
         from promptkit.engine.context import load_settings
 
+        show_notices(self.notice)
         settings = load_settings(self.config)
         remember_secrets(settings.keys.secrets())
         return settings
@@ -66,7 +68,7 @@ class Cli:
         """Return a session with nothing open yet; see `Session` for `by_hand`."""
         from promptkit.engine.context import Session
 
-        return Session(settings or self.settings(), self.notice, by_hand=by_hand)
+        return Session(settings or self.settings(), ignore_temporary=by_hand)
 
     @contextmanager
     def ledger(self, settings: Settings) -> Generator[Ledger, None, None]:

@@ -154,7 +154,7 @@ async def _run_rows(
     stored = done if stdout is not None else 0
     pace = Pace(before.total, done, job.to_do, before.money.known_pico, cap_pico=job.cap_pico)
     engine = await session.engine()
-    circuits = OpenCircuits(session.settings, job.pinned.route.targets, lambda: engine.health.lanes)
+    circuits = OpenCircuits(session.settings, job.pinned.route.targets, lambda: engine.health.circuits)
     on_terminal = stdout is not None and sys.stdout.isatty()
     with show_progress(cli, pace, circuits.lines, rows_on_terminal=on_terminal) as progress:
         if stdout is not None:

@@ -13,6 +13,7 @@ from io import StringIO
 from typing import TYPE_CHECKING, Any, cast
 from zoneinfo import ZoneInfo
 
+from promptkit._util.text import shortened as text_shortened
 from promptkit.batch.columns import usd_text
 from promptkit.types import dollars
 from promptkit.types.ids import show_id
@@ -266,8 +267,7 @@ def number_text(number: int | None) -> str:
 
 def shortened(text: str, length: int) -> str:
     """Return a text in one line of at most `length` characters."""
-    line = " ".join(text.split())
-    return line if len(line) <= length else f"{line[: length - 1]}…"
+    return text_shortened(" ".join(text.split()), length)
 
 
 def listed(parts: Iterable[str | None]) -> str:

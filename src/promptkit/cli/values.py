@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 from zoneinfo import ZoneInfo
 
 from promptkit._util import toml
+from promptkit._util.durations import read_duration_s
 from promptkit.errors import UsageError
 from promptkit.types import Json
 
 if TYPE_CHECKING:
-    from promptkit.batch.binding import Matrix
     from promptkit.batch.options import JobOptions
+    from promptkit.engine.context import Session
 
 # ---------------------------------------------------------------------------------- variables
 
@@ -118,14 +118,12 @@ def read_list(texts: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(part for text in texts or () for item in text.split(",") if (part := item.strip()))
 
 
-def read_each(pairs: Sequence[str] | None) -> Matrix:
+def read_each(pairs: Sequence[str] | None) -> dict[str, Sequence[Json]]:
     """Read the values of `--each`.
 
     Raises:
-        UsageError: a pair has no `=` or no value, JSON is not a list, or a variable or value is repeated.
+        UsageError: a pair has no `=`, JSON is not a list, or a variable is repeated.
     """
-    from promptkit.batch.binding import Matrix
-
     axes: dict[str, Sequence[Json]] = {}
     for pair in pairs or ():
         name, equals, value = pair.partition("=")
@@ -139,7 +137,7 @@ def read_each(pairs: Sequence[str] | None) -> Matrix:
             axes[name[:-1]] = _read_json_list(name[:-1], value)
         else:
             axes[name] = [part.strip() for part in value.split(",") if part.strip()]
-    return Matrix(axes)
+    return axes
 
 
 def _read_json_list(name: str, text: str) -> list[Json]:
@@ -195,21 +193,6 @@ def read_cache(cache: str | None, *, none: bool) -> str | None:
     return "0" if none else cache
 
 
-def read_deadline(text: str | None, zone: ZoneInfo) -> float | None:
-    """Read the time of `--deadline`, in seconds since the epoch.
-
-    Raises:
-        UsageError: it is not a time, or it is over.
-    """
-    from promptkit.batch.control import read_deadline
-
-    return None if text is None else read_deadline(text, datetime.now(UTC), zone).timestamp()
-
-
-_AGE = re.compile(r"(\d{1,6})([smhdw])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
-
 def read_time(
     text: str, now: datetime, zone: ZoneInfo, *, option: str, starts_at: time = time(), ends: bool = False
 ) -> datetime:
@@ -228,10 +211,10 @@ def read_time(
     """
     from promptkit.routing.budgets import day_begins
 
-    age = _AGE.fullmatch(text)
+    age_s = read_duration_s(text)
     try:
-        if age is not None:
-            return now - timedelta(**{_UNITS[age[2]]: int(age[1])})
+        if age_s is not None:
+            return now - timedelta(seconds=age_s)
         day = _read_day(text, now, zone, starts_at)
         if day is not None:
             return day_begins(day + timedelta(days=int(ends)), zone, starts_at)
@@ -255,18 +238,8 @@ def _read_day(text: str, now: datetime, zone: ZoneInfo, starts_at: time) -> date
 # ------------------------------------------------------------------------------ a job's options
 
 
-def read_pack(text: str) -> int:
-    """Read the number of rows of `--pack`; 0 for `auto`.
-
-    Raises:
-        UsageError: it is neither a possible number nor `auto`.
-    """
-    from promptkit.batch.options import pack_of
-
-    return pack_of(int(text) if text.isdecimal() else text)
-
-
 def read_job_options(
+    session: Session,
     *,
     map_: Sequence[str] | None,
     each: Sequence[str] | None,
@@ -277,11 +250,13 @@ def read_job_options(
     budget: str | None,
     route: str | None,
     target: Sequence[str] | None,
+    limit: int | None,
     **options: Any,
 ) -> JobOptions:
     """Read the options of `batch` and `plan`.
 
     Args:
+        session: its clock and time zone decide when a deadline is.
         map_: `--map`.
         each: `--each`.
         var: `-v`.
@@ -291,20 +266,25 @@ def read_job_options(
         budget: `--budget`.
         route: `--route`; without it and `target`, rules may choose the route of each row.
         target: `--target`.
-        **options: further fields of `JobOptions`, as they are.
+        limit: `--limit`; 0 sends nothing, which the library does not allow.
+        **options: further options of `BatchOptions`, as the library takes them.
 
     Raises:
         UsageError: a text does not have the form of its option.
     """
     from promptkit.batch.options import JobOptions
+    from promptkit.client.options import job_fields
 
+    options |= {
+        "mapping": read_mapping(map_),
+        "each": read_each(each),
+        "tags": read_tags(tag),
+        "pack": int(pack) if pack.isdecimal() else pack,
+        "budget_usd": read_budget(budget),
+    }
     return JobOptions(
-        mapping=read_mapping(map_),
         constants=read_variables(var, vars_),
-        tags=read_tags(tag),
-        each=read_each(each),
-        pack=read_pack(pack),
-        cap_pico=read_cap(budget),
+        limit=limit,
         by_rules=route is None and not target,
-        **options,
+        **job_fields(options, session),
     )

@@ -36,13 +36,10 @@ class PromptKit:
 
     Args:
         config: see `AsyncPromptKit`.
-        say: see `AsyncPromptKit`; it is called on the loop thread.
     """
 
-    def __init__(
-        self, config: str | Path | Settings | None = None, *, say: Callable[[str], None] | None = None
-    ) -> None:
-        self._kit = AsyncPromptKit(config, say=say)
+    def __init__(self, config: str | Path | Settings | None = None) -> None:
+        self._kit = AsyncPromptKit(config)
         self._thread: LoopThread | None = None
         self._starting = threading.Lock()
         self._open: set[AsyncGenerator[Any]] = set()
@@ -81,7 +78,7 @@ class PromptKit:
 
     def retake(
         self,
-        call_id: int,
+        call_id: int | str,
         note: str,
         *,
         template: str | TemplateRef = "ugc/retake",

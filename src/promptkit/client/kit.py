@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -20,6 +19,7 @@ from promptkit.validation.output_models import output_model_of
 
 from .jobs import AsyncJob
 from .options import BatchOptions, CallOptions, RouteOptions, RunOptions, cap_of, check_names, job_fields
+from .retakes import number_of, retake_of, route_of
 from .streams import AsyncReplyStream
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from promptkit.reports.report import Report
 
 
-_LOGGER = logging.getLogger("promptkit")
 Rows = Iterable[Mapping[str, object]]
 
 
@@ -42,18 +41,14 @@ class AsyncPromptKit:
     Args:
         config: a configuration file, settings that were loaded before, or None to search for
             `promptkit.toml` as the command does.
-        say: is called with each notice (a target that is skipped, a parameter that is dropped);
-            by default they go to the logger `promptkit` as warnings.
 
     Raises:
         ConfigError: the configuration is not valid.
     """
 
-    def __init__(
-        self, config: str | Path | Settings | None = None, *, say: Callable[[str], None] | None = None
-    ) -> None:
+    def __init__(self, config: str | Path | Settings | None = None) -> None:
         settings = config if isinstance(config, Settings) else load_settings(config)
-        self._session = Session(settings, say or _LOGGER.warning)
+        self._session = Session(settings)
 
     @property
     def session(self) -> Session:
@@ -162,7 +157,7 @@ class AsyncPromptKit:
             route=route,
             tags=tags,
             cap_pico=_cap_pico(options),
-            parent_id=options.get("parent_id"),
+            parent_id=None if (parent_id := options.get("parent_id")) is None else number_of(parent_id),
             cache_s=route.cache_s if cache is None else read_age(cache),
             listen=listen,
             read=None if model is None else model.read,
@@ -170,7 +165,7 @@ class AsyncPromptKit:
 
     async def retake(
         self,
-        call_id: int,
+        call_id: int | str,
         note: str,
         *,
         template: str | TemplateRef = "ugc/retake",
@@ -182,7 +177,7 @@ class AsyncPromptKit:
         By default, variables, tags, deliverable and route are those of that call.
 
         Args:
-            call_id: the call, like `Reply.id`.
+            call_id: the call, by its `Reply.id`.
             note: what the client wrote back.
             template: a template that declares `text` and `note`.
             variables: override the call's.
@@ -192,12 +187,10 @@ class AsyncPromptKit:
             UsageError: there is no such call, or its text was not kept; nothing was sent.
             PromptKitError: as `run`.
         """
-        from .retakes import retake_of, route_of
-
         check_names(options, RouteOptions)
         session = self._session
         loaded = session.template(template)
-        retake = retake_of(await session.ledger(), call_id, note, loaded, variables or {})
+        retake = retake_of(await session.ledger(), number_of(call_id), note, loaded, variables or {})
         tags = {**retake.tags, **checked_tags(options.get("tags"))}
         route, targets = options.get("route"), options.get("targets")
         if route is not None or targets:
@@ -211,7 +204,7 @@ class AsyncPromptKit:
             route=chosen,
             tags=tags,
             cap_pico=_cap_pico(options),
-            parent_id=call_id,
+            parent_id=retake.parent.id,
         )
 
     def batch(

@@ -45,7 +45,7 @@ class CallOptions(RouteOptions, total=False):
             reuses none, but stores this one. By default as the route says.
     """
 
-    parent_id: int | None
+    parent_id: int | str | None
     cache: str | None
 
 

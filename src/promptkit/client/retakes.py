@@ -12,7 +12,7 @@ from promptkit.errors import UsageError
 from promptkit.templates.reference import parse_ref
 from promptkit.templates.template import Template
 from promptkit.types import Route, TemplateRef
-from promptkit.types.ids import show_id
+from promptkit.types.ids import read_id, show_id
 
 if TYPE_CHECKING:
     from promptkit.ledger.ledger import Ledger
@@ -72,6 +72,22 @@ def retake_of(
     if "round" in declared:
         variables["round"] = 1 + sum(_is_by(call, template) for call in _ancestry(ledger, parent))
     return Retake(parent, variables | dict(overrides), parent.tags)
+
+
+def number_of(call_id: int | str) -> int:
+    """Return a call's id as the ledger stores it.
+
+    Raises:
+        UsageError: the text is not an id.
+    """
+    if isinstance(call_id, int):
+        return call_id
+    try:
+        return read_id(call_id)
+    except ValueError:
+        raise UsageError(
+            f"{call_id!r} is not a call id", remedy="`Reply.id` is one: 13 characters."
+        ) from None
 
 
 def route_of(session: Session, parent: CallRecord, tags: Mapping[str, str], ref: TemplateRef) -> Route:

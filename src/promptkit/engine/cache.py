@@ -1,73 +1,74 @@
-"""A call that an earlier one's reply serves: nothing is sent, and the books say so."""
+"""Reply cache: a call that gets an earlier call's reply. Nothing is sent, and the ledger names that call."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 
-from promptkit.config.settings import Keep, Kept
+from promptkit._util.text import sha256_text
+from promptkit.config.settings import Keep
 from promptkit.ledger.ledger import Ledger
 from promptkit.ledger.records import CallEnd, CallStart, RowEnd
-from promptkit.routing.flow import Answered
+from promptkit.routing.flow import Replied
 from promptkit.routing.reply_cache import CachedReply, choose, key_of
 from promptkit.types import Completion, Finish, Status
 
-from .attempts import ActiveCall, call_start
+from .attempts import us_of
 from .calls import CallRequest, CallResult
-from .judge import judge
+from .recording import ActiveCall, call_start
+from .validate import validate_reply
 
 
-def served_by(ledger: Ledger, work: CallRequest, now_s: float) -> CachedReply | None:
-    """The reply that serves a call; None where the cache is off, or holds none that does."""
-    if not work.cache_s:
+def cached_result(ledger: Ledger, call: ActiveCall) -> CallResult | None:
+    """Return the result of a call from the cache; None where it has no reply that fits the call's rules."""
+    request = call.request
+    reply = _lookup(ledger, request, call.started_s)
+    if reply is None:
         return None
-    since_us = int((now_s - work.cache_s) * 1_000_000)
-    found = ledger.calls.cached_replies(key_of(work.call), work.call.prompt.digest, since_us)
-    return choose(found, (planned.target for planned in work.plan.targets)) if found else None
-
-
-def take(making: ActiveCall, reply: CachedReply) -> CallResult | None:
-    """What becomes of the call; None where the reply doesn't keep to what this call is held against."""
-    work = making.work
     completion = Completion(reply.text, Finish.STOP, None, reply.served_model)
-    judged = None if work.judge is None else judge(completion, work.judge)
-    if judged is not None and (judged.fault is not None or judged.problems):
+    validation = None if request.rules is None else validate_reply(completion, request.rules)
+    if validation is not None and validation.problems:
         return None
     return CallResult(
-        id=work.id,
+        id=request.id,
         status=Status.OK,
         text=reply.text,
-        answered=Answered(completion, reply.target),
+        replied=Replied(completion, reply.target),
         failure=None,
         why="",
         retry_at_s=None,
         attempts=(),
         latency_s=0.0,
-        parsed=None if judged is None else judged.value,
+        parsed=None if validation is None else validation.value,
         cached_from=reply.call_id,
         saved_pico=reply.cost_pico,
     )
 
 
-def entries(
-    making: ActiveCall, made: CallResult, kept: Kept, ended_us: int
+def _lookup(ledger: Ledger, request: CallRequest, now_s: float) -> CachedReply | None:
+    if not request.cache_s:
+        return None
+    since_us = us_of(now_s - request.cache_s)
+    replies = ledger.calls.cached_replies(key_of(request.call), request.call.prompt.digest, since_us)
+    return choose(replies, (planned.target for planned in request.plan.targets)) if replies else None
+
+
+def cache_hit(
+    call: ActiveCall, result: CallResult, ended_us: int
 ) -> tuple[CallStart, CallEnd, RowEnd | None]:
-    """What the books say of it: a call with no attempt, that names the one it comes from."""
-    work = making.work
+    """Return the records of a cache hit: a call without attempts that names the original call."""
+    request, kept = call.request, call.kept
     start = replace(
-        call_start(making, kept), cache_key=None, cached_from_id=made.cached_from, saved_pico=made.saved_pico
+        call_start(call), cache_key=None, cached_from_id=result.cached_from, saved_pico=result.saved_pico
     )
-    # As for any other: a job's output is written from the ledger.
-    keeps_text = kept.replies is Keep.FULL or work.row_id is not None
+    # A job's output is written from the ledger: until then it keeps the texts of its rows.
+    keeps_text = kept.replies is Keep.FULL or request.row_id is not None
     end = CallEnd(
-        id=work.id,
-        status=made.status,
+        id=request.id,
+        status=result.status,
         ended_us=ended_us,
-        text=made.text if keeps_text else None,
-        text_sha256=None
-        if kept.replies is Keep.NONE
-        else hashlib.sha256(made.text.encode("utf-8", "surrogatepass")).hexdigest(),
+        text=result.text if keeps_text else None,
+        text_sha256=None if kept.replies is Keep.NONE else sha256_text(result.text),
         finish=Finish.STOP,
     )
-    row = None if work.row_id is None else RowEnd(work.row_id, made.status, ended_us, work.id)
+    row = None if request.row_id is None else RowEnd(request.row_id, result.status, ended_us, request.id)
     return start, end, row

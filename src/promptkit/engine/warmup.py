@@ -1,8 +1,8 @@
-"""One call goes first: a provider's cache can be read only once the reply that writes it has begun.
+"""The warm-up call: a provider's prompt cache can be read only after the reply that writes it has begun.
 
-Of a batch's rows that begin alike, the first is sent alone to each target, and the rest follow
-when it has been answered. Where it fails, another leads; where that fails too, or takes long,
-nobody waits any more: a cache is worth waiting for once, not a row's turn at a target that is down.
+Of a batch's rows with the same beginning, the first is sent alone to each target, and the rest
+follow when it is answered. If it fails, another warms up; if that fails too, or takes long, no
+call waits any more: waiting for the cache pays off once, not for each row at a target that is down.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final
+from types import TracebackType
+from typing import Self
 
 from promptkit.providers.params import cacheable
 from promptkit.routing.catalog import Catalog
@@ -20,73 +21,20 @@ from promptkit.types import Completion, Outcome, Target
 
 from .calls import CallRequest
 
-WARM_S: Final = 300.0
-"""How long providers keep what was cached, at least; each reading begins it anew."""
+WARM_S = 300.0
+"""How long providers keep a cached prompt, at least; each read prolongs it."""
+
+MAX_FAILURES = 2
+"""After this many failed warm-up calls no call waits."""
+
+WAIT_S = 30.0
+"""How long a call waits for the warm-up call, at most."""
+
+_KEPT = 1_000
 
 
-LEADERS: Final = 2
-"""So many fail, then nobody waits."""
-
-
-WAIT_S: Final = 30.0
-"""How long a leader is waited for, at most."""
-
-
-_KEPT: Final = 1_000
-
-
-class Turn(Enum):
-    """What a call does at the gate."""
-
-    LEAD = "lead"
-    FOLLOW = "follow"
-    WAIT = "wait"
-
-
-@dataclass(slots=True)
-class Gate:
-    """What is known of one beginning at one target. Its decisions are pure: time comes in."""
-
-    warm_until_s: float = float("-inf")
-    leading: bool = False
-    failures: int = 0
-    moved: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def turn(self, now_s: float) -> Turn:
-        """What the next call does."""
-        if now_s < self.warm_until_s:
-            return Turn.FOLLOW
-        return Turn.WAIT if self.leading else Turn.LEAD
-
-    def lead(self) -> None:
-        """A call leads."""
-        self.leading = True
-        self.moved = asyncio.Event()
-
-    def ended(self, now_s: float, *, led: bool, answered: bool) -> None:
-        """A call has ended: the gate is warm where it was answered, and open where enough have failed."""
-        if answered:
-            self.failures = 0
-            self.warm_until_s = now_s + WARM_S
-        elif led:
-            self.failures += 1
-            if self.failures >= LEADERS:
-                self.failures, self.warm_until_s = 0, now_s + WARM_S
-        if led:
-            self.leading = False
-            self.moved.set()
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A call's place at a gate."""
-
-    gate: Gate
-    led: bool
-
-
-class Leading:
-    """The gates of a process.
+class Warmup:
+    """The warm-up calls of a process.
 
     Args:
         catalog: which providers cache, and from how many tokens on.
@@ -96,37 +44,103 @@ class Leading:
     def __init__(self, catalog: Catalog, clock: Callable[[], float]) -> None:
         self._catalog = catalog
         self._clock = clock
-        self._gates: dict[tuple[Target, str], Gate] = {}
+        self._prefixes: dict[tuple[Target, str], PrefixState] = {}
 
-    async def enter(self, target: Target, work: CallRequest) -> Place | None:
-        """Wait until the call may be sent; None where it has nothing to wait for."""
-        prompt = work.call.prompt
-        if work.job_id is None or prompt.prefix is None:
+    def slot(self, target: Target, request: CallRequest) -> WarmupSlot:
+        """Return an `async with` block that begins when the call may be sent."""
+        return WarmupSlot(self._prefix(target, request), self._clock)
+
+    def _prefix(self, target: Target, request: CallRequest) -> PrefixState | None:
+        """Return the state of the call's prompt prefix; None where no cache is worth waiting for."""
+        prompt = request.call.prompt
+        if request.job_id is None or prompt.prefix is None:
             return None
         prefix = cacheable(prompt, *self._catalog.pair(target))
         if prefix is None:
             return None
-        gate = self._gate((target, prefix.digest))
-        turn = gate.turn(self._clock())
+        key = (target, prefix.digest)
+        state = self._prefixes.get(key)
+        if state is None:
+            if len(self._prefixes) >= _KEPT:
+                self._prefixes = {key: state for key, state in self._prefixes.items() if state.warming_up}
+            state = self._prefixes[key] = PrefixState()
+        return state
+
+
+class WarmupSlot:
+    """An `async with` block around one request: it waits for the warm-up call, or is that call.
+
+    Set `outcome` to what came of the request; None means that nothing was sent.
+    """
+
+    __slots__ = ("_clock", "_prefix", "_warms_up", "outcome")
+
+    def __init__(self, prefix: PrefixState | None, clock: Callable[[], float]) -> None:
+        self.outcome: Outcome | None = None
+        self._prefix = prefix
+        self._clock = clock
+        self._warms_up = False
+
+    async def __aenter__(self) -> Self:
+        prefix = self._prefix
+        if prefix is None:
+            return self
+        action = prefix.next_action(self._clock())
         with suppress(TimeoutError):
-            async with asyncio.timeout(WAIT_S if turn is Turn.WAIT else None):
-                while turn is Turn.WAIT:
-                    await gate.moved.wait()
-                    turn = gate.turn(self._clock())
-        if turn is Turn.LEAD:
-            gate.lead()
-        return Place(gate, led=turn is Turn.LEAD)
+            async with asyncio.timeout(WAIT_S if action is Action.WAIT else None):
+                while action is Action.WAIT:
+                    await prefix.changed.wait()
+                    action = prefix.next_action(self._clock())
+        if action is Action.WARM_UP:
+            self._warms_up = True
+            prefix.begin()
+        return self
 
-    def leave(self, place: Place | None, outcome: Outcome | None) -> None:
-        """The call was answered, or wasn't; None where nothing came of it."""
-        if place is not None:
-            answered = isinstance(outcome, Completion)
-            place.gate.ended(self._clock(), led=place.led, answered=answered)
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._prefix is not None:
+            succeeded = isinstance(self.outcome, Completion)
+            self._prefix.ended(self._clock(), warmed_up=self._warms_up, succeeded=succeeded)
 
-    def _gate(self, key: tuple[Target, str]) -> Gate:
-        gate = self._gates.get(key)
-        if gate is None:
-            if len(self._gates) >= _KEPT:
-                self._gates = {known: one for known, one in self._gates.items() if one.leading}
-            gate = self._gates[key] = Gate()
-        return gate
+
+class Action(Enum):
+    """What a call does: warm the cache up, be sent at once, or wait for the warm-up call."""
+
+    WARM_UP = "warm up"
+    SEND = "send"
+    WAIT = "wait"
+
+
+@dataclass(slots=True)
+class PrefixState:
+    """What is known of one prompt prefix at one target. Its decisions are pure: the time comes in."""
+
+    warm_until_s: float = float("-inf")
+    warming_up: bool = False
+    failures: int = 0
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def next_action(self, now_s: float) -> Action:
+        """Return what the next call does."""
+        if now_s < self.warm_until_s:
+            return Action.SEND
+        return Action.WAIT if self.warming_up else Action.WARM_UP
+
+    def begin(self) -> None:
+        """Begin a warm-up call."""
+        self.warming_up = True
+        self.changed = asyncio.Event()
+
+    def ended(self, now_s: float, *, warmed_up: bool, succeeded: bool) -> None:
+        """End a call: the cache is warm after a reply, and not waited for after enough failures."""
+        if succeeded:
+            self.failures = 0
+            self.warm_until_s = now_s + WARM_S
+        elif warmed_up:
+            self.failures += 1
+            if self.failures >= MAX_FAILURES:
+                self.failures, self.warm_until_s = 0, now_s + WARM_S
+        if warmed_up:
+            self.warming_up = False
+            self.changed.set()

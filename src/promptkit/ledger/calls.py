@@ -165,8 +165,8 @@ class Calls:
         calls: list[LoggedCall] = []
         with search.opened(self._reader.path) as index:
             with self._reader.connect() as connection:
-                index.bring_up(connection)
-            for page in index.found(match):
+                index.update(connection)
+            for page in index.pages(match):
                 calls += self._listed(limit - len(calls), where, page)
                 if len(calls) == limit:
                     break

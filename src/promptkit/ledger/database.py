@@ -1,4 +1,4 @@
-"""Opening a database file: created privately, WAL, and every trouble told with its remedy."""
+"""The database file: created privately, in WAL mode, migrated; its errors explained with a remedy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection, Engine, Executable, RowMapping, create_engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError
@@ -19,22 +19,22 @@ from sqlalchemy.pool import NullPool, QueuePool
 
 from promptkit.errors import LedgerError
 
-_MAGIC: Final = b"SQLite format 3\x00"
+_MAGIC = b"SQLite format 3\x00"
 
 
-_FULL: Final = ("the disk is full", "free some space and run the same command again")
+_FULL = ("the disk is full", "free some space and run the same command again")
 
 
-_READ_ONLY: Final = ("the database is read-only", "check the permissions of the file and of its folder")
+_READ_ONLY = ("the database is read-only", "check the permissions of the file and of its folder")
 
 
-_REFUSED: Final = (
+_REFUSED = (
     "the disk refused a write",
     "see whether it is full, or a quota or a limit of file sizes is reached; then run the same command again",
 )
 
 
-_TROUBLES: Final[tuple[tuple[str, str, str], ...]] = (
+_SQLITE_ERRORS = (
     ("SQLITE_FULL", *_FULL),
     (
         "SQLITE_BUSY",
@@ -63,45 +63,45 @@ _TROUBLES: Final[tuple[tuple[str, str, str], ...]] = (
 )
 
 
-_SYSTEMS_TROUBLES: Final = {
+_SYSTEM_ERRORS = {
     errno.ENOSPC: _FULL,
     errno.EROFS: _READ_ONLY,
     errno.EDQUOT: _REFUSED,
     errno.EFBIG: _REFUSED,
 }
-"""The same, where a file beside the database met them: a lock's."""
+"""The same errors from the system, at a file beside the database such as a lock."""
 
 
 def explain(error: BaseException, path: Path) -> LedgerError:
-    """Turn a database's or the system's error into one that says what to do."""
+    """Return a database's or the system's error as one with a remedy."""
     error = _first(error)
     if isinstance(error, LedgerError):
         return LedgerError(error.message, file=error.file or path, remedy=error.remedy)
     cause: BaseException | None = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(cause, sqlite3.Error):
         name = str(getattr(cause, "sqlite_errorname", ""))
-        for prefix, what, remedy in _TROUBLES:
+        for prefix, what, remedy in _SQLITE_ERRORS:
             if name.startswith(prefix):
                 return LedgerError(what, file=path, remedy=remedy)
     if isinstance(cause, OSError):
         unknown = (f"the database can't be used: {cause.strerror or cause}", _READ_ONLY[1])
-        what, remedy = _SYSTEMS_TROUBLES.get(cause.errno or 0, unknown)
+        what, remedy = _SYSTEM_ERRORS.get(cause.errno or 0, unknown)
         return LedgerError(what, file=path, remedy=remedy)
     return LedgerError(f"the database refused: {cause}", file=path, remedy="run `promptkit doctor`")
 
 
 def _first(error: BaseException) -> BaseException:
-    """The trouble itself: on a full disk SQLite undoes all, and then a savepoint is missed that is gone."""
+    """Return the first error: on a full disk SQLite rolls back, and then the savepoint is missing."""
     while "no such savepoint" in str(error) and error.__context__ is not None:
         error = error.__context__
     return error
 
 
 def prepare(path: Path) -> Path:
-    """Make sure that a database file is there, readable by its owner only; returns its real path.
+    """Create a database file if there is none, readable by its owner only; return its real path.
 
     Raises:
-        LedgerError: the folder is missing, it is no file, it can't be written, it is no database.
+        LedgerError: the folder is missing, it is no file, it can't be written, or it is no database.
     """
     try:
         return _prepare(path)
@@ -143,7 +143,7 @@ def _check_existing(path: Path) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Refuse a database that can only be read, before anything is asked of it.
+    """Refuse a database that can only be read.
 
     Raises:
         LedgerError: the file or its folder (where the -wal file goes) can't be written.
@@ -162,7 +162,7 @@ def _named(name: str) -> sqlite3.DatabaseError:
 
 
 def writing_engine(path: Path, *, busy_timeout_s: float, max_pages: int | None = None) -> Engine:
-    """An engine whose transactions take the write lock at once; closing a connection closes it."""
+    """Return an engine whose transactions take the write lock at once. It has no pool."""
     creator = _connecting(path, busy_timeout_s)
     engine = create_engine("sqlite://", creator=creator, poolclass=NullPool, hide_parameters=True)
 
@@ -184,7 +184,7 @@ def writing_engine(path: Path, *, busy_timeout_s: float, max_pages: int | None =
 
 
 def reading_engine(path: Path, *, busy_timeout_s: float) -> Engine:
-    """An engine that can only read; its connections serve any thread, one at a time."""
+    """Return an engine that can only read; any thread may use its connections, one at a time."""
     engine = create_engine(
         "sqlite://",
         creator=_connecting(path, busy_timeout_s),
@@ -207,7 +207,7 @@ def reading_engine(path: Path, *, busy_timeout_s: float) -> Engine:
 
 
 def _connecting(path: Path, busy_timeout_s: float) -> Callable[[], sqlite3.Connection]:
-    """How to connect: never makes a file, for one that is gone must not be taken for a new one."""
+    """Return the connector. It never creates a file: a file that is gone must not become an empty one."""
     return partial(
         sqlite3.connect,
         f"{path.as_uri()}?mode=rw",
@@ -262,16 +262,16 @@ class Reader:
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """What tells the file at a path from another that takes its place; None where there is none."""
+    """Return device and inode of the file at a path; None if there is none."""
     try:
-        found = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return found.st_dev, found.st_ino
+    return status.st_dev, status.st_ino
 
 
 def _wal(connection: Any, timeout_s: float) -> None:
-    """Switch to WAL; SQLite's busy wait doesn't cover the switch, so it is tried again here."""
+    """Switch to WAL, with retries: SQLite's busy wait doesn't cover the switch."""
     deadline = time.monotonic() + timeout_s
     while True:
         try:
@@ -287,22 +287,22 @@ def _wal(connection: Any, timeout_s: float) -> None:
         return
 
 
-HEAD: Final = "pk0001"
+HEAD = "pk0001"
 """The newest revision."""
 
 
-REVISIONS: Final = (HEAD,)
+REVISIONS = (HEAD,)
 """All revisions, oldest first."""
 
 
-MIGRATIONS: Final = Path(__file__).parent / "migrations"
+MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def revision(connection: Connection, path: Path) -> str | None:
-    """The revision of a database, None for an empty one.
+    """Return the revision of a database; None for an empty one.
 
     Raises:
-        LedgerError: it is of a newer schema, or of another program.
+        LedgerError: its schema is newer, or it belongs to another program.
     """
     tables = inspect(connection).get_table_names()
     if not tables:
@@ -326,7 +326,7 @@ def revision(connection: Connection, path: Path) -> str | None:
 
 
 def upgrade(connection: Connection) -> None:
-    """Run what is missing, in the connection's own transaction: all of it or nothing."""
+    """Run the missing migrations in the connection's transaction: all of them or none."""
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory
@@ -341,17 +341,17 @@ def upgrade(connection: Connection) -> None:
         environment.run_migrations()
 
 
-_FIRST_AFFECTED: Final = (3, 7, 0)
+_FIRST_AFFECTED = (3, 7, 0)
 
 
-_FIXED: Final = (3, 51, 3)
+_FIXED = (3, 51, 3)
 
 
-_BACKPORTS: Final = ((3, 50, 7), (3, 44, 6))
+_BACKPORTS = ((3, 50, 7), (3, 44, 6))
 
 
 def is_wal_reset_affected(version: tuple[int, int, int]) -> bool:
-    """Whether this SQLite has the WAL-reset bug: rare corruption with several writing connections.
+    """Return whether this SQLite has the WAL-reset bug: rare corruption with several writing connections.
 
     It came with 3.7.0 and was fixed in 3.51.3, and in 3.50.7 and 3.44.6 on their branches.
     """
@@ -361,7 +361,7 @@ def is_wal_reset_affected(version: tuple[int, int, int]) -> bool:
 
 
 def sqlite_version() -> tuple[int, int, int]:
-    """The version of the SQLite library that runs here."""
+    """Return the version of the SQLite library."""
     major, minor, patch = sqlite3.sqlite_version_info
     return major, minor, patch
 
@@ -388,12 +388,12 @@ def backup(database: Path, target: Path) -> Path:
             connection.execute("VACUUM INTO ?", (os.fspath(target),))
     except sqlite3.Error as error:
         target.unlink(missing_ok=True)
-        raise _explain(error, database) from error
+        raise explain(error, database) from error
     return target
 
 
 def quick_check(database: Path) -> tuple[str, ...]:
-    """What SQLite finds wrong with the file; empty where it finds nothing.
+    """Return the damage that SQLite finds in the file; empty if it finds none.
 
     Raises:
         LedgerError: it can't be read at all.
@@ -404,14 +404,9 @@ def quick_check(database: Path) -> tuple[str, ...]:
     except sqlite3.Error as error:
         if error.sqlite_errorname.startswith("SQLITE_CORRUPT"):
             return (str(error),)
-        raise _explain(error, database) from error
+        raise explain(error, database) from error
     return () if found == ["ok"] else tuple(found)
 
 
 def _plain(database: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{database.resolve().as_uri()}?mode=rw", uri=True, timeout=30)
-
-
-def _explain(error: sqlite3.Error, path: Path) -> LedgerError:
-
-    return explain(error, path)

@@ -1,6 +1,6 @@
-"""Erasing texts for good: what calls were made of and what came back goes, what they cost stays.
+"""Erase texts for good: variables and replies of calls are erased, their costs stay.
 
-Tags, deliverables, keys of rows, digests and verdicts stay: the costs are booked under them.
+Tags, deliverables, keys of rows, digests and verdicts stay, because costs are summed by them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, Select, delete, func, or_, select, update
 
@@ -19,23 +18,23 @@ from promptkit.ledger import tables as t
 from .calls import conditions
 from .records import JobState, LogFilter, RowState
 
-CHUNK: Final = 500
-"""So many calls a transaction: those of a running batch get in between."""
+CHUNK = 500
+"""Calls per transaction: few enough to let the calls of a running job in."""
 
 
-_TEXTS: Final = {"variables": None, "error": None, "flags": None, "verdict_note": None}
+_TEXTS = {"variables": None, "error": None, "flags": None, "verdict_note": None}
 
 
-_UNSENT: Final = "its texts were erased before it was sent"
+_UNSENT = "its texts were erased before it was sent"
 
 
 @dataclass(frozen=True, slots=True)
 class Erase:
-    """Whose texts to erase.
+    """The texts to erase.
 
-    By `tags` (all of them) or `call_ids`: those calls (of a pack, the calls of its rows), all calls that
-    go back to them, those that the reply cache served with their replies, and the rows of jobs with
-    these tags. By `before_us`: calls that ended before, but for those of open jobs.
+    By `tags` (all of them) or `call_ids`: those calls (of a pack, the calls of its rows), their
+    children, the cache hits with their replies, and the rows of jobs with these tags. By `before_us`:
+    calls that ended before, except those of open jobs.
     """
 
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -45,7 +44,7 @@ class Erase:
 
 @dataclass(frozen=True, slots=True)
 class Erasable:
-    """How much there is: calls whose texts are there, rows of jobs, and calls that are still open."""
+    """How much there is to erase: calls with texts, rows of jobs, and calls that are still open."""
 
     calls: int = 0
     rows: int = 0
@@ -53,12 +52,12 @@ class Erasable:
 
     @property
     def nothing(self) -> bool:
-        """Whether there is nothing to erase."""
+        """Return whether there is nothing to erase."""
         return self.calls == self.rows == 0
 
 
 def erasable(connection: Connection, what: Erase) -> Erasable:
-    """Count what would be erased."""
+    """Return how much would be erased."""
     calls = opened = 0
     for ids in call_ids(connection, what):
         calls += len(ids)
@@ -70,7 +69,7 @@ def erasable(connection: Connection, what: Erase) -> Erasable:
 
 
 def call_ids(connection: Connection, what: Erase) -> Iterator[list[int]]:
-    """The calls whose texts go, in pages."""
+    """Yield the calls whose texts to erase, in pages."""
     call, seen, after = t.CALLS.c, set[int](), 0
     descends = what.before_us is None
     while True:
@@ -80,8 +79,8 @@ def call_ids(connection: Connection, what: Erase) -> Iterator[list[int]]:
             return
         after = page[-1]
         while page:
-            fresh = [one for one in page if one not in seen]
-            if descends:  # only then can a call be met twice
+            fresh = [call_id for call_id in page if call_id not in seen]
+            if descends:  # only then can a call come twice
                 seen.update(fresh)
             if fresh:
                 yield fresh
@@ -89,15 +88,15 @@ def call_ids(connection: Connection, what: Erase) -> Iterator[list[int]]:
 
 
 def _children(connection: Connection, ids: Sequence[int]) -> list[int]:
-    """The calls that go back to these or were served by their replies, and those that carried them among others."""
+    """Return the children and the cache hits of these calls, and the carriers of their packs."""
     call = t.CALLS.c
     carriers = select(call.pack_id).where(call.id.in_(ids), call.pack_id.is_not(None))
-    found: dict[int, None] = {}
-    # One query each: each goes by its own index.
-    for goes in (call.parent_id.in_(ids), call.cached_from_id.in_(ids), call.id.in_(carriers)):
-        query = select(call.id).where(goes, call.forgotten_us.is_(None))
-        found.update(dict.fromkeys(connection.execute(query).scalars()))
-    return list(found)
+    related: dict[int, None] = {}
+    # One query each: each uses its own index.
+    for relation in (call.parent_id.in_(ids), call.cached_from_id.in_(ids), call.id.in_(carriers)):
+        query = select(call.id).where(relation, call.forgotten_us.is_(None))
+        related.update(dict.fromkeys(connection.execute(query).scalars()))
+    return list(related)
 
 
 def _calls(what: Erase) -> list[ColumnElement[bool]]:
@@ -114,17 +113,17 @@ def _calls(what: Erase) -> list[ColumnElement[bool]]:
 
 
 def _rows(what: Erase) -> ColumnElement[bool] | None:
-    """The rows of jobs that hold texts of their own account, whether a call was made for them or not."""
+    """Return the condition of the rows with texts to erase, with or without a call; None if there is none."""
     row = t.ROWS.c
-    held = or_(row.variables.is_not(None), row.passthrough.is_not(None))
+    kept = or_(row.variables.is_not(None), row.passthrough.is_not(None))
     if what.before_us is not None:
-        return held & (row.ended_us < what.before_us) & row.job_id.not_in(_open_jobs())
+        return kept & (row.ended_us < what.before_us) & row.job_id.not_in(_open_jobs())
     if not what.tags:
         return None
     for name, value in what.tags.items():
         tagged = select(t.TAGS.c.tagset_id).where(t.TAGS.c.name == name, t.TAGS.c.value == value)
-        held = held & row.tagset_id.in_(tagged)
-    return held
+        kept = kept & row.tagset_id.in_(tagged)
+    return kept
 
 
 def _open_jobs() -> Select[tuple[int]]:
@@ -132,20 +131,20 @@ def _open_jobs() -> Select[tuple[int]]:
 
 
 def erase_calls(connection: Connection, ids: Sequence[int], now_us: int) -> int:
-    """Erase the texts of some calls, and of the rows that they were made for; returns how many."""
+    """Erase the texts of some calls and of their rows; return how many."""
     call, row = t.CALLS.c, t.ROWS.c
     connection.execute(delete(t.REPLIES).where(t.REPLIES.c.call_id.in_(ids)))
     connection.execute(update(t.ATTEMPTS).where(t.ATTEMPTS.c.call_id.in_(ids)).values(detail=None))
     connection.execute(update(t.CALLS).where(call.id.in_(ids)).values(_TEXTS))
     ended = update(t.CALLS).where(call.id.in_(ids), call.status.is_not(None))
     connection.execute(ended.values(forgotten_us=now_us))
-    made_for = select(call.row_id).where(call.id.in_(ids), call.row_id.is_not(None))
-    _erase_rows(connection, row.id.in_(made_for))
+    rows = select(call.row_id).where(call.id.in_(ids), call.row_id.is_not(None))
+    _erase_rows(connection, row.id.in_(rows))
     return len(ids)
 
 
 def erase_rows(connection: Connection, what: Erase) -> int:
-    """Erase the texts of some more rows; returns how many, 0 when there are none left."""
+    """Erase the texts of a chunk of rows; return how many, 0 if there are none left."""
     found = _rows(what)
     if found is None:
         return 0
@@ -156,21 +155,23 @@ def erase_rows(connection: Connection, what: Erase) -> int:
 
 
 def _erase_rows(connection: Connection, which: ColumnElement[bool]) -> None:
-    """Their jobs no longer know their input then; a row that still waited fails."""
+    """Erase the texts of rows. Their jobs read the input again; a pending row fails."""
     row = t.ROWS.c
     jobs = select(row.job_id).where(which)
     connection.execute(update(t.JOBS).where(t.JOBS.c.id.in_(jobs)).values(input_sha256=None))
     connection.execute(update(t.ROWS).where(which).values(variables=None, passthrough=None, error=None))
-    waits = update(t.ROWS).where(which, row.state == RowState.PENDING.value)
-    connection.execute(waits.values(state=RowState.FAILED.value, error=_UNSENT))
+    pending = update(t.ROWS).where(which, row.state == RowState.PENDING.value)
+    connection.execute(pending.values(state=RowState.FAILED.value, error=_UNSENT))
 
 
 def rewrite(path: Path, timeout_s: float) -> bool:
-    """Write the database file anew without what was erased, and empty its log, which has the old pages.
+    """Rewrite the database file without the erased texts, and empty its log, which has the old pages.
 
-    Overwriting what is deleted isn't enough: SQLite leaves copies behind where it moves rows from
-    page to page. The caller keeps writers away. Returns whether all old pages are gone: a reader
-    may have kept them, or the disk has no room for a second copy.
+    Overwriting deleted texts isn't enough: SQLite leaves copies behind when it moves rows from page
+    to page. The caller must keep writers away.
+
+    Returns:
+        Whether all old pages are gone: a reader may have kept them, or the disk is too full for a copy.
     """
     with closing(sqlite3.connect(path, timeout=timeout_s, isolation_level=None)) as connection:
         try:

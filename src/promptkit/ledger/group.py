@@ -1,15 +1,14 @@
-"""What one group commit writes: many begins and ends of calls in a handful of statements."""
+"""A group commit: the begins and ends of many calls in a handful of statements."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection
 
 from promptkit.errors import LedgerError, PromptKitError
-from promptkit.ledger import statements as columns
 from promptkit.ledger import statements as sql
 from promptkit.ledger import tables as t
 from promptkit.templates.template import StoredSource
@@ -56,7 +55,7 @@ class Begin(Op[Admitted | Refused]):
 
 @dataclass(slots=True)
 class Finish(Op[Settled]):
-    """Close and settle an attempt, with what it ends: its call, its row, the members of its pack."""
+    """Close and settle an attempt; end its call, its row and the members of its pack."""
 
     attempt: AttemptEnd
     call: CallEnd | None
@@ -66,7 +65,7 @@ class Finish(Op[Settled]):
 
 @dataclass(slots=True)
 class EndCall(Op[None]):
-    """End a call that has no attempt open; `start` where it never had one."""
+    """End a call that has no attempt open; `start` if it never had one."""
 
     end: CallEnd
     row: RowEnd | None
@@ -76,7 +75,7 @@ class EndCall(Op[None]):
 
 @dataclass(slots=True)
 class Withdraw(Op[None]):
-    """Close an attempt that was admitted to a caller who had gone: it was never sent."""
+    """Close an attempt that was admitted to a cancelled caller: it was never sent."""
 
     attempt_id: int
     now_us: int
@@ -84,7 +83,7 @@ class Withdraw(Op[None]):
 
 @dataclass(slots=True)
 class Task(Op[T]):
-    """Anything else, in a savepoint of its own."""
+    """Any other function, in a savepoint of its own."""
 
     run: Callable[[Connection], T]
 
@@ -97,19 +96,19 @@ _SETTLED = Settled()
 
 @dataclass(frozen=True, slots=True)
 class Open:
-    """An attempt that this process has open, and what it holds."""
+    """An attempt that this process has open, and its reservation."""
 
     scopes: tuple[str, ...]
     max_cost_pico: int | None
     caps: tuple[int | None, ...] = ()
-    """Those that it was admitted under, scope by scope."""
+    """The caps that it was admitted under, scope by scope."""
     soft: tuple[Scope, ...] = ()
-    """Those of its scopes that have a soft cap."""
+    """Its scopes that have a soft cap."""
 
 
 @dataclass(slots=True)
 class State:
-    """What a process knows of what it committed. A group changes it only once it is on disk."""
+    """What a process has committed. A group changes it only after its commit."""
 
     owner_id: int
     now_us: Callable[[], int]
@@ -119,29 +118,22 @@ class State:
     releases: int = 0
 
 
-_Rows: TypeAlias = list[tuple[sql.Column, ...]]
-
-
-def _rows() -> _Rows:
-    return []
-
-
 @dataclass(slots=True)
 class _Writes:
     """The rows that a group collects for its statements."""
 
     tagsets: dict[int, str] = field(default_factory=dict[int, str])
     price_sources: dict[str, int] = field(default_factory=dict[str, int])
-    calls: _Rows = field(default_factory=_rows)
-    attempts: _Rows = field(default_factory=_rows)
-    holds: _Rows = field(default_factory=_rows)
-    attempt_ends: _Rows = field(default_factory=_rows)
-    unknowns: _Rows = field(default_factory=_rows)
-    released: _Rows = field(default_factory=_rows)
-    call_ends: _Rows = field(default_factory=_rows)
-    shares: _Rows = field(default_factory=_rows)
-    replies: _Rows = field(default_factory=_rows)
-    row_ends: _Rows = field(default_factory=_rows)
+    calls: list[sql.Row] = field(default_factory=list[sql.Row])
+    attempts: list[sql.Row] = field(default_factory=list[sql.Row])
+    reservations: list[sql.Row] = field(default_factory=list[sql.Row])
+    attempt_ends: list[sql.Row] = field(default_factory=list[sql.Row])
+    unknowns: list[sql.Row] = field(default_factory=list[sql.Row])
+    released: list[sql.Row] = field(default_factory=list[sql.Row])
+    call_ends: list[sql.Row] = field(default_factory=list[sql.Row])
+    shares: list[sql.Row] = field(default_factory=list[sql.Row])
+    replies: list[sql.Row] = field(default_factory=list[sql.Row])
+    row_ends: list[sql.Row] = field(default_factory=list[sql.Row])
 
 
 class Group:
@@ -216,9 +208,14 @@ class Group:
             return replace(refused, releases=self._state.releases)
         keys = tuple(scope.key for scope in op.scopes)
         writes.calls += calls
-        writes.attempts.append(columns.attempt_start(attempt))
-        writes.holds.append(
-            (attempt.id, self._state.owner_id, attempt.max_cost_pico, columns.scope_keys(keys))
+        writes.attempts.append(sql.attempt_start(attempt))
+        writes.reservations.append(
+            {
+                "attempt_id": attempt.id,
+                "owner_id": self._state.owner_id,
+                "max_cost_pico": attempt.max_cost_pico,
+                "scopes": sql.scope_keys(keys),
+            }
         )
         soft = tuple(scope for scope in op.scopes if scope.soft_pico is not None)
         caps = tuple(scope.cap_pico for scope in op.scopes)
@@ -230,7 +227,7 @@ class Group:
         if op.call is not None:
             self._call_end(op.call, op.attempt.id)
         if op.row is not None:
-            self._writes.row_ends.append(columns.row_end(op.row))
+            self._writes.row_ends.append(sql.row_end(op.row))
         self._end_members(op.members, op.attempt.id)
         return Settled(overrun, soft) if overrun or soft else _SETTLED
 
@@ -239,16 +236,18 @@ class Group:
             self._writes.calls.append(self._call_start(op.start))
         self._call_end(op.end, None)
         if op.row is not None:
-            self._writes.row_ends.append(columns.row_end(op.row))
+            self._writes.row_ends.append(sql.row_end(op.row))
         self._end_members(op.members, None)
 
     def _end_members(self, members: Sequence[MemberEnd], attempt_id: int | None) -> None:
         for call, row in members:
             self._call_end(call, attempt_id)
             if call.share is not None:
-                self._writes.shares.append(columns.share(call))
+                self._writes.shares.append(
+                    {"share_begin": call.share.begin, "share_end": call.share.end, "key": call.id}
+                )
             if row is not None:
-                self._writes.row_ends.append(columns.row_end(row))
+                self._writes.row_ends.append(sql.row_end(row))
 
     def _withdraw(self, op: Withdraw) -> None:
         if self._opened(op.attempt_id) is not None:
@@ -273,28 +272,29 @@ class Group:
         opened = self._opened(end.id)
         if opened is None:
             raise LedgerError(f"attempt {show_id(end.id)} is not open in this process")
-        row = columns.attempt_end(end, self._price_source(end))
+        row = sql.attempt_end(end, self._price_source(end))
         overrun = self._book.settle(opened.scopes, opened.max_cost_pico, end.charged_pico, opened.caps)
         self._writes.attempt_ends.append(row)
         if end.state is AttemptState.UNKNOWN:
-            self._writes.unknowns.append((end.id,))
-        self._writes.released.append((end.id,))
+            self._writes.unknowns.append({"key": end.id})
+        self._writes.released.append({"key": end.id})
         self._open[end.id] = None
         return overrun, self._book.soft(opened.soft) if opened.soft else ()
 
-    def _call_start(self, call: CallStart) -> tuple[sql.Column, ...]:
+    def _call_start(self, call: CallStart) -> sql.Row:
         if not call.tags:
-            return columns.call_start(call, None)
+            return sql.call_start(call, None)
         number, text = self._state.tag_ids(call.tags)
-        row = columns.call_start(call, number)
+        row = sql.call_start(call, number)
         if text is not None:
             self._writes.tagsets[number] = text
         return row
 
     def _call_end(self, end: CallEnd, attempt_id: int | None) -> None:
-        self._writes.call_ends.append(columns.call_end(end))
+        self._writes.call_ends.append(sql.call_end(end))
         if end.text is not None:
-            self._writes.replies.append(columns.reply(end.id, attempt_id, end.text))
+            text = storable(end.text)
+            self._writes.replies.append({"call_id": end.id, "attempt_id": attempt_id, "text": text})
 
     def _price_source(self, end: AttemptEnd) -> int | None:
         if end.cost is None:
@@ -311,10 +311,10 @@ class Group:
         store_tagsets(connection, writes.tagsets)
         sql.insert_calls(connection, writes.calls)
         sql.insert_attempts(connection, writes.attempts)
-        sql.insert_holds(connection, writes.holds)
+        sql.insert_reservations(connection, writes.reservations)
         sql.update_attempts(connection, writes.attempt_ends)
         sql.count_unknowns(connection, writes.unknowns)
-        sql.delete_holds(connection, writes.released)
+        sql.delete_reservations(connection, writes.released)
         sql.update_calls(connection, writes.call_ends)
         sql.update_shares(connection, writes.shares)
         sql.insert_replies(connection, writes.replies)
@@ -323,33 +323,37 @@ class Group:
 
 
 def load_accounts(connection: Connection, scopes: Collection[str]) -> dict[str, Account]:
-    """These scopes' accounts; those that aren't there yet are left out."""
-    # One by one, for they are few and an IN of any length costs a compilation; in order, so
-    # that two processes on PostgreSQL can't lock each other out.
+    """Return the accounts of these scopes; a scope without an account is left out."""
+    # One by one: they are few, and an IN of any length costs a compilation. In order: two
+    # processes on PostgreSQL can't deadlock.
     rows = {key: sql.find_account(connection, key) for key in sorted(scopes)}
     return {key: Account(*row) for key, row in rows.items() if row is not None}
 
 
 def store_accounts(connection: Connection, book: Book, now_us: int) -> None:
-    """Write what changed."""
-    new, changed = book.new(), book.changed()
-    sql.insert_budgets(connection, [(key, *_columns(account, now_us)) for key, account in new.items()])
-    sql.update_budgets(connection, [(*_columns(account, now_us), key) for key, account in changed.items()])
-
-
-def _columns(account: Account, now_us: int) -> tuple[sql.Column, ...]:
-    return (
-        account.cap_pico,
-        account.spent_pico,
-        account.reserved_pico,
-        account.over_pico,
-        account.stopped_cap_pico,
-        now_us,
+    """Write the accounts that are new or changed."""
+    new, changed = book.new().items(), book.changed().items()
+    sql.insert_budgets(
+        connection, [{"scope": key, **_account_columns(account, now_us)} for key, account in new]
+    )
+    sql.update_budgets(
+        connection, [{**_account_columns(account, now_us), "key": key} for key, account in changed]
     )
 
 
+def _account_columns(account: Account, now_us: int) -> sql.Row:
+    return {
+        "cap_pico": account.cap_pico,
+        "spent_pico": account.spent_pico,
+        "reserved_pico": account.reserved_pico,
+        "over_pico": account.over_pico,
+        "stopped_cap_pico": account.stopped_cap_pico,
+        "updated_us": now_us,
+    }
+
+
 def store_tagsets(connection: Connection, sets: Mapping[int, str]) -> None:
-    """Sets of tags by their id, each as canonical JSON."""
+    """Store sets of tags by their id, each as canonical JSON."""
     if not sets:
         return
     connection.execute(
@@ -364,14 +368,14 @@ def store_tagsets(connection: Connection, sets: Mapping[int, str]) -> None:
 
 
 def store_price_sources(connection: Connection, sources: Mapping[str, int]) -> None:
-    """Price sources and their ids."""
+    """Store price sources and their ids."""
     if sources:
         rows = [{"id": number, "source": source} for source, number in sources.items()]
         connection.execute(or_ignore(connection, t.PRICE_SOURCES), rows)
 
 
 def store_templates(connection: Connection, sources: Iterable[StoredSource], now_us: int) -> None:
-    """Template sources; one that is there already stays as it is."""
+    """Store template sources; a known one stays as it is."""
     rows = [
         {
             "digest": source.digest,

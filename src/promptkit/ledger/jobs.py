@@ -420,7 +420,7 @@ class Jobs:
             yield from ((row["id"], tags_of(row["tags"])) for row in page)
 
     def _pages(
-        self, query: Select[Any], order: ColumnElement[int], limit: int
+        self, query: Select[*tuple[Any, ...]], order: ColumnElement[int], limit: int
     ) -> Iterator[Sequence[RowMapping]]:
         """Yield the pages of a query in the order of a column that it selects, each in a transaction of its own."""
         query = query.where(order > bindparam("after")).order_by(order).limit(limit)
@@ -589,8 +589,8 @@ def ingest(connection: Connection, job_id: int, number: int, rows: Sequence[RowS
     rows = _with_parents(connection, rows)
     known = _known(connection, job_id, {row.key for row in rows})
     tag_ids, tagsets = TagIds(), dict[int, str]()
-    added: list[tuple[sql.Column, ...]] = []
-    placed: list[tuple[sql.Column, ...]] = []
+    added: list[sql.Row] = []
+    placed: list[sql.Row] = []
     new = changed = invalid = 0
     for row in rows:
         before = known.setdefault((storable(row.key), row.ordinal), _Key())
@@ -598,14 +598,22 @@ def ingest(connection: Connection, job_id: int, number: int, rows: Sequence[RowS
             raise InputError(f"row {row.line or row.position + 1}: the key {row.key!r} appears twice")
         before.seen = number
         invalid += row.error is not None
-        tagset_id = _tagset(tag_ids, tagsets, row)
+        columns: dict[str, sql.Column] = {
+            "position": row.position,
+            "line": row.line,
+            "seen": number,
+            "variables": maybe_json(row.variables),
+            "passthrough": maybe_json(row.passthrough),
+            "tagset_id": _tagset(tag_ids, tagsets, row),
+            "deliverable": row.deliverable,
+            "parent_call_id": row.parent_call_id,
+        }
         row_id = before.rows.get(row.content)
         if row_id is not None:
-            belongs = (tagset_id, row.deliverable, row.parent_call_id)
-            placed.append((row.position, row.line, number, *_texts(row), *belongs, row_id))
+            placed.append({**columns, "key": row_id})
         else:
             new, changed = new + (not before.rows), changed + bool(before.rows)
-            added.append(_row_columns(job_id, number, row, before.generations, tagset_id))
+            added.append(columns | _new_row(job_id, row, before.generations))
     store_tagsets(connection, tagsets)
     sql.insert_rows(connection, added)
     sql.place_rows(connection, placed)
@@ -658,10 +666,6 @@ def _known(connection: Connection, job_id: int, keys: Collection[str]) -> dict[t
     return known
 
 
-def _texts(row: RowStart) -> tuple[sql.Column, sql.Column]:
-    return maybe_json(row.variables), maybe_json(row.passthrough)
-
-
 def _tagset(tag_ids: TagIds, tagsets: dict[int, str], row: RowStart) -> int | None:
     if not row.tags:
         return None
@@ -672,29 +676,18 @@ def _tagset(tag_ids: TagIds, tagsets: dict[int, str], row: RowStart) -> int | No
     return number
 
 
-def _row_columns(
-    job_id: int, number: int, row: RowStart, generation: int, tagset_id: int | None
-) -> tuple[sql.Column, ...]:
-    state = RowState.PENDING if row.error is None else RowState.INVALID
-    return (
-        row.id,
-        job_id,
-        storable(row.key),
-        row.ordinal,
-        generation,
-        row.content,
-        row.position,
-        row.line,
-        number,
-        state.value,
-        *_texts(row),
-        tagset_id,
-        row.deliverable,
-        row.parent_call_id,
-        row.redo_of_id,
-        int(row.canary),
-        0,
-        None,
-        None if row.error is None else storable(row.error),
-        None,
-    )
+def _new_row(job_id: int, row: RowStart, generation: int) -> dict[str, sql.Column]:
+    """Return the columns that a row keeps from its first reading."""
+    return {
+        "id": row.id,
+        "job_id": job_id,
+        "row_key": storable(row.key),
+        "ordinal": row.ordinal,
+        "generation": generation,
+        "content": row.content,
+        "state": (RowState.PENDING if row.error is None else RowState.INVALID).value,
+        "redo_of_id": row.redo_of_id,
+        "canary": int(row.canary),
+        "unknowns": 0,
+        "error": None if row.error is None else storable(row.error),
+    }

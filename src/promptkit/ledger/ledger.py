@@ -198,7 +198,7 @@ def _sweep_at_open(
     timeout_s: float,
 ) -> None:
     with reading.connect() as connection:
-        if connection.execute(select(t.HOLDS.c.owner_id).limit(1)).first() is None:
+        if connection.execute(select(t.RESERVATIONS.c.owner_id).limit(1)).first() is None:
             return
     with _locked(lock, timeout_s), writing.begin() as connection:
         sweep(connection, folder, 0, clock())

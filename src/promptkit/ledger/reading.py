@@ -22,7 +22,7 @@ from .records import (
     RowRecord,
     RowState,
 )
-from .statements import ACCOUNTS, read_json, read_object
+from .statements import ACCOUNT_COLUMNS, read_json, read_object
 
 EnumT = TypeVar("EnumT", bound=StrEnum)
 
@@ -226,7 +226,7 @@ def call_record(row: Mapping[Any, Any], attempts: tuple[AttemptRecord, ...]) -> 
 
 def budget_record(row: Mapping[Any, Any]) -> BudgetRecord:
     """Return a scope's money from its columns."""
-    account = Account(**{name: row[name] for name in ACCOUNTS[:5]})
+    account = Account(**{name: row[name] for name in ACCOUNT_COLUMNS})
     return BudgetRecord(
         scope=row["scope"],
         cap_pico=None if account.cap_pico == UNCAPPED else account.cap_pico,

@@ -1,4 +1,4 @@
-"""What goes into the ledger: frozen values, no SQL. What comes out is in `answers`.
+"""The records that go into the ledger and come out of it: frozen values, no SQL.
 
 Ids come from the caller (`promptkit.types.ids`), times are microseconds since the epoch (`_us`),
 money is pico-USD (`_pico`). What is not known is None.
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from enum import StrEnum
 from operator import attrgetter
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from promptkit._util.shares import Share
 from promptkit.types import AttemptState, Cost, Estimate, Fault, Finish, Json, Status, Target, Usage, usd
@@ -23,11 +23,11 @@ from promptkit.types import AttemptState, Cost, Estimate, Fault, Finish, Json, S
 class CallStart:
     """A call as it begins.
 
-    `template_digest` names a source that `Ledger.remember_template` was told of. `variables`
-    is None where the storage settings keep them out. `cache_key` is what the reply cache will find
-    it by; a call that another one's reply serves names that in `cached_from_id`, and in `saved_pico`
-    what it would have cost. The call that carries a pack says how many items in `pack_items`; that of
-    a row in it names the carrier in `pack_id`, and what `share` of the request it is held to cost.
+    `template_digest` names a source that `Calls.store_templates` stored. `variables` is None if the
+    storage settings exclude them. `cache_key` is the key under which the reply cache finds its reply.
+    A cache hit names the call with the reply in `cached_from_id`, and the cost that it saved in
+    `saved_pico`. The call that carries a pack has the number of its items in `pack_items`; the call of
+    a row in it names the carrier in `pack_id`, and in `share` its estimated part of the request.
     """
 
     id: int
@@ -52,10 +52,10 @@ class CallStart:
 
 @dataclass(frozen=True, slots=True)
 class CallEnd:
-    """A call as it ends. `text` is the reply to keep, None where the settings keep it out.
+    """A call as it ends. `text` is the reply to keep; None if the storage settings exclude it.
 
-    `flags` are the checks that the reply doesn't keep to, and is kept with. `share` is the part that a
-    row of a pack has in its cost, now that its reply is known.
+    `flags` are the failed checks that the reply is kept with. `share` is the part of a pack's cost
+    that its row has, now that its reply is known.
     """
 
     id: int
@@ -71,10 +71,9 @@ class CallEnd:
 
 @dataclass(frozen=True, slots=True)
 class AttemptStart:
-    """An attempt about to be sent; hop and number count from 1.
+    """An attempt about to be sent; `target_number` and `number` count from 1.
 
-    `max_cost_pico` is what it can cost at most; None, where the target has no price and the
-    user allows that, holds nothing.
+    `max_cost_pico` None reserves nothing: the target has no price, and the user allows that.
     """
 
     id: int
@@ -88,7 +87,7 @@ class AttemptStart:
 
 @dataclass(frozen=True, slots=True)
 class AttemptEnd:
-    """An attempt and its settlement. `charged_pico` counts in the caps: cost, else the ceiling."""
+    """An attempt and its settlement. `charged_pico` counts in the caps: the cost, or the max cost if that is unknown."""
 
     id: int
     state: AttemptState
@@ -111,7 +110,7 @@ class AttemptEnd:
 
 @dataclass(frozen=True, slots=True)
 class RowEnd:
-    """A row of a job that is done, by the call that did it (None: no call was made)."""
+    """A row of a job that has a result, and the call with that result (None if there was no call)."""
 
     id: int
     state: Status
@@ -121,21 +120,21 @@ class RowEnd:
 
 
 MemberEnd: TypeAlias = "tuple[CallEnd, RowEnd | None]"
-"""How a row's own call in a pack ends, and the row with it, unless it is still to be done."""
+"""The end of a row's call in a pack, and of the row, unless it is still pending."""
 
 
 # --------------------------------------------------------------------- calls, coming back
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """The attempt is on disk and its ceiling is held: it may be sent."""
+    """The attempt is on disk and its max cost is reserved: it may be sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
     """A scope has no room; nothing was written.
 
-    `may_free` is whether waiting can help: other holds are out, and without them it would fit.
-    `releases` goes to `Ledger.freed`, so that no release between the two is missed.
+    `may_free` is whether waiting can help: it would fit without the reservations of other attempts.
+    `releases` goes to `Calls.wait_for_release`, which then misses no release between the two.
     """
 
     scope_key: str
@@ -144,13 +143,13 @@ class Refused:
     reserved_pico: int
     may_free: bool
     stopped: bool = False
-    """A provider billed above its ceiling in this scope: nothing more until the cap is raised."""
+    """A provider billed above the max cost in this scope: nothing is admitted until the cap is raised."""
     releases: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class SoftPassed:
-    """A scope that has spent what its soft cap names, or more."""
+    """A scope that has spent its soft cap, or more."""
 
     scope_key: str
     soft_pico: int
@@ -159,9 +158,9 @@ class SoftPassed:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The attempt is closed. `overrun` names the scopes that its bill above the ceiling stopped.
+    """The attempt is closed. `overrun` names the scopes that its bill above the max cost stopped.
 
-    `soft` are those of its scopes whose soft cap is reached. It is true where something stopped.
+    `soft` are the scopes whose soft cap is reached. The value is true if a scope stopped.
     """
 
     overrun: tuple[str, ...] = ()
@@ -173,7 +172,7 @@ class Settled:
 
 # ------------------------------------------------------------------------------- jobs
 class JobState(StrEnum):
-    """Where a job stands. A job that was killed stays `open`: its lock tells whether it runs."""
+    """The state of a job. A job that was killed stays `open`: its lock shows whether it runs."""
 
     OPEN = "open"
     DONE = "done"
@@ -181,7 +180,7 @@ class JobState(StrEnum):
 
 
 class RowState(StrEnum):
-    """Where a row stands: `pending`, `invalid` (it can't be rendered), or as its call ended."""
+    """The state of a row: `pending`, `invalid` (it can't be rendered), or the status of its call."""
 
     PENDING = "pending"
     INVALID = "invalid"
@@ -246,7 +245,7 @@ class RowStart:
     """A row of the input.
 
     `key` and `ordinal` (which of several rows with this key) identify it; `content` is a
-    digest of what it holds: another content under the same key is a new generation. A row
+    digest of its cells: another content under the same key is a new generation. A row
     with an `error` is kept as invalid.
     """
 
@@ -268,7 +267,7 @@ class RowStart:
 
 @dataclass(frozen=True, slots=True)
 class InputRead:
-    """An input that was read to its end: the columns that were met, and its digest where it has one."""
+    """An input that was read to its end: its columns, and its digest if it has one."""
 
     columns: tuple[str, ...] | None = None
     sha256: str | None = None
@@ -276,7 +275,7 @@ class InputRead:
 
 @dataclass(frozen=True, slots=True)
 class Ingested:
-    """What a reading of the input brought: new rows, rows known, changed content, invalid ones."""
+    """The rows of a reading of the input: new, known, with changed content, and invalid."""
 
     new: int = 0
     known: int = 0
@@ -285,7 +284,7 @@ class Ingested:
 
     @property
     def rows(self) -> int:
-        """How many rows the input held."""
+        """Rows of the input."""
         return self.new + self.known + self.changed
 
     def __add__(self, other: Ingested) -> Ingested:
@@ -299,7 +298,7 @@ class Ingested:
 
 @dataclass(frozen=True, slots=True)
 class RowRecord:
-    """A row as the ledger has it; `unknowns` counts attempts whose outcome was lost."""
+    """A row as the ledger has it; `unknowns` counts attempts with an unknown outcome."""
 
     id: int
     job_id: int
@@ -323,9 +322,9 @@ class RowRecord:
 
 @dataclass(frozen=True, slots=True)
 class Money:
-    """A sum over attempts: what is known, and what unknown ones may add at most.
+    """A sum over attempts: the known cost, and the most that attempts of unknown cost may add.
 
-    `charged_pico` is what caps count: the known plus the ceilings of the unknown.
+    `charged_pico` is what caps count: the known cost plus the max cost of the unknown ones.
     """
 
     known_pico: int = 0
@@ -335,7 +334,7 @@ class Money:
 
     @property
     def at_most_unknown_pico(self) -> int:
-        """What the attempts of unknown cost were charged: `$1.20 + up to $0.04 unknown`."""
+        """The charge of the attempts with unknown cost: `$1.20 + up to $0.04 unknown`."""
         return self.charged_pico - self.known_pico
 
     @property
@@ -354,9 +353,9 @@ class Money:
 
 @dataclass(frozen=True, slots=True)
 class OutputRow:
-    """A row and what became of it, for the output file. Money covers all its calls.
+    """A row and its result, for the output file. Money covers all its calls.
 
-    `target` is where its last attempt went; tokens are those of the call that did it.
+    `target` is the target of its last attempt; tokens are those of the call with the result.
     """
 
     row: RowRecord
@@ -388,23 +387,23 @@ class JobSummary:
 
     @property
     def pending(self) -> int:
-        """Rows still to be done."""
+        """Rows without a result."""
         return self.rows.get(RowState.PENDING, 0)
 
     @property
     def done(self) -> int:
-        """Rows that have a text of their own, whole or cut."""
+        """Rows that have a reply, whole or truncated."""
         return self.rows.get(RowState.OK, 0) + self.rows.get(RowState.TRUNCATED, 0)
 
     @property
     def failed(self) -> int:
-        """Rows that somebody should look at: failed, refused, invalid, degraded."""
+        """Rows that a person should look at: failed, refused, invalid, degraded."""
         return self.total - self.pending - self.done
 
 
 @dataclass(frozen=True, slots=True)
 class TargetShare:
-    """What a target did for a job: how many requests it answered, and what all of them cost."""
+    """A target's part of a job: how many requests it answered, and the cost of all of them."""
 
     target: Target
     answered: int
@@ -426,11 +425,11 @@ class RowProblem:
 # ---------------------------------------------------------------------- log, show, budgets
 @dataclass(frozen=True, slots=True)
 class LogFilter:
-    """Which calls to list; every field that is given must fit.
+    """The calls to list; a call must fit every field that is given.
 
-    `text` is looked for in variables, errors and replies; `template` is a name, with or
-    without its version; `target` is `provider` or `provider/model`; `job` is a job's name; `verdict` is `accept`, `reject`
-    or `none`.
+    `text` is searched in variables, errors and replies; `template` is a name, with or without its
+    version; `target` is `provider` or `provider/model`; `job` is a job's name; `verdict` is `accept`,
+    `reject` or `none`.
     """
 
     text: str | None = None
@@ -446,9 +445,9 @@ class LogFilter:
 
 @dataclass(frozen=True, slots=True)
 class LoggedCall:
-    """A call in a list. `status` is None while it is open, or when its process died.
+    """A call in a list. `status` is None while it is open, or if its process died.
 
-    `pack_items` and `pack_id` are as a `CallRecord`'s: money and tokens are its part of the pack's.
+    `pack_items` and `pack_id` are as in `CallRecord`: money and tokens are its share of the pack's.
     """
 
     id: int
@@ -475,9 +474,9 @@ class LoggedCall:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """An attempt as the ledger has it; `cost` is None while unknown, `ended_us` while open.
+    """An attempt as the ledger has it; `cost` is None if unknown, `ended_us` while it is open.
 
-    `estimate` stands in for `usage` and `cost` of a stream that ended before they were told.
+    `estimate` replaces `usage` and `cost` of a stream that ended before the provider sent them.
     """
 
     id: int
@@ -509,11 +508,11 @@ class AttemptRecord:
 class CallRecord:
     """A call in full. The prompt is rendered again from `template_digest` and `variables`.
 
-    `pack_items` is how many rows it carried in one request; `pack_id` names the call that carried it,
-    `share` its part in that: attempts and money are that part of the carrier's.
+    `pack_items` is the number of rows that it carried in one request; `pack_id` names the call that
+    carried it, `share` its part of that: attempts and money are that part of the carrier's.
 
-    `cached_from_id` names the call whose reply served it, if one did: then it has no attempts,
-    `saved_pico` is what that saved.
+    A cache hit has no attempts: `cached_from_id` names the call with the reply, `saved_pico` is the
+    cost that it saved.
     """
 
     id: int
@@ -551,7 +550,7 @@ class CallRecord:
 
 @dataclass(frozen=True, slots=True)
 class PackItem:
-    """A row's own call in a pack. `status` is None while the pack is open, or when its process died."""
+    """A row's call in a pack. `status` is None while the pack is open, or if its process died."""
 
     id: int
     row_id: int
@@ -564,7 +563,7 @@ class PackItem:
 
 @dataclass(frozen=True, slots=True)
 class ChildCall:
-    """A call that goes back to another one."""
+    """A call that names another one as its parent."""
 
     id: int
     template_ref: str
@@ -575,7 +574,7 @@ class ChildCall:
 class BudgetRecord:
     """A scope's money. `cap_pico` None: it is only counted.
 
-    `stopped`: a provider billed above its ceiling under this cap; `stopped_cap_pico` is the cap up
+    `stopped`: a provider billed above the max cost under this cap; `stopped_cap_pico` is the cap up
     to which that stops it.
     """
 
@@ -589,27 +588,26 @@ class BudgetRecord:
     stopped_cap_pico: int | None = None
 
     def stops_at(self, cap_pico: int | None) -> bool:
-        """Whether it would be stopped under that cap."""
+        """Return whether it would be stopped under that cap."""
         return (
             cap_pico is not None and self.stopped_cap_pico is not None and cap_pico <= self.stopped_cap_pico
         )
 
 
 Key: TypeAlias = "tuple[str | int | None, ...]"
-"""The values that a group stands for, in the order in which they were asked for; None: it has none."""
+"""The values of a group, in the order of `SumOf.by`; None if its calls have none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
     """Sums over calls and their attempts; every field adds. Money in pico-USD.
 
-    `answered` calls have a reply, `ended` ones have ended. `rows` are rows of jobs that were done
-    by these calls. `known` is what attempts cost, `charged` that and the ceilings of the `unknown`
-    ones; `lost_*` is what went to attempts that did not yield a reply that was kept, `named_*` what
-    went to calls of a deliverable. Tokens are those that providers told; `cache_read_tokens` are
-    part of `input_tokens`, `reasoning_tokens` of `output_tokens`. `cache_saved` is what the providers'
-    prompt caches saved (below 0 where writing them cost more), `reply_saved` what replies saved that were
-    used again.
+    `answered` calls have a reply, `ended` calls have ended. `rows` are rows of jobs whose result is
+    one of these calls. `known` is the known cost of attempts, `charged` adds the max cost of the
+    `unknown` ones. `lost_*` is the part of attempts whose reply was not kept, `named_*` the part of
+    calls with a deliverable. Tokens are those that providers report; `cache_read_tokens` are part of
+    `input_tokens`, `reasoning_tokens` of `output_tokens`. `cache_saved` is the saving of the
+    providers' prompt caches (below 0 if writing them cost more), `reply_saved` that of our reply cache.
     """
 
     calls: int = 0
@@ -641,24 +639,24 @@ class Tally:
 
     @property
     def money(self) -> Money:
-        """What all attempts cost."""
+        """The cost of all attempts."""
         return Money(self.known_pico, self.charged_pico, self.unknown, self.attempts)
 
     @property
     def lost(self) -> Money:
-        """What of it was lost to retries."""
+        """The cost of attempts whose reply was not kept."""
         return Money(self.lost_known_pico, self.lost_charged_pico, self.lost_unknown, self.lost_attempts)
 
 
-FIELDS: Final = tuple(one.name for one in fields(Tally))
+FIELDS = tuple(entry.name for entry in fields(Tally))
 
 
-_VALUES: Final = attrgetter(*FIELDS)
+_VALUES = attrgetter(*FIELDS)
 
 
 @dataclass(frozen=True, slots=True)
 class SumOf:
-    """What to sum up.
+    """The sums to compute.
 
     Args:
         by: `template`, `target`, `job`, `day`, `deliverable`; any other name is a tag.
@@ -679,19 +677,19 @@ class SumOf:
     job: str | None = None
 
 
-_LOW: Final = 0.1
+_LOW = 0.1
 
 
-_HIGH: Final = 0.9
-"""The lengths that `low` and `high` are: a tenth of the answers were shorter, a tenth longer."""
+_HIGH = 0.9
+"""The ranks of `low` and `high`: a tenth of the replies are shorter, a tenth longer."""
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One attempt with the same template, as the ledger has it; `output_tokens` None: no answer.
+    """An earlier attempt with the same template; `output_tokens` is None if it got no reply.
 
-    `job` is the batch's, None of a single call; what was read from the provider's prompt cache and
-    written to it is part of `input_tokens`.
+    `job` is None for a single call. Tokens read from and written to the provider's prompt cache are
+    part of `input_tokens`.
     """
 
     call: int
@@ -707,7 +705,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Cached:
-    """The shares of a call's input tokens that a prompt cache serves (`read`) and takes in (`written`)."""
+    """The shares of a call's input tokens that are read from a prompt cache, and written to it."""
 
     read: float = 0.0
     written: float = 0.0
@@ -715,11 +713,11 @@ class Cached:
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    """What a template's answers were like at a target.
+    """Statistics of a template's replies at a target.
 
-    `low`, `mean` and `high` are output tokens; `of_estimate` counted input tokens to one that was
-    estimated; `failed` attempts without an answer to one with; `lost` what those cost to what the
-    answers cost; `cached` what the prompt cache did in batches, once their first call was answered.
+    `low`, `mean` and `high` are output tokens; `of_estimate` is the ratio of counted to estimated
+    input tokens; `failed` that of attempts without a reply to attempts with one; `lost` that of their
+    costs; `cached` is the effect of the prompt cache in jobs, after their first reply.
     """
 
     answers: int
@@ -734,19 +732,23 @@ class Past:
 
 
 def past_of(seen: Sequence[Seen], of_estimate: float = 1.0) -> Past | None:
-    """Sum attempts up; None where none of them was answered."""
-    lengths = sorted(one.output_tokens for one in seen if one.output_tokens is not None)
+    """Return the statistics of attempts; None if none of them got a reply."""
+    lengths = sorted(attempt.output_tokens for attempt in seen if attempt.output_tokens is not None)
     if not lengths:
         return None
-    waits = [one.latency_s for one in seen if one.output_tokens is not None and one.latency_s is not None]
-    paid = sum(one.charged_pico for one in seen if one.output_tokens is not None)
-    lost = sum(one.charged_pico for one in seen if one.output_tokens is None)
+    latencies = [
+        attempt.latency_s
+        for attempt in seen
+        if attempt.output_tokens is not None and attempt.latency_s is not None
+    ]
+    paid = sum(attempt.charged_pico for attempt in seen if attempt.output_tokens is not None)
+    lost = sum(attempt.charged_pico for attempt in seen if attempt.output_tokens is None)
     return Past(
         answers=len(lengths),
         low=_rank(lengths, _LOW),
         mean=sum(lengths) / len(lengths),
         high=_rank(lengths, _HIGH),
-        latency_s=sum(waits) / len(waits) if waits else None,
+        latency_s=sum(latencies) / len(latencies) if latencies else None,
         failed=(len(seen) - len(lengths)) / len(lengths),
         lost=lost / paid if paid else 0.0,
         of_estimate=of_estimate,
@@ -755,21 +757,21 @@ def past_of(seen: Sequence[Seen], of_estimate: float = 1.0) -> Past | None:
 
 
 def _cached(seen: Sequence[Seen]) -> Cached | None:
-    """What the prompt cache did for the rows of batches; None where no batch had two.
+    """Return the effect of the prompt cache on rows of jobs; None if no job had two replies.
 
-    A batch's first call finds the cache cold, and single calls find it as it happens to be: how
-    they fared says nothing of a row.
+    The first call of a job finds the cache cold, and single calls find it in any state: they
+    predict nothing for a row.
     """
     begun: set[int] = set()
     tokens = read = written = 0
-    for one in sorted(seen, key=lambda one: one.call):
-        if one.job is None or one.output_tokens is None:
+    for attempt in sorted(seen, key=lambda attempt: attempt.call):
+        if attempt.job is None or attempt.output_tokens is None:
             continue
-        if one.job in begun:
-            tokens += one.input_tokens or 0
-            read += one.cache_read_tokens
-            written += one.cache_write_tokens
-        begun.add(one.job)
+        if attempt.job in begun:
+            tokens += attempt.input_tokens or 0
+            read += attempt.cache_read_tokens
+            written += attempt.cache_write_tokens
+        begun.add(attempt.job)
     return Cached(read / tokens, written / tokens) if tokens else None
 
 

@@ -133,11 +133,11 @@ class Sums:
         self._what = what
 
     def by_slots(self, slot_us: int) -> Sums:
-        """The same questions, with days told as slots of that length."""
+        """Return the same queries, with days counted as slots of that length (microseconds)."""
         return Sums(self._connection, replace(self._what, slot_us=slot_us))
 
     def span(self) -> tuple[int, int] | None:
-        """When the first and the last of the calls and attempts began; None where there are none."""
+        """Return when the first and the last call or attempt began; None if there are none."""
         found: list[int] = []
         for column in (_CALL.started_us, _ATTEMPT.started_us):
             query = select(func.min(column), func.max(column)).where(*self._within(column))
@@ -145,14 +145,14 @@ class Sums:
         return (min(found), max(found)) if found else None
 
     def tallies(self) -> Iterator[tuple[Key, Tally]]:
-        """The sums, in parts: a key may come several times."""
+        """Yield the sums, in parts: a key may come several times."""
         yield from self._sum(self._of_attempts(_spending()), _spending())
         yield from self._sum(self._of_calls(_counting()), _counting())
 
     def fallbacks(self) -> Iterator[tuple[Key, str, int]]:
-        """Which faults sent calls on to another target, and how often, by the target that failed."""
+        """Yield the faults that caused failovers, and how often, by the target that failed."""
         later = t.ATTEMPTS.alias()
-        went_on = exists(
+        failed_over = exists(
             select(later.c.id).where(
                 later.c.call_id == _ATTEMPT.call_id,
                 later.c.number == _ATTEMPT.number + 1,
@@ -163,7 +163,7 @@ class Sums:
         query = (
             self._of_attempts(count)
             .add_columns(_ATTEMPT.fault)
-            .where(_ATTEMPT.fault.is_not(None), went_on)
+            .where(_ATTEMPT.fault.is_not(None), failed_over)
             .group_by(_ATTEMPT.fault)
         )
         width = len(self._what.by)
@@ -172,7 +172,7 @@ class Sums:
                 yield tuple(row[:width]), row[-1], int(row[-2])
 
     def deliverables(self) -> Iterator[tuple[str, Key]]:
-        """Each deliverable that was answered, with a key of the calls for it; those of one come together."""
+        """Yield each deliverable that has a reply, with a key of its calls, ordered by deliverable."""
         query = (
             self._of_calls([_CALL.deliverable.label("name")], grouped=False)
             .where(_CALL.deliverable.is_not(None), _CALL.status.in_(_ANSWERED))
@@ -232,7 +232,7 @@ class Sums:
     def _keys(
         self, target: ColumnElement[Any], began: ColumnElement[int], start: FromClause
     ) -> tuple[list[Label[Any]], FromClause]:
-        """The columns to group by, and what must be joined for them."""
+        """Return the columns to group by, and the tables joined for them."""
         keys: list[Label[Any]] = []
         for place, name in enumerate(self._what.by):
             match name:
@@ -265,7 +265,7 @@ class Sums:
 
 
 def _spending() -> list[Label[Any]]:
-    """What is summed over attempts, under the names of `Tally`."""
+    """Return the sums over attempts, under the names of `Tally`."""
     later = t.ATTEMPTS.alias()
     superseded = exists(
         select(later.c.id).where(later.c.call_id == _ATTEMPT.call_id, later.c.id > _ATTEMPT.id)
@@ -294,7 +294,7 @@ def _spending() -> list[Label[Any]]:
 
 
 def _counting() -> list[Label[Any]]:
-    """What is counted over calls, under the names of `Tally`."""
+    """Return the counts over calls, under the names of `Tally`."""
     columns = {
         "calls": func.count(),
         "ended": func.count(_CALL.status),
@@ -316,17 +316,17 @@ def _sum_if(condition: ColumnElement[bool], amount: ColumnElement[int]) -> Colum
 
 
 def _part(amount: ColumnElement[int]) -> ColumnElement[int]:
-    """Of an attempt's amount, what the call has in it: all, but for a row in a pack (see `batch.shares`)."""
+    """Return the call's part of an attempt's amount: all of it, or a row's share of its pack (see `_util.shares`)."""
     end, begin = _CALL.share_end, _CALL.share_begin
     return case((end.is_(None), amount), else_=amount * end // PARTS - amount * begin // PARTS)
 
 
 _TIMED = (*_YIELDED, AttemptState.UNKNOWN.value)
-"""A request that was never answered took its time as well; one that failed at once says nothing."""
+"""A request without a reply took time, too; one that failed at once predicts nothing."""
 
 
 def _latencies(connection: Connection, since_us: int) -> dict[Target, float]:
-    """The mean latency in seconds of each target's latest answers, if there are any since then."""
+    """Return the mean latency in seconds of each target's latest replies since then."""
     latest = select(t.ATTEMPTS).order_by(t.ATTEMPTS.c.id.desc()).limit(LATEST).subquery().c
     query = (
         select(latest.provider, latest.model, func.avg(latest.latency_us))
@@ -334,7 +334,7 @@ def _latencies(connection: Connection, since_us: int) -> dict[Target, float]:
             latest.started_us >= since_us,
             latest.state.in_(_TIMED),
             latest.latency_us.is_not(None),
-            # A stream that its caller gave up took as long as the caller liked.
+            # A stream that its caller closed took as long as the caller wanted.
             func.coalesce(latest.cost_basis, "") != Basis.ESTIMATED.value,
         )
         .group_by(latest.provider, latest.model)
@@ -343,9 +343,9 @@ def _latencies(connection: Connection, since_us: int) -> dict[Target, float]:
 
 
 def _output_tokens(connection: Connection, template_digest: str) -> dict[Target | None, float]:
-    """The mean output tokens of a template's latest answers by target, and under None over all.
+    """Return the mean output tokens of a template's latest replies by target, and under None over all.
 
-    A pack is as many answers as it has items.
+    A pack counts as many replies as it has items.
     """
     latest = select(t.ATTEMPTS).order_by(t.ATTEMPTS.c.id.desc()).limit(LATEST).subquery().c
     items = func.coalesce(t.CALLS.c.pack_items, 1)
@@ -374,7 +374,7 @@ def _seen(connection: Connection, of_calls: ColumnElement[bool], of_jobs: Column
     calls: set[int] = set()
     for job_id in connection.execute(jobs).scalars().all():
         calls.update(_latest(connection, t.CALLS.c.job_id == job_id))
-    # Not by its template at once: no index leads there, and a large ledger would be read whole.
+    # Not by template directly: there is no index for that, and it would read the whole ledger.
     window = select(t.CALLS).order_by(t.CALLS.c.id.desc()).limit(LATEST).subquery()
     latest = _latest(connection, t.CALLS.c.id.in_(select(window.c.id)) & of_calls)
     calls.update(latest)
@@ -417,16 +417,16 @@ def _seen(connection: Connection, of_calls: ColumnElement[bool], of_jobs: Column
             job,
             items,
         ) in rows:
-            told = output if state in _YIELDED else None
+            length = output if state in _YIELDED else None
             target, waited_s = Target(provider, model), None if latency_us is None else latency_us / 1e6
             if items is None:
                 found.append(
-                    Seen(call, target, tokens, told, waited_s, charged, job, read or 0, written or 0)
+                    Seen(call, target, tokens, length, waited_s, charged, job, read or 0, written or 0)
                 )
                 continue
-            # Of a row in a pack, only the length of its answer says something of a row alone.
-            length = None if told is None else told // items
-            found += [Seen(call, target, None, length, None, charged // items)] * items
+            # Of a row in a pack, only the length of its reply predicts that of a single row.
+            part = None if length is None else length // items
+            found += [Seen(call, target, None, part, None, charged // items)] * items
     return found
 
 

@@ -1,8 +1,8 @@
-"""Full-text search: an index beside the database, made when somebody searches and not when calls are made.
+"""Full-text search: an index beside the database, updated by a search and not by a call.
 
-The file `<database>-search` holds words and no texts, and can be deleted at any time: the next search
-makes it anew. Whatever erases texts deletes it, after its commit; a search opens it before it reads
-the ledger. So no word of an erased text is found, or stays.
+The file `<database>-search` has words and no texts, and can be deleted at any time: the next search
+makes a new one. Erasing texts deletes it, after the commit; a search opens it before it reads the
+ledger. So no word of an erased text is found, or stays on disk.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import sqlite3
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Final
 
 from sqlalchemy import Connection, select
 
@@ -22,33 +21,33 @@ from promptkit.types import Json
 
 from .statements import read_json
 
-_PAGE: Final = 500
+_PAGE = 500
 
 
-_LATE: Final = (3 * 24 * 3_600_000) << 21
-"""So much earlier (in ids, which begin with milliseconds) a call can have begun that ends only now."""
+_LATE = (3 * 24 * 3_600_000) << 21
+"""How much earlier (in ids, which begin with milliseconds) a call that ends now can have begun."""
 
 
-_TERM: Final = re.compile(r'"([^"]*)"?|([^\s"]+)')
+_TERM = re.compile(r'"([^"]*)"?|([^\s"]+)')
 
 
-_WORD: Final = re.compile(r"[^\W_]")
+_WORD = re.compile(r"[^\W_]")
 
 
-_UNSPACED: Final = re.compile("[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
 
-_SCHEMA: Final = """
+_SCHEMA = """
 CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5(text, content='', tokenize="unicode61 remove_diacritics 2");
 CREATE TABLE IF NOT EXISTS done (id INTEGER PRIMARY KEY);
 """
 
 
 def match_of(text: str) -> str | None:
-    """What a user looks for as an FTS5 expression, every term quoted: it can't break the syntax.
+    """Return a search as an FTS5 expression, every term quoted: it can't break the syntax.
 
-    All words must be there, each as the beginning of a word; `"in quotes"` they must follow each
-    other. None where an index of words can't answer: no word at all, or a script without spaces.
+    A text must have all words, each as the beginning of a word; words `"in quotes"` must follow each
+    other. None if an index of words can't answer it: no word at all, or a script without spaces.
     """
     if _UNSPACED.search(text):
         return None
@@ -68,35 +67,35 @@ def _file(database: Path) -> Path:
 
 
 class Index:
-    """The open index. `bring_up`, then `found`."""
+    """The open index. Call `update`, then `pages`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
 
-    def bring_up(self, ledger: Connection) -> None:
-        """Take in the calls that have ended since."""
+    def update(self, ledger: Connection) -> None:
+        """Add the calls that have ended since the last search."""
         with self._connection as index:
             index.execute("BEGIN IMMEDIATE")
             (last,) = index.execute("SELECT coalesce(max(id), 0) FROM done").fetchone()
             after = max(last - _LATE, 0)
-            done = {one for (one,) in index.execute("SELECT id FROM done WHERE id > ?", (after,))}
+            done = {call_id for (call_id,) in index.execute("SELECT id FROM done WHERE id > ?", (after,))}
             for ids in _ended(ledger, after):
-                fresh = _read(ledger, [one for one in ids if one not in done])
+                fresh = _read(ledger, [call_id for call_id in ids if call_id not in done])
                 index.executemany("INSERT INTO words (rowid, text) VALUES (?, ?)", fresh)
-                index.executemany("INSERT INTO done (id) VALUES (?)", [(one,) for one, _ in fresh])
+                index.executemany("INSERT INTO done (id) VALUES (?)", [(call_id,) for call_id, _ in fresh])
 
-    def found(self, match: str) -> Iterator[list[int]]:
-        """The calls that fit, newest first, in pages."""
+    def pages(self, match: str) -> Iterator[list[int]]:
+        """Yield the calls that match, newest first, in pages."""
         before = 1 << 62
         query = "SELECT rowid FROM words WHERE words MATCH ? AND rowid < ? ORDER BY rowid DESC LIMIT ?"
-        while page := [one for (one,) in self._connection.execute(query, (match, before, _PAGE))]:
+        while page := [call_id for (call_id,) in self._connection.execute(query, (match, before, _PAGE))]:
             before = page[-1]
             yield page
 
 
 @contextmanager
 def opened(database: Path) -> Generator[Index, None, None]:
-    """The index of a database, made where there is none, for its owner alone.
+    """Open the index of a database; create it if there is none, readable by its owner only.
 
     Raises:
         sqlite3.Error: it can't be used.
@@ -111,7 +110,7 @@ def opened(database: Path) -> Generator[Index, None, None]:
 
 
 def _ended(ledger: Connection, after: int) -> Iterator[list[int]]:
-    """The calls that have ended, in pages; of those before the last search most are taken in already."""
+    """Yield the calls that have ended, in pages; most of those before the last search are in the index."""
     call = t.CALLS.c
     while True:
         query = (
@@ -129,7 +128,7 @@ def _ended(ledger: Connection, after: int) -> Iterator[list[int]]:
 
 
 def _read(ledger: Connection, ids: list[int]) -> list[tuple[int, str]]:
-    """The texts of some calls; of those that were forgotten meanwhile none."""
+    """Return the texts of some calls; none of calls that were erased meanwhile."""
     call = t.CALLS.c
     if not ids:
         return []
@@ -154,5 +153,5 @@ def _strings(value: Json) -> Iterator[str]:
         yield value
     elif isinstance(value, dict | list):
         inner: Iterable[Json] = value.values() if isinstance(value, dict) else value
-        for one in inner:
-            yield from _strings(one)
+        for element in inner:
+            yield from _strings(element)

@@ -13,8 +13,8 @@ from sqlalchemy import ColumnElement, Connection, bindparam, delete, func, inser
 from promptkit._util.locks import LockFile, LockFolder
 from promptkit.ledger import statements as sql
 from promptkit.ledger import tables as t
-from promptkit.routing.health import Changes, CircuitKey, CircuitState, Lane, Lanes, merged
-from promptkit.routing.limits import SHARE_S, Ask, Kind, lease, lease_today
+from promptkit.routing.health import Changes, CircuitKey, CircuitKind, Circuits, CircuitState, merged
+from promptkit.routing.limits import SHARE_S, Kind, LeaseRequest, lease, lease_today
 from promptkit.types import AttemptState, Fault
 
 from .accounts import Book
@@ -60,7 +60,7 @@ class Shared:
         self._state = state
         self._folder = folder
 
-    def circuits(self) -> Lanes:
+    def circuits(self) -> Circuits:
         """Return the circuits of all providers that aren't closed or have failures."""
         with self._reader.connect() as connection:
             return load_circuits(connection)
@@ -90,7 +90,9 @@ class Shared:
         """Close the circuits of a provider by hand: all, or the terminal ones of an account; return how many."""
         return await self._writer.run(partial(reset_circuits, provider=provider, terminal_of=terminal_of))
 
-    async def lease(self, place: Place, asks: Sequence[Ask], today: Today | None, now_s: float) -> Leased:
+    async def lease(
+        self, place: Place, asks: Sequence[LeaseRequest], today: Today | None, now_s: float
+    ) -> Leased:
         """Lease the next units of a target's rates, and requests of its day."""
         return await self._writer.run(partial(lease_units, place=place, asks=asks, today=today, now_s=now_s))
 
@@ -108,7 +110,7 @@ class Shared:
 
     def other_owners(self) -> tuple[int, ...]:
         """Return the ids of other processes that have attempts open, or died with them."""
-        owner = t.HOLDS.c.owner_id
+        owner = t.RESERVATIONS.c.owner_id
         return self._reader.scalars(select(owner).where(owner != self._state.owner_id).distinct())
 
 
@@ -116,7 +118,7 @@ class Shared:
 _ALL = select(t.HEALTH)
 
 
-def load_circuits(connection: Connection) -> Lanes:
+def load_circuits(connection: Connection) -> Circuits:
     """Return all stored circuits. There are few: a closed circuit without failures is not stored."""
     return dict(_circuit(row) for row in connection.execute(_ALL).mappings())
 
@@ -149,21 +151,21 @@ def reset_circuits(connection: Connection, provider: str, terminal_of: str | Non
     column = t.HEALTH.c
     mine = column.provider == provider
     if terminal_of is not None:
-        mine &= (column.lane == Lane.TERMINAL.value) & (column.account == terminal_of)
-    count = len(connection.execute(select(t.HEALTH.c.lane).where(mine)).all())
+        mine &= (column.circuit == CircuitKind.TERMINAL.value) & (column.account == terminal_of)
+    count = len(connection.execute(select(t.HEALTH.c.circuit).where(mine)).all())
     connection.execute(delete(t.HEALTH).where(mine))
     return count
 
 
 def _store_circuits(
-    connection: Connection, before: Lanes, after: Lanes, now_s: float, owner_id: int | None
+    connection: Connection, before: Circuits, after: Circuits, now_s: float, owner_id: int | None
 ) -> None:
     for key in before:
         if after.get(key) != before[key]:
             column = t.HEALTH.c
             connection.execute(
                 delete(t.HEALTH).where(
-                    column.lane == key.lane.value,
+                    column.circuit == key.kind.value,
                     column.provider == key.provider,
                     column.account == key.account,
                     column.model == key.model,
@@ -178,7 +180,7 @@ def _circuit_columns(
     key: CircuitKey, state: CircuitState, now_s: float, owner_id: int | None
 ) -> dict[str, object]:
     return {
-        "lane": key.lane.value,
+        "circuit": key.kind.value,
         "provider": key.provider,
         "account": key.account,
         "model": key.model,
@@ -193,14 +195,14 @@ def _circuit_columns(
 
 
 def _circuit(row: Mapping[Any, Any]) -> tuple[CircuitKey, CircuitState]:
-    key = CircuitKey(Lane(row["lane"]), row["provider"], row["account"], row["model"])
+    key = CircuitKey(CircuitKind(row["circuit"]), row["provider"], row["account"], row["model"])
     until_s, probe_until_s = row["until_us"] / 1e6, (row["probe_until_us"] or 0) / 1e6
     return key, CircuitState(until_s, Fault(row["fault"]), row["why"], row["failures"], probe_until_s)
 
 
 # ---------------------------------------------------------------------- leases
 def lease_units(
-    connection: Connection, place: Place, asks: Sequence[Ask], today: Today | None, now_s: float
+    connection: Connection, place: Place, asks: Sequence[LeaseRequest], today: Today | None, now_s: float
 ) -> Leased:
     """Lease the next units of some rates, and requests of a day."""
     starts: dict[Kind, float] = {}
@@ -280,7 +282,7 @@ _MARK = (
 def sweep(connection: Connection, folder: LockFolder, owner_id: int, now_us: int) -> int:
     """Settle the attempts that dead processes left open; return how many."""
     dead: list[tuple[int, LockFile]] = []
-    for (owner,) in connection.execute(select(t.HOLDS.c.owner_id).distinct()).all():
+    for (owner,) in connection.execute(select(t.RESERVATIONS.c.owner_id).distinct()).all():
         lock = folder.owner(owner)
         if owner != owner_id and lock.try_lock():
             dead.append((owner, lock))
@@ -294,9 +296,11 @@ def sweep(connection: Connection, folder: LockFolder, owner_id: int, now_us: int
 
 def settle_owners(connection: Connection, owners: Iterable[int], now_us: int) -> int:
     """Mark these owners' open attempts unknown, and charge them at their max cost; return how many."""
-    owned = t.HOLDS.c.owner_id.in_(list(owners))
+    owned = t.RESERVATIONS.c.owner_id.in_(list(owners))
     reserved = connection.execute(
-        select(t.HOLDS.c.attempt_id, t.HOLDS.c.max_cost_pico, t.HOLDS.c.scopes).where(owned)
+        select(t.RESERVATIONS.c.attempt_id, t.RESERVATIONS.c.max_cost_pico, t.RESERVATIONS.c.scopes).where(
+            owned
+        )
     ).all()
     if not reserved:
         return 0
@@ -307,8 +311,8 @@ def settle_owners(connection: Connection, owners: Iterable[int], now_us: int) ->
     connection.execute(
         _MARK, [{"key": row[0], "new_charged": row[1] or 0, "new_ended": now_us} for row in reserved]
     )
-    sql.count_unknowns(connection, [(row[0],) for row in reserved])
-    connection.execute(delete(t.HOLDS).where(owned))
+    sql.count_unknowns(connection, [{"key": row[0]} for row in reserved])
+    connection.execute(delete(t.RESERVATIONS).where(owned))
     store_accounts(connection, book, now_us)
     return len(reserved)
 

@@ -7,7 +7,7 @@ NULL, never 0. JSON is kept as compact text, so that both databases store the sa
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import (
     BigInteger,
@@ -23,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import declared_attr
 from sqlmodel import Field, SQLModel
 
-METADATA: Final = MetaData(
+METADATA = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
         "fk": "fk_%(table_name)s_%(column_0_name)s",
@@ -34,7 +34,7 @@ METADATA: Final = MetaData(
 )
 
 
-Id: Final = BigInteger().with_variant(Integer(), "sqlite")
+Id = BigInteger().with_variant(Integer(), "sqlite")
 """INTEGER on SQLite makes it the rowid: one tree instead of two."""
 
 
@@ -101,9 +101,9 @@ class Templates(_Table, table=True):
 
 
 class Jobs(_Table, table=True):
-    """A batch and what it pinned at its first start.
+    """A job and what it pinned at its first start.
 
-    `ingest` counts readings of its input, `ingested` is the last one that came to its end.
+    `ingest` counts the readings of its input, `ingested` is the last complete one.
     """
 
     __table_args__ = (UniqueConstraint("name"),)
@@ -133,8 +133,8 @@ class Jobs(_Table, table=True):
 class Rows(_Table, table=True):
     """A row of a job's input: one generation of the content behind a key.
 
-    `seen` is the last reading of the input that held it; rows not seen in the latest one are
-    neither sent nor written out. `unknowns` counts attempts whose outcome was lost.
+    `seen` is the last reading of the input that had it; rows not seen in the latest one are
+    neither sent nor written out. `unknowns` counts attempts with an unknown outcome.
     """
 
     __table_args__ = (
@@ -172,7 +172,7 @@ class Tagsets(_Table, table=True):
 
 
 class Tags(_Table, table=True):
-    """One tag of a set, so that calls are found by it."""
+    """One tag of a set, for queries by tag."""
 
     __table_args__ = (Index(None, "name", "value"),)
     tagset_id: int = _id("tagsets.id")
@@ -181,13 +181,13 @@ class Tags(_Table, table=True):
 
 
 class Calls(_Table, table=True):
-    """What was asked and what became of it; `status` is NULL until it ends.
+    """One request for a text, over all its attempts; `status` is NULL until it ends.
 
-    `cache_key` says what a later call must ask to be served by this one's reply, where the reply
-    cache is on. `cached_from_id` names the call whose reply served this one, `saved_pico` is what
-    that saved. Of a pack, the call that carries its rows in one request has in `pack_items` how many;
-    each row's own call names that one in `pack_id`, and from `share_begin` to `share_end` (see
-    `batch.shares`) goes its part of what the request cost. `flags` is a JSON list: the checks that its reply doesn't keep to, and is kept with.
+    `cache_key` is the key under which the reply cache finds its reply. A cache hit names the call
+    with the reply in `cached_from_id`, and the cost that it saved in `saved_pico`. The call that
+    carries a pack has the number of its rows in `pack_items`; the call of such a row names the
+    carrier in `pack_id`, and its share of the request's cost in `share_begin` and `share_end` (see
+    `_util.shares`). `flags` is a JSON list of the failed checks that the reply was kept with.
     """
 
     __table_args__ = (
@@ -231,11 +231,11 @@ class Calls(_Table, table=True):
 
 
 class Attempts(_Table, table=True):
-    """One request to one target. Committed before the request leaves, closed with its settlement.
+    """One request to one target. Committed before the request is sent, closed with its settlement.
 
-    `cache_saved_pico` is what the provider's prompt cache saved; below 0 where writing it cost more.
-    Where `cost_basis` is `estimated` the tokens are an estimate, too, and `estimate_pico` is what
-    they would cost; `cost_pico` stays NULL then.
+    `cache_saved_pico` is the saving of the provider's prompt cache; below 0 if writing it cost more.
+    If `cost_basis` is `estimated`, the tokens are an estimate, too, and `estimate_pico` is their
+    cost; `cost_pico` stays NULL.
     """
 
     __table_args__ = (Index(None, "call_id"),)
@@ -274,7 +274,7 @@ class Attempts(_Table, table=True):
 
 
 class Replies(_Table, table=True):
-    """The text of a call's reply. Apart from the call, so that lists never read it."""
+    """The text of a call's reply. A table of its own, because lists of calls never read it."""
 
     call_id: int = _id("calls.id")
     attempt_id: int | None = _maybe_link("attempts.id")
@@ -284,13 +284,13 @@ class Replies(_Table, table=True):
 class Budgets(_Table, table=True):
     """A scope that money is counted in: `job:<id>`, `day:2026-11-22`.
 
-    `over_pico` is what lies above the cap through no admission: a provider billed above its
-    ceiling, or the cap was lowered. An admission never raises it, and the CHECK stands behind.
+    `over_pico` is the amount above the cap that no admission caused: a provider billed above the
+    max cost, or the cap was lowered. An admission never raises it; the CHECK enforces that.
     `stopped_cap_pico` is the cap that a provider's bill overran: up to it, nothing is admitted.
     """
 
     __table_args__ = (
-        CheckConstraint("spent_pico + reserved_pico <= cap_pico + over_pico", name="cap_holds"),
+        CheckConstraint("spent_pico + reserved_pico <= cap_pico + over_pico", name="within_cap"),
         CheckConstraint("spent_pico >= 0 AND reserved_pico >= 0 AND over_pico >= 0", name="not_negative"),
     )
     scope: str = _text(key=True)
@@ -302,8 +302,8 @@ class Budgets(_Table, table=True):
     updated_us: int = _big()
 
 
-class Holds(_Table, table=True):
-    """An open attempt: who has it open, and what it holds in which scopes (JSON)."""
+class Reservations(_Table, table=True):
+    """The reservation of an open attempt: its process, and its max cost in its scopes (JSON)."""
 
     __table_args__ = (Index(None, "owner_id"),)
     attempt_id: int = _id("attempts.id")
@@ -313,13 +313,13 @@ class Holds(_Table, table=True):
 
 
 class Health(_Table, table=True):
-    """A lane of a provider's health (throttle, health, terminal), shared by all processes.
+    """A circuit of a provider (throttle, health, terminal), shared by all processes.
 
-    `account` is the fingerprint of a key; it and `model` are empty where they don't matter.
-    `until_us` 0: not closed, its failures are counted. `probe_owner_id` is who tries it again.
+    `account` is the fingerprint of a key; it and `model` are empty if the circuit is of all of them.
+    `until_us` 0: closed, its failures are counted. `probe_owner_id` is the process with the probe.
     """
 
-    lane: str = _text(key=True)
+    circuit: str = _text(key=True)
     provider: str = _text(key=True)
     account: str = _text(key=True)
     model: str = _text(key=True)
@@ -333,10 +333,10 @@ class Health(_Table, table=True):
 
 
 class Leases(_Table, table=True):
-    """What of a provider's limits is given out, by kind of limit, to all processes together.
+    """A provider's limit, by kind, as leased to all processes together.
 
-    Of a rate, `at_us` is from when its next unit is free; of a day, when that began, `amount`
-    what is used of it. Of `concurrency`, until when the owner counts among those who share it.
+    For a rate, `at_us` is when its next unit is free. For a day, it is when the day began, and
+    `amount` is what is used of it. For `concurrency`, it is until when the owner shares the slots.
     """
 
     kind: str = _text(key=True)
@@ -349,7 +349,7 @@ class Leases(_Table, table=True):
 
 
 class PriceSources(_Table, table=True):
-    """Where rates came from, like `genai-prices 0.2.3`; its id comes from the text's digest."""
+    """A source of rates, like `genai-prices 0.2.3`; its id comes from the text's digest."""
 
     id: int = _id()
     source: str = _text()
@@ -359,40 +359,16 @@ def _table(name: str) -> Table:
     return METADATA.tables[name]
 
 
-TEMPLATES: Final = _table("templates")
-
-
-JOBS: Final = _table("jobs")
-
-
-ROWS: Final = _table("rows")
-
-
-TAGSETS: Final = _table("tagsets")
-
-
-TAGS: Final = _table("tags")
-
-
-CALLS: Final = _table("calls")
-
-
-ATTEMPTS: Final = _table("attempts")
-
-
-REPLIES: Final = _table("replies")
-
-
-BUDGETS: Final = _table("budgets")
-
-
-HOLDS: Final = _table("holds")
-
-
-HEALTH: Final = _table("health")
-
-
-LEASES: Final = _table("leases")
-
-
-PRICE_SOURCES: Final = _table("price_sources")
+TEMPLATES = _table("templates")
+JOBS = _table("jobs")
+ROWS = _table("rows")
+TAGSETS = _table("tagsets")
+TAGS = _table("tags")
+CALLS = _table("calls")
+ATTEMPTS = _table("attempts")
+REPLIES = _table("replies")
+BUDGETS = _table("budgets")
+RESERVATIONS = _table("reservations")
+HEALTH = _table("health")
+LEASES = _table("leases")
+PRICE_SOURCES = _table("price_sources")

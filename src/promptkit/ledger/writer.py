@@ -1,4 +1,4 @@
-"""The one thread of a process that writes: takes all that waits into one commit."""
+"""The one thread of a process that writes: it commits the whole queue at once."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class _Ask:
 
 
 class Writer:
-    """Runs operations in group commits on a thread of its own.
+    """A thread that runs operations in group commits.
 
     Args:
-        engine: whose transactions take the write lock at once.
-        lock: keeps the commits of all processes apart.
+        engine: of `writing_engine`: its transactions take the write lock at once.
+        lock: separates the commits of all processes.
         state: what this process has open; only the thread changes it.
         path: the database, for messages.
         busy_timeout_s: how long to wait for another process before giving up.
@@ -141,7 +141,11 @@ class Writer:
                 self._freed.remove(waiter)
 
     def check_process(self) -> None:
-        """Refuse to serve a fork of the process that opened it: the thread did not come along."""
+        """Refuse a fork of the process that opened it: the fork has no such thread.
+
+        Raises:
+            LedgerError: this is another process.
+        """
         if os.getpid() != self._pid:
             raise LedgerError(
                 "the ledger was opened before this process was forked",
@@ -150,7 +154,7 @@ class Writer:
             )
 
     def close(self, last: Callable[[Connection], object]) -> None:
-        """Write all that waits, `last` if attempts are still open, and end the thread."""
+        """Write the whole queue, run `last` if attempts are still open, and end the thread."""
         if os.getpid() != self._pid:
             return
         with self._wake:
@@ -188,13 +192,13 @@ class Writer:
         return asks
 
     def _serve(self, asks: list[_Ask]) -> None:
-        """Commit them together; where one of them spoils the group, each on its own."""
+        """Commit operations together; if one of them fails the group, commit each on its own."""
         released = 0
         try:
             released = self._commit(asks)
         except (IntegrityError, sqlite3.IntegrityError, ValueError, OverflowError, TypeError) as error:
             if len(asks) == 1:
-                asks[0].result = self._told(error)
+                asks[0].result = self._explained(error)
             else:
                 for ask in asks:
                     self._serve([ask])
@@ -202,13 +206,13 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - whatever it is, it reaches every caller, and the thread lives
             self._disconnect()
             for ask in asks:
-                ask.result = self._told(error)
+                ask.result = self._explained(error)
         self._answer(asks, released=released > 0)
 
-    def _told(self, error: Exception) -> Exception:
-        told = explain(error, self._path)
-        told.__cause__ = error
-        return told
+    def _explained(self, error: Exception) -> Exception:
+        explained = explain(error, self._path)
+        explained.__cause__ = error
+        return explained
 
     def _commit(self, asks: list[_Ask]) -> int:
         self._lock.take(self._timeout_s)
@@ -226,7 +230,7 @@ class Writer:
         return released
 
     def _connected(self) -> Connection:
-        """The connection, to the file that was opened: what is written to one that has gone is lost.
+        """Return the connection to the file that was opened: writes to a file that is gone are lost.
 
         Raises:
             LedgerError: the file was moved, removed or replaced.
@@ -248,7 +252,7 @@ class Writer:
                 connection.close()
 
     def _answer(self, asks: list[_Ask], *, released: bool) -> None:
-        """Resolve the futures, with one wake-up a loop."""
+        """Resolve the futures, with one wake-up per loop."""
         loops: dict[asyncio.AbstractEventLoop, list[_Ask]] = {}
         for ask in asks:
             loops.setdefault(ask.loop, []).append(ask)
@@ -285,5 +289,5 @@ def _wake(futures: list[asyncio.Future[None]]) -> None:
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[[T], None], value: T) -> None:
-    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+    with suppress(RuntimeError):  # the loop is closed, and its callers with it
         loop.call_soon_threadsafe(function, value)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from promptkit._util.notices import make_logger
 from promptkit.batch.binding import Binding
 from promptkit.batch.job import Job
 from promptkit.batch.options import JobOptions
@@ -70,7 +71,9 @@ class Drill:
     async def _simulate(self, outage: Outage, database: Path, clock: FastClock) -> OutageCounts:
         async with Simulator(self.seed, _LATENCY_MS, self.scenario, clock=clock.now) as simulator:
             settings = drill_settings(self.settings, database, addresses(simulator, self.scenario.ports))
-            session = Session(settings, lambda _: None, clock=clock.now)
+            logger = make_logger()
+            logger.disabled = True  # failures are expected here
+            session = Session(settings, logger, clock=clock.now)
             try:
                 ledger = await session.ledger()
                 await session.engine()

@@ -1,4 +1,4 @@
-"""Budgets: exact money, where one budget day and month ends and the next begins, and what a call counts in."""
+"""Budgets: exact amounts, budget days and months, and the scopes that a call counts under."""
 
 from __future__ import annotations
 
@@ -7,20 +7,17 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Final, TypeAlias
+from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
 from promptkit.types import Scope
 
-LARGEST_CAP_USD: Final = 9_000_000
-"""Pico-USD live in 64-bit integers, which end at about nine million dollars."""
+LARGEST_CAP_USD = 9_000_000
+"""Pico-USD are 64-bit integers, which end at about nine million dollars."""
 
+_PICO_DIGITS = 12
 
-_PICO_DIGITS: Final = 12
-
-
-_GO_ON: Final = "; a job goes on with the same command"
-
+_CONTINUE = "; the same command continues the job"
 
 _SMALLEST = Decimal("1e-12")
 
@@ -30,7 +27,7 @@ Tag: TypeAlias = tuple[str, str]
 
 
 class Per(StrEnum):
-    """What a cap is for: the money of one job (or single call), one budget day, one month."""
+    """What a cap limits: the cost of one job (or single call), one budget day, or one month."""
 
     JOB = "job"
     DAY = "day"
@@ -39,7 +36,7 @@ class Per(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Cap:
-    """Two bounds in pico-USD, None for none: `hard` stops what would pass it, `soft` is only told."""
+    """Two limits in pico-USD, None for none: `hard` stops calls that would exceed it, `soft` only warns."""
 
     hard_pico: int | None = None
     soft_pico: int | None = None
@@ -48,7 +45,7 @@ class Cap:
         return self.hard_pico is not None or self.soft_pico is not None
 
     def within(self, pico: int) -> Cap:
-        """The same with a hard bound of at most so much."""
+        """Return the cap with a hard limit of at most so much."""
         return Cap(pico if self.hard_pico is None else min(pico, self.hard_pico), self.soft_pico)
 
 
@@ -65,7 +62,7 @@ class Caps:
 
     @property
     def hard(self) -> bool:
-        """Whether one of them stops anything."""
+        """Return whether one of them is a hard cap."""
         return any(cap.hard_pico is not None for cap in (self.job, self.day, self.month))
 
 
@@ -80,7 +77,7 @@ class Budgets(Caps):
 
     @property
     def hard(self) -> bool:
-        """Whether one of them stops anything."""
+        """Return whether one of them is a hard cap."""
         return any(caps.hard for caps in (Caps(self.job, self.day, self.month), *self.tags.values()))
 
 
@@ -100,7 +97,7 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """A scope, and what of: of all calls (`tag` None) or of those with a tag."""
+    """A scope with its period, of all calls (`tag` None) or of those with a tag."""
 
     scope: Scope
     per: Per
@@ -108,9 +105,9 @@ class Counted:
 
 
 def period_of(now: datetime, timezone: ZoneInfo, starts_at: time) -> Period:
-    """The budget day and month that an instant belongs to.
+    """Return the budget day and month of an instant.
 
-    A month holds the days whose names begin with it: with days that start at noon, it begins at
+    A month contains the days whose names begin with it: with days that start at noon, it begins at
     noon of the first.
     """
     day = day_of(now, timezone, starts_at)
@@ -124,22 +121,22 @@ def period_of(now: datetime, timezone: ZoneInfo, starts_at: time) -> Period:
 def scopes_of(
     budgets: Budgets, tags: Mapping[str, str], period: Period, own: str, own_cap_pico: int | None = None
 ) -> tuple[Scope, ...]:
-    """What a call counts in: every scope that has a cap, of all calls and of each of its tags.
+    """Return the scopes that a call counts under: each with a cap, of all calls and of each of its tags.
 
     Args:
         budgets: the caps.
         tags: the call's.
         period: now.
         own: the key of its job, or of a single call: `job:<id>`, `call:<id>`.
-        own_cap_pico: a cap for that, besides the configured one.
+        own_cap_pico: a cap on that, in pico-USD, besides the configured one.
     """
     if own_cap_pico is not None:
         budgets = replace(budgets, job=budgets.job.within(own_cap_pico))
-    return tuple(one.scope for one in counted(budgets, tags, period, own))
+    return tuple(entry.scope for entry in counted(budgets, tags, period, own))
 
 
 def counted(budgets: Budgets, tags: Mapping[str, str], period: Period, own: str) -> Iterator[Counted]:
-    """The same, each scope with what it is of."""
+    """Yield the scopes that a call counts under, each with its period and tag; see `scopes_of`."""
     yield from _counted(budgets, period, own, None)
     if budgets.tags:
         for tag in tags.items():
@@ -160,7 +157,7 @@ def _counted(caps: Caps, period: Period, own: str, tag: Tag | None) -> Iterator[
 
 
 def pico_of_usd(amount: Decimal) -> int:
-    """Turn USD into pico-USD, exactly.
+    """Convert USD to pico-USD, exactly.
 
     Raises:
         ValueError: negative, above `LARGEST_CAP_USD`, or finer than a pico-dollar.
@@ -170,7 +167,7 @@ def pico_of_usd(amount: Decimal) -> int:
     if not (amount.is_finite() and 0 < amount <= LARGEST_CAP_USD):
         raise ValueError(f"must lie between 0 and {LARGEST_CAP_USD:,}")
     _, digits, exponent = amount.as_tuple()
-    # Both bounds hold the exponent within reach of the digits: no power here is out of proportion.
+    # Both limits bound the exponent, so no power below is huge.
     if amount < _SMALLEST:
         raise ValueError("is finer than a pico-dollar (1e-12)")
     whole = int("".join(map(str, digits)))
@@ -184,16 +181,16 @@ def pico_of_usd(amount: Decimal) -> int:
 
 
 def day_begins(day: date, timezone: ZoneInfo, starts_at: time) -> datetime:
-    """The instant (UTC) at which a budget day begins.
+    """Return the instant (UTC) at which a budget day begins.
 
-    Where the clocks skip the hour, it is the instant at which that wall time would have come;
+    Where the clocks skip the hour, it is the instant at which that wall time would have been;
     where they repeat it, the first of the two.
     """
     return datetime.combine(day, starts_at, tzinfo=timezone).astimezone(UTC)
 
 
 def day_of(now: datetime, timezone: ZoneInfo, starts_at: time) -> date:
-    """The budget day that an instant belongs to, named by the date on which it began.
+    """Return the budget day of an instant, named by the date on which it began.
 
     With `starts_at` at 12:00 a whole night, evening and morning, is one day. Days follow each
     other without gap or overlap through both changes of the clocks: instants are compared, not
@@ -201,7 +198,7 @@ def day_of(now: datetime, timezone: ZoneInfo, starts_at: time) -> date:
 
     Args:
         now: an aware datetime.
-        timezone: whose calendar.
+        timezone: the time zone of the calendar.
         starts_at: the wall time at which a day begins.
     """
     today = now.astimezone(timezone).date()
@@ -209,7 +206,7 @@ def day_of(now: datetime, timezone: ZoneInfo, starts_at: time) -> date:
 
 
 def scope_words(key: str) -> str:
-    """A scope's key in words: `this job`, `the budget day 2026-11-22`, `... of client=barly`."""
+    """Describe a scope by its key: `this job`, `the budget day 2026-11-22`, `... of client=barly`."""
     name, _, tag = key.partition(" ")
     kind, _, which = name.partition(":")
     words = {"day": f"the budget day {which}", "month": f"the month {which}"}.get(kind, f"this {kind}")
@@ -217,10 +214,8 @@ def scope_words(key: str) -> str:
 
 
 def scope_remedy(key: str) -> str:
-    """What a user can do about a full scope."""
+    """Return what a user can do about a scope without room."""
     kind = key.partition(":")[0]
     if kind in {"call", "job"}:
-        return f"Raise --budget, or per_job_usd in [budgets]{_GO_ON if kind == 'job' else ''}."
-    return (
-        f"Raise per_{kind}_usd in [budgets], or wait: `promptkit budgets` tells when it begins anew{_GO_ON}."
-    )
+        return f"Raise --budget, or per_job_usd in [budgets]{_CONTINUE if kind == 'job' else ''}."
+    return f"Raise per_{kind}_usd in [budgets], or wait: `promptkit budgets` shows when the next period begins{_CONTINUE}."

@@ -1,4 +1,4 @@
-"""Targets and where they lead: the providers and models that are known."""
+"""The catalog of providers and models, and how targets are read."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def parse_target(text: str) -> Target:
     provider, slash, model = text.strip().partition("/")
     if not (slash and provider and model):
         raise UsageError(
-            f"{text!r} is no target",
-            remedy="A target is written provider/model, for example openai/gpt-6-luna.",
+            f"{text!r} is not a target",
+            remedy="Write provider/model, for example openai/gpt-6-luna.",
         )
     return Target(provider, model)
 
@@ -35,7 +35,7 @@ class Catalog:
         return f"Catalog({', '.join(self.providers)})"
 
     def provider(self, name: str) -> Provider:
-        """The provider of that name.
+        """Return the provider of that name.
 
         Raises:
             UsageError: unknown, with the closest name.
@@ -46,7 +46,7 @@ class Catalog:
             raise UsageError(f"unknown provider {name!r}", remedy=closest(name, self.providers)) from None
 
     def model(self, target: Target) -> Model:
-        """The model that a target names.
+        """Return the model of a target.
 
         Raises:
             UsageError: unknown provider or model, with the closest name.
@@ -54,7 +54,7 @@ class Catalog:
         return self.pair(target)[1]
 
     def pair(self, target: Target) -> tuple[Provider, Model]:
-        """The provider and the model that a target names.
+        """Return the provider and the model of a target.
 
         Raises:
             UsageError: unknown provider or model, with the closest name.

@@ -1,4 +1,4 @@
-"""What went wrong, and what each fault means for the flow: two tables and the rules between them.
+"""Faults: how an error is classified, and what each fault means for the flow.
 
 Status first, exact words of the body second, message text last and narrowly: a 500 that
 mentions a policy is an outage, not a refusal. Sources: the SDKs' error types and the
@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal, cast
+from typing import Literal, cast
 
 from promptkit.types import Fault, Json
 
@@ -20,48 +20,47 @@ class Action:
     """What the flow does after a fault.
 
     Attributes:
-        same_tries: how often at most the same target is asked again for it.
-        then: whether the call goes on to its next target, or stops.
-        park: what is closed for a while (the hint says how long): the target, the whole
-            provider (key or account), or nothing.
-        larger_window: only a target with a larger context window than this one is of use.
-        repair: the reply itself was not what was asked for. `same_tries` then are all that the
-            target gets in this call, at once, and it is told what was wrong.
+        retries: the most retries at the same target.
+        then: whether the call fails over to its next target, or stops.
+        opens: whose circuit opens (for as long as the retry-after hint says): the target's, the
+            whole provider's (key or account), or none.
+        larger_window: only a target with a larger context window than this one can help.
+        repair: the reply was not what was asked for. The target gets `retries` repairs in this call, at
+            once, each with the list of problems.
     """
 
-    same_tries: int = 0
+    retries: int = 0
     then: Literal["next", "stop"] = "next"
-    park: Literal["target", "provider"] | None = None
+    opens: Literal["target", "provider"] | None = None
     larger_window: bool = False
     repair: bool = False
 
 
-ACTIONS: Final[Mapping[Fault, Action]] = {
-    Fault.TRANSIENT: Action(same_tries=2),
-    # May have been billed: the engine settles it at its ceiling before it is sent again.
-    Fault.UNKNOWN_OUTCOME: Action(same_tries=2),
-    Fault.BROKEN_REPLY: Action(same_tries=2),
-    Fault.INVALID_OUTPUT: Action(same_tries=1, repair=True),
-    # The template's `on_failure` may say "failover" instead: no second try.
-    Fault.CHECK: Action(same_tries=1, repair=True),
-    Fault.RATE_LIMIT: Action(same_tries=2, park="target"),
-    Fault.NO_CAPACITY: Action(park="target"),
-    Fault.QUOTA: Action(park="provider"),
-    Fault.AUTH: Action(park="provider"),
-    Fault.MODEL_GONE: Action(park="target"),
+ACTIONS: Mapping[Fault, Action] = {
+    Fault.TRANSIENT: Action(retries=2),
+    # May have been billed: the engine charges its max cost before the next attempt.
+    Fault.UNKNOWN_OUTCOME: Action(retries=2),
+    Fault.BROKEN_REPLY: Action(retries=2),
+    Fault.INVALID_OUTPUT: Action(retries=1, repair=True),
+    # With `on_failure = "failover"` in the template there is no repair.
+    Fault.CHECK: Action(retries=1, repair=True),
+    Fault.RATE_LIMIT: Action(retries=2, opens="target"),
+    Fault.NO_CAPACITY: Action(opens="target"),
+    Fault.QUOTA: Action(opens="provider"),
+    Fault.AUTH: Action(opens="provider"),
+    Fault.MODEL_GONE: Action(opens="target"),
     Fault.CONTEXT_LENGTH: Action(larger_window=True),
     # A malformed request is not sent to every provider.
     Fault.INVALID_REQUEST: Action(then="stop"),
-    # The route's `on_content` may say "next" instead.
+    # With `on_content = "next"` in the route, the call fails over instead.
     Fault.CONTENT: Action(then="stop"),
     Fault.BUDGET: Action(then="stop"),
     # Nothing was sent; another target may have a price.
     Fault.UNPRICED: Action(),
 }
-"""What each fault means for the flow. The tries of all faults draw on one budget a call."""
+"""What each fault means for the flow. All retries count towards the attempts of the call."""
 
-
-_BY_STATUS: Final[Mapping[int, Fault]] = {
+_BY_STATUS: Mapping[int, Fault] = {
     401: Fault.AUTH,
     402: Fault.QUOTA,
     403: Fault.AUTH,
@@ -74,10 +73,9 @@ _BY_STATUS: Final[Mapping[int, Fault]] = {
     429: Fault.RATE_LIMIT,
     499: Fault.TRANSIENT,
 }
-"""What a status below 500 means when the body says no more; any other is an invalid request."""
+"""Faults by status below 500, where the body tells no more; any other status is an invalid request."""
 
-
-_QUOTA: Final[Mapping[str, Fault]] = dict.fromkeys(
+_QUOTA: Mapping[str, Fault] = dict.fromkeys(
     (
         "insufficient_quota",
         "credit_balance_exhausted",
@@ -93,8 +91,7 @@ _QUOTA: Final[Mapping[str, Fault]] = dict.fromkeys(
     Fault.QUOTA,
 )
 
-
-_BY_WORD: Final[Mapping[int, Mapping[str, Fault]]] = {
+_BY_WORD: Mapping[int, Mapping[str, Fault]] = {
     400: _QUOTA
     | {
         "FAILED_PRECONDITION": Fault.QUOTA,
@@ -118,12 +115,12 @@ _BY_WORD: Final[Mapping[int, Mapping[str, Fault]]] = {
     429: _QUOTA | {"resource_unavailable": Fault.NO_CAPACITY},
     503: {"server_is_overloaded": Fault.RATE_LIMIT, "slow_down": Fault.RATE_LIMIT},
 }
-"""What an exact word of the body means, under the status that it may come with."""
+"""Faults by an exact word of the body, under the status that the word comes with."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Text:
-    """A message that decides, where neither status nor words do."""
+    """A message text that decides where neither status nor words do."""
 
     status: int
     family: str | None
@@ -135,7 +132,7 @@ def _text(status: int, family: str | None, pattern: str, fault: Fault) -> _Text:
     return _Text(status, family, re.compile(pattern, re.IGNORECASE), fault)
 
 
-_BY_TEXT: Final = (
+_BY_TEXT = (
     _text(400, "anthropic", r"credit balance is too low", Fault.QUOTA),
     _text(400, "anthropic", r"reached your specified (?:workspace )?API usage limits", Fault.QUOTA),
     _text(400, "anthropic", r"^prompt is too long\b|exceed context limit", Fault.CONTEXT_LENGTH),
@@ -145,27 +142,24 @@ _BY_TEXT: Final = (
     _text(429, "gemini", r"prepayment credits are depleted", Fault.QUOTA),
 )
 
+_UNPROCESSABLE = 422
 
-_UNPROCESSABLE: Final = 422
+_FORBIDDEN = 403
 
-
-_FORBIDDEN: Final = 403
-
-
-_OUTAGE: Final = 500
+_OUTAGE = 500
 
 
 def classify(signal: Signal) -> Fault:
     """Name the fault behind an error.
 
-    The server's `x-should-retry: false` turns what would be tried again into `no_capacity` (the
-    next target's turn); `true` makes an otherwise invalid request worth another try.
+    The server's `x-should-retry: false` turns a fault that would be retried into `no_capacity`
+    (failover); `true` turns an invalid request into one that is retried.
     """
     fault = _fault(signal)
-    told = signal.headers.get("x-should-retry")
-    if told == "false" and fault in {Fault.TRANSIENT, Fault.RATE_LIMIT}:
+    should_retry = signal.headers.get("x-should-retry")
+    if should_retry == "false" and fault in {Fault.TRANSIENT, Fault.RATE_LIMIT}:
         return Fault.NO_CAPACITY
-    if told == "true" and fault is Fault.INVALID_REQUEST:
+    if should_retry == "true" and fault is Fault.INVALID_REQUEST:
         return Fault.TRANSIENT
     return fault
 
@@ -192,10 +186,9 @@ def _was_flagged(signal: Signal) -> bool:
     return isinstance(signal.details, dict) and "flagged_input" in signal.details
 
 
-_FIRST_ERROR: Final = 300
+_FIRST_ERROR = 300
 
-
-_NO_QUOTA: Final = re.compile(r"\blimit: 0(?![\d.])")
+_NO_QUOTA = re.compile(r"\blimit: 0(?![\d.])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +214,7 @@ class Signal:
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-_IMPLIED_STATUS: Final[Mapping[str, int]] = {
+_IMPLIED_STATUS: Mapping[str, int] = {
     # OpenAI
     "invalid_request_error": 400,
     "invalid_prompt": 400,

@@ -1,8 +1,8 @@
-"""How long a provider asks to be left alone, in seconds, read from everything it says.
+"""Retry-after hints: how long a provider asks to wait, in seconds, from headers, details and message.
 
-Absolute times are measured against the reply's own Date header: this room has no clock, and a
-wrong clock on either side then does no harm. Nonsense (negative, not a number, beyond 32 days)
-is no hint at all, and the next source is asked: clamping a misread epoch to a month would park
+Absolute times are compared with the reply's own Date header: this module has no clock, and a
+wrong clock on either side does no harm. A value that makes no sense (negative, not a number, beyond
+32 days) is ignored, and the next source is read: clamping a misread epoch to a month would skip
 a target for a month.
 """
 
@@ -13,17 +13,15 @@ import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, time, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Final
 
 from promptkit.types import Json
 
 from .faults import Signal, details_of, is_daily_quota, status_of, texts_of, words
 
-_LONGEST_S: Final = 32 * 86400.0
+_LONGEST_S = 32 * 86400.0
 """A monthly limit may name up to 31 days."""
 
-
-_UNITS_S: Final = {
+_UNITS_S = {
     "d": 86400.0,
     "h": 3600.0,
     "m": 60.0,
@@ -34,31 +32,24 @@ _UNITS_S: Final = {
     "ns": 1e-9,
 }
 
+_PIECE = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(ms|us|µs|ns|d|h|m|s)")
 
-_PIECE: Final = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(ms|us|µs|ns|d|h|m|s)")
+_DURATION = re.compile(rf"(?:{_PIECE.pattern})+")
 
+_RETRY_IN = re.compile(rf"(?:retry|try again) in ((?:{_PIECE.pattern})+)", re.IGNORECASE)
 
-_DURATION: Final = re.compile(rf"(?:{_PIECE.pattern})+")
+_REGAIN = re.compile(r"regain access on (\d{4}-\d\d-\d\d)")
 
-
-_TRY_AGAIN: Final = re.compile(rf"(?:retry|try again) in ((?:{_PIECE.pattern})+)", re.IGNORECASE)
-
-
-_REGAIN: Final = re.compile(r"regain access on (\d{4}-\d\d-\d\d)")
-
-
-_DAILY_RESET_UTC: Final = time(8, tzinfo=UTC)
+_DAILY_RESET_UTC = time(8, tzinfo=UTC)
 """Gemini's days end at midnight in California: 08:00 UTC, or 07:00 in summer. Never early."""
 
+_ANTHROPIC_RESET = re.compile(r"anthropic-ratelimit-(.+)-reset")
 
-_ANTHROPIC_RESET: Final = re.compile(r"anthropic-ratelimit-(.+)-reset")
-
-
-_OPENAI_RESET: Final = re.compile(r"x-ratelimit-reset-(.+)")
+_OPENAI_RESET = re.compile(r"x-ratelimit-reset-(.+)")
 
 
 def retry_after_s(signal: Signal) -> float | None:
-    """How long the provider asks to wait, in seconds from this reply; None where it doesn't say."""
+    """Return how long the provider asks to wait, in seconds from this reply; None without a hint."""
     hints = (source(signal) for source in _SOURCES)
     return next((hint for hint in hints if hint is not None and _is_sane(hint)), None)
 
@@ -79,7 +70,7 @@ def _is_sane(hint_s: float) -> bool:
 
 
 def _now(signal: Signal) -> datetime | None:
-    """The time by the provider's clock when it replied."""
+    """Return the time of the reply by the provider's clock."""
     return _http_date(signal.headers.get("date", ""))
 
 
@@ -92,13 +83,13 @@ def _http_date(text: str) -> datetime | None:
 
 
 def _until(moment: datetime | None, signal: Signal) -> float | None:
-    """Seconds from the reply to a moment; 0 where it has passed."""
+    """Return the seconds from the reply to a time; 0 if it has passed."""
     now = _now(signal)
     return None if moment is None or now is None else max((moment - now).total_seconds(), 0.0)
 
 
 def _month_end(signal: Signal) -> float | None:
-    """Anthropic's monthly threshold opens again at 00:00 UTC on the 1st."""
+    """Return the seconds to 00:00 UTC on the 1st, when Anthropic's monthly limit begins anew."""
     now = _now(signal)
     if now is None or "enforced_spend_limit_reached" not in words(signal):
         return None
@@ -107,13 +98,13 @@ def _month_end(signal: Signal) -> float | None:
 
 
 def _regained_access(signal: Signal) -> float | None:
-    """The day from which Anthropic says a customer's own limit is free again."""
-    found = _REGAIN.search(signal.message)
-    return _until(_rfc3339(found[1]), signal) if found else None
+    """Return the seconds to the day on which Anthropic resets a customer's own limit."""
+    match = _REGAIN.search(signal.message)
+    return _until(_rfc3339(match[1]), signal) if match else None
 
 
 def _daily_reset(signal: Signal) -> float | None:
-    """A daily quota's RetryInfo names seconds, after which it would only be refused again."""
+    """Return the seconds to Gemini's next day; a daily quota's RetryInfo names seconds, which are too few."""
     now = _now(signal)
     if now is None or status_of(signal) != 429 or not is_daily_quota(signal):  # noqa: PLR2004
         return None
@@ -142,36 +133,36 @@ def _quota_reset_delay(signal: Signal) -> float | None:
 
 
 def _resets(signal: Signal) -> float | None:
-    """The longest reset among the limits that are used up; every reply names them, so only on 429."""
+    """Return the longest reset of the limits that are used up; every reply has them, so only on 429."""
     if status_of(signal) != 429:  # noqa: PLR2004
         return None
-    found = [*_anthropic_resets(signal), *_openai_resets(signal)]
-    return max((hint for hint in found if hint is not None and _is_sane(hint)), default=None)
+    hints = [*_anthropic_resets(signal), *_openai_resets(signal)]
+    return max((hint for hint in hints if hint is not None and _is_sane(hint)), default=None)
 
 
 def _anthropic_resets(signal: Signal) -> Iterator[float | None]:
     for name, value in signal.headers.items():
-        found = _ANTHROPIC_RESET.fullmatch(name)
-        if found and _is_used_up(signal.headers.get(f"anthropic-ratelimit-{found[1]}-remaining")):
+        match = _ANTHROPIC_RESET.fullmatch(name)
+        if match and _is_used_up(signal.headers.get(f"anthropic-ratelimit-{match[1]}-remaining")):
             yield _until(_rfc3339(value), signal)
 
 
 def _openai_resets(signal: Signal) -> Iterator[float | None]:
     for name, value in signal.headers.items():
-        found = _OPENAI_RESET.fullmatch(name)
-        if found and _is_used_up(signal.headers.get(f"x-ratelimit-remaining-{found[1]}")):
+        match = _OPENAI_RESET.fullmatch(name)
+        if match and _is_used_up(signal.headers.get(f"x-ratelimit-remaining-{match[1]}")):
             yield duration_s(value)
 
 
 def _is_used_up(remaining: str | None) -> bool:
-    """An absent count may be the one; a count of -1 means that the limit isn't kept."""
+    """Return whether a limit may be used up: no count may mean so; -1 means that there is no limit."""
     return remaining is None or remaining.strip() == "0"
 
 
 def _text(signal: Signal) -> float | None:
-    """The message itself, such as `Please retry in 45.8s` or `Please try again in 6m0s`."""
-    found = _TRY_AGAIN.search(signal.message)
-    return duration_s(found[1]) if found else None
+    """Read the message itself, such as `Please retry in 45.8s` or `Please try again in 6m0s`."""
+    match = _RETRY_IN.search(signal.message)
+    return duration_s(match[1]) if match else None
 
 
 def _number(text: str) -> float | None:
@@ -190,11 +181,11 @@ def _rfc3339(text: str) -> datetime | None:
 
 
 def _first_duration(values: Iterator[Json]) -> float | None:
-    found = (duration_s(value) for value in values if isinstance(value, str))
-    return next((seconds for seconds in found if seconds is not None), None)
+    durations = (duration_s(value) for value in values if isinstance(value, str))
+    return next((seconds for seconds in durations if seconds is not None), None)
 
 
-_SOURCES: Final[tuple[Callable[[Signal], float | None], ...]] = (
+_SOURCES: tuple[Callable[[Signal], float | None], ...] = (
     _month_end,
     _regained_access,
     _daily_reset,
@@ -205,4 +196,4 @@ _SOURCES: Final[tuple[Callable[[Signal], float | None], ...]] = (
     _resets,
     _text,
 )
-"""Where a hint may stand, the surest first."""
+"""The sources of a hint, the most reliable first."""

@@ -1,11 +1,11 @@
-"""From a route to the plan of its calls: which of its targets can be used, and may be."""
+"""Planning: the usable and allowed targets of a route, the rules, and the strategies that order them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 from promptkit.types import Provider, Route, Target
 
@@ -16,7 +16,7 @@ from .flow import Plan, PlannedTarget
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A target that is left out of a plan, and why; `rule` is the one that keeps calls away from it."""
+    """A target that is not in a plan, and why; `rule` is the rule that forbids it."""
 
     target: Target
     why: str
@@ -25,22 +25,22 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """The rules that hold for one call, in the file's order: all of them must allow a target."""
+    """The rules that apply to a call, in the file's order: all of them must allow a target."""
 
     rules: tuple[Rule, ...] = ()
 
     @property
     def route(self) -> str | None:
-        """The route of the first rule that names one."""
+        """Return the route of the first rule that names a route."""
         return next((rule.route for rule in self.rules if rule.route is not None), None)
 
     def forbids(self, target: Target) -> Rule | None:
-        """The first rule that keeps such a call away from a target."""
+        """Return the first rule that forbids a target to such a call."""
         return next((rule for rule in self.rules if rule.forbids(target)), None)
 
 
-FREE: Final = Ruling()
-"""No rule holds."""
+FREE = Ruling()
+"""No rule applies."""
 
 
 def make_plan(
@@ -53,17 +53,17 @@ def make_plan(
 ) -> tuple[Plan, tuple[Skipped, ...]]:
     """Plan the calls of a route.
 
-    A target that a rule forbids is in no hop and is no last resort, so nothing can fall back on it.
+    A forbidden target is not in the plan, not even as its last resort, so no call can reach it.
 
     Args:
-        route: targets, strategy, attempts and patience.
+        route: targets, strategy, attempts and longest wait.
         catalog: the providers and models behind the targets.
         why_unusable: None for a provider that can be asked, else the reason (no key, ...).
-        ruling: the rules that hold for these calls.
-        resend_unknown: whether an unknown outcome may be sent again.
+        ruling: the rules that apply to these calls.
+        resend_unknown: whether a request with an unknown outcome may be sent a second time.
 
     Returns:
-        The plan, whose hops are empty where no target is usable, and what was left out.
+        The plan, without targets where none is usable, and the targets that it skips.
 
     Raises:
         UsageError: a target names an unknown provider or model.
@@ -99,16 +99,16 @@ def make_plan(
     return plan, tuple(skipped)
 
 
-TEMPLATE: Final = "template"
-"""What a rule names a template by, as if it were a tag: `template=ugc/offer`."""
+TEMPLATE = "template"
+"""The name under which a rule matches a template as if it were a tag: `template=ugc/offer`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What holds for the calls with a tag, or of a template.
+    """A rule for the calls with a tag, or of a template.
 
-    `allow` and `deny` list providers and targets; None allows all. `route` is where such calls
-    go when the user names no route.
+    `allow` and `deny` list providers and targets; None allows all. `route` is the route of such
+    calls when the user names none.
     """
 
     when: Tag
@@ -120,7 +120,7 @@ class Rule:
         return f'[rules."{self.when[0]}={self.when[1]}"]'
 
     def forbids(self, target: Target) -> bool:
-        """Whether such a call may not go there."""
+        """Return whether such a call may not use a target."""
         names = (target.provider, str(target))
         denied = any(name in self.deny for name in names)
         return denied or (self.allow is not None and not any(name in self.allow for name in names))
@@ -134,46 +134,45 @@ class Rules:
     _by_tag: Mapping[Tag, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        by_tag = {rule.when: place for place, rule in enumerate(self.rules)}
+        by_tag = {rule.when: index for index, rule in enumerate(self.rules)}
         object.__setattr__(self, "_by_tag", by_tag)
 
     def ruling(self, template: str, tags: Mapping[str, str]) -> Ruling:
-        """The rules that hold for a call.
+        """Return the rules that apply to a call.
 
         Args:
             template: the template's name, without version.
-            tags: the call's; one named `template` says nothing here.
+            tags: the call's; a tag named `template` has no effect here.
         """
         if not self.rules:
             return FREE
-        mine = {**tags, TEMPLATE: template}
-        places = sorted(self._by_tag[tag] for tag in mine.items() if tag in self._by_tag)
-        return Ruling(tuple(self.rules[place] for place in places)) if places else FREE
+        matched = {**tags, TEMPLATE: template}
+        indexes = sorted(self._by_tag[tag] for tag in matched.items() if tag in self._by_tag)
+        return Ruling(tuple(self.rules[index] for index in indexes)) if indexes else FREE
 
     def __bool__(self) -> bool:
         return bool(self.rules)
 
     @property
     def routes(self) -> frozenset[str]:
-        """The routes that rules name."""
+        """Return the routes that rules name."""
         return frozenset(rule.route for rule in self.rules if rule.route is not None)
 
 
-NO_RULES: Final = Rules()
+NO_RULES = Rules()
 
-
-EXPLORE: Final = 0.1
-"""The share of calls that `fastest` sends first to a target whose latency isn't known."""
+EXPLORE = 0.1
+"""The share of calls that `fastest` sends first to a target of unknown latency."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a strategy may go by; a target of which something isn't known is left out.
+    """The facts for a strategy; a target without a known value is not in the mapping.
 
     Args:
-        draw: uniform in [0, 1), of the call's own.
-        cost_pico: what this very prompt is expected to cost.
-        latency_s: how long answers took lately.
+        draw: uniform in [0, 1), one per call.
+        cost_pico: the expected cost of this prompt.
+        latency_s: the recent latency.
     """
 
     draw: float = 0.0
@@ -181,28 +180,28 @@ class Facts:
     latency_s: Mapping[Target, float] = field(default_factory=dict[Target, float])
 
 
-Hops: TypeAlias = "tuple[PlannedTarget, ...]"
+Targets: TypeAlias = "tuple[PlannedTarget, ...]"
 
 
-Strategy: TypeAlias = Callable[[Hops, Facts], Hops]
+Strategy: TypeAlias = Callable[[Targets, Facts], Targets]
 
 
-def ordered(targets: Hops, facts: Facts) -> Hops:
-    """As the route lists them."""
+def ordered(targets: Targets, facts: Facts) -> Targets:
+    """Keep the order of the route."""
     del facts
     return targets
 
 
-def cheapest(targets: Hops, facts: Facts) -> Hops:
-    """By what this prompt is expected to cost; what has no price comes last."""
+def cheapest(targets: Targets, facts: Facts) -> Targets:
+    """Order by the expected cost of this prompt; targets without a price come last."""
     return tuple(sorted(targets, key=lambda planned: facts.cost_pico.get(planned.target, math.inf)))
 
 
-def fastest(targets: Hops, facts: Facts) -> Hops:
-    """By how long answers took lately; those of unknown latency last, but first in a tenth of the calls.
+def fastest(targets: Targets, facts: Facts) -> Targets:
+    """Order by recent latency; targets of unknown latency come last, but first in a tenth of the calls.
 
-    So a target that was slow or down an hour ago is tried again, and costs one call in ten until
-    its latency is known.
+    Thus a target that was slow or down an hour ago is tried again, at the cost of one call in ten,
+    until its latency is known.
     """
     unknown = tuple(planned for planned in targets if planned.target not in facts.latency_s)
     if len(unknown) == len(targets):
@@ -215,32 +214,32 @@ def fastest(targets: Hops, facts: Facts) -> Hops:
     )
     if not unknown or facts.draw >= EXPLORE:
         return known + unknown
-    turn = int(facts.draw / EXPLORE * len(unknown))
-    return (unknown[turn], *known, *unknown[:turn], *unknown[turn + 1 :])
+    index = int(facts.draw / EXPLORE * len(unknown))
+    return (unknown[index], *known, *unknown[:index], *unknown[index + 1 :])
 
 
-def weighted(targets: Hops, facts: Facts) -> Hops:
-    """Drawn by their weights, the first as well as each that follows it; those of weight 0 come last.
+def weighted(targets: Targets, facts: Facts) -> Targets:
+    """Draw the order at random by weight; targets of weight 0 come last.
 
-    One draw is enough: what is left of it, scaled up, is uniform again.
+    One draw is enough: the rest of it, scaled up, is uniform as well.
     """
     left = [planned for planned in targets if planned.weight]
     drawn: list[PlannedTarget] = []
     draw = facts.draw
     while left:
-        point, place = draw * sum(planned.weight for planned in left), 0
-        while point >= left[place].weight:
-            point -= left[place].weight
-            place += 1
-        drawn.append(left.pop(place))
+        point, index = draw * sum(planned.weight for planned in left), 0
+        while point >= left[index].weight:
+            point -= left[index].weight
+            index += 1
+        drawn.append(left.pop(index))
         draw = point / drawn[-1].weight
     return (*drawn, *(planned for planned in targets if not planned.weight))
 
 
-STRATEGIES: Final[Mapping[str, Strategy]] = {
+STRATEGIES: Mapping[str, Strategy] = {
     "ordered": ordered,
     "cheapest": cheapest,
     "fastest": fastest,
     "weighted": weighted,
 }
-"""How the targets of a route are put in order, by the name of the strategy."""
+"""The strategies, by name: each orders the targets of a route."""

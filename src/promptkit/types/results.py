@@ -75,7 +75,8 @@ class Reply(Generic[Parsed_co]):
     caps counted: at least the cost, with unknown costs at their max cost.
     """
 
-    id: int
+    id: str
+    """The id of the call, as `promptkit show` takes it."""
     text: str
     status: Status
     target: Target
@@ -93,7 +94,7 @@ class Reply(Generic[Parsed_co]):
     """The value of a structured reply; None for plain text, and if it was cut off."""
     flags: tuple[str, ...] = ()
     """The failed checks of its template, if they keep a reply that fails them."""
-    cached_from: int | None = None
+    cached_from: str | None = None
     """The call whose reply was reused from the reply cache: nothing was sent, and it cost nothing."""
     saved_pico: int | None = None
     """The cost of that call's reply; None if it is unknown, or no reply was reused."""

@@ -53,7 +53,7 @@ async def run(
     studio: Studio, cases: str = CASES, ref: str = "ad/line@1", **changes: object
 ) -> tuple[list[TemplateTestResult], int]:
     """Test a template of the studio's at one target; the results, and how many calls were to be paid."""
-    session = Session(load_settings(studio.folder / "promptkit.toml"), studio.said.append)
+    session = Session(load_settings(studio.folder / "promptkit.toml"))
     template = session.library.load(ref)
     (Path(template.file).parent / "tests.toml").write_text(cases)
     route = session.route(None, [OPENAI])

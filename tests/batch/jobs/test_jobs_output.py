@@ -190,7 +190,7 @@ async def test_single_calls_keep_what_storage_says(studio: Studio) -> None:
     studio.configure(tables='[storage]\nreplies = "hash"\nvariables = "none"\n')
     async with studio.kit() as kit:
         reply = await kit.run(REF, {"brand": "Brand 0"})
-        call = (await kit.session.ledger()).calls.get(reply.id)
+        call = (await kit.session.ledger()).calls.get(read_id(reply.id))
         assert call is not None
         assert (call.text, call.variables, len(call.text_sha256 or "")) == (None, None, 64)
     assert "Brand 0" not in everything(studio)

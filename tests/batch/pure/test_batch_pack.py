@@ -18,7 +18,7 @@ from promptkit._util.shares import PARTS, WHOLE, Share, shares
 from promptkit.batch.pack_size import MOST, Size, Sizes, choose_size
 from promptkit.engine.pack import (
     ITEM_OUTPUT,
-    Room,
+    PackLimits,
     can_pack,
     halves,
     item_ids,
@@ -169,11 +169,11 @@ def test_the_packed_schema_takes_a_result_an_id() -> None:
 def test_room() -> None:
     """A pack fits where its output limits together do, and its texts beside them."""
     assert packed_limit([100, 50]) == 150 + 2 * ITEM_OUTPUT
-    assert Room().fits(["x" * 10**6], [10**6])
-    assert Room(output=packed_limit([100, 50])).fits(["a", "b"], [100, 50])
-    assert not Room(output=packed_limit([100, 50]) - 1).fits(["a", "b"], [100, 50])
-    assert Room(window=packed_limit([10]) + 2).fits(["abcd"], [10])
-    assert not Room(window=packed_limit([10]) + 1).fits(["abcd"], [10])
+    assert PackLimits().fits(["x" * 10**6], [10**6])
+    assert PackLimits(output=packed_limit([100, 50])).fits(["a", "b"], [100, 50])
+    assert not PackLimits(output=packed_limit([100, 50]) - 1).fits(["a", "b"], [100, 50])
+    assert PackLimits(window=packed_limit([10]) + 2).fits(["abcd"], [10])
+    assert not PackLimits(window=packed_limit([10]) + 1).fits(["abcd"], [10])
 
 
 # --------------------------------------------------------------------------------- the reply
@@ -198,7 +198,7 @@ def test_a_whole_reply(results: dict[int, Json], indent: int | None) -> None:
     for told in (text, f"```json\n{text}\n```", f"Here you are:\n{text}\nDone."):
         found = unpack(told, ids)
         assert found.results == by_id
-        assert not found.trouble
+        assert not found.problems
     bare = json.dumps([{"id": name, "result": value} for name, value in by_id.items()])
     assert unpack(bare, ids).results == unpack(f"```\n{bare}\n```", ids).results == by_id
 
@@ -226,14 +226,14 @@ def test_items_that_came_wrong(fates: list[str], extra: int, rng: Random) -> Non
     assert set(found.missing) == {name for name in ids if fate_of[name] == "missing"}
     assert set(found.repeated) == {name for name in ids if fate_of[name] == "twice"}
     assert found.extra == extra
-    assert bool(found.trouble) is (bool(extra) or set(fates) != {"whole"})
+    assert bool(found.problems) is (bool(extra) or set(fates) != {"whole"})
 
 
 def test_what_is_wrong_is_told() -> None:
     """What is wrong with a reply is told by kind."""
     ids = ("a", "b", "c")
     entries: list[Json] = [{"id": "a", "result": 1}, {"id": "a", "result": 2}, {"id": "c"}, 4]
-    assert unpack(reply_of(entries), ids).trouble == "2 missing, 1 repeated, 2 of no item"
+    assert unpack(reply_of(entries), ids).problems == "2 missing, 1 repeated, 2 of no item"
 
 
 @given(st.lists(TEXT, min_size=1, max_size=6), st.data())
@@ -349,7 +349,7 @@ def test_a_long_shared_part_is_packed() -> None:
     size = choose_size(tariff(), Sizes(shared=3000, own=60, reply=80))
     assert 2 <= size.rows <= MOST
     assert size.saved > 0.6
-    assert size.packed_pico < size.alone_pico
+    assert size.packed_pico < size.single_pico
 
 
 @pytest.mark.parametrize(

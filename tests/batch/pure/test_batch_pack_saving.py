@@ -19,7 +19,7 @@ from promptkit.batch.pack_size import (
     packing_of,
     together,
 )
-from promptkit.engine.pack import Room
+from promptkit.engine.pack import PackLimits
 from promptkit.providers.prices import Band, Tariff
 from promptkit.templates.reference import prompt_digest
 from promptkit.types import Message, Prompt, Role, Target, TemplateRef
@@ -110,9 +110,14 @@ def test_packs_hold_every_row_once(groups: dict[int, int], size: int) -> None:
 
 @pytest.mark.parametrize(
     ("room", "fitting"),
-    [(Room(), 10), (Room(output=3 * 132), 3), (Room(window=1000), 6), (Room(window=10), 1)],
+    [
+        (PackLimits(), 10),
+        (PackLimits(output=3 * 132), 3),
+        (PackLimits(window=1000), 6),
+        (PackLimits(window=10), 1),
+    ],
 )
-def test_as_many_as_fit(room: Room, fitting: int) -> None:
+def test_as_many_as_fit(room: PackLimits, fitting: int) -> None:
     """The window and the output limit bound a pack; one row always goes."""
     messages = (Message(Role.SYSTEM, "s" * 300), Message(Role.USER, "u" * 10))
     prompt = Prompt(messages, prompt_digest(messages), TemplateRef("ad/line", "1"), "1:sha256:ab")

@@ -126,11 +126,11 @@ def test_the_worst_case_is_at_the_dearest_target_the_last_resort_included() -> N
 
 @given(
     sizes=st.dictionaries(st.integers(200, 10**6), st.integers(1, 50), min_size=1),
-    replies=st.lists(st.integers(0, 100), min_size=1, max_size=20),
+    lengths=st.lists(st.integers(0, 100), min_size=1, max_size=20),
 )
-def test_low_expected_worst_are_in_this_order(sizes: dict[int, int], answers: list[int]) -> None:
+def test_low_expected_worst_are_in_this_order(sizes: dict[int, int], lengths: list[int]) -> None:
     """Whatever the rows and the past are like: no row is counted with more than its ceiling."""
-    one = offer(past=past_of([seen(length) for length in answers]))
+    one = offer(past=past_of([seen(length) for length in lengths]))
     figures = figures_at(one, Load((one,), sizes=Counter(sizes)), BASIS)
     assert figures.low_pico is not None
     assert figures.expected_pico is not None

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from studio import ALL, ANTHROPIC, GEMINI, OPENAI, Studio, assert_books_agree, brands, run_all
 
+from promptkit._util.notices import show_notices
 from promptkit.engine.context import Session
 from promptkit.errors import AllTargetsFailed, BudgetStop, NoUsableKey, UsageError
 from promptkit.routing.budgets import scope_words
@@ -101,7 +102,8 @@ def test_the_scopes_follow_the_clock(before: str, after: str, days: int, studio:
     """A process that runs through midnight, noon or a change of the clocks counts in the day that it is."""
     studio.configure(budgets="per_day_usd = 1", top='timezone = "Europe/Paris"\nday_starts_at = "12:00"')
     settings = studio.settings()
-    session = Session(settings, studio.said.append)
+    show_notices(studio.said.append)
+    session = Session(settings)
     told: list[str] = []
     for fold, local in ((0, before), (1, after)):
         at = datetime.fromisoformat(local).replace(tzinfo=settings.timezone, fold=fold)

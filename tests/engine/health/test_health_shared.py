@@ -10,11 +10,11 @@ from studio import ALL, ANTHROPIC, OPENAI, REF, Studio, assert_books_agree, unti
 
 from promptkit import AsyncPromptKit
 from promptkit.engine import limits as standing
-from promptkit.engine.attempts import accounts_of
+from promptkit.engine.endpoints import accounts_of
 from promptkit.errors import AllTargetsFailed, LedgerError, NoUsableKey
 from promptkit.ledger.ledger import Ledger
 from promptkit.ledger.shared import Shared
-from promptkit.routing.health import STREAK, CircuitKey, CircuitState, Lane
+from promptkit.routing.health import STREAK, CircuitKey, CircuitKind, CircuitState
 from promptkit.types import Fault
 
 pytestmark = pytest.mark.virtual_time
@@ -69,8 +69,8 @@ async def test_a_process_that_finds_all_closed_says_until_when_and_why(studio: S
         with pytest.raises(AllTargetsFailed) as caught:
             await kit.run(REF, {"brand": "Barly"})
     assert studio.asked() == 1
-    assert f"{OPENAI} is closed until " in caught.value.message
-    assert "opens again at" in f"{caught.value.remedy}"
+    assert f"{OPENAI} is skipped until " in caught.value.message
+    assert "available again at" in f"{caught.value.remedy}"
 
 
 async def test_half_open_sends_one_probe_over_all_processes(studio: Studio) -> None:
@@ -226,6 +226,6 @@ async def _close(studio: Studio, state: CircuitState) -> None:
     """Put a health lane into the ledger, as another process would."""
     settings = studio.settings()
     account = accounts_of(settings.catalog, settings.keys)["openai"]
-    key = CircuitKey(Lane.HEALTH, "openai", account.partition(":")[0], "gpt-6-luna")
+    key = CircuitKey(CircuitKind.HEALTH, "openai", account.partition(":")[0], "gpt-6-luna")
     with Ledger.open(Path(studio.folder / "promptkit.db")) as ledger:
         await ledger.shared.merge_circuits({key: state}, studio.now())

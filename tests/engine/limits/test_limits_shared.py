@@ -17,7 +17,7 @@ import virtual_time
 from studio import ALL, ANTHROPIC, KEYS, OPENAI, REF, Studio, attempts_of, until
 
 from promptkit import AsyncPromptKit
-from promptkit.engine.limits import Gates, Slots
+from promptkit.engine.limits import ConcurrencyLimit, RateLimiters
 from promptkit.errors import AllTargetsFailed
 from promptkit.ledger.ledger import Ledger
 from promptkit.ledger.shared import Place
@@ -163,7 +163,7 @@ async def test_three_ledgers_share_what_is_allowed(limited: Limited) -> None:
         await asyncio.gather(*calling, return_exceptions=True)
     times = limited.arrivals()
     assert in_window(times, begins_s, 5) >= 0.9 * RATE * 5
-    assert len(times) <= RATE * (times[-1] - times[0]) + BURST + RATE  # a late turn is not lost
+    assert len(times) <= RATE * (times[-1] - times[0]) + BURST + RATE  # a late permit is not lost
     assert limited.refused() == 0
 
 
@@ -261,35 +261,35 @@ async def test_processes_share_the_slots(studio: Studio) -> None:
     place = Place("openai", "abc", "")
     path = studio.folder / "promptkit.db"
     with Ledger.open(path) as one, Ledger.open(path) as two:
-        mine, theirs = (Slots(place, 8, ledger, lambda: now_s[0]) for ledger in (one, two))
-        await mine.take()
+        mine, theirs = (ConcurrencyLimit(place, 8, ledger, lambda: now_s[0]) for ledger in (one, two))
+        await mine.acquire()
         await until(lambda: _leases(studio) == 1)
-        await theirs.take()
+        await theirs.acquire()
         await until(lambda: theirs.allowed == 4)
         now_s[0] += 3
-        await mine.take()
+        await mine.acquire()
         await until(lambda: mine.allowed == 4)
         now_s[0] += 10
-        await mine.take()
+        await mine.acquire()
         await until(lambda: mine.allowed == 8)
 
 
 async def test_a_cancelled_wait_takes_nothing(studio: Studio) -> None:
     """Whoever waited for a slot and is gone leaves it to the next, in every order of events."""
     with Ledger.open(studio.folder / "promptkit.db") as ledger:
-        slots = Slots(Place("openai", "", ""), 1, ledger, lambda: 1000.0)
-        await slots.take()
-        first, second = asyncio.create_task(slots.take()), asyncio.create_task(slots.take())
+        slots = ConcurrencyLimit(Place("openai", "", ""), 1, ledger, lambda: 1000.0)
+        await slots.acquire()
+        first, second = asyncio.create_task(slots.acquire()), asyncio.create_task(slots.acquire())
         await asyncio.sleep(0)
-        slots.give()  # to the first, who is cancelled before it can run
+        slots.release()  # to the first, who is cancelled before it can run
         first.cancel()
         await second
-        third = asyncio.create_task(slots.take())
+        third = asyncio.create_task(slots.acquire())
         await asyncio.sleep(0)
         third.cancel()
         await asyncio.gather(first, third, return_exceptions=True)
-        slots.give()
-        assert slots.taken == 0
+        slots.release()
+        assert slots.in_use == 0
 
 
 @virtually
@@ -343,13 +343,13 @@ async def test_a_turn_that_is_not_used_is_the_next_ones(studio: Studio) -> None:
     ref = parse_ref("ad/line@1")
     call = Call(Prompt((Message(Role.USER, "hi"),), "", ref, ""), Params(max_output_tokens=10))
     with Ledger.open(studio.folder / "promptkit.db") as ledger:
-        gate = Gates(catalog, ledger, {}, studio.now).of(Target("p", "m"))
-        assert gate is not None
+        limiter = RateLimiters(catalog, ledger, {}, studio.now).get(Target("p", "m"))
+        assert limiter is not None
         for _ in range(3):
-            turn = await gate.enter(call)
-            assert turn is not None
-            gate.leave(turn, Completion("t", Finish.STOP, None))
-        last, behind = (asyncio.create_task(gate.enter(call)) for _ in range(2))
+            permit = await limiter.acquire(call)
+            assert permit is not None
+            limiter.release(permit, Completion("t", Finish.STOP, None))
+        last, behind = (asyncio.create_task(limiter.acquire(call)) for _ in range(2))
         await asyncio.sleep(0.1)
         behind.cancel()
         await asyncio.sleep(0)
@@ -357,8 +357,8 @@ async def test_a_turn_that_is_not_used_is_the_next_ones(studio: Studio) -> None:
         await asyncio.gather(last, behind, return_exceptions=True)
         began_s = studio.now()
         for _ in range(3):
-            turn = await gate.enter(call)
-            assert turn is not None
-            gate.leave(turn, None)
+            permit = await limiter.acquire(call)
+            assert permit is not None
+            limiter.release(permit, None)
         assert studio.now() - began_s < 1.9
     assert _leased_today(studio) == 4

@@ -30,7 +30,7 @@ from promptkit.errors import AllTargetsFailed, BudgetStop, TemplateNotFound, Usa
 from promptkit.ledger.records import AttemptRecord
 from promptkit.providers.local_weights import weights_path
 from promptkit.types import AttemptState, Fault, Reply, Status
-from promptkit.types.ids import show_id
+from promptkit.types.ids import read_id, show_id
 
 pytestmark = pytest.mark.virtual_time
 WORDS: dict[str, object] = {"brand": "Barly"}
@@ -71,7 +71,7 @@ async def test_each_format_streams(studio: Studio, target: str) -> None:
         assert [one.first_byte_us is None for one in kept] == [True, False]
         assert kept[1].estimate is None
         assert_books_agree(ledger, studio)
-        call = ledger.calls.get(reply.id)
+        call = ledger.calls.get(read_id(reply.id))
         assert call is not None
         assert call.text == reply.text
 

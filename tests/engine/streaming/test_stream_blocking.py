@@ -20,6 +20,7 @@ from studio import BIG, REF, Studio, assert_books_agree, attempts_of
 from waiting import HANGS_S, wait_for
 
 from promptkit import PromptKit, StreamCut
+from promptkit._util.notices import show_notices
 from promptkit.errors import UsageError
 from promptkit.ledger.ledger import Ledger
 from promptkit.simulator.scenario import Scenario
@@ -37,7 +38,8 @@ def blocking(tmp_path: Path, blank_database: Path) -> Iterator[Studio]:
 
 
 def kit_of(studio: Studio) -> PromptKit:
-    return PromptKit(studio.settings(), say=studio.said.append)
+    show_notices(studio.said.append)
+    return PromptKit(studio.settings())
 
 
 def assert_given_up(studio: Studio, streams: int = 1) -> None:

@@ -15,6 +15,7 @@ from promptkit.cli import options, values
 from promptkit.cli.command import Cli
 from promptkit.cli.job_run import run_job
 from promptkit.cli.views.job import input_file
+from promptkit.client.options import job_fields
 from promptkit.types import OnMiss
 
 Out = Annotated[
@@ -51,15 +52,20 @@ def resume(
         job = job_named(ledger, name, session.today())
     job_options = pinned_options(
         job,
-        cap_pico=values.read_cap(budget),
-        until_budget=until_budget or None,
-        concurrency=concurrency,
         limit=limit,
-        retry_failed=retry_failed,
-        canary=canary,
-        max_fail_rate=max_fail_rate,
-        deadline_s=values.read_deadline(deadline, session.settings.timezone),
-        on_miss=on_miss,
+        **job_fields(
+            {
+                "budget_usd": values.read_budget(budget),
+                "until_budget": until_budget or None,
+                "concurrency": concurrency,
+                "retry_failed": retry_failed,
+                "canary": canary,
+                "max_fail_rate": max_fail_rate,
+                "deadline": deadline,
+                "on_miss": on_miss.value,
+            },
+            session,
+        ),
     )
     output = out or (None if job.output_path is None else Path(job.output_path))
     files = OutputFiles(output, pinned_output(job)[0] if out is None else None)

@@ -155,7 +155,7 @@ def _erase(cli: Cli, ledger: Ledger, selection: Erase, *, yes: bool, dry_run: bo
 
 
 def _confirm(counts: str, *, yes: bool) -> None:
-    """Ask on a terminal.
+    """LeaseRequest on a terminal.
 
     Raises:
         UsageError: the user refuses, or there is no terminal.

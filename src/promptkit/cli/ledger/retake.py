@@ -48,7 +48,7 @@ def retake(
     settings = cli.settings()
     with cli.ledger(settings) as ledger:
         call_id = find_call(ledger, call)
-    with PromptKit(settings, say=cli.notice) as kit:
+    with PromptKit(settings) as kit:
         reply = kit.retake(
             call_id,
             values.read_text(note),

@@ -68,12 +68,11 @@ def batch(
     def run() -> int:
         from promptkit.batch.job import Job
         from promptkit.batch.output import OutputFiles
-        from promptkit.routing.reply_cache import read_age
         from promptkit.templates.reference import parse_ref
 
         session = cli.session()
-        cache_age = values.read_cache(cache, none=no_cache)
         job_options = values.read_job_options(
+            session,
             map_=map_,
             each=each,
             var=var,
@@ -83,23 +82,23 @@ def batch(
             budget=budget,
             route=route,
             target=target,
-            name=job,
-            key_column=key,
+            limit=limit,
+            job=job,
+            key=key,
             strict=strict,
             out=out,
             concurrency=concurrency,
-            limit=limit,
             sample=sample,
             seed=seed,
             canary=canary,
             max_fail_rate=max_fail_rate,
-            deadline_s=values.read_deadline(deadline, session.settings.timezone),
-            on_miss=on_miss,
+            deadline=deadline,
+            on_miss=on_miss.value,
             retry_failed=retry_failed,
-            resend_unknown=on_unknown is options.Resend.SEND,
+            on_unknown=on_unknown.value,
             until_budget=until_budget,
             text_as=text_as,
-            cache_s=None if cache_age is None else read_age(cache_age),
+            cache=values.read_cache(cache, none=no_cache),
         )
         tags = job_options.all_rows_tags
         chosen = session.route(route, target, ref=ref, tags=tags)

@@ -37,7 +37,7 @@ def demo(cli: Cli) -> int:
 
     settings = cli.settings()
     _prepare(cli)
-    with PromptKit(settings, say=cli.notice) as kit:
+    with PromptKit(settings) as kit:
         job = kit.batch(
             "demo/hook",
             shipped("templates") / "sample" / "demo.csv",

@@ -52,6 +52,7 @@ def plan(
 
     session = cli.session()
     job_options = values.read_job_options(
+        session,
         map_=map_,
         each=each,
         var=var,
@@ -61,8 +62,8 @@ def plan(
         budget=budget,
         route=route,
         target=target,
-        name=job,
-        key_column=key,
+        job=job,
+        key=key,
         strict=strict,
         out=out,
         concurrency=concurrency,

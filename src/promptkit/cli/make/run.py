@@ -10,7 +10,6 @@ from promptkit.cli.command import Cli
 from promptkit.cli.views.reply import reply_json, reply_summary
 from promptkit.errors import ExitCode, OutputError, UsageError
 from promptkit.types import Status
-from promptkit.types.ids import show_id
 
 if TYPE_CHECKING:
     from promptkit import Reply, ReplyStream
@@ -57,7 +56,7 @@ def run(
         "budget_usd": values.read_budget(budget),
         "cache": values.read_cache(cache, none=no_cache),
     }
-    with PromptKit(cli.settings(), say=cli.notice) as kit:
+    with PromptKit(cli.settings()) as kit:
         if stream:
             reply = TextOnStdout().print(kit.stream(ref, variables, **call))
         else:
@@ -98,7 +97,7 @@ class TextOnStdout:
         if self._error is not None and not isinstance(self._error, BrokenPipeError):
             raise OutputError(
                 f"stdout is not writable: {self._error.strerror}",
-                remedy=f"The reply is in the ledger: promptkit show {show_id(reply.id)}",
+                remedy=f"The reply is in the ledger: promptkit show {reply.id}",
             )
         return reply
 

@@ -21,7 +21,7 @@ from promptkit.providers.prices import Prices
 from promptkit.providers.replies import from_reply, from_transport_failure
 from promptkit.providers.tokens import max_input_tokens
 from promptkit.providers.transport import open_transport
-from promptkit.routing.health import Lane
+from promptkit.routing.health import CircuitKind
 from promptkit.templates.jinja.compiler import compile_source
 from promptkit.templates.reference import parse_ref
 from promptkit.templates.source import read_source
@@ -161,13 +161,15 @@ async def _close_circuits(cli: Cli, session: Session, checks: list[Check]) -> li
     settings = session.settings
     if not settings.database_path.exists():
         return checks
-    from promptkit.engine.attempts import accounts_of
+    from promptkit.engine.endpoints import accounts_of
 
     accounts = accounts_of(settings.catalog, settings.keys)
     try:
         ledger = await session.ledger()
         terminal = {
-            (key.provider, key.account) for key in ledger.shared.circuits() if key.lane is Lane.TERMINAL
+            (key.provider, key.account)
+            for key in ledger.shared.circuits()
+            if key.kind is CircuitKind.TERMINAL
         }
         reopened = [
             result

@@ -259,7 +259,7 @@ def _comparison(view: CallView) -> str:
 def call_json(view: CallView) -> dict[str, Json]:
     """Return a call in full as JSON."""
     call = view.call
-    return to_json(
+    return cost_json(call.money) | to_json(
         call,
         ("row_id", "money", "verdict_us", "forgotten_us"),
         prompt_digest_matches=view.matches,
@@ -269,7 +269,6 @@ def call_json(view: CallView) -> dict[str, Json]:
         children=[show_id(child.id) for child in view.children],
         rated=iso(call.verdict_us),
         erased=iso(call.forgotten_us),
-        **cost_json(call.money),
         attempts=[_attempt_json(attempt) for attempt in call.attempts],
     )
 

@@ -11,13 +11,13 @@ from zoneinfo import ZoneInfo
 
 from promptkit.cli.output import shortened
 from promptkit.errors import LedgerError
-from promptkit.routing.health import keys_of
+from promptkit.routing.health import circuit_keys
 from promptkit.types import Json, Provider, Target
 
 if TYPE_CHECKING:
     from promptkit.cli.command import Cli
     from promptkit.config.settings import Settings
-    from promptkit.routing.health import CircuitKey, CircuitState, Lanes
+    from promptkit.routing.health import CircuitKey, Circuits, CircuitState
 
 _REASON_LENGTH = 100
 """Characters of a reason beside the progress of a job."""
@@ -62,7 +62,7 @@ def recorded_circuits(cli: Cli, settings: Settings, providers: Sequence[Provider
     """Read the open circuits of providers from the ledger; none if there is no ledger."""
     if not settings.database_path.exists():
         return []
-    from promptkit.engine.attempts import accounts_of
+    from promptkit.engine.endpoints import accounts_of
 
     try:
         with cli.ledger(settings) as ledger:
@@ -83,8 +83,8 @@ class OpenCircuits:
         states: returns the states of all circuits now.
     """
 
-    def __init__(self, settings: Settings, targets: Sequence[Target], states: Callable[[], Lanes]) -> None:
-        from promptkit.engine.attempts import accounts_of
+    def __init__(self, settings: Settings, targets: Sequence[Target], states: Callable[[], Circuits]) -> None:
+        from promptkit.engine.endpoints import accounts_of
 
         accounts = accounts_of(settings.catalog, settings.keys)
         self._accounts = {target.provider: accounts[target.provider] for target in targets}
@@ -104,7 +104,7 @@ class OpenCircuits:
         ]
 
 
-def _open(states: Lanes, accounts: Mapping[str, str], now_s: float) -> list[OpenCircuit]:
+def _open(states: Circuits, accounts: Mapping[str, str], now_s: float) -> list[OpenCircuit]:
     return [
         _open_circuit(key, state, accounts[key.provider], now_s)
         for key, state in sorted(states.items())
@@ -114,7 +114,7 @@ def _open(states: Lanes, accounts: Mapping[str, str], now_s: float) -> list[Open
 
 def _is_open(key: CircuitKey, state: CircuitState, now_s: float) -> bool:
     """Return whether a circuit is open or half-open; a throttle is closed when its time is over."""
-    return state.until_s > now_s or (state.until_s > 0 and key.lane != "throttle")
+    return state.until_s > now_s or (state.until_s > 0 and key.kind != "throttle")
 
 
 def _open_circuit(key: CircuitKey, state: CircuitState, account: str, now_s: float) -> OpenCircuit:
@@ -122,10 +122,10 @@ def _open_circuit(key: CircuitKey, state: CircuitState, account: str, now_s: flo
     return OpenCircuit(
         key.provider,
         key.model,
-        key.lane.value,
+        key.kind.value,
         until_s if until_s > now_s else None,
         state.why,
-        another_key=key not in keys_of(Target(key.provider, key.model), account),
+        another_key=key not in circuit_keys(Target(key.provider, key.model), account),
     )
 
 

@@ -144,10 +144,10 @@ def _pack_option(packing: Packing) -> int | str:
 def _need_text(need: Need) -> str:
     left = f"{scope_words(need.scope)}: {dollars(need.left_pico)} left of {dollars(need.cap_pico)}"
     if need.worst_pico is None:
-        return f"{left}; without a price, it is unknown whether that suffices"
+        return f"{left}; without a price, it is unknown whether it fits"
     if need.fits:
-        return f"{left}: suffices"
-    return f"{left}: may not suffice; batch needs --until-budget, or a higher cap"
+        return f"{left}: fits"
+    return f"{left}: may not fit; batch needs --until-budget, or a higher cap"
 
 
 # -------------------------------------------------------------------------------------- JSON

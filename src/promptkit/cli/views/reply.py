@@ -4,28 +4,27 @@ from __future__ import annotations
 
 from promptkit.cli.output import duration, usage_json, usd_text
 from promptkit.types import Json, Reply, Status, dollars
-from promptkit.types.ids import show_id
 
 
 def reply_summary(reply: Reply) -> str:
     """Return the target, tokens, cost and id of a call in one line."""
     if reply.cached_from is not None:
         return (
-            f"{reply.target}, from the reply cache (call {show_id(reply.cached_from)}), $0, "
-            f"saved {dollars(reply.saved_pico)}, call {show_id(reply.id)}"
+            f"{reply.target}, from the reply cache (call {reply.cached_from}), $0, "
+            f"saved {dollars(reply.saved_pico)}, call {reply.id}"
         )
     usage = reply.usage
     tokens = "tokens unknown" if usage is None else f"{usage.input_tokens} in, {usage.output_tokens} out"
     status = "" if reply.status is Status.OK else f"{reply.status}; "
     first_s = reply.attempts[-1].first_byte_s if reply.attempts else None
     first = "" if first_s is None else f", first word after {duration(first_s)}"
-    return f"{status}{reply.target}, {tokens}, {dollars(reply.cost_pico)}{first}, call {show_id(reply.id)}"
+    return f"{status}{reply.target}, {tokens}, {dollars(reply.cost_pico)}{first}, call {reply.id}"
 
 
 def reply_json(reply: Reply) -> dict[str, object]:
     """Return a reply as JSON; `parsed`, `flags` and the cache only if the reply has them."""
     return {
-        "id": show_id(reply.id),
+        "id": reply.id,
         "text": reply.text,
         **({} if reply.parsed is None else {"parsed": reply.parsed}),
         **({"flags": list(reply.flags)} if reply.flags else {}),
@@ -57,4 +56,4 @@ def reply_json(reply: Reply) -> dict[str, object]:
 def _cache_json(reply: Reply) -> dict[str, Json]:
     if reply.cached_from is None:
         return {}
-    return {"cached_from": show_id(reply.cached_from), "saved_usd": usd_text(reply.saved_pico)}
+    return {"cached_from": reply.cached_from, "saved_usd": usd_text(reply.saved_pico)}

@@ -32,7 +32,7 @@ def upgrade() -> None:
         sa.Column("stopped_cap_pico", sa.BigInteger(), nullable=True),
         sa.Column("updated_us", sa.BigInteger(), nullable=False),
         sa.CheckConstraint(
-            "spent_pico + reserved_pico <= cap_pico + over_pico", name=op.f("ck_budgets_cap_holds")
+            "spent_pico + reserved_pico <= cap_pico + over_pico", name=op.f("ck_budgets_within_cap")
         ),
         sa.CheckConstraint(
             "spent_pico >= 0 AND reserved_pico >= 0 AND over_pico >= 0", name=op.f("ck_budgets_not_negative")
@@ -41,7 +41,7 @@ def upgrade() -> None:
     )
     op.create_table(
         "health",
-        sa.Column("lane", sa.Text(), nullable=False),
+        sa.Column("circuit", sa.Text(), nullable=False),
         sa.Column("provider", sa.Text(), nullable=False),
         sa.Column("account", sa.Text(), nullable=False),
         sa.Column("model", sa.Text(), nullable=False),
@@ -52,7 +52,7 @@ def upgrade() -> None:
         sa.Column("probe_owner_id", sa.BigInteger(), nullable=True),
         sa.Column("probe_until_us", sa.BigInteger(), nullable=True),
         sa.Column("updated_us", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("lane", "provider", "account", "model", name=op.f("pk_health")),
+        sa.PrimaryKeyConstraint("circuit", "provider", "account", "model", name=op.f("pk_health")),
     )
     op.create_table(
         "leases",
@@ -265,15 +265,15 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_attempts_call_id"), "attempts", ["call_id"])
     op.create_table(
-        "holds",
+        "reservations",
         sa.Column("attempt_id", ID, autoincrement=False, nullable=False),
         sa.Column("owner_id", sa.BigInteger(), nullable=False),
         sa.Column("max_cost_pico", sa.BigInteger(), nullable=True),
         sa.Column("scopes", sa.Text(), nullable=False),
-        sa.ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name=op.f("fk_holds_attempt_id")),
-        sa.PrimaryKeyConstraint("attempt_id", name=op.f("pk_holds")),
+        sa.ForeignKeyConstraint(["attempt_id"], ["attempts.id"], name=op.f("fk_reservations_attempt_id")),
+        sa.PrimaryKeyConstraint("attempt_id", name=op.f("pk_reservations")),
     )
-    op.create_index(op.f("ix_holds_owner_id"), "holds", ["owner_id"])
+    op.create_index(op.f("ix_reservations_owner_id"), "reservations", ["owner_id"])
     op.create_table(
         "replies",
         sa.Column("call_id", ID, autoincrement=False, nullable=False),
