@@ -163,7 +163,8 @@ class TestFiles:
         }
 
     @pytest.mark.parametrize(
-        ("pattern", "says"), [("{nope}.txt", "no column 'nope'"), ("x/{product}.txt", "a row before it have the same file")]
+        ("pattern", "says"),
+        [("{nope}.txt", "no column 'nope'"), ("x/{product}.txt", "a row before it have the same file")],
     )
     def test_names_that_clash_are_refused_before_anything_is_sent(
         self, invoke: Invoke, project: Path, sim: Simulator, pattern: str, says: str

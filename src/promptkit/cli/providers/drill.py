@@ -150,9 +150,11 @@ def _check_names(names: Sequence[str], outages: Sequence[Outage]) -> None:
 
 def _print_list(cli: Cli, outages: Sequence[Outage]) -> None:
     if cli.as_json:
-        cli.print_json([{"scenario": outage.name, "what": outage.what} for outage in outages])
+        cli.print_json([{"scenario": outage.name, "what": outage.description} for outage in outages])
     else:
-        cli.print_table(("scenario", "simulated failure"), [(outage.name, outage.what) for outage in outages])
+        cli.print_table(
+            ("scenario", "simulated failure"), [(outage.name, outage.description) for outage in outages]
+        )
 
 
 def _rows(template: Template, rows: str | None, calls: int) -> list[dict[str, object]]:
@@ -233,7 +235,9 @@ def _run_json(run: OutageResult) -> dict[str, Json]:
         "what": run.outage.description,
         "clean": not faults,
         "wrong": list(faults),
-        **to_json(tally, ("over_pico", "first_s", "stop")),
+        **to_json(tally, ("replied", "pending", "over_pico", "first_reply_s", "stop")),
+        "answered": tally.replied,
+        "waiting": tally.pending,
         "lost": tally.lost,
         "overspent_usd": usd_text(tally.over_pico),
         "first_answer_s": None if tally.first_reply_s is None else round(tally.first_reply_s, 2),

@@ -173,7 +173,8 @@ def diff_json(result: TemplateDiff) -> dict[str, Json]:
         "new": {"template": str(result.new.ref), "template_digest": result.new.digest},
         "same": result.is_same,
         "changes": [
-            to_json(change, ("origin",), **{"from": change.origin or None}) for change in result.spec
+            to_json(change, ("kind", "origin"), how=change.kind.value, **{"from": change.origin or None})
+            for change in result.spec
         ],
         "source": [_text_json(text) for text in result.sources],
         "prompts": [

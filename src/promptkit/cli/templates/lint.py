@@ -139,7 +139,7 @@ _PROPERTY_ESCAPES = _ESCAPES | {":": "%3A", ",": "%2C"}
 
 def _write(cli: Cli, findings: Sequence[LintFinding], format_: Format) -> None:
     if format_ is Format.JSON:
-        cli.print_json([to_json(finding) for finding in findings])
+        cli.print_json([to_json(finding, ("message",), what=finding.message) for finding in findings])
         return
     for finding in findings:
         cli.print(_workflow_command(finding) if format_ is Format.GITHUB else _text(finding))

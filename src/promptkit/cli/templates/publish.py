@@ -35,7 +35,7 @@ def publish(cli: Cli, name: options.TemplateName, route: options.RouteName = Non
     session = cli.session()
     world = world_of(cli, session, session.route(route))
     published = publish_draft(
-        publisher_of(session), name, gate=lambda template: _problems(cli, template, world)
+        publisher_of(session), name, check=lambda template: _problems(cli, template, world)
     )
     if cli.as_json:
         cli.print_json(

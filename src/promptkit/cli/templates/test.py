@@ -194,8 +194,9 @@ def _summary(results: Sequence[TemplateTestResult], untested: int) -> str:
 def _result_json(result: TemplateTestResult) -> dict[str, Json]:
     return to_json(
         result,
-        ("name", "seconds", "skipped", "stopped"),
+        ("name", "tested", "seconds", "skipped", "stopped"),
         test=result.name,
+        stage=result.tested.value,
         result=result.outcome.value,
         file=result.file or None,
     )
