@@ -88,7 +88,7 @@ class TestLint:
             "file": None,
             "line": 3,
             "what": "the variable brand is declared and never used",
-            "remedy": "Use it in the text, or take its declaration out: callers are asked for it in vain.",
+            "remedy": "Use it in the text, or remove its declaration: callers provide it for nothing.",
         }
 
     def test_github(self, invoke: Invoke) -> None:
