@@ -180,14 +180,15 @@ def test_the_texts_about_money() -> None:
     """A refusal, a soft cap and an overrun each give scope and amounts."""
     refused = Refused("job:7", 2 * DOLLAR, DOLLAR, 0, may_free=False)
     assert refusal_text(refused, DOLLAR) == (
-        "this job has no room left under its cap of $2: $1 are spent, and a call can cost up to $1"
+        "this job has no room left under its cap of $2.00: $1.00 are spent, and a call can cost up to $1.00"
     )
     stopped = Refused("job:7", 2 * DOLLAR, DOLLAR, 0, may_free=False, stopped=True)
     assert (
-        refusal_text(stopped, 0) == "this job is stopped: a charge exceeded its max cost under the cap of $2"
+        refusal_text(stopped, 0)
+        == "this job is stopped: a charge exceeded its max cost under the cap of $2.00"
     )
     assert soft_text(SoftPassed("day:2026-11-22", DOLLAR, 2 * DOLLAR)) == (
-        "soft cap passed: the budget day 2026-11-22 has spent $2, with a soft cap of $1; nothing is stopped"
+        "soft cap passed: the budget day 2026-11-22 has spent $2.00, with a soft cap of $1.00; nothing is stopped"
     )
     attempt = Attempt(0, TARGET, AttemptState.OK, None, "", USAGE, LISTED, 500, 0.1)
     assert overrun_text(attempt, ["job:7"]) == (

@@ -72,7 +72,7 @@ def says(text: str, target: str = "openai", **more: Any) -> dict[str, Any]:
         ('{"title": "a", "note": null}', ReplyRules(SCHEMA), None, [], {"title": "a"}),
         ('{"title": null}', ReplyRules(SCHEMA), Fault.INVALID_OUTPUT, ["$.title: None is not of type"], None),
         ("sorry", ReplyRules(SCHEMA), Fault.INVALID_OUTPUT, ["the reply is not JSON"], None),
-        ('{"title": NaN}', ReplyRules(SCHEMA), Fault.INVALID_OUTPUT, ["NaN is no number"], None),
+        ('{"title": NaN}', ReplyRules(SCHEMA), Fault.INVALID_OUTPUT, ["NaN is not a JSON number"], None),
         ("a beer", ReplyRules(None, NO_BEER), None, ["says 'beer'"], None),
         ("a beer", ReplyRules(None, NO_BEER, OnFailure.RETRY), Fault.CHECK, ["says 'beer'"], None),
         ("a beer", ReplyRules(None, NO_BEER, OnFailure.FAILOVER), Fault.CHECK, ["says 'beer'"], None),

@@ -37,7 +37,7 @@ async def test_half_a_surrogate_pair_in_a_single_call(studio: Studio) -> None:
         reply = await kit.run(REF, {"brand": "Barly"})
         ledger = await kit.session.ledger()
         [attempt] = attempts_of(ledger)
-        call = ledger.call(attempt.call_id)
+        call = ledger.calls.get(attempt.call_id)
     assert reply.text == HALF
     assert call is not None
     assert (call.status, call.text, call.text_sha256) == (

@@ -159,7 +159,7 @@ def test_only_loopback_is_served(host: str) -> None:
 def test_it_serves_until_a_signal(sent: signal.Signals) -> None:
     """A real process answers on its port and ends at the signal, which it returns."""
     program = (
-        "from promptkit.simulator import serve\n"
+        "from promptkit.simulator.server import serve\n"
         "print(int(serve(port=0, latency='1', on_ready=lambda sim: print(sim.url, flush=True))))"
     )
     with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:  # noqa: S603  our own interpreter

@@ -100,8 +100,9 @@ def publish(own: OwnTemplates, name: str, *, check: TemplateCheck | None = None)
         if _is_newest(home, part):
             newest = TemplateRef(home.name, str(home.versions.newest))
             return Published(newest, home.file(newest.at or ""), is_new=False)
+        template = Template(part)  # also refuses a draft that reads undeclared variables
         if check is not None:
-            refuse(f"{home.name} isn't published", check(Template(part)), part.source.file)
+            refuse(f"{home.name} isn't published", check(template), part.source.file)
         version = version_of(part.ref) or 1
         # In this order: after a crash there is a version without its seal, which can't be loaded.
         write_bytes(home.file(version), raw)

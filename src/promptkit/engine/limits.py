@@ -75,7 +75,7 @@ class TargetLimits:
         self._ledger = ledger
         self._clock = clock
         self._read_s = 0.0
-        self._unwritten: dict[asyncio.Future[object], Changes] = {}
+        self._unwritten: dict[asyncio.Future[None], Changes] = {}
         self._sleepers: set[asyncio.Future[None]] = set()
         self._poll: asyncio.TimerHandle | None = None
 
@@ -208,7 +208,7 @@ class TargetLimits:
             self._unwritten[written] = changed
             written.add_done_callback(self._on_written)
 
-    def _on_written(self, written: asyncio.Future[object]) -> None:
+    def _on_written(self, written: asyncio.Future[None]) -> None:
         self._unwritten.pop(written, None)
         if not written.cancelled() and written.exception() is None:
             self._read_s = 0.0
@@ -557,8 +557,7 @@ class ConcurrencyLimit:
         with suppress(LedgerError):  # the call's own attempt fails likewise, and says why
             self._ledger.shared.join(self._key, now_s).add_done_callback(self._on_joined)
 
-    def _on_joined(self, joined: asyncio.Future[object]) -> None:
+    def _on_joined(self, joined: asyncio.Future[int]) -> None:
         if not joined.cancelled() and joined.exception() is None:
-            count = joined.result()
-            self.allowed = share(self._limit, count if isinstance(count, int) else 1)
+            self.allowed = share(self._limit, joined.result())
             self._wake()

@@ -64,7 +64,7 @@ def test_an_inherited_variable_is_found_where_it_is_declared() -> None:
     """Nothing reads it; the partial alone can't know that, and keeps to its own descriptions."""
     voice = "+++\n[variables.brand]\n[variables.tone]\n+++\n{{ brand }}\n"
     (one,) = found(user('{% include "voice@1" %}'), "PK102", includes={"voice@1": voice})
-    assert one.what == "the variable tone is declared in voice@draft and never used"
+    assert one.message == "the variable tone is declared in voice@draft and never used"
     assert (one.file, one.line) == ("voice@1/draft.jinja", 3)
     assert not found(voice, "PK102")
     assert not found(user('{% include "voice@1" %}'), "PK105", includes={"voice@1": voice})

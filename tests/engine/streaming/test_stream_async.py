@@ -80,7 +80,7 @@ async def test_it_is_an_iterator_without_a_block(studio: Studio) -> None:
     """`async for` over the stream alone reads it, too; reading it again gives nothing and sends nothing."""
     async with studio.kit() as kit:
         stream = kit.stream(REF, WORDS)
-        with pytest.raises(UsageError, match="not come to its end"):
+        with pytest.raises(UsageError, match="has not ended"):
             _ = stream.reply
         assert studio.asked() == 0
         text = "".join([piece async for piece in stream])

@@ -72,14 +72,14 @@ def test_only_whole_billed_replies_beyond_one_a_row_are_paid_twice(
     ("change", "wrong"),
     [
         ({}, ()),
-        ({"answered": 8, "degraded": 2}, ()),
-        ({"answered": 9}, ("1 row lost",)),
+        ({"replied": 8, "degraded": 2}, ()),
+        ({"replied": 9}, ("1 row lost",)),
         ({"paid_twice": 1}, ("1 paid twice",)),
         ({"over_pico": 10**10}, ("$0.01 overspent",)),
         ({"hints_ignored": 2}, ("2 hints ignored",)),
         ({"requests": 61}, ("61 requests",)),
         ({"requests": 60}, ()),
-        ({"answered": 0, "requests": 0}, ("10 rows lost",)),
+        ({"replied": 0, "requests": 0}, ("10 rows lost",)),
     ],
 )
 def test_clean_is_nothing_lost_twice_over_ignored_or_hammered(
@@ -106,12 +106,12 @@ ALONE = replace(FACTS, providers=PLAYERS[:1], config_table="the targets")
 @pytest.mark.parametrize(
     ("known", "played", "told"),
     [
-        (FACTS, lost("well", stop="no room"), "though nothing is wrong: no room"),
+        (FACTS, lost("well", stop="no room"), "without an outage: no room"),
         (FACTS, lost("cut:openai", stop="the job has no room left under its cap of $1"), "Raise that cap"),
         (
             ALONE,
             lost("down:openai"),
-            "all of it leads to openai alone: add a target at another provider to the targets",
+            "all calls go to openai alone: add a target at another provider to the targets",
         ),
         (
             facts(attempts=2),
@@ -147,12 +147,12 @@ def test_what_a_route_has_enough_of_is_not_advised() -> None:
         (
             replace(FACTS, keyless=("gemini",)),
             fine("well"),
-            "gemini has none, so calls go to openai and anthropic alone",
+            "gemini has none, so only openai and anthropic can be called",
         ),
         (
             replace(FACTS, keyless=("openai", "anthropic", "gemini")),
             fine("well"),
-            "have none, so calls go to no one",
+            "have none, so no call is possible",
         ),
         (
             facts(max_wait_s=10.0, outage_s=10.0),
@@ -160,7 +160,7 @@ def test_what_a_route_has_enough_of_is_not_advised() -> None:
             "outage_s = 10 is shorter than the 60 s",
         ),
         (FACTS, fine("silent:openai", first_reply_s=600.0), "[providers.openai] timeout_s = 60"),
-        (FACTS, fine("all", replied=0, degraded=10), "the last resort answered in all"),
+        (FACTS, fine("all", replied=0, degraded=10), "the last resort replied in all"),
     ],
 )
 def test_what_is_worth_knowing_spoils_no_verdict(known: DrillFacts, played: OutageResult, told: str) -> None:

@@ -201,7 +201,7 @@ class TestDays:
 
 def test_what_is_asked_twice_or_without_a_zone_is_refused(tmp_path: Path) -> None:
     """A doubled name and a naive time are usage errors."""
-    with pytest.raises(UsageError, match="twice"):
+    with pytest.raises(UsageError, match="repeats a name"):
         report(tmp_path, [], "client", "client")
     with pytest.raises(UsageError, match="no time zone"):
         report(tmp_path, [], since=datetime(2026, 11, 21))  # noqa: DTZ001 - what is refused

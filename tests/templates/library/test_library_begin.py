@@ -79,7 +79,7 @@ def test_a_draft_of_ones_own_version(desk: OwnTemplates) -> None:
     begun = create_draft(desk, "a")
     publish(desk, "a")
     begun.file.unlink()
-    with pytest.raises(TemplateError, match=r"there is a template a \(your own\) already") as caught:
+    with pytest.raises(TemplateError, match=r"there is already a template a \(your own\)") as caught:
         create_draft(desk, "a")
     assert "templates new a --from a@1" in (caught.value.remedy or "")
     assert create_draft(desk, "a", source="a@1") == CreatedDraft(begun.file, TemplateRef("a", "1"))

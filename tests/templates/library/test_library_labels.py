@@ -124,7 +124,7 @@ def test_roll_back_what_was_never_promoted(desk: OwnTemplates) -> None:
     with pytest.raises(TemplateNotFound, match="no label production") as caught:
         rollback(desk, "ugc/script", "production", SIGNED)
     assert caught.value.remedy == "Its labels: none."
-    with pytest.raises(UsageError, match="finds it by itself"):
+    with pytest.raises(UsageError, match="finds the version itself"):
         rollback(desk, "ugc/script@1", "production", SIGNED)
     with pytest.raises(TemplateNotFound, match="no template named x"):
         rollback(desk, "x", "production", SIGNED)
@@ -132,5 +132,5 @@ def test_roll_back_what_was_never_promoted(desk: OwnTemplates) -> None:
 
 def test_shipped_templates_stay(desk: OwnTemplates, tmp_path: Path) -> None:
     """No label is put on what isn't the project's own."""
-    with pytest.raises(TemplateError, match="stays as it is"):
+    with pytest.raises(TemplateError, match="can't be changed"):
         promote(OwnTemplates(desk.library, [tmp_path]), "ugc/script@1", "production", SIGNED)

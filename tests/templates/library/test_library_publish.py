@@ -116,7 +116,7 @@ def test_a_draft_inside(desk: OwnTemplates, write: Write, written: str) -> None:
     with pytest.raises(TemplateError, match="means a draft") as caught:
         publish(desk, "b")
     assert caught.value.where == f"{file}:2"
-    assert "templates publish part first" in (caught.value.remedy or "")
+    assert "templates publish part` first" in (caught.value.remedy or "")
 
 
 def test_a_broken_draft(desk: OwnTemplates, write: Write) -> None:
@@ -185,7 +185,7 @@ def test_folders_in_the_way(desk: OwnTemplates, templates: Path) -> None:
 
 def test_shipped_templates_stay(library: Library, tmp_path: Path) -> None:
     """What isn't the project's own isn't published into."""
-    with pytest.raises(TemplateError, match="stays as it is") as caught:
+    with pytest.raises(TemplateError, match="can't be changed") as caught:
         publish(OwnTemplates(library, [tmp_path / "own"]), "ugc/script")
     assert "templates new ugc/script --from ugc/script" in (caught.value.remedy or "")
 
@@ -207,10 +207,10 @@ def test_a_read_only_folder(desk: OwnTemplates, templates: Path, monkeypatch: py
 RACER = """
 import sys
 from pathlib import Path
-from promptkit.authoring.publish import Desk, publish
+from promptkit.authoring.publish import OwnTemplates, publish
 from promptkit.templates.library import Library
 folder, own = Path(sys.argv[1]), sys.argv[2]
-desk = Desk(Library([folder]), [folder])
+desk = OwnTemplates(Library([folder]), [folder])
 print("ready", flush=True)
 sys.stdin.readline()
 draft = folder / "a/draft.jinja"
