@@ -114,7 +114,7 @@ class TestLint:
         write("ad/line", CLEAN)
         assert "1 template:" in invoke("templates", "lint").err
         ran = invoke("templates", "lint", "--all")
-        assert "18 templates: 0 errors" in ran.err
+        assert "28 templates: 0 errors" in ran.err
         assert "demo/hook" in ran.out
 
     def test_what_is_not_there(self, invoke: Invoke) -> None:
@@ -258,7 +258,7 @@ class TestTest:
         before = len(sim.requests())
         first = invoke("templates", "test", "--route", "default", "--update", "--json")
         assert first.err.startswith(
-            "promptkit: 0 replies are stored; 1 call to openai/gpt-6-luna, anthropic/claude-haiku-5-5, "
+            "promptkit: 0 stored replies; 1 call to openai/gpt-6-luna, anthropic/claude-haiku-5-5, "
         )
         reply = first.json()[2]
         assert (reply["stage"], reply["result"], reply["note"]) == ("reply", "ok", "openai/gpt-6-luna")

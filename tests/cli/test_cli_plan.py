@@ -109,7 +109,7 @@ class TestPacking:
         """Without a word of packs what `auto` would do; with a number what that would, the same from `batch`."""
         told = invoke(*PLAN, "--json").json()["packing"]
         assert (told["pack"], told["targets"]) == ("auto", ["openai/gpt-6-luna"])
-        assert "--pack auto sends each row alone: it would save too little\n" in invoke(*PLAN).out
+        assert "--pack auto sends each row alone: packs save too little\n" in invoke(*PLAN).out
         three = invoke(*PLAN, "--pack", "3", "--json").json()["packing"]
         assert (three["pack"], three["rows"], three["requests"], three["why"]) == (3, 3, 1, None)
         assert set(three["row_usd"]) == {"packed", "alone"}

@@ -27,14 +27,16 @@ import math
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol, TypeAlias
-
-from tenacity import RetryCallState, Retrying, wait_exponential
+from functools import cache
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from promptkit.types import Completion, Failure, Fault, OnContent, Outcome, Target
 
 from .faults import ACTIONS, Action
 from .health import Unavailable
+
+if TYPE_CHECKING:
+    from tenacity import Retrying
 
 SPREAD_S = 2.0
 """Calls that wait for the same target resume spread over a tenth of the wait, and over this at most."""
@@ -43,9 +45,6 @@ PACE_S = 5.0
 """A wait under the own rate limits up to this long is shorter than a switch to another model is worth."""
 
 PACED = "its own rate limit is used up"
-
-_RETRYING = Retrying(wait=wait_exponential(multiplier=0.5, max=20.0))
-"""Bounds the nth backoff, in seconds: 0.5, 1, 2, ... 20. The draw picks a point below it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,9 +333,20 @@ def _retry(state: _State, target: Target, failure: Failure, action: Action, now:
 
 def backoff_s(attempts: int) -> float:
     """Return the longest backoff after so many attempts at a target, in seconds."""
-    state = RetryCallState(_RETRYING, None, (), {})
+    from tenacity import RetryCallState  # not at the top: `render` imports this module and never waits
+
+    retrying = _retrying()
+    state = RetryCallState(retrying, None, (), {})
     state.attempt_number = attempts
-    return _RETRYING.wait(state)
+    return retrying.wait(state)
+
+
+@cache
+def _retrying() -> Retrying:
+    """Return the bounds of the nth backoff, in seconds: 0.5, 1, 2, ... 20. The draw picks a point below."""
+    from tenacity import Retrying, wait_exponential
+
+    return Retrying(wait=wait_exponential(multiplier=0.5, max=20.0))
 
 
 def _last_resort(state: _State, now: Snapshot) -> Flow:

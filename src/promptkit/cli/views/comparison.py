@@ -166,7 +166,7 @@ def comparison_json(comparison: Comparison, out: Path | None) -> dict[str, Json]
 
 def _column_json(side: ComparisonColumn, figures: ColumnFigures) -> dict[str, Json]:
     return {
-        **to_json(side),
+        **to_json(side, ("has_checks",)),
         "texts": figures.texts,
         "failed": figures.failed,
         "waiting": figures.pending,
