@@ -62,7 +62,7 @@ class Bulk:
         if names == self._names:  # the quick way: the rows of every call are in the table's order
             values = [tuple(row.values()) for row in rows]
         else:
-            values = [tuple(row[name] for name in self._names) for row in rows]
+            values = [tuple([row[name] for name in self._names]) for row in rows]
         connection.connection.cursor().executemany(self._sql, values)
 
 
