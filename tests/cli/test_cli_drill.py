@@ -88,7 +88,7 @@ def test_a_route_that_does_not_is_told_what_to_change(invoke: Invoke) -> None:
         "throttled",
     )
     assert ran.code == 1
-    assert "openai asks to be left alone for 60 s: passed" in ran.err
+    assert "openai throttles for 60 s, with a retry-after hint: passed" in ran.err
     assert "2 of 2" in ran.out
     assert (
         "change: all of it leads to openai alone: add a target at another provider to [routes.alone]"
