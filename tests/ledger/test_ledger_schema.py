@@ -130,7 +130,7 @@ def test_what_processes_share_is_valid_on_postgresql(postgres: Engine) -> None:
         assert claim_probe(connection, (key,), 101.0, 131.0, 7)
         assert not claim_probe(connection, (key,), 101.0, 131.0, 8)
         assert reset_circuits(connection, "openai") == 1
-        place = leases.Place("openai", "", "m")
+        place = leases.LimitKey("openai", "", "m")
         ask = LeaseRequest(Kind.REQUESTS, 10, 5.0)
         today = leases.Today(2, 3, 0.0)
         assert leases.lease_units(connection, place, [ask], today, 100.0) == leases.Leased(

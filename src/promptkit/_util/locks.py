@@ -16,7 +16,7 @@ from typing import Self
 
 from promptkit.errors import LedgerError, LockHeld
 
-_TRIES_S = (0.0, 0.02, 0.02)
+_RETRY_DELAYS_S = (0.0, 0.02, 0.02)
 
 
 class LockFile:
@@ -44,7 +44,7 @@ class LockFile:
                 return True
             os.close(fd)  # its last holder removed it between open and flock
 
-    def is_held(self) -> bool:
+    def is_locked(self) -> bool:
         """Return whether a process has it. This takes it from no other process."""
         try:
             fd = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -110,7 +110,7 @@ class LockFolder:
             LockHeld: another process runs it.
         """
         file = LockFile(self.path / f"job-{job_id}")
-        for wait_s in _TRIES_S:  # a process that lists the jobs locks it for a moment
+        for wait_s in _RETRY_DELAYS_S:  # a process that lists the jobs locks it for a moment
             time.sleep(wait_s)
             if file.try_lock():
                 return file
@@ -123,7 +123,7 @@ class LockFolder:
     def job_runner(self, job_id: int) -> int | None:
         """Return the pid of the process that runs a job (0 if unknown); None if no process does."""
         file = LockFile(self.path / f"job-{job_id}")
-        return (file.holder() or 0) if file.is_held() else None
+        return (file.holder() or 0) if file.is_locked() else None
 
 
 class CommitLock:
@@ -133,13 +133,13 @@ class CommitLock:
     and it separates writing connections, which avoids SQLite's WAL-reset bug.
     """
 
-    __slots__ = ("_fd", "_getter", "_got", "_held")
+    __slots__ = ("_fd", "_getter", "_got", "_locked")
 
     def __init__(self, path: Path) -> None:
         self._fd = _open(path)
         self._got = threading.Event()
         self._getter: threading.Thread | None = None
-        self._held = False
+        self._locked = False
 
     def acquire(self, timeout_s: float) -> bool:
         """Wait for it; return False after `timeout_s` (its owner is stopped, or its disk hangs)."""
@@ -156,7 +156,7 @@ class CommitLock:
                 return False
             self._getter.join()
             self._getter = None
-        self._held = True
+        self._locked = True
         return True
 
     def _wait(self) -> None:
@@ -177,8 +177,8 @@ class CommitLock:
 
     def release(self) -> None:
         """Let the next process commit."""
-        if self._held:
-            self._held = False
+        if self._locked:
+            self._locked = False
             fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def close(self) -> None:

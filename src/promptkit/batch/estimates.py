@@ -337,7 +337,7 @@ class History:
     def replies(self) -> int:
         """The number of known replies."""
         past = self._read().get(None)
-        return 0 if past is None else past.answers
+        return 0 if past is None else past.replies
 
     def of(self, target: Target) -> Past | None:
         """Return the history of a target; without one, the length of the replies of other targets."""

@@ -409,7 +409,7 @@ def _targets(loads: Sequence[Load], by_load: Sequence[Mapping[Target, Figures]])
     for load, figures in zip(loads, by_load, strict=True):
         for offer in load.offers:
             rows[offer.target] += load.rows
-            replies[offer.target] = 0 if offer.past is None else offer.past.answers
+            replies[offer.target] = 0 if offer.past is None else offer.past.replies
             parts.setdefault(offer.target, []).append(figures[offer.target])
     return tuple(
         TargetQuote(target, rows[target], replies[target], added(each)) for target, each in parts.items()

@@ -11,7 +11,7 @@ from types import TracebackType
 
 from promptkit.errors import LedgerError
 from promptkit.ledger.ledger import Ledger
-from promptkit.ledger.shared import Place, Today
+from promptkit.ledger.shared import LimitKey, Today
 from promptkit.providers.params import output_limit
 from promptkit.routing.catalog import Catalog
 from promptkit.routing.flow import PACE_S
@@ -304,7 +304,7 @@ class RateLimiters:
         self._clock = clock
         self._limiters: dict[Target, RateLimiter | None] = {}
         self._with_rates: dict[Target, RateLimiter] = {}
-        self._concurrency: dict[Place, ConcurrencyLimit] = {}
+        self._concurrency: dict[LimitKey, ConcurrencyLimit] = {}
 
     def get(self, target: Target) -> RateLimiter | None:
         """Return the limiter of a target."""
@@ -325,7 +325,7 @@ class RateLimiters:
 
     def _make(self, target: Target) -> RateLimiter | None:
         provider, model = self._catalog.pair(target)
-        key = Place(target.provider, self._accounts.get(target.provider, ""), target.model)
+        key = LimitKey(target.provider, self._accounts.get(target.provider, ""), target.model)
         of_model = None if model.limits is None else model.limits.concurrency
         limits = ((key._replace(model=""), provider.limits.concurrency), (key, of_model))
         concurrency = tuple(
@@ -334,7 +334,7 @@ class RateLimiters:
         limiter = RateLimiter(key, provider, model, concurrency, self._ledger, self._clock)
         return limiter if concurrency or limiter.has_rates else None
 
-    def _concurrency_of(self, key: Place, limit: int) -> ConcurrencyLimit:
+    def _concurrency_of(self, key: LimitKey, limit: int) -> ConcurrencyLimit:
         if key not in self._concurrency:
             self._concurrency[key] = ConcurrencyLimit(key, limit, self._ledger, self._clock)
         return self._concurrency[key]
@@ -345,7 +345,7 @@ class RateLimiter:
 
     def __init__(
         self,
-        key: Place,
+        key: LimitKey,
         provider: Provider,
         model: Model,
         concurrency: tuple[ConcurrencyLimit, ...],
@@ -507,7 +507,7 @@ class ConcurrencyLimit:
     A process that uses an eighth of the slots or more shares them equally with the others that do.
     """
 
-    def __init__(self, key: Place, limit: int, ledger: Ledger, clock: Callable[[], float]) -> None:
+    def __init__(self, key: LimitKey, limit: int, ledger: Ledger, clock: Callable[[], float]) -> None:
         self.allowed = limit
         """The share of this process."""
         self.in_use = 0

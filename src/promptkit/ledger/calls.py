@@ -108,7 +108,7 @@ class Calls:
             LedgerError: it couldn't be written; the attempt stays open and can be finished again.
         """
         # The reply is paid: it is stored even if the queue is full and the caller is cancelled.
-        return await self._writer.ask(Finish(attempt, call, row, members), wait_for_room=False)
+        return await self._writer.ask(Finish(attempt, call, row, members), wait_for_space=False)
 
     async def end(
         self,

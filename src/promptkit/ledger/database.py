@@ -80,13 +80,13 @@ def explain(error: BaseException, path: Path) -> LedgerError:
     cause: BaseException | None = error.orig if isinstance(error, DBAPIError) else error
     if isinstance(cause, sqlite3.Error):
         name = str(getattr(cause, "sqlite_errorname", ""))
-        for prefix, what, remedy in _SQLITE_ERRORS:
+        for prefix, text, remedy in _SQLITE_ERRORS:
             if name.startswith(prefix):
-                return LedgerError(what, file=path, remedy=remedy)
+                return LedgerError(text, file=path, remedy=remedy)
     if isinstance(cause, OSError):
         unknown = (f"the database can't be used: {cause.strerror or cause}", _READ_ONLY[1])
-        what, remedy = _SYSTEM_ERRORS.get(cause.errno or 0, unknown)
-        return LedgerError(what, file=path, remedy=remedy)
+        text, remedy = _SYSTEM_ERRORS.get(cause.errno or 0, unknown)
+        return LedgerError(text, file=path, remedy=remedy)
     return LedgerError(f"the database refused: {cause}", file=path, remedy="run `promptkit doctor`")
 
 
@@ -148,10 +148,10 @@ def check_writable(path: Path) -> None:
     Raises:
         LedgerError: the file or its folder (where the -wal file goes) can't be written.
     """
-    for place in (path, path.parent):
-        if not os.access(place, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+    for entry in (path, path.parent):
+        if not os.access(entry, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
             raise LedgerError(
-                f"{_READ_ONLY[0]}: {place.name or place} can't be written", file=path, remedy=_READ_ONLY[1]
+                f"{_READ_ONLY[0]}: {entry.name or entry} can't be written", file=path, remedy=_READ_ONLY[1]
             )
 
 
@@ -307,14 +307,14 @@ def revision(connection: Connection, path: Path) -> str | None:
     tables = inspect(connection).get_table_names()
     if not tables:
         return None
-    found: str | None = None
+    problem: str | None = None
     if "alembic_version" in tables:
-        found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
-    if found in REVISIONS:
-        return found
-    if found is not None and found.startswith("pk"):
+        problem = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    if problem in REVISIONS:
+        return problem
+    if problem is not None and problem.startswith("pk"):
         raise LedgerError(
-            f"a newer promptkit wrote this database (schema {found}, this one knows {HEAD})",
+            f"a newer promptkit wrote this database (schema {problem}, this one knows {HEAD})",
             file=path,
             remedy="upgrade: pip install -U promptkit-router",
         )
@@ -400,12 +400,12 @@ def quick_check(database: Path) -> tuple[str, ...]:
     """
     try:
         with closing(_plain(database)) as connection:
-            found = [str(row[0]) for row in connection.execute("PRAGMA quick_check")]
+            problem = [str(row[0]) for row in connection.execute("PRAGMA quick_check")]
     except sqlite3.Error as error:
         if error.sqlite_errorname.startswith("SQLITE_CORRUPT"):
             return (str(error),)
         raise explain(error, database) from error
-    return () if found == ["ok"] else tuple(found)
+    return () if problem == ["ok"] else tuple(problem)
 
 
 def _plain(database: Path) -> sqlite3.Connection:

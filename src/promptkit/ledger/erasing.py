@@ -56,24 +56,24 @@ class Erasable:
         return self.calls == self.rows == 0
 
 
-def erasable(connection: Connection, what: Erase) -> Erasable:
+def erasable(connection: Connection, selection: Erase) -> Erasable:
     """Return how much would be erased."""
     calls = opened = 0
-    for ids in call_ids(connection, what):
+    for ids in call_ids(connection, selection):
         calls += len(ids)
         ended = select(func.count()).where(t.CALLS.c.id.in_(ids), t.CALLS.c.status.is_(None))
         opened += int(connection.execute(ended).scalar_one())
-    found = _rows(what)
-    rows = 0 if found is None else connection.execute(select(func.count()).where(found)).scalar_one()
+    clauses = _rows(selection)
+    rows = 0 if clauses is None else connection.execute(select(func.count()).where(clauses)).scalar_one()
     return Erasable(calls, int(rows), opened)
 
 
-def call_ids(connection: Connection, what: Erase) -> Iterator[list[int]]:
+def call_ids(connection: Connection, selection: Erase) -> Iterator[list[int]]:
     """Yield the calls whose texts to erase, in pages."""
     call, seen, after = t.CALLS.c, set[int](), 0
-    descends = what.before_us is None
+    descends = selection.before_us is None
     while True:
-        query = select(call.id).where(call.id > after, *_calls(what)).order_by(call.id).limit(CHUNK)
+        query = select(call.id).where(call.id > after, *_calls(selection)).order_by(call.id).limit(CHUNK)
         page = list(connection.execute(query).scalars())
         if not page:
             return
@@ -99,28 +99,28 @@ def _children(connection: Connection, ids: Sequence[int]) -> list[int]:
     return list(related)
 
 
-def _calls(what: Erase) -> list[ColumnElement[bool]]:
+def _calls(selection: Erase) -> list[ColumnElement[bool]]:
     call = t.CALLS.c
-    found = [call.forgotten_us.is_(None), *conditions(LogFilter(tags=what.tags))]
-    if what.call_ids:
-        found.append(or_(call.id.in_(what.call_ids), call.pack_id.in_(what.call_ids)))
-    if what.before_us is not None:
-        found += [
-            call.ended_us < what.before_us,
+    clauses = [call.forgotten_us.is_(None), *conditions(LogFilter(tags=selection.tags))]
+    if selection.call_ids:
+        clauses.append(or_(call.id.in_(selection.call_ids), call.pack_id.in_(selection.call_ids)))
+    if selection.before_us is not None:
+        clauses += [
+            call.ended_us < selection.before_us,
             or_(call.job_id.is_(None), call.job_id.not_in(_open_jobs())),
         ]
-    return found
+    return clauses
 
 
-def _rows(what: Erase) -> ColumnElement[bool] | None:
+def _rows(selection: Erase) -> ColumnElement[bool] | None:
     """Return the condition of the rows with texts to erase, with or without a call; None if there is none."""
     row = t.ROWS.c
     kept = or_(row.variables.is_not(None), row.passthrough.is_not(None))
-    if what.before_us is not None:
-        return kept & (row.ended_us < what.before_us) & row.job_id.not_in(_open_jobs())
-    if not what.tags:
+    if selection.before_us is not None:
+        return kept & (row.ended_us < selection.before_us) & row.job_id.not_in(_open_jobs())
+    if not selection.tags:
         return None
-    for name, value in what.tags.items():
+    for name, value in selection.tags.items():
         tagged = select(t.TAGS.c.tagset_id).where(t.TAGS.c.name == name, t.TAGS.c.value == value)
         kept = kept & row.tagset_id.in_(tagged)
     return kept
@@ -143,12 +143,12 @@ def erase_calls(connection: Connection, ids: Sequence[int], now_us: int) -> int:
     return len(ids)
 
 
-def erase_rows(connection: Connection, what: Erase) -> int:
+def erase_rows(connection: Connection, selection: Erase) -> int:
     """Erase the texts of a chunk of rows; return how many, 0 if there are none left."""
-    found = _rows(what)
-    if found is None:
+    clauses = _rows(selection)
+    if clauses is None:
         return 0
-    ids = list(connection.execute(select(t.ROWS.c.id).where(found).limit(CHUNK)).scalars())
+    ids = list(connection.execute(select(t.ROWS.c.id).where(clauses).limit(CHUNK)).scalars())
     if ids:
         _erase_rows(connection, t.ROWS.c.id.in_(ids))
     return len(ids)

@@ -236,21 +236,21 @@ class Jobs:
         with self._reader.connect() as connection:
             for job_id, state, count in connection.execute(counts):
                 rows.setdefault(job_id, {})[RowState(state)] = count
-            money = {found["job_id"]: _money(found) for found in connection.execute(sums).mappings()}
+            money = {row["job_id"]: _money(row) for row in connection.execute(sums).mappings()}
         return tuple(JobSummary(job, rows.get(job.id, {}), money.get(job.id, Money())) for job in jobs)
 
     def target_shares(self, job_id: int) -> tuple[TargetShare, ...]:
         """Return a job's targets with their replies and money, the target with most replies first."""
         attempt = t.ATTEMPTS.c
-        answered = func.sum(case((attempt.state.in_(_REPLIED), 1), else_=0)).label("answered")
+        replied = func.sum(case((attempt.state.in_(_REPLIED), 1), else_=0)).label("replied")
         query = (
-            _sums(attempt.provider, attempt.model, answered)
+            _sums(attempt.provider, attempt.model, replied)
             .where(t.CALLS.c.job_id == job_id)
             .group_by(attempt.provider, attempt.model)
-            .order_by(answered.desc(), attempt.provider, attempt.model)
+            .order_by(replied.desc(), attempt.provider, attempt.model)
         )
         return tuple(
-            TargetShare(Target(row["provider"], row["model"]), int(row["answered"]), _money(row))
+            TargetShare(Target(row["provider"], row["model"]), int(row["replied"]), _money(row))
             for row in self._reader.all(query)
         )
 
@@ -407,7 +407,7 @@ class Jobs:
             *_current(job_id), row.state != RowState.INVALID.value
         )
         for page in self._pages(query, row.position, _IDS_PER_PAGE):
-            yield from ((found["id"], found["row_key"], found["ordinal"]) for found in page)
+            yield from ((row["id"], row["row_key"], row["ordinal"]) for row in page)
 
     def row_tags(self, job_id: int) -> Iterator[tuple[int, Mapping[str, str]]]:
         """Yield the id and the tags of every row that a job ever had, by id."""
@@ -616,7 +616,7 @@ def ingest(connection: Connection, job_id: int, number: int, rows: Sequence[RowS
             added.append(columns | _new_row(job_id, row, before.generations))
     store_tagsets(connection, tagsets)
     sql.insert_rows(connection, added)
-    sql.place_rows(connection, placed)
+    sql.update_positions(connection, placed)
     return Ingested(new, len(placed), changed, invalid)
 
 
@@ -625,8 +625,8 @@ def _with_parents(connection: Connection, rows: Sequence[RowStart]) -> Sequence[
     parent_ids = {row.parent_call_id for row in rows if row.parent_call_id is not None}
     if not parent_ids:
         return rows
-    found = connection.execute(_PARENTS, {"ids": sorted(parent_ids)})
-    parents: dict[int | None, str | None] = {parent.id: parent.deliverable for parent in found}
+    rows = connection.execute(_PARENTS, {"ids": sorted(parent_ids)})
+    parents: dict[int | None, str | None] = {parent.id: parent.deliverable for parent in rows}
     return [
         replace(row, deliverable=row.deliverable or parents[row.parent_call_id])
         if row.parent_call_id in parents

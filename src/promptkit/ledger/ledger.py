@@ -110,23 +110,23 @@ class Ledger:
         writer = Writer(writing, lock, state, real, busy_timeout_s=busy_timeout_s)
         return cls(folder, owner, writer, state, reading, real)
 
-    def erasable(self, what: Erase) -> Erasable:
+    def erasable(self, selection: Erase) -> Erasable:
         """Return how much `erase` would erase."""
         with self._reader.connect() as connection:
-            return erasing.erasable(connection, what)
+            return erasing.erasable(connection, selection)
 
-    async def erase(self, what: Erase) -> bool:
+    async def erase(self, selection: Erase) -> bool:
         """Erase texts for good, also while a batch writes; their costs stay.
 
         Returns:
             Whether nothing of them is left on disk; a reader may have kept the log of the database.
         """
         with self._reader.connect() as connection:
-            pages = list(erasing.call_ids(connection, what))
+            pages = list(erasing.call_ids(connection, selection))
         now_us = self._state.now_us()
         for ids in pages:
             await self._writer.run(partial(erasing.erase_calls, ids=ids, now_us=now_us))
-        while await self._writer.run(partial(erasing.erase_rows, what=what)):
+        while await self._writer.run(partial(erasing.erase_rows, selection=selection)):
             pass
         search.drop(self.path)
         return await asyncio.to_thread(self._rewrite)

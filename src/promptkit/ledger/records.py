@@ -406,7 +406,7 @@ class TargetShare:
     """A target's part of a job: how many requests it answered, and the cost of all of them."""
 
     target: Target
-    answered: int
+    replied: int
     money: Money
 
 
@@ -602,7 +602,7 @@ Key: TypeAlias = "tuple[str | int | None, ...]"
 class Tally:
     """Sums over calls and their attempts; every field adds. Money in pico-USD.
 
-    `answered` calls have a reply, `ended` calls have ended. `rows` are rows of jobs whose result is
+    `replied` calls have a reply, `ended` calls have ended. `rows` are rows of jobs whose result is
     one of these calls. `known` is the known cost of attempts, `charged` adds the max cost of the
     `unknown` ones. `lost_*` is the part of attempts whose reply was not kept, `named_*` the part of
     calls with a deliverable. Tokens are those that providers report; `cache_read_tokens` are part of
@@ -612,7 +612,7 @@ class Tally:
 
     calls: int = 0
     ended: int = 0
-    answered: int = 0
+    replied: int = 0
     rows: int = 0
     accepted: int = 0
     rejected: int = 0
@@ -720,7 +720,7 @@ class Past:
     costs; `cached` is the effect of the prompt cache in jobs, after their first reply.
     """
 
-    answers: int
+    replies: int
     low: int
     mean: float
     high: int
@@ -744,7 +744,7 @@ def past_of(seen: Sequence[Seen], of_estimate: float = 1.0) -> Past | None:
     paid = sum(attempt.charged_pico for attempt in seen if attempt.output_tokens is not None)
     lost = sum(attempt.charged_pico for attempt in seen if attempt.output_tokens is None)
     return Past(
-        answers=len(lengths),
+        replies=len(lengths),
         low=_rank(lengths, _LOW),
         mean=sum(lengths) / len(lengths),
         high=_rank(lengths, _HIGH),

@@ -37,7 +37,7 @@ _LATEST_JOBS = 3
 _LATEST_CALLS = 500
 """How many of the latest calls are read of each of a template's latest jobs, and of single ones."""
 
-_ANSWERED = (Status.OK.value, Status.TRUNCATED.value, Status.DEGRADED.value)
+_WITH_REPLY = (Status.OK.value, Status.TRUNCATED.value, Status.DEGRADED.value)
 
 
 _YIELDED = (AttemptState.OK.value, AttemptState.TRUNCATED.value)
@@ -56,10 +56,10 @@ class Reports:
         self._reader = reader
 
     @contextmanager
-    def sums(self, what: SumOf) -> Generator[Sums, None, None]:
+    def sums(self, spec: SumOf) -> Generator[Sums, None, None]:
         """Open the queries of a report, over one state of the database."""
         with self._reader.connect() as connection:
-            yield Sums(connection, what)
+            yield Sums(connection, spec)
 
     def spent_total(self, since_us: int | None = None) -> Money:
         """Return what all attempts cost, or those that started since then."""
@@ -128,21 +128,21 @@ class Sums:
     of a pack is counted by the calls of its rows, each with its share.
     """
 
-    def __init__(self, connection: Connection, what: SumOf) -> None:
+    def __init__(self, connection: Connection, spec: SumOf) -> None:
         self._connection = connection
-        self._what = what
+        self._spec = spec
 
     def by_slots(self, slot_us: int) -> Sums:
         """Return the same queries, with days counted as slots of that length (microseconds)."""
-        return Sums(self._connection, replace(self._what, slot_us=slot_us))
+        return Sums(self._connection, replace(self._spec, slot_us=slot_us))
 
     def span(self) -> tuple[int, int] | None:
         """Return when the first and the last call or attempt began; None if there are none."""
-        found: list[int] = []
+        results: list[int] = []
         for column in (_CALL.started_us, _ATTEMPT.started_us):
             query = select(func.min(column), func.max(column)).where(*self._within(column))
-            found += [us for us in self._connection.execute(query).one() if us is not None]
-        return (min(found), max(found)) if found else None
+            results += [us for us in self._connection.execute(query).one() if us is not None]
+        return (min(results), max(results)) if results else None
 
     def tallies(self) -> Iterator[tuple[Key, Tally]]:
         """Yield the sums, in parts: a key may come several times."""
@@ -166,7 +166,7 @@ class Sums:
             .where(_ATTEMPT.fault.is_not(None), failed_over)
             .group_by(_ATTEMPT.fault)
         )
-        width = len(self._what.by)
+        width = len(self._spec.by)
         for row in self._connection.execute(query):
             if row[-2]:
                 yield tuple(row[:width]), row[-1], int(row[-2])
@@ -175,7 +175,7 @@ class Sums:
         """Yield each deliverable that has a reply, with a key of its calls, ordered by deliverable."""
         query = (
             self._of_calls([_CALL.deliverable.label("name")], grouped=False)
-            .where(_CALL.deliverable.is_not(None), _CALL.status.in_(_ANSWERED))
+            .where(_CALL.deliverable.is_not(None), _CALL.status.in_(_WITH_REPLY))
             .distinct()
             .order_by(_CALL.deliverable)
         )
@@ -186,7 +186,7 @@ class Sums:
 
     def _sum(self, query: Select[Any], columns: list[Label[Any]]) -> Iterator[tuple[Key, Tally]]:
         names = [column.name for column in columns]
-        width = len(self._what.by)
+        width = len(self._spec.by)
         for row in self._connection.execute(query):
             sums = dict(zip(names, (int(value or 0) for value in row[width:]), strict=True))
             yield tuple(row[:width]), Tally(**sums)
@@ -220,8 +220,8 @@ class Sums:
         *,
         grouped: bool = True,
     ) -> Select[Any]:
-        what = self._what
-        asked = LogFilter(tags=what.tags, template=what.template, job=what.job)
+        spec = self._spec
+        asked = LogFilter(tags=spec.tags, template=spec.template, job=spec.job)
         query = (
             select(*keys, *columns)
             .select_from(joined)
@@ -234,7 +234,7 @@ class Sums:
     ) -> tuple[list[Label[Any]], FromClause]:
         """Return the columns to group by, and the tables joined for them."""
         keys: list[Label[Any]] = []
-        for place, name in enumerate(self._what.by):
+        for index, name in enumerate(self._spec.by):
             match name:
                 case "template":
                     column: ColumnElement[Any] = _CALL.template_ref
@@ -243,21 +243,21 @@ class Sums:
                 case "deliverable":
                     column = _CALL.deliverable
                 case "day":
-                    column = began // self._what.slot_us
+                    column = began // self._spec.slot_us
                 case "job":
                     start = start.outerjoin(t.JOBS, t.JOBS.c.id == _CALL.job_id)
                     column = t.JOBS.c.name
                 case tag:
-                    tags = t.TAGS.alias(f"tag_{place}")
+                    tags = t.TAGS.alias(f"tag_{index}")
                     start = start.outerjoin(
                         tags, and_(tags.c.tagset_id == _CALL.tagset_id, tags.c.name == tag)
                     )
                     column = tags.c.value
-            keys.append(column.label(f"key_{place}"))
+            keys.append(column.label(f"key_{index}"))
         return keys, start
 
     def _within(self, began: ColumnElement[int]) -> list[ColumnElement[bool]]:
-        since, until = self._what.since_us, self._what.until_us
+        since, until = self._spec.since_us, self._spec.until_us
         return [
             *([] if since is None else [began >= since]),
             *([] if until is None else [began < until]),
@@ -270,7 +270,7 @@ def _spending() -> list[Label[Any]]:
     superseded = exists(
         select(later.c.id).where(later.c.call_id == _ATTEMPT.call_id, later.c.id > _ATTEMPT.id)
     )
-    failed = _CALL.status.is_not(None) & _CALL.status.not_in(_ANSWERED)
+    failed = _CALL.status.is_not(None) & _CALL.status.not_in(_WITH_REPLY)
     lost = (
         (_ATTEMPT.state.not_in(_YIELDED) & (_ATTEMPT.state != AttemptState.OPEN.value)) | failed | superseded
     )
@@ -298,7 +298,7 @@ def _counting() -> list[Label[Any]]:
     columns = {
         "calls": func.count(),
         "ended": func.count(_CALL.status),
-        "answered": _count(_CALL.status.in_(_ANSWERED)),
+        "replied": _count(_CALL.status.in_(_WITH_REPLY)),
         "reply_saved_pico": func.sum(_CALL.saved_pico),
         "rows": func.count(t.ROWS.c.id),
         "accepted": _count(_CALL.verdict == "accept"),
@@ -379,7 +379,7 @@ def _seen(connection: Connection, of_calls: ColumnElement[bool], of_jobs: Column
     latest = _latest(connection, t.CALLS.c.id.in_(select(window.c.id)) & of_calls)
     calls.update(latest)
     attempt = t.ATTEMPTS.c
-    found: list[Seen] = []
+    results: list[Seen] = []
     for page in _pages(sorted(calls)):
         rows = connection.execute(
             select(
@@ -420,14 +420,14 @@ def _seen(connection: Connection, of_calls: ColumnElement[bool], of_jobs: Column
             length = output if state in _YIELDED else None
             target, waited_s = Target(provider, model), None if latency_us is None else latency_us / 1e6
             if items is None:
-                found.append(
+                results.append(
                     Seen(call, target, tokens, length, waited_s, charged, job, read or 0, written or 0)
                 )
                 continue
             # Of a row in a pack, only the length of its reply predicts that of a single row.
             part = None if length is None else length // items
-            found += [Seen(call, target, None, part, None, charged // items)] * items
-    return found
+            results += [Seen(call, target, None, part, None, charged // items)] * items
+    return results
 
 
 def _latest(connection: Connection, which: ColumnElement[bool]) -> list[int]:

@@ -26,7 +26,7 @@ from .writer import Writer
 _ABSENT_S = 3 * SHARE_S
 
 
-class Place(NamedTuple):
+class LimitKey(NamedTuple):
     """The owner of a limit: a model, or with an empty model a provider, under one account."""
 
     provider: str
@@ -91,15 +91,17 @@ class Shared:
         return await self._writer.run(partial(reset_circuits, provider=provider, terminal_of=terminal_of))
 
     async def lease(
-        self, place: Place, asks: Sequence[LeaseRequest], today: Today | None, now_s: float
+        self, limit_key: LimitKey, asks: Sequence[LeaseRequest], today: Today | None, now_s: float
     ) -> Leased:
         """Lease the next units of a target's rates, and requests of its day."""
-        return await self._writer.run(partial(lease_units, place=place, asks=asks, today=today, now_s=now_s))
+        return await self._writer.run(
+            partial(lease_units, limit_key=limit_key, asks=asks, today=today, now_s=now_s)
+        )
 
-    def join(self, place: Place, now_s: float) -> asyncio.Future[int]:
+    def join(self, limit_key: LimitKey, now_s: float) -> asyncio.Future[int]:
         """Take part in a provider's slots for a few seconds; the result is the number of processes that do."""
         owner_id = self._state.owner_id
-        return self._writer.submit(Task(partial(join, place=place, owner_id=owner_id, now_s=now_s)))
+        return self._writer.submit(Task(partial(join, limit_key=limit_key, owner_id=owner_id, now_s=now_s)))
 
     async def sweep(self) -> int:
         """Settle attempts whose process died, at their max cost; return how many."""
@@ -202,63 +204,69 @@ def _circuit(row: Mapping[Any, Any]) -> tuple[CircuitKey, CircuitState]:
 
 # ---------------------------------------------------------------------- leases
 def lease_units(
-    connection: Connection, place: Place, asks: Sequence[LeaseRequest], today: Today | None, now_s: float
+    connection: Connection,
+    limit_key: LimitKey,
+    asks: Sequence[LeaseRequest],
+    today: Today | None,
+    now_s: float,
 ) -> Leased:
     """Lease the next units of some rates, and requests of a day."""
     starts: dict[Kind, float] = {}
     for ask in asks:
-        free_us, _ = _read(connection, place, ask.kind) or (0, 0)
+        free_us, _ = _read(connection, limit_key, ask.kind) or (0, 0)
         starts[ask.kind], free_s = lease(free_us / 1e6, ask, now_s)
-        _write(connection, place, ask.kind, round(free_s * 1e6), 0)
+        _write(connection, limit_key, ask.kind, round(free_s * 1e6), 0)
     if today is None:
         return Leased(starts)
-    began_us, used = _read(connection, place, Kind.TODAY) or (0, 0)
+    began_us, used = _read(connection, limit_key, Kind.TODAY) or (0, 0)
     given, used = lease_today(began_us / 1e6, used, today.wanted, today.limit, today.began_s)
-    _write(connection, place, Kind.TODAY, round(today.began_s * 1e6), used)
+    _write(connection, limit_key, Kind.TODAY, round(today.began_s * 1e6), used)
     return Leased(starts, given)
 
 
-def join(connection: Connection, place: Place, owner_id: int, now_s: float) -> int:
+def join(connection: Connection, limit_key: LimitKey, owner_id: int, now_s: float) -> int:
     """Take part in a provider's slots for a few seconds; return how many processes do."""
     column = t.LEASES.c
-    mine = (*_at(place, Kind.SLOTS), column.owner_id == owner_id)
-    everyone = _at(place, Kind.SLOTS)
+    mine = (*_at(limit_key, Kind.SLOTS), column.owner_id == owner_id)
+    everyone = _at(limit_key, Kind.SLOTS)
     now_us, until_us = round(now_s * 1e6), round((now_s + _ABSENT_S) * 1e6)
     connection.execute(delete(t.LEASES).where(*everyone, column.at_us < now_us))
     if connection.execute(update(t.LEASES).where(*mine).values(at_us=until_us)).rowcount == 0:
-        connection.execute(insert(t.LEASES), _lease_columns(place, Kind.SLOTS, until_us, 0, owner_id))
+        connection.execute(insert(t.LEASES), _lease_columns(limit_key, Kind.SLOTS, until_us, 0, owner_id))
     return connection.execute(select(func.count()).select_from(t.LEASES).where(*everyone)).scalar_one()
 
 
-def _at(place: Place, kind: Kind) -> tuple[ColumnElement[bool], ...]:
+def _at(limit_key: LimitKey, kind: Kind) -> tuple[ColumnElement[bool], ...]:
     column = t.LEASES.c
     return (
         column.kind == kind.value,
-        column.provider == place.provider,
-        column.account == place.account,
-        column.model == place.model,
+        column.provider == limit_key.provider,
+        column.account == limit_key.account,
+        column.model == limit_key.model,
     )
 
 
-def _read(connection: Connection, place: Place, kind: Kind) -> tuple[int, int] | None:
-    query = select(t.LEASES.c.at_us, t.LEASES.c.amount).where(*_at(place, kind), t.LEASES.c.owner_id == 0)
+def _read(connection: Connection, limit_key: LimitKey, kind: Kind) -> tuple[int, int] | None:
+    query = select(t.LEASES.c.at_us, t.LEASES.c.amount).where(*_at(limit_key, kind), t.LEASES.c.owner_id == 0)
     row = connection.execute(query.with_for_update()).first()
     return None if row is None else (row[0], row[1])
 
 
-def _write(connection: Connection, place: Place, kind: Kind, at_us: int, amount: int) -> None:
-    mine = (*_at(place, kind), t.LEASES.c.owner_id == 0)
+def _write(connection: Connection, limit_key: LimitKey, kind: Kind, at_us: int, amount: int) -> None:
+    mine = (*_at(limit_key, kind), t.LEASES.c.owner_id == 0)
     changed = connection.execute(update(t.LEASES).where(*mine).values(at_us=at_us, amount=amount))
     if changed.rowcount == 0:
-        connection.execute(insert(t.LEASES), _lease_columns(place, kind, at_us, amount, 0))
+        connection.execute(insert(t.LEASES), _lease_columns(limit_key, kind, at_us, amount, 0))
 
 
-def _lease_columns(place: Place, kind: Kind, at_us: int, amount: int, owner_id: int) -> dict[str, object]:
+def _lease_columns(
+    limit_key: LimitKey, kind: Kind, at_us: int, amount: int, owner_id: int
+) -> dict[str, object]:
     return {
         "kind": kind.value,
-        "provider": place.provider,
-        "account": place.account,
-        "model": place.model,
+        "provider": limit_key.provider,
+        "account": limit_key.account,
+        "model": limit_key.model,
         "owner_id": owner_id,
         "at_us": at_us,
         "amount": amount,

@@ -116,7 +116,7 @@ update_calls = _update(t.CALLS)
 update_shares = _update(t.CALLS)
 update_rows = _update(t.ROWS)
 update_budgets = _update(t.BUDGETS, "scope")
-place_rows = _update(t.ROWS)
+update_positions = _update(t.ROWS)
 
 count_unknowns = Bulk(
     update(t.ROWS)

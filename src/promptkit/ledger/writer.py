@@ -65,7 +65,7 @@ class Writer:
         self._connection: Connection | None = None
         self._wake = threading.Condition()
         self._queue: deque[_Ask] = deque()
-        self._no_room: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+        self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self._freed: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
         self._closing = False
         self._pid = os.getpid()
@@ -74,19 +74,19 @@ class Writer:
 
     # ------------------------------------------------------------------- for the loops
 
-    async def ask(self, op: Op[T], *, wait_for_room: bool = True) -> T:
+    async def ask(self, op: Op[T], *, wait_for_space: bool = True) -> T:
         """Queue an operation; return its result once it is on disk.
 
         Args:
             op: the operation.
-            wait_for_room: whether it waits while the queue is full. One that doesn't wait is
+            wait_for_space: whether it waits while the queue is full. One that doesn't wait is
                 queued, and so carried out, even if its caller is cancelled at once.
 
         Raises:
             LedgerError: it couldn't be written, or the ledger is closed.
         """
-        while wait_for_room and len(self._queue) >= QUEUE_AT_MOST:
-            await self._room()
+        while wait_for_space and len(self._queue) >= QUEUE_AT_MOST:
+            await self._wait_for_space()
         return await self.submit(op)
 
     async def run(self, task: Callable[[Connection], T]) -> T:
@@ -110,13 +110,13 @@ class Writer:
                 self._wake.notify()
         return future
 
-    async def _room(self) -> None:
+    async def _wait_for_space(self) -> None:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[None] = loop.create_future()
         with self._wake:
             if len(self._queue) < QUEUE_AT_MOST or self._closing:
                 return
-            self._no_room.append((loop, future))
+            self._waiters.append((loop, future))
         await future
 
     async def wait_for_release(self, timeout_s: float, releases: int | None) -> bool:
@@ -187,7 +187,7 @@ class Writer:
                 self._wake.wait()
             count = min(len(self._queue), GROUP_AT_MOST)
             asks = [self._queue.popleft() for _ in range(count)]
-            waiting, self._no_room = self._no_room, []
+            waiting, self._waiters = self._waiters, []
         _wake_all(waiting)
         return asks
 
@@ -207,7 +207,7 @@ class Writer:
             self._disconnect()
             for ask in asks:
                 ask.result = self._explained(error)
-        self._answer(asks, released=released > 0)
+        self._resolve_all(asks, released=released > 0)
 
     def _explained(self, error: Exception) -> Exception:
         explained = explain(error, self._path)
@@ -251,7 +251,7 @@ class Writer:
             with suppress(DBAPIError):
                 connection.close()
 
-    def _answer(self, asks: list[_Ask], *, released: bool) -> None:
+    def _resolve_all(self, asks: list[_Ask], *, released: bool) -> None:
         """Resolve the futures, with one wake-up per loop."""
         loops: dict[asyncio.AbstractEventLoop, list[_Ask]] = {}
         for ask in asks:

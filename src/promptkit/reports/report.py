@@ -289,7 +289,7 @@ class _Adder:
             units = {
                 RateUnit.DELIVERABLE: client.deliverables,
                 RateUnit.ROW: client.tally.rows,
-                RateUnit.CALL: client.tally.answered,
+                RateUnit.CALL: client.tally.replied,
             }
             earned += rate.pico * units[rate.per]
             known += client.tally.known_pico

@@ -46,7 +46,7 @@ def quote(*loads: Load, accounts: tuple[Account, ...] = ()) -> Quote:
     )
 
 
-PAST = Past(answers=10, low=20, mean=30.4, high=60, latency_s=2.0, failed=0.5, lost=0.1, of_estimate=1.5)
+PAST = Past(replies=10, low=20, mean=30.4, high=60, latency_s=2.0, failed=0.5, lost=0.1, of_estimate=1.5)
 
 
 # ------------------------------------------------------------------------------ history

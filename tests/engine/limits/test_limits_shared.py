@@ -20,7 +20,7 @@ from promptkit import AsyncPromptKit
 from promptkit.engine.limits import ConcurrencyLimit, RateLimiters
 from promptkit.errors import AllTargetsFailed
 from promptkit.ledger.ledger import Ledger
-from promptkit.ledger.shared import Place
+from promptkit.ledger.shared import LimitKey
 from promptkit.routing.catalog import Catalog
 from promptkit.routing.limits import BURST_S
 from promptkit.simulator.scenario import LimitRule, Scenario
@@ -258,7 +258,7 @@ async def test_no_more_at_once_than_allowed(studio: Studio) -> None:
 async def test_processes_share_the_slots(studio: Studio) -> None:
     """Each that uses them takes its equal part; one that went away leaves its part to the others."""
     now_s = [1000.0]
-    place = Place("openai", "abc", "")
+    place = LimitKey("openai", "abc", "")
     path = studio.folder / "promptkit.db"
     with Ledger.open(path) as one, Ledger.open(path) as two:
         mine, theirs = (ConcurrencyLimit(place, 8, ledger, lambda: now_s[0]) for ledger in (one, two))
@@ -277,7 +277,7 @@ async def test_processes_share_the_slots(studio: Studio) -> None:
 async def test_a_cancelled_wait_takes_nothing(studio: Studio) -> None:
     """Whoever waited for a slot and is gone leaves it to the next, in every order of events."""
     with Ledger.open(studio.folder / "promptkit.db") as ledger:
-        slots = ConcurrencyLimit(Place("openai", "", ""), 1, ledger, lambda: 1000.0)
+        slots = ConcurrencyLimit(LimitKey("openai", "", ""), 1, ledger, lambda: 1000.0)
         await slots.acquire()
         first, second = asyncio.create_task(slots.acquire()), asyncio.create_task(slots.acquire())
         await asyncio.sleep(0)

@@ -77,12 +77,12 @@ def test_any_grouping_adds_up_to_the_ledger(calls: list[CallResult], by: list[st
         assert sum((one.tally for one in made.groups), Tally()) == made.total.tally
         for fault in made.total.fallbacks:
             assert sum(one.fallbacks.get(fault, 0) for one in made.groups) == made.total.fallbacks[fault]
-    answered = {
+    replied = {
         call.deliverable
         for call in calls
         if call.deliverable is not None and call.status is not Status.FAILED
     }
-    assert made.total.deliverables == len(answered)
+    assert made.total.deliverables == len(replied)
 
 
 class TestMoney:
@@ -102,7 +102,7 @@ class TestMoney:
         )
         lost = made.total.tally.lost
         assert (lost.known_pico, lost.at_most_unknown_pico, lost.attempts, lost.unknown) == (705, 70, 4, 1)
-        assert (made.total.tally.ended, made.total.tally.answered) == (4, 3)
+        assert (made.total.tally.ended, made.total.tally.replied) == (4, 3)
 
     def test_why_calls_went_on_to_another_target(self, tmp_path: Path) -> None:
         """A fault counts where the next attempt of its call went further on the route, under the target that failed."""

@@ -131,8 +131,8 @@ def _facts(total: ReportGroup) -> dict[str, str]:
     tally = total.tally
     replies = listed(
         (
-            f"{tally.answered:,} with a reply",
-            f"{tally.ended - tally.answered:,} failed" if tally.ended > tally.answered else "",
+            f"{tally.replied:,} with a reply",
+            f"{tally.ended - tally.replied:,} failed" if tally.ended > tally.replied else "",
             f"{tally.calls - tally.ended:,} open" if tally.calls > tally.ended else "",
         )
     )
@@ -229,7 +229,7 @@ def _total_json(total: ReportGroup) -> dict[str, Json]:
     return to_json(
         tally,
         _NOT_IN_JSON,
-        failed=tally.ended - tally.answered,
+        failed=tally.ended - tally.replied,
         open=tally.calls - tally.ended,
         **_sum_json("", tally.money),
         **_sum_json("lost_", tally.lost),

@@ -107,7 +107,7 @@ def job_page(view: JobView, zone: ZoneInfo) -> Page:
     blocks: list[str | Table] = []
     if view.shares:
         shares = [
-            (str(share.target), f"{share.money.attempts:,}", f"{share.answered:,}", spent(share.money))
+            (str(share.target), f"{share.money.attempts:,}", f"{share.replied:,}", spent(share.money))
             for share in view.shares
         ]
         blocks.append(Table(("~target", ">requests", ">replies", ">cost"), shares))
@@ -228,7 +228,7 @@ def job_json(view: JobView) -> dict[str, Json]:
         "process": view.runner,
         "budget_usd": usd_text(view.cap_pico),
         "targets": [
-            {"target": str(share.target), "answered": share.answered, **money_json(share.money)}
+            {"target": str(share.target), "answered": share.replied, **money_json(share.money)}
             for share in view.shares
         ],
         "reasons": [
