@@ -45,12 +45,13 @@ PURE = (
 )
 """The test folders of code without IO: their tests cover every branch of `PURE_SOURCES`."""
 PURE_SOURCES = (
+    "_util.durations",
     "_util.shares",
     "_util.toml",
     "authoring.diff",
     "authoring.lint",
+    "authoring.lint_context",
     "authoring.lint_rules",
-    "authoring.lint_subject",
     "batch.binding",
     "batch.columns",
     "batch.tables",
@@ -58,8 +59,7 @@ PURE_SOURCES = (
     "providers.adapter",
     "providers.anthropic",
     "providers.gemini",
-    "providers.openai_chat",
-    "providers.openai_responses",
+    "providers.openai",
     "providers.params",
     "providers.prices",
     "providers.replies",

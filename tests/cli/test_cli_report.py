@@ -97,7 +97,7 @@ class TestReport:
     @pytest.mark.parametrize(
         ("arguments", "told"),
         [
-            (["--by", "client,client"], "--by client,client repeats a name"),
+            (["--by", "client,client"], "repeats a name"),
             (["--until", "soon"], "--until 'soon' is not a time"),
             (["--tag", "client"], "is not a tag"),
         ],

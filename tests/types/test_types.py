@@ -54,7 +54,7 @@ def test_a_variable_without_default_is_required() -> None:
 def test_an_unknown_cost_is_none_in_dollars_too() -> None:
     """Never 0."""
     reply = Reply(
-        id=1,
+        id="0000000000001",
         text="",
         status=Status.OK,
         target=Target("a", "b"),

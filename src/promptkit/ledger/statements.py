@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from operator import itemgetter
 from typing import Any, TypeAlias
 
 from sqlalchemy import (
@@ -61,9 +60,9 @@ class Bulk:
             compiled = self._statement.compile(dialect=_SQLITE, column_keys=names)
             self._names, self._sql = list(compiled.positiontup or ()), str(compiled)
         if names == self._names:  # the quick way: the rows of every call are in the table's order
-            values = map(tuple, map(dict.values, rows))
+            values = [tuple(row.values()) for row in rows]
         else:
-            values = map(itemgetter(*self._names), rows)
+            values = [tuple([row[name] for name in self._names]) for row in rows]
         connection.connection.cursor().executemany(self._sql, values)
 
 

@@ -473,7 +473,7 @@ async def test_show_proves_a_pack_and_its_rows(studio: Studio) -> None:
         calls = calls_of(ledger)
         for call in calls:
             page = read_call(ledger, call.id)
-            assert page.proved, page.why
+            assert page.matches, page.why
             assert len(page.items) == (call.pack_items or 0)
         first = min((call for call in calls if call.pack_items), key=lambda call: call.id)
         assert first.error == "2 missing"
@@ -506,7 +506,7 @@ async def test_forgetting_a_row_forgets_its_pack(studio: Studio) -> None:
         assert carrier.forgotten_us
         assert read_call(ledger, member.id).prompt is None
         assert read_call(ledger, carrier.id).why == "its texts were erased"
-        assert read_call(ledger, other.id).proved
+        assert read_call(ledger, other.id).matches
         assert ledger.reports.spent_total() == before
         await ledger.erase(Erase(call_ids=(carrier.id,)))
         assert_rows_add_up(ledger, job.record.id)
