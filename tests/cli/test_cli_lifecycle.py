@@ -103,7 +103,7 @@ def test_a_skeletons_life(studio: Studio) -> None:
     studio.edit("draft.jinja", "{{ product|upper }}", "{{ product }}")
     published = studio.types("templates", "publish", NAME)
     assert published.out == f"{NAME}@1\n"
-    assert 'pinned: "shared/family-safe@1"' in published.err
+    assert 'pinned to "shared/family-safe@1"' in published.err
 
     # promote and run
     studio.types("templates", "promote", f"{NAME}@1", "production", "--reason", "first")
