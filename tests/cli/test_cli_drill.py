@@ -91,8 +91,7 @@ def test_a_route_that_does_not_is_told_what_to_change(invoke: Invoke) -> None:
     assert "openai throttles for 60 s, with a retry-after hint: passed" in ran.err
     assert "2 of 2" in ran.out
     assert (
-        "change: all calls go to openai alone: add a target at another provider to [routes.alone]"
-        in ran.out
+        "change: all calls go to openai alone: add a target at another provider to [routes.alone]" in ran.out
     )
     assert "note: outage_s = 5 is shorter than the 60 s" in ran.out
     assert ran.out.endswith("verdict: failed\n")

@@ -31,8 +31,8 @@ EXCEPTIONS: Final = (
     ("patience", "src/**", "patience_s", "the old configuration key is read until 1.0"),
     ("held", "src/**", "LockHeld", "a lock is held; this is not about money"),
     ("hold", "src/**", "organization_on_hold", "OpenAI's own error code"),
-    ("hold", "src/promptkit/simulator/text.py", "Hold {0} close", "a sentence of a simulated reply"),
-    ("nobody", "src/promptkit/simulator/text.py", "obody", "words of simulated replies"),
+    ("hold", "src/promptkit/simulator/reply_text.py", "Hold {0} close", "a sentence of a simulated reply"),
+    ("nobody", "src/promptkit/simulator/reply_text.py", "obody", "words of simulated replies"),
 )
 """Uses of a forbidden word that stay, each with its reason."""
 

@@ -120,15 +120,16 @@ def test_every_exit_code_is_told() -> None:
     }
 
 
-def test_every_room_is_told() -> None:
-    """The table of the house names each room of the package."""
-    rooms = {
+def test_every_package_is_described() -> None:
+    """The table of docs/architecture.md names each package, and nothing else."""
+    packages = {
         path.stem
         for path in (ROOT / "src" / "promptkit").iterdir()
-        if not path.name.startswith("_") and (path.suffix == ".py" or (path / "__init__.py").exists())
+        if not path.name.startswith("__") and (path.suffix == ".py" or (path / "__init__.py").exists())
     }
-    table = README[README.index("## The house") :]
-    assert rooms == {room for room in re.findall(r"`(\w+)`", table) if room != "tests"}
+    page = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    table = page[page.index("## Packages") : page.index("## The path of a call")]
+    assert packages == set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
 
 
 def test_links_lead_somewhere() -> None:

@@ -625,8 +625,8 @@ def _with_parents(connection: Connection, rows: Sequence[RowStart]) -> Sequence[
     parent_ids = {row.parent_call_id for row in rows if row.parent_call_id is not None}
     if not parent_ids:
         return rows
-    rows = connection.execute(_PARENTS, {"ids": sorted(parent_ids)})
-    parents: dict[int | None, str | None] = {parent.id: parent.deliverable for parent in rows}
+    stored = connection.execute(_PARENTS, {"ids": sorted(parent_ids)})
+    parents: dict[int | None, str | None] = {parent.id: parent.deliverable for parent in stored}
     return [
         replace(row, deliverable=row.deliverable or parents[row.parent_call_id])
         if row.parent_call_id in parents
