@@ -110,7 +110,7 @@ async def test_a_route_is_pinned(studio: Studio) -> None:
 async def test_a_route_of_every_setting_is_pinned(studio: Studio) -> None:
     """Patience, attempts, last resort, content rule and output limit come back as they were."""
     studio.configure(
-        route=f'attempts = 4\npatience_s = 7.5\nlast_resort = "{ALL[2]}"\non_content = "next"\nmax_output_tokens = 99',
+        route=f'attempts = 4\nmax_wait_s = 7.5\nlast_resort = "{ALL[2]}"\non_content = "next"\nmax_output_tokens = 99',
         targets=ALL[:2],
     )
     async with studio.kit() as kit:
