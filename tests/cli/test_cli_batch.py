@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +219,7 @@ class TestGoingOn:
         sim.script([{"fault": "reply.refusal", "times": 1}])
         first = invoke(*BATCH, "--format", "jsonl")
         assert first.code == 1
-        assert "`promptkit log --job" in first.err
+        assert re.search(r"`promptkit log --job \S+` shows why rows failed", first.err)
         assert sorted(json.loads(line)["status"] for line in first.out.splitlines()) == [
             "ok",
             "ok",

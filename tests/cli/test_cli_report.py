@@ -68,7 +68,7 @@ class TestReport:
 
     def test_without_by_the_total_stands_alone(self, invoke: Invoke) -> None:
         """No table."""
-        assert invoke("report").out.startswith("calls")
+        assert invoke("report").out.split()[:5] == ["calls", "4", "(4", "with", "a"]
         assert "4 (4 with a reply)" in invoke("report").out
 
     def test_a_tag_that_no_call_has_is_said(self, invoke: Invoke) -> None:
